@@ -1,0 +1,59 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh Debian or Ubuntu with Python 3.10+ and a C compiler.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Files that decide what gets installed.
+PINS   := pyproject.toml tools/setup.sh
+
+# One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help setup demo test test-slow test-hil test-gpu lint format generate evaluate checkpoint clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## create .venv with everything that demo and tests need
+
+$(STAMP): $(PINS)
+	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh
+	touch $(STAMP)
+
+demo: setup ## export the shipped checkpoint and drive a simulated Franka to the red cube
+	$(BIN)/python tools/demo.py --out demo
+
+test: setup lint ## lint, types, and every test that needs no special hardware
+	$(BIN)/python -m pytest -m "not slow and not gpu and not hil"
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python tools/generate.py --check
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: setup ## write the C header of the wire, the compiled profiles, the tables of PROTOCOL.md
+	$(BIN)/python tools/generate.py
+
+test-slow: setup ## tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-hil: setup ## tests on a real line: VLA_EDGE_PORT=/dev/ttyACM0 make test-hil
+	$(BIN)/python -m pytest -m hil
+
+test-gpu: setup ## tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu
+
+evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --json demo/evaluation.json
+
+checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
+	VENV="$(VENV)" sh tools/make_checkpoint.sh
+
+clean: ## remove what make has made
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Makes the virtual environment. Installs missing Debian packages where it may, and says which where it may not.
+set -eu
+PYTHON=${PYTHON:-python3}
+VENV=${VENV:-.venv}
+
+command -v "$PYTHON" >/dev/null || { echo "setup: no $PYTHON; install Python 3.10 or newer"; exit 1; }
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "setup: $("$PYTHON" --version) is too old; needs Python 3.10 or newer (make PYTHON=python3.11 ...)"
+    exit 1
+}
+
+missing=""
+command -v cc >/dev/null || missing="$missing gcc libc6-dev"
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+# The simulated camera draws without a display, through EGL and a software renderer.
+ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || missing="$missing libegl1"
+ldconfig -p 2>/dev/null | grep -q 'libEGL_' || missing="$missing libegl-mesa0"
+ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
+if [ -n "$missing" ]; then
+    echo "setup: installing$missing"
+    if [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+    elif sudo -n true 2>/dev/null; then
+        sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+    else
+        echo "setup: may not install them; run:  sudo apt-get install$missing"
+        exit 1
+    fi
+fi
+
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
