@@ -1,0 +1,179 @@
+"""Reads an arm's TOML profile and checks it; a number that is missing or inverted never reaches the robot."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from edge.errors import InputError
+
+PROFILE_FORMAT = 1
+PROFILE_FOLDER = Path(__file__).parent
+LIMIT_KEYS = (
+    "position_min_rad",
+    "position_max_rad",
+    "velocity_rad_s",
+    "acceleration_rad_s2",
+    "jerk_rad_s3",
+)
+
+
+class ProfileError(InputError):
+    """An arm profile that cannot be used; the message names the file, the line and the cure."""
+
+
+@dataclass(frozen=True)
+class JointLimits:
+    """Limits of every joint, in the profile's joint order. Positions in rad, the rest per second."""
+
+    position_min_rad: tuple[float, ...]
+    position_max_rad: tuple[float, ...]
+    velocity_rad_s: tuple[float, ...]
+    acceleration_rad_s2: tuple[float, ...]
+    jerk_rad_s3: tuple[float, ...]
+
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """The five rows in the order of `LIMIT_KEYS`."""
+        return tuple(getattr(self, key) for key in LIMIT_KEYS)
+
+    def widest_excess(self, envelope: JointLimits) -> str | None:
+        """The first limit that is wider than in `envelope`, or None when all are as tight or tighter."""
+        for joint in range(len(self.velocity_rad_s)):
+            if self.position_min_rad[joint] < envelope.position_min_rad[joint]:
+                return f"position_min_rad of joint {joint + 1}"
+            for key in LIMIT_KEYS[1:]:
+                if getattr(self, key)[joint] > getattr(envelope, key)[joint]:
+                    return f"{key} of joint {joint + 1}"
+        return None
+
+
+@dataclass(frozen=True)
+class ArmProfile:
+    """One arm: its joints, its home pose, the envelope the firmware enforces and the limits it runs within."""
+
+    name: str
+    model: str
+    embodiment: str
+    joints: tuple[str, ...]
+    home_rad: tuple[float, ...]
+    limits: JointLimits
+    operating: JointLimits
+
+    @property
+    def dof(self) -> int:
+        return len(self.joints)
+
+    @property
+    def hash32(self) -> int:
+        """CRC-32 of name and envelope; the firmware states the same number, so the two cannot disagree unnoticed."""
+        packed = self.name.encode() + b"\0" + bytes([self.dof])
+        for row in self.limits.rows():
+            packed += struct.pack(f"<{self.dof}d", *row)
+        return zlib.crc32(packed)
+
+
+def available_arms() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(path.stem for path in PROFILE_FOLDER.glob("*.toml"))
+
+
+def load_arm(name_or_path: str) -> ArmProfile:
+    """Loads a shipped profile by name, or any profile by path. Raises `ProfileError`."""
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else PROFILE_FOLDER / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise ProfileError(
+            f"unknown arm '{name_or_path}'; choose one of {', '.join(available_arms())}, or give a .toml file"
+        )
+    return _Reader(path).profile()
+
+
+class _Reader:
+    """Turns one TOML document into a profile; each refusal names the line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+        try:
+            self.document = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise ProfileError(f"{path}: not valid TOML: {error}") from None
+
+    def profile(self) -> ArmProfile:
+        if self.document.get("format") != PROFILE_FORMAT:
+            raise self.refuse("format", f"is {self.document.get('format')!r}; this version reads {PROFILE_FORMAT}")
+        joints = self.document.get("joints")
+        if not isinstance(joints, list) or not joints or not all(isinstance(joint, str) for joint in joints):
+            raise self.refuse("joints", "must list the joint names")
+        limits = self.limits("limits", len(joints))
+        operating = self.limits("operating", len(joints)) if "operating" in self.document else limits
+        excess = operating.widest_excess(limits)
+        if excess:
+            raise self.refuse(excess.split()[0], f"is wider than in [limits] ({excess})", "operating")
+        home = self.row("home", "position_rad", len(joints))
+        for joint, q in enumerate(home):
+            if not operating.position_min_rad[joint] <= q <= operating.position_max_rad[joint]:
+                raise self.refuse("position_rad", f"puts joint {joint + 1} outside its limits", "home")
+        return ArmProfile(
+            name=self.string("name"),
+            model=self.string("model"),
+            embodiment=self.string("embodiment"),
+            joints=tuple(joints),
+            home_rad=home,
+            limits=limits,
+            operating=operating,
+        )
+
+    def limits(self, table: str, dof: int) -> JointLimits:
+        rows = {key: self.row(table, key, dof) for key in LIMIT_KEYS}
+        for joint in range(dof):
+            if not rows["position_min_rad"][joint] < rows["position_max_rad"][joint]:
+                raise self.refuse("position_min_rad", f"is not below position_max_rad for joint {joint + 1}", table)
+            for key in LIMIT_KEYS[2:]:
+                if not rows[key][joint] > 0:
+                    raise self.refuse(key, f"is not positive for joint {joint + 1}", table)
+        return JointLimits(**rows)
+
+    def row(self, table: str, key: str, dof: int) -> tuple[float, ...]:
+        section = self.document.get(table)
+        if not isinstance(section, dict) or not isinstance(section.get("source"), str):
+            raise self.refuse("source", "is missing: every table of numbers names where they come from", table)
+        values: Any = section.get(key)
+        if not isinstance(values, Sequence) or len(values) != dof:
+            count = len(values) if isinstance(values, Sequence) else "none"
+            raise self.refuse(key, f"needs {dof} numbers, one per joint, and has {count}", table)
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
+            raise self.refuse(key, "holds something that is not a finite number", table)
+        return tuple(float(value) for value in values)
+
+    def string(self, key: str) -> str:
+        value = self.document.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.refuse(key, "must be a non-empty string")
+        return value
+
+    def refuse(self, key: str, problem: str, table: str = "") -> ProfileError:
+        where = f"[{table}] {key}" if table else key
+        return ProfileError(f"{self.path}:{self.line_of(key, table)}: {where} {problem}")
+
+    def line_of(self, key: str, table: str) -> int:
+        """The line of `key` inside `table`; of the table's header when the key is missing; else 1."""
+        current, header = "", 1
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if match := re.match(r"\s*\[([^\]]+)\]", line):
+                current = match.group(1).strip()
+                header = number if current == table else header
+            elif current == table and re.match(rf"\s*{re.escape(key)}\s*=", line):
+                return number
+        return header
