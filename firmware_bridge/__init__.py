@@ -1,0 +1,1 @@
+"""The wire between host and microcontroller, and the firmware that executes chunks at 1 kHz."""

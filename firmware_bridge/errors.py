@@ -1,0 +1,23 @@
+"""What can go wrong on the bridge; every message is one line that names the cure."""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """Base of all errors of the bridge."""
+
+
+class PortError(BridgeError):
+    """The port cannot be opened or used."""
+
+
+class HandshakeError(BridgeError):
+    """The device does not answer, is another one, or refuses to be set up."""
+
+
+class LinkLost(BridgeError):
+    """The line went silent or broke while in use."""
+
+
+class BuildError(BridgeError):
+    """The simulated device cannot be compiled here."""

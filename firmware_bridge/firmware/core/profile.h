@@ -1,0 +1,28 @@
+/* The envelope of an arm, compiled in. The host may tighten it for a session and never widen it. */
+#ifndef VE_PROFILE_H
+#define VE_PROFILE_H
+
+#include <stdint.h>
+
+#include "wire_messages.h"
+
+/* Radians and seconds; one entry per joint. */
+typedef struct {
+  double position_min[VE_MAX_JOINTS];
+  double position_max[VE_MAX_JOINTS];
+  double velocity[VE_MAX_JOINTS];
+  double acceleration[VE_MAX_JOINTS];
+  double jerk[VE_MAX_JOINTS];
+} ve_limits_t;
+
+typedef struct {
+  const char *name;
+  uint8_t joints;
+  uint32_t hash; /* of name and limits; the host computes the same from its own profile */
+  ve_limits_t limits;
+} ve_profile_t;
+
+extern const ve_profile_t VE_PROFILES[];
+extern const uint8_t VE_PROFILE_COUNT;
+
+#endif

@@ -1,0 +1,197 @@
+/* bridge-sim: the firmware on a pseudo-terminal, one tick per millisecond of the monotonic clock. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sim_device.h"
+
+#define NS_PER_US 1000LL
+#define NS_PER_S 1000000000LL
+#define TICK_NS (NS_PER_US * VE_TICK_US)
+#define LONGEST_BURST_NS (20 * TICK_NS) /* held up longer than this, the simulated device loses the time, like a paused one */
+#define FLUSH_EVERY_TICKS 250u
+
+static volatile sig_atomic_t stopping = 0;
+
+static void on_signal(int number) {
+  (void)number;
+  stopping = 1;
+}
+
+static long long now_ns(void) {
+  struct timespec time;
+  (void)clock_gettime(CLOCK_MONOTONIC, &time);
+  return (NS_PER_S * time.tv_sec) + time.tv_nsec;
+}
+
+typedef struct {
+  const char *arm;
+  const char *model;
+  const char *trace;
+  const char *world;
+  double start[VE_MAX_JOINTS];
+  bool realtime;
+  bool die_with_parent;
+} options_t;
+
+static bool parse_pose(const char *text, double *pose) {
+  const char *at = text;
+  for (int i = 0; i < (int)VE_MAX_JOINTS; i++) {
+    char *end = NULL;
+    pose[i] = strtod(at, &end);
+    if (end == at) {
+      return false;
+    }
+    if (*end == '\0') {
+      return true;
+    }
+    at = end + 1;
+  }
+  return false;
+}
+
+static bool parse_options(int argc, char **argv, options_t *options) {
+  static const struct option LONG[] = {
+      {"arm", required_argument, NULL, 'a'},   {"start", required_argument, NULL, 's'},
+      {"model", required_argument, NULL, 'm'}, {"trace", required_argument, NULL, 't'},
+      {"world", required_argument, NULL, 'w'}, {"realtime", no_argument, NULL, 'r'},
+      {"die-with-parent", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+  int option = 0;
+  bool posed = false;
+  while ((option = getopt_long(argc, argv, "", LONG, NULL)) != -1) {
+    switch (option) {
+      case 'a': options->arm = optarg; break;
+      case 's': posed = parse_pose(optarg, options->start); break;
+      case 'm': options->model = optarg; break;
+      case 't': options->trace = optarg; break;
+      case 'w': options->world = optarg; break;
+      case 'r': options->realtime = true; break;
+      case 'd': options->die_with_parent = true; break;
+      default: return false;
+    }
+  }
+  return (options->arm != NULL) && posed;
+}
+
+/* Opens a raw pseudo-terminal; the slave stays open here, so that a host that leaves does not hang up the line. */
+static int open_line(char *name, size_t size) {
+  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+  if ((master < 0) || (grantpt(master) != 0) || (unlockpt(master) != 0) || (ptsname_r(master, name, size) != 0)) {
+    return -1;
+  }
+  const int slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  struct termios settings;
+  if ((slave < 0) || (tcgetattr(slave, &settings) != 0)) {
+    return -1;
+  }
+  cfmakeraw(&settings);
+  return (tcsetattr(slave, TCSANOW, &settings) == 0) ? master : -1;
+}
+
+static bool ask_realtime(void) {
+  const struct sched_param priority = {.sched_priority = 40};
+  return sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
+}
+
+static void receive(ve_sim_t *sim, int line, long long base_ns) {
+  uint8_t bytes[4096];
+  ssize_t count = 0;
+  while ((count = read(line, bytes, sizeof(bytes))) > 0) {
+    ve_sim_receive(sim, bytes, (uint32_t)count, (uint64_t)((now_ns() - base_ns) / NS_PER_US));
+  }
+}
+
+/* What the line does not take now waits here; a host that never reads loses whole frames inside the device instead. */
+static void transmit(ve_sim_t *sim, int line) {
+  static uint8_t bytes[VE_TRANSMIT_SIZE];
+  static uint32_t waiting = 0;
+  waiting += ve_sim_transmit(sim, &bytes[waiting], (uint32_t)sizeof(bytes) - waiting);
+  if (waiting > 0) {
+    const ssize_t sent = write(line, bytes, waiting);
+    if (sent > 0) {
+      waiting -= (uint32_t)sent;
+      memmove(bytes, &bytes[sent], waiting);
+    }
+  }
+}
+
+static void wait_for_bytes(int line, long long until_ns) {
+  const long long left = until_ns - now_ns();
+  if (left > 0) {
+    struct pollfd watched = {.fd = line, .events = POLLIN};
+    const struct timespec timeout = {.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
+    (void)ppoll(&watched, 1, &timeout, NULL);
+  }
+}
+
+static void run(ve_sim_t *sim, int line) {
+  long long base_ns = now_ns(); /* device time zero */
+  long long due_ns = base_ns + TICK_NS;
+  long long lost_ns = 0;
+  for (uint32_t ticks = 0; !stopping;) {
+    wait_for_bytes(line, due_ns);
+    receive(sim, line, base_ns);
+    if (now_ns() >= due_ns) {
+      const long long late_ns = now_ns() - due_ns;
+      if (late_ns > LONGEST_BURST_NS) {
+        base_ns += late_ns;
+        due_ns += late_ns;
+        lost_ns += late_ns;
+      }
+      ve_sim_tick(sim);
+      due_ns += TICK_NS;
+      if ((++ticks % FLUSH_EVERY_TICKS) == 0) {
+        ve_sim_flush(sim);
+      }
+    }
+    transmit(sim, line);
+  }
+  if (lost_ns > 0) {
+    fprintf(stderr, "bridge-sim: was held up by the machine and lost %.1f ms of device time\n", (double)lost_ns / 1e6);
+  }
+}
+
+int main(int argc, char **argv) {
+  options_t options = {0};
+  if (!parse_options(argc, argv, &options)) {
+    fprintf(stderr, "usage: %s --arm NAME --start Q1,Q2,... [--model FILE.mjb] [--trace FILE.csv] [--world FILE]\n"
+                    "       [--realtime] [--die-with-parent]\n", argv[0]);
+    return 2;
+  }
+  if (options.die_with_parent) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+  }
+  struct sigaction action = {.sa_handler = on_signal};
+  (void)sigaction(SIGTERM, &action, NULL);
+  (void)sigaction(SIGINT, &action, NULL);
+  ve_sim_t *sim = ve_sim_open(options.arm, options.start, options.model, options.trace, options.world);
+  if (sim == NULL) {
+    return 2;
+  }
+  char port[128];
+  const int line = open_line(port, sizeof(port));
+  if (line < 0) {
+    fprintf(stderr, "bridge-sim: cannot open a pseudo-terminal: %s\n", strerror(errno));
+    ve_sim_close(sim);
+    return 2;
+  }
+  const bool granted = options.realtime && ask_realtime();
+  printf("{\"port\": \"%s\", \"arm\": \"%s\", \"joints\": %u, \"tick_us\": %u, \"plant\": \"%s\", \"realtime\": %s, \"pid\": %d}\n",
+         port, options.arm, ve_sim_joints(sim), VE_TICK_US, (options.model != NULL) ? "mujoco" : "ideal",
+         granted ? "true" : "false", (int)getpid());
+  (void)fflush(stdout);
+  run(sim, line);
+  ve_sim_close(sim);
+  return 0;
+}

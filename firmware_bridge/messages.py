@@ -1,0 +1,431 @@
+"""The one description of what crosses the wire.
+
+The C header, the byte tables of `PROTOCOL.md` and the schema hash are generated from the tables in this module (`make
+generate`), so host and firmware cannot drift apart unnoticed. All numbers are little-endian. Positions are int32
+microradians, velocities int32 microradians per second.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, TypeVar
+
+PROTOCOL_VERSION = 1
+HEADER = struct.Struct("<BHHH")
+"""version << 5 | type, session, sequence, payload length."""
+CRC_SIZE = 4
+MAX_FRAME = 512
+"""Bytes on the line, COBS code bytes and the closing delimiter included."""
+MAX_PAYLOAD = MAX_FRAME - HEADER.size - CRC_SIZE - 4
+"""COBS adds at most 3 bytes to a body of this length, and the delimiter is one."""
+MAX_KNOTS = 50
+MAX_JOINTS = 8
+MAGIC = 0x4C56_4145
+TICK_US = 1000
+MICRO = 1_000_000
+
+
+class MessageType(IntEnum):
+    """Message numbers; at most 31, since the type shares a byte with the version."""
+
+    HELLO = 1
+    CAPS = 2
+    LIMITS = 3
+    ARM = 4
+    DISARM = 5
+    CHUNK = 6
+    COMMIT = 7
+    HEARTBEAT = 8
+    TIME_REQUEST = 9
+    TIME_REPLY = 10
+    STATE = 11
+    ACK = 12
+    NAK = 13
+    STOP = 14
+    ESTOP = 15
+    CLEAR = 16
+    EVENT = 17
+
+
+class DeviceState(IntEnum):
+    """States of the firmware; FAULT and ESTOP latch."""
+
+    BOOT = 0
+    SILENT = 1
+    IDLE = 2
+    ARMED = 3
+    STREAMING = 4
+    DECEL = 5
+    HOLD = 6
+    FAULT = 7
+    ESTOP = 8
+
+
+class StopReason(IntEnum):
+    """Why the device last stopped."""
+
+    NONE = 0
+    HOST_STOP = 1
+    HEARTBEAT_LOST = 2
+    BUFFER_EMPTY = 3
+    TRACKING_LOST = 4
+    TICK_LATE = 5
+    FEEDBACK_LOST = 6
+    FOLLOWING_ERROR = 7
+    HOST_ESTOP = 8
+
+
+class Refusal(IntEnum):
+    """Why the device refused a message."""
+
+    WRONG_STATE = 1
+    BAD_LENGTH = 2
+    WIDER_THAN_COMPILED = 3
+    HEARTBEAT_MISSING = 4
+    POSE_MISMATCH = 5
+    OUTSIDE_LIMITS = 6
+    FEEDBACK_MISSING = 7
+    KNOTS_MISSING = 8
+    CHUNK_CRC = 9
+    KNOT_COUNT = 10
+    KNOT_SPACING = 11
+    LEAD_TOO_SHORT = 12
+    START_TOO_FAR = 13
+    POSITION = 14
+    VELOCITY = 15
+    ACCELERATION = 16
+    SPLICE_POSITION = 17
+    SPLICE_VELOCITY = 18
+    GAP = 19
+    BUFFER_FULL = 20
+    SAME_SESSION = 21
+    CAUSE_REMAINS = 22
+    DRIVE_ON = 23
+    UNKNOWN_TYPE = 24
+
+
+class CommitFlag(IntEnum):
+    """Bits of `Commit.flags`."""
+
+    HAS_VELOCITY = 1
+
+
+class StateFlag(IntEnum):
+    """Bits of `StateReport.flags`."""
+
+    DRIVE_ON = 1
+    BUFFER_LOW = 2
+    FEEDBACK_OK = 4
+
+
+class WireError(Exception):
+    """A payload that does not have the form its type demands."""
+
+
+M = TypeVar("M", bound="Message")
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages: `FIXED` fields, then `JOINT_ROWS` rows of one int32 per joint."""
+
+    TYPE: ClassVar[MessageType]
+    FIXED: ClassVar[tuple[tuple[str, str], ...]] = ()
+    JOINT_ROWS: ClassVar[tuple[str, ...]] = ()
+
+    def pack(self) -> bytes:
+        """The payload. Raises `WireError` when a value does not fit its field."""
+        try:
+            payload = struct.pack(self._codes(), *(getattr(self, name) for name, _ in self.FIXED))
+            for row in self.JOINT_ROWS:
+                values = getattr(self, row)
+                payload += struct.pack(f"<{len(values)}i", *values)
+        except struct.error as error:
+            raise WireError(f"{type(self).__name__}: {error}") from None
+        return payload
+
+    @classmethod
+    def unpack(cls: type[M], payload: bytes) -> M:
+        """Inverse of `pack`. Raises `WireError`."""
+        size = struct.calcsize(cls._codes())
+        rows = len(cls.JOINT_ROWS)
+        extra = len(payload) - size
+        if extra < 0 or (extra and not rows) or (rows and extra % (4 * rows)):
+            raise WireError(f"{cls.__name__}: {len(payload)} bytes")
+        values = list(struct.unpack_from(cls._codes(), payload))
+        joints = extra // (4 * rows) if rows else 0
+        for row in range(rows):
+            values.append(struct.unpack_from(f"<{joints}i", payload, size + 4 * joints * row))
+        return cls(*values)
+
+    @classmethod
+    def _codes(cls) -> str:
+        return "<" + "".join(code for _, code in cls.FIXED)
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """Opens a session. Its layout and its CRC seed (0) never change, so any two versions can tell each other apart."""
+
+    TYPE = MessageType.HELLO
+    FIXED = (("magic", "I"), ("schema", "I"))
+    magic: int
+    schema: int
+
+
+@dataclass(frozen=True)
+class Caps(Message):
+    """Answer to HELLO, also with CRC seed 0: who the device is and what it holds."""
+
+    TYPE = MessageType.CAPS
+    FIXED = (
+        ("magic", "I"),
+        ("schema", "I"),
+        ("firmware", "I"),
+        ("profile", "I"),
+        ("arm", "16s"),
+        ("joints", "B"),
+        ("state", "B"),
+        ("tick_us", "H"),
+        ("max_frame", "H"),
+        ("max_knots", "B"),
+        ("chunk_slots", "B"),
+        ("min_lead_us", "I"),
+        ("heartbeat_limit_us", "I"),
+    )
+    magic: int
+    schema: int
+    firmware: int
+    profile: int
+    arm: bytes
+    joints: int
+    state: int
+    tick_us: int
+    max_frame: int
+    max_knots: int
+    chunk_slots: int
+    min_lead_us: int
+    heartbeat_limit_us: int
+
+
+@dataclass(frozen=True)
+class Limits(Message):
+    """Limits for this session; each must be as tight as the compiled one or tighter."""
+
+    TYPE = MessageType.LIMITS
+    JOINT_ROWS = (
+        "position_min_urad",
+        "position_max_urad",
+        "velocity_urad_s",
+        "acceleration_mrad_s2",
+        "jerk_mrad_s3",
+    )
+    position_min_urad: tuple[int, ...]
+    position_max_urad: tuple[int, ...]
+    velocity_urad_s: tuple[int, ...]
+    acceleration_mrad_s2: tuple[int, ...]
+    jerk_mrad_s3: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Arm(Message):
+    """Asks to switch the drive on; `pose_urad` is where the host believes the arm to be."""
+
+    TYPE = MessageType.ARM
+    JOINT_ROWS = ("pose_urad",)
+    pose_urad: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Disarm(Message):
+    """Switches the drive off, from standstill."""
+
+    TYPE = MessageType.DISARM
+
+
+@dataclass(frozen=True)
+class Chunk(Message):
+    """A fragment of a chunk: knots `first` onwards. A knot is q of every joint, then dq of every joint if sent."""
+
+    TYPE = MessageType.CHUNK
+    FIXED = (("chunk", "H"), ("first", "B"), ("count", "B"))
+    JOINT_ROWS = ("values",)
+    chunk: int
+    first: int
+    count: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Commit(Message):
+    """Makes a chunk whole: knot i is due at `start_us + i * spacing_us`; `crc` covers all knots in order."""
+
+    TYPE = MessageType.COMMIT
+    FIXED = (("chunk", "H"), ("knots", "B"), ("flags", "B"), ("start_us", "I"), ("spacing_us", "I"), ("crc", "I"))
+    chunk: int
+    knots: int
+    flags: int
+    start_us: int
+    spacing_us: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class Heartbeat(Message):
+    """Carries the control loop's own tick: a live I/O thread cannot hide a loop that hangs."""
+
+    TYPE = MessageType.HEARTBEAT
+    FIXED = (("loop_tick", "I"),)
+    loop_tick: int
+
+
+@dataclass(frozen=True)
+class TimeRequest(Message):
+    """First half of a clock exchange; `host_ns` comes back unchanged."""
+
+    TYPE = MessageType.TIME_REQUEST
+    FIXED = (("host_ns", "Q"),)
+    host_ns: int
+
+
+@dataclass(frozen=True)
+class TimeReply(Message):
+    """Second half: device times of the request's arrival and of this reply, microseconds, modulo 2**32."""
+
+    TYPE = MessageType.TIME_REPLY
+    FIXED = (("host_ns", "Q"), ("received_us", "I"), ("sent_us", "I"))
+    host_ns: int
+    received_us: int
+    sent_us: int
+
+
+@dataclass(frozen=True)
+class StateReport(Message):
+    """The device at one tick: state, buffer, counters since boot, commanded and measured positions."""
+
+    TYPE = MessageType.STATE
+    FIXED = (
+        ("device_us", "I"),
+        ("state", "B"),
+        ("reason", "B"),
+        ("flags", "B"),
+        ("free_slots", "B"),
+        ("chunk", "H"),
+        ("buffered_ms", "H"),
+        ("interventions", "I"),
+        ("refusals", "H"),
+        ("bad_frames", "H"),
+    )
+    JOINT_ROWS = ("commanded_urad", "measured_urad")
+    device_us: int
+    state: int
+    reason: int
+    flags: int
+    free_slots: int
+    chunk: int
+    buffered_ms: int
+    interventions: int
+    refusals: int
+    bad_frames: int
+    commanded_urad: tuple[int, ...]
+    measured_urad: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ack(Message):
+    """The message with this sequence number and type was carried out."""
+
+    TYPE = MessageType.ACK
+    FIXED = (("sequence", "H"), ("type", "B"), ("state", "B"))
+    sequence: int
+    type: int
+    state: int
+
+
+@dataclass(frozen=True)
+class Nak(Message):
+    """The message was refused and nothing changed; `joint` and `knot` are 255 where none is to blame."""
+
+    TYPE = MessageType.NAK
+    FIXED = (("sequence", "H"), ("type", "B"), ("refusal", "B"), ("state", "B"), ("joint", "B"), ("knot", "B"))
+    sequence: int
+    type: int
+    refusal: int
+    state: int
+    joint: int
+    knot: int
+
+
+@dataclass(frozen=True)
+class Stop(Message):
+    """Controlled stop within the session's limits; the drive stays on."""
+
+    TYPE = MessageType.STOP
+
+
+@dataclass(frozen=True)
+class Estop(Message):
+    """Emergency stop: fastest stop within the compiled limits, then drive off; accepted from any session, latches."""
+
+    TYPE = MessageType.ESTOP
+
+
+@dataclass(frozen=True)
+class Clear(Message):
+    """Leaves FAULT or ESTOP for IDLE: needs a new session, the cause gone and the drive measured off."""
+
+    TYPE = MessageType.CLEAR
+
+
+@dataclass(frozen=True)
+class Event(Message):
+    """Sent at every change of state."""
+
+    TYPE = MessageType.EVENT
+    FIXED = (("device_us", "I"), ("state", "B"), ("reason", "B"))
+    device_us: int
+    state: int
+    reason: int
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Hello,
+    Caps,
+    Limits,
+    Arm,
+    Disarm,
+    Chunk,
+    Commit,
+    Heartbeat,
+    TimeRequest,
+    TimeReply,
+    StateReport,
+    Ack,
+    Nak,
+    Stop,
+    Estop,
+    Clear,
+    Event,
+)
+BY_TYPE = {message.TYPE: message for message in MESSAGES}
+ENUMS: tuple[type[IntEnum], ...] = (MessageType, DeviceState, StopReason, Refusal, CommitFlag, StateFlag)
+
+
+def schema_text() -> str:
+    """A canonical description of everything that both sides must agree on."""
+    lines = [
+        f"version {PROTOCOL_VERSION} header {HEADER.format} frame {MAX_FRAME} knots {MAX_KNOTS} joints {MAX_JOINTS}"
+    ]
+    for enum in ENUMS:
+        lines += [f"{enum.__name__}.{member.name}={member.value}" for member in enum]
+    for message in MESSAGES:
+        layout = ",".join(f"{name}:{code}" for name, code in message.FIXED) + "|" + ",".join(message.JOINT_ROWS)
+        lines.append(f"{message.TYPE.name}({layout})")
+    return "\n".join(lines)
+
+
+SCHEMA_HASH = zlib.crc32(schema_text().encode())
+"""Seeds the CRC of every frame but HELLO and CAPS: builds that disagree cannot talk."""

@@ -1,0 +1,146 @@
+"""The simulated device: the firmware as a process on a pseudo-terminal, or in this process for lockstep tests."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import select
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.messages import MAX_JOINTS, TICK_US, DeviceState
+from firmware_bridge.native import build
+
+START_TIMEOUT_S = 20.0
+WORLD_CAPACITY = 256
+TRANSMIT_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class SimulatedArm:
+    """What to simulate.
+
+    `model` is a compiled MuJoCo model (.mjb); without one the arm follows its set-points exactly.
+    """
+
+    arm: str
+    start_rad: tuple[float, ...]
+    model: Path | None = None
+    trace: Path | None = None
+    world: Path | None = None
+
+
+def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[str]:
+    """The command line of the simulated device. Raises `BuildError`."""
+    native = build(mujoco=arm.model is not None)
+    words = [str(native.program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
+    for option, path in (("--model", arm.model), ("--trace", arm.trace), ("--world", arm.world)):
+        words += [option, str(path)] if path is not None else []
+    return words + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
+
+
+class SimulatorProcess:
+    """The simulated device in a process of its own, in real time."""
+
+    def __init__(self, arm: SimulatedArm, realtime: bool = True) -> None:
+        self.process = subprocess.Popen(command(arm, realtime, die_with_parent=True), stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
+        line = self.process.stdout.readline() if ready else ""
+        if not line:
+            self.close()
+            raise BridgeError("the simulated device did not start (its message stands above)")
+        self.description = json.loads(line)
+
+    @property
+    def port(self) -> str:
+        """Path of the pseudo-terminal."""
+        return str(self.description["port"])
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def close(self) -> None:
+        """Ends the process; its trace is complete afterwards."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class LockstepDevice:
+    """The same device in this process, stepped by the caller. Also a `Transport`: a line without delay."""
+
+    def __init__(self, arm: SimulatedArm) -> None:
+        self._library = _load(build(mujoco=arm.model is not None).library)
+        start = (ctypes.c_double * MAX_JOINTS)(*arm.start_rad)
+        self._sim = self._library.ve_sim_open(
+            arm.arm.encode(),
+            start,
+            *(str(path).encode() if path else None for path in (arm.model, arm.trace, arm.world)),
+        )
+        if not self._sim:
+            raise BridgeError("the simulated device did not start (its message stands above)")
+        self._buffer = ctypes.create_string_buffer(TRANSMIT_SIZE)
+        self._world = (ctypes.c_double * WORLD_CAPACITY)()
+
+    @property
+    def now_us(self) -> int:
+        """Device time."""
+        return int(self._library.ve_sim_now_us(self._sim))
+
+    @property
+    def state(self) -> DeviceState:
+        return DeviceState(self._library.ve_sim_state(self._sim))
+
+    def tick(self, count: int = 1) -> None:
+        """Runs `count` periods of 1 ms."""
+        for _ in range(count):
+            self._library.ve_sim_tick(self._sim)
+
+    def world(self) -> list[float]:
+        """All generalised positions of the simulated world."""
+        count = self._library.ve_sim_world(self._sim, self._world, WORLD_CAPACITY)
+        return self._world[:count]
+
+    def read(self) -> bytes:
+        count = self._library.ve_sim_transmit(self._sim, self._buffer, TRANSMIT_SIZE)
+        return self._buffer.raw[:count]
+
+    def write(self, data: bytes) -> None:
+        self._library.ve_sim_receive(self._sim, data, len(data), self.now_us)
+
+    def close(self) -> None:
+        if self._sim:
+            self._library.ve_sim_close(self._sim)
+            self._sim = None
+
+
+def tick_ns() -> int:
+    """One device period in nanoseconds."""
+    return TICK_US * 1000
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.ve_sim_open.restype = ctypes.c_void_p
+    library.ve_sim_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p]
+    library.ve_sim_receive.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64]
+    library.ve_sim_tick.argtypes = [ctypes.c_void_p]
+    library.ve_sim_transmit.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
+    library.ve_sim_transmit.restype = ctypes.c_uint32
+    library.ve_sim_now_us.argtypes = [ctypes.c_void_p]
+    library.ve_sim_now_us.restype = ctypes.c_uint64
+    library.ve_sim_state.argtypes = [ctypes.c_void_p]
+    library.ve_sim_state.restype = ctypes.c_uint8
+    library.ve_sim_world.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
+    library.ve_sim_world.restype = ctypes.c_uint32
+    library.ve_sim_close.argtypes = [ctypes.c_void_p]
+    return library

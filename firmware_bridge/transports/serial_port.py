@@ -1,0 +1,66 @@
+"""A serial port, or the pseudo-terminal of the simulated device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import serial
+
+from firmware_bridge.errors import LinkLost, PortError
+
+DEFAULT_BAUD = 1_000_000
+READ_SIZE = 65536
+MAX_BACKLOG = 65536
+
+
+class SerialTransport:
+    """Raw bytes over a tty; opened exclusively, so two hosts cannot talk to one arm."""
+
+    def __init__(self, path: str, baud: int = DEFAULT_BAUD) -> None:
+        try:
+            self._port = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+        except (serial.SerialException, ValueError, OSError) as error:
+            raise PortError(_open_failure(path, error)) from None
+        self._path = path
+        self._file: int = self._port.fileno()
+        self._backlog = bytearray()
+
+    def read(self) -> bytes:
+        self._send_backlog()
+        try:
+            return os.read(self._file, READ_SIZE)  # empty while nothing has arrived: pyserial sets VMIN to 0
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise LinkLost(f"{self._path}: the line broke ({error.strerror}); check cable and power") from None
+
+    def write(self, data: bytes) -> None:
+        self._backlog += data
+        self._send_backlog()
+        if len(self._backlog) > MAX_BACKLOG:
+            raise LinkLost(f"{self._path}: the device takes no bytes; check cable and baud rate")
+
+    def close(self) -> None:
+        self._port.close()
+
+    def _send_backlog(self) -> None:
+        if not self._backlog:
+            return
+        try:
+            sent = os.write(self._file, self._backlog)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise LinkLost(f"{self._path}: the line broke ({error.strerror}); check cable and power") from None
+        del self._backlog[:sent]
+
+
+def _open_failure(path: str, error: Exception) -> str:
+    if not Path(path).exists():
+        return f"{path}: there is no such port; plug the device in, or name another (ls /dev/tty*)"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"{path}: no permission; sudo usermod -aG dialout $USER, then log in again"
+    if "lock" in str(error).lower() or "busy" in str(error).lower():
+        return f"{path}: another program has the port open; close it first"
+    return f"{path}: cannot be opened as a serial port ({error})"
