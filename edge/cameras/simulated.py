@@ -1,0 +1,40 @@
+"""The camera of the simulated bench: renders the world that the simulated device last published."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
+
+import mujoco
+import numpy as np
+
+from edge.cameras.base import CameraError, Frame
+from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
+
+
+class SimulatedCamera:
+    """Draws the newest published pose of the arm and the objects."""
+
+    def __init__(self, folder: Path, frame_px: tuple[int, int]) -> None:
+        if frame_px[0] != frame_px[1]:
+            raise CameraError(f"the simulated camera is square, this bundle wants {frame_px[0]}x{frame_px[1]}")
+        try:
+            model = mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE))
+        except ValueError as error:
+            raise CameraError(f"{folder}: no simulated bench there ({error})") from None
+        self._model, self._data = model, mujoco.MjData(model)
+        self._world = WorldReader(folder / WORLD_FILE)
+        self._renderer = CameraRenderer(model, frame_px[0])
+
+    def grab(self) -> Frame:
+        position = self._world.position()
+        captured_ns = time.monotonic_ns()
+        self._data.qpos[:] = np.array(position)
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        return Frame(self._renderer.render(self._data), captured_ns)
+
+    def close(self) -> None:
+        self._renderer.close()

@@ -1,0 +1,132 @@
+"""Records expert demonstrations of the simulated FR3 with MuJoCo physics.
+
+`python -m edge.sim.demonstrations --episodes 400 --seed 0 --out DIR` writes `dataset.json` and `episodes.npz`. In an
+episode the expert is told two or three times which cube to reach, also in mid-motion, so that neither the image, nor
+the instruction, nor the history alone tells what it does next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge.arms import ArmProfile, load_arm
+from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
+from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model
+
+DATASET_FORMAT = 1
+PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
+INSTRUCTIONS = tuple(phrase.format(colour) for phrase in PHRASES for colour in TARGETS)
+PHYSICS_STEPS = round(STEP_S / 0.001)
+LIMIT_MARGIN_RAD = 0.03
+
+
+@dataclass
+class Episode:
+    """One recorded episode of T steps; `segment` counts the instructions given so far."""
+
+    state_rad: list[NDArray[np.float64]]
+    action_rad: list[NDArray[np.float64]]
+    instruction: list[int]
+    segment: list[int]
+    frames: list[NDArray[np.uint8]]
+
+
+def start_pose(arm: ArmProfile, ik: InverseKinematics, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Half of the episodes start near home, half with the tip anywhere above the table; all inside the limits."""
+    low = np.array(arm.operating.position_min_rad) + LIMIT_MARGIN_RAD
+    high = np.array(arm.operating.position_max_rad) - LIMIT_MARGIN_RAD
+    while True:
+        q = np.array(arm.home_rad)
+        if rng.random() < 0.5:
+            q = ik.solve(rng.uniform([0.35, -0.30, 0.09], [0.66, 0.30, 0.50]))
+        q += rng.normal(0.0, 0.05, DOF)
+        if np.all((q > low) & (q < high)):
+            return q
+
+
+def record_episode(arm: ArmProfile, rng: np.random.Generator, with_frames: bool) -> Episode:
+    """Plays one episode. The state is the measured pose at a knot; the action leads the command to the next knot."""
+    placement = Placement.sample(rng)
+    model = build_model(placement)
+    data = mujoco.MjData(model)
+    ik = InverseKinematics(model, np.array(arm.home_rad))
+    command = start_pose(arm, ik, rng)
+    velocity = np.zeros(DOF)
+    data.qpos[ARM_QPOS] = command
+    mujoco.mj_forward(model, data)
+    camera = CameraRenderer(model) if with_frames else None
+    episode = Episode([], [], [], [], [])
+    for segment in range(int(rng.integers(2, 4))):
+        instruction = int(rng.integers(len(INSTRUCTIONS)))
+        goal = ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
+        for _ in range(int(rng.integers(18, 50))):
+            velocity = next_velocity(command, velocity, goal)
+            episode.state_rad.append(np.array(data.qpos[ARM_QPOS]))
+            episode.action_rad.append(velocity * STEP_S)
+            episode.instruction.append(instruction)
+            episode.segment.append(segment)
+            if camera is not None:
+                episode.frames.append(camera.render(data))
+            for step in range(1, PHYSICS_STEPS + 1):
+                data.ctrl[:] = command + velocity * (STEP_S * step / PHYSICS_STEPS)
+                mujoco.mj_step(model, data)
+            command = command + velocity * STEP_S
+    if camera is not None:
+        camera.close()
+    return episode
+
+
+def write_dataset(out: Path, arm: ArmProfile, episodes: list[Episode], seed: int) -> None:
+    """Writes the episodes end to end; `episode` and `segment` say where each begins."""
+    lengths = [len(episode.state_rad) for episode in episodes]
+    arrays: dict[str, Any] = {
+        "state_rad": np.concatenate([np.array(episode.state_rad, np.float32) for episode in episodes]),
+        "action_rad": np.concatenate([np.array(episode.action_rad, np.float32) for episode in episodes]),
+        "instruction": np.concatenate([np.array(episode.instruction, np.int16) for episode in episodes]),
+        "segment": np.concatenate([np.array(episode.segment, np.int16) for episode in episodes]),
+        "episode": np.repeat(np.arange(len(episodes), dtype=np.int32), lengths),
+    }
+    if episodes[0].frames:
+        arrays["frames"] = np.concatenate([np.array(episode.frames) for episode in episodes])
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "episodes.npz", **arrays)
+    description = {
+        "format": DATASET_FORMAT,
+        "embodiment": arm.embodiment,
+        "step_s": STEP_S,
+        "joints": list(arm.joints),
+        "instructions": list(INSTRUCTIONS),
+        "frame_size_px": [CAMERA_SIZE_PX, CAMERA_SIZE_PX],
+        "frames": "frames" in arrays,
+        "seed": seed,
+        "simulated": True,
+    }
+    (out / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m edge.sim.demonstrations", description=__doc__)
+    parser.add_argument("--episodes", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
+    args = parser.parse_args(argv)
+    arm = load_arm("franka")
+    rng = np.random.default_rng(args.seed)
+    episodes = [record_episode(arm, rng, not args.no_frames) for _ in tqdm(range(args.episodes), unit="episode")]
+    write_dataset(args.out, arm, episodes, args.seed)
+
+
+if __name__ == "__main__":
+    main()
