@@ -1,0 +1,114 @@
+"""The VLM backbone f: frames, instruction and history token in, the latent z' out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import Qwen3VLModel
+
+from export.policy.config import PolicyConfig
+from export.policy.layout import prompt_layout
+from export.policy.qwen import projector, qwen3_vl_config
+
+IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
+"""Qwen3-VL's own image normalisation."""
+
+
+class Backbone(nn.Module):
+    """`z' = l2norm(head(f(p_k, images, instruction, z_hist, query)[query]))`.
+
+    The forward pass goes through the unmodified transformers classes; exports are checked against it.
+    """
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = prompt_layout(config)
+        hidden = config.text.hidden
+        self.vlm = Qwen3VLModel(qwen3_vl_config(config))
+        self.soft_prompt = nn.Parameter(0.02 * torch.randn(config.embodiments, config.soft_prompt_tokens, hidden))
+        self.query = nn.Parameter(0.02 * torch.randn(hidden))
+        self.no_history = nn.Parameter(0.02 * torch.randn(hidden))
+        self.history_projector = projector(config.latent, hidden, config.projector_width)
+        self.head = projector(hidden, config.latent, config.projector_width)
+
+    def forward(
+        self,
+        frames: torch.Tensor,
+        tokens: torch.Tensor,
+        token_mask: torch.Tensor,
+        history: torch.Tensor,
+        has_history: torch.Tensor,
+        embodiment: torch.Tensor,
+    ) -> torch.Tensor:
+        """The latent z', unit length, shape (batch, latent).
+
+        frames      uint8 (batch, cameras, height, width, 3)
+        tokens      int64 (batch, token_budget), padded
+        token_mask  bool (batch, token_budget), True where a token is real
+        history     float (batch, latent), z_hist
+        has_history bool (batch,), False puts the learned "no history" token in its place
+        embodiment  int64 (batch,), row of the soft-prompt table
+        """
+        batch = frames.shape[0]
+        patches = self.patches(frames)
+        vision = self.vlm.visual(patches, grid_thw=self.grid(batch).to(patches.device))
+        image_tokens = vision.pooler_output.view(batch, self.config.cameras, -1, self.config.text.hidden)
+        prompt = self.prompt(image_tokens, tokens, history, has_history, embodiment)
+        layout = self.layout
+        visible = torch.ones(batch, layout.length, dtype=torch.bool, device=frames.device)
+        visible[:, layout.instruction] = token_mask
+        visual = torch.zeros(batch, layout.length, dtype=torch.bool, device=frames.device)
+        for image in layout.images:
+            visual[:, image] = True
+        output = self.vlm.language_model(
+            inputs_embeds=prompt,
+            attention_mask=visible.long(),
+            position_ids=layout.positions.to(frames.device)[:, None].expand(3, batch, -1),
+            visual_pos_masks=visual,
+            deepstack_visual_embeds=list(vision.deepstack_features),
+        ).last_hidden_state
+        return self.latent(output)
+
+    def latent(self, output: torch.Tensor) -> torch.Tensor:
+        """z' from the language model's output, shape (batch, length, hidden)."""
+        return F.normalize(self.head(output[:, self.layout.query]), dim=-1)
+
+    def grid(self, batch: int) -> torch.Tensor:
+        """Patches of every image along time, height and width, int64, shape (batch x cameras, 3)."""
+        patch = self.config.vision.patch_px
+        size = (1, self.config.image_px[0] // patch, self.config.image_px[1] // patch)
+        return torch.tensor(size).repeat(batch * self.config.cameras, 1)
+
+    def patches(self, frames: torch.Tensor) -> torch.Tensor:
+        """Resized and normalised patches in Qwen3-VL's order, shape (batch x cameras x patches, values per patch)."""
+        vision, (height, width) = self.config.vision, self.config.image_px
+        images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255.0
+        images = F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
+        images = (images - IMAGE_MEAN) / IMAGE_STD
+        patch, merge = vision.patch_px, vision.merge
+        rows, columns = height // patch // merge, width // patch // merge
+        split = images.view(-1, 3, rows, merge, patch, columns, merge, patch)
+        ordered = split.permute(0, 2, 5, 3, 6, 1, 4, 7)  # image, row, column, merge row, merge column, channel, y, x
+        flat = ordered.reshape(-1, 3, 1, patch * patch)
+        return flat.expand(-1, -1, vision.temporal_patch, -1).reshape(flat.shape[0], -1)
+
+    def prompt(
+        self,
+        image_tokens: torch.Tensor,
+        tokens: torch.Tensor,
+        history: torch.Tensor,
+        has_history: torch.Tensor,
+        embodiment: torch.Tensor,
+    ) -> torch.Tensor:
+        """Input embeddings in the order of the layout, shape (batch, length, hidden)."""
+        batch = tokens.shape[0]
+        embed = self.vlm.language_model.embed_tokens
+        start, end = (embed.weight[token].expand(batch, 1, -1) for token in self.config.tied_image_tokens)
+        history_token = torch.where(has_history[:, None], self.history_projector(history), self.no_history)
+        parts = [self.soft_prompt[embodiment]]
+        for camera in range(self.config.cameras):
+            parts += [start, image_tokens[:, camera], end]
+        parts += [embed(tokens), history_token[:, None], self.query.expand(batch, 1, -1)]
+        return torch.cat(parts, dim=1)

@@ -1,0 +1,131 @@
+"""`checkpoint.pt`: tensors and plain data only, read with `weights_only=True`; anything else is refused."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from export.policy.config import ConfigError, PolicyConfig
+from export.policy.embodiment import Embodiment
+from export.policy.policy import ActionPrior, VlaPolicy
+
+FORMAT = 1
+KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message is one line that names the cure."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a `checkpoint.pt` holds, checked. `tokenizer` is None for a stage-1 checkpoint, which reads no text."""
+
+    config: PolicyConfig
+    state_dict: dict[str, torch.Tensor]
+    embodiments: tuple[Embodiment, ...]
+    tokenizer: str | None
+
+    @property
+    def is_vla(self) -> bool:
+        """Whether it holds the VLM, so stage 2 has been trained."""
+        return any(name.startswith("backbone.") for name in self.state_dict)
+
+    def build(self) -> VlaPolicy:
+        """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
+        if not self.is_vla:
+            raise CheckpointError(
+                "this is a stage-1 checkpoint (action prior only); train stage 2 first: edge-train vla"
+            )
+        policy = VlaPolicy(self.config)
+        self.load_into(policy)
+        return policy.eval()
+
+    def load_into(self, module: ActionPrior) -> None:
+        try:
+            module.load_state_dict(self.state_dict)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise CheckpointError(f"the weights do not fit the configuration:{first[0].strip()[:200]}") from None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes the file whole or not at all."""
+    document = {
+        "format": FORMAT,
+        "config": checkpoint.config.to_plain(),
+        "state_dict": {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()},
+        "normalisation": {arm.name: arm.statistics() for arm in checkpoint.embodiments},
+        "embodiments": {arm.name: arm.describe() for arm in checkpoint.embodiments},
+        "tokenizer": checkpoint.tokenizer,
+    }
+    partial = path.with_name(path.name + ".partial")
+    torch.save(document, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads and checks a checkpoint. Raises `CheckpointError`."""
+    document = _read(path)
+    missing = KEYS - set(document)
+    if missing:
+        raise CheckpointError(f"{path} is not a vla-edge checkpoint: it has no {', '.join(sorted(missing))}")
+    if document["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {document['format']!r}; this version reads {FORMAT}")
+    weights = document["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path}: state_dict must map names to tensors")
+    broken = next(
+        (name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None
+    )
+    if broken:
+        raise CheckpointError(
+            f"{path}: the weights of {broken} hold NaN or infinity; train again or take an earlier checkpoint"
+        )
+    try:
+        config = PolicyConfig.from_plain(document["config"])
+        embodiments = tuple(
+            Embodiment.from_plain(name, described, document["normalisation"][name])
+            for name, described in document["embodiments"].items()
+        )
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: bad configuration: {error}") from None
+    tokenizer = document["tokenizer"]
+    if tokenizer is not None:
+        _check_tokenizer(path, tokenizer)
+    return Checkpoint(config, weights, embodiments, tokenizer)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is not a torch checkpoint, or it was cut short; copy it again")
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} holds pickled code, which is never run; save tensors and plain data only (docs/architecture.md)"
+        ) from None
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: {str(error).splitlines()[0][:160]}; copy or train it again"
+        ) from None
+    if not isinstance(document, dict):
+        raise CheckpointError(
+            f"{path} is not a vla-edge checkpoint: it holds a {type(document).__name__}, not a mapping"
+        )
+    return document
+
+
+def _check_tokenizer(path: Path, tokenizer: Any) -> None:
+    try:
+        Tokenizer.from_str(tokenizer)
+    except Exception as error:  # the library raises bare Exception for a bad document
+        raise CheckpointError(f"{path}: the tokenizer cannot be read: {str(error)[:120]}") from None

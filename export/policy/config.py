@@ -1,0 +1,211 @@
+"""Every size and every choice of the policy, in frozen dataclasses.
+
+Fields marked [P] are stated in the paper (arXiv:2606.26095); [ours] marks what it leaves open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class ConfigError(ValueError):
+    """A configuration that does not describe a policy."""
+
+
+@dataclass(frozen=True)
+class TransformerShape:
+    """A Qwen3 stack: grouped-query attention with `kv_heads`, SwiGLU of width `ffn`."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    rope_theta: float
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """A Qwen3-VL vision tower; `merge` x `merge` patches of `patch_px` become one token of the language model."""
+
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    patch_px: int
+    merge: int
+    temporal_patch: int
+    position_grid: int
+    deepstack_layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The three parts of the policy and how they are joined and trained."""
+
+    vision: VisionShape
+    text: TransformerShape
+    encoder: TransformerShape
+    decoder: TransformerShape
+    vocabulary: int
+    mrope_section: tuple[int, int, int]
+    tied_image_tokens: tuple[int, int]
+    """Token ids of vision start and vision end, which enclose every image as Qwen3-VL expects."""
+
+    horizon: int = 15
+    """[P] H, actions per chunk."""
+    history: int = 15
+    """[P] H_h, state-action pairs in the history token."""
+    action_slots: int = 37
+    """[P]"""
+    state_slots: int = 74
+    """[P]"""
+
+    embodiments: int = 8
+    """[ours] Rows of the soft-prompt tables."""
+    soft_prompt_tokens: int = 4
+    """[ours] Tokens of p_k, in the VLM and in the encoder."""
+    cameras: int = 1
+    """[ours]"""
+    frame_px: tuple[int, int] = (128, 128)
+    """[ours] Height and width of the raw uint8 frames."""
+    image_px: tuple[int, int] = (96, 96)
+    """[ours] Height and width after the resize inside the backbone."""
+    token_budget: int = 16
+    """[ours] Instruction tokens; shorter instructions are padded and masked, longer ones refused."""
+    projector_width: int = 0
+    """[ours] Hidden width of the projectors between z and the VLM; 0 makes them linear."""
+    encoder_causal: bool = False
+    """[ours] Causal attention in the encoder (cls then stands last); default bidirectional, cls first."""
+    decoder_causal: bool = False
+    """[ours] Causal attention over the chunk in the decoder; default bidirectional."""
+    latent_injection: Literal["token", "add"] = "token"
+    """[ours] z enters the decoder as one token before the chunk, or is added to every action token."""
+    flow_steps: int = 10
+    """[ours] Euler steps from noise to chunk."""
+    flow_time_beta: tuple[float, float] = (1.0, 1.0)
+    """[ours] r ~ Beta(a, b) in training; (1, 1) is uniform."""
+    time_width: int = 128
+    """[ours] Width of the sine-cosine embedding of r."""
+    max_delay: int = 6
+    """[ours] Training delays d are drawn from 0..max_delay (training-time real-time chunking, arXiv:2512.05964)."""
+    loss_on_unused_slots: bool = False
+    """[ours] Whether slots that an embodiment does not use count in the loss."""
+    history_gradient: bool = True
+    """[ours] Whether the VLA loss reaches the encoder through the history token."""
+    normalisation_quantile: float = 0.01
+    """[ours] Statistics span this quantile to its mirror, so outliers do not set the scale."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.latent_injection in ("token", "add"), "latent_injection must be 'token' or 'add'"),
+            (
+                all(side % (self.vision.patch_px * self.vision.merge) == 0 for side in self.image_px),
+                f"image_px {self.image_px} must be multiples of patch_px x merge",
+            ),
+            (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
+            (self.flow_steps >= 1, "flow_steps must be at least 1"),
+            (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
+            (sum(self.mrope_section) * 2 == self.text.head_dim, "mrope_section must add up to half of text.head_dim"),
+        )
+        for holds, message in checks:
+            if not holds:
+                raise ConfigError(message)
+
+    @property
+    def latent(self) -> int:
+        """Width of z, z' and z_hist: the encoder's own width."""
+        return self.encoder.hidden
+
+    @property
+    def image_tokens(self) -> int:
+        """Language-model tokens per image."""
+        side = self.vision.patch_px * self.vision.merge
+        return (self.image_px[0] // side) * (self.image_px[1] // side)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, as a checkpoint stores them."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> PolicyConfig:
+        """Inverse of `to_plain`. Raises `ConfigError` for a missing, unknown or ill-typed field."""
+        if not isinstance(plain, dict):
+            raise ConfigError("the configuration is not a mapping")
+        nested = {
+            "vision": VisionShape,
+            "text": TransformerShape,
+            "encoder": TransformerShape,
+            "decoder": TransformerShape,
+        }
+        try:
+            values = {key: nested[key](**_tuples(value)) if key in nested else value for key, value in plain.items()}
+            return PolicyConfig(**_tuples(values))
+        except TypeError as error:
+            raise ConfigError(str(error).replace("__init__() ", "")) from None
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def tiny(vocabulary: int = 64) -> PolicyConfig:
+    """The same classes at a size that trains on two CPU cores."""
+    action = TransformerShape(hidden=128, layers=3, heads=4, kv_heads=2, head_dim=32, ffn=320, rope_theta=1e4)
+    return PolicyConfig(
+        vision=VisionShape(
+            hidden=96,
+            layers=3,
+            heads=4,
+            ffn=192,
+            patch_px=8,
+            merge=2,
+            temporal_patch=2,
+            position_grid=12,
+            deepstack_layers=(0, 1),
+        ),
+        text=TransformerShape(hidden=128, layers=4, heads=4, kv_heads=2, head_dim=32, ffn=256, rope_theta=1e4),
+        encoder=action,
+        decoder=action,
+        vocabulary=vocabulary,
+        mrope_section=(6, 5, 5),
+        tied_image_tokens=(2, 3),
+    )
+
+
+def paper() -> PolicyConfig:
+    """Qwen3-VL-2B and twice Qwen3-0.6B, as in the paper; sizes from the models' public config.json files."""
+    qwen3_06b = TransformerShape(hidden=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072, rope_theta=1e6)
+    return PolicyConfig(
+        vision=VisionShape(
+            hidden=1024,
+            layers=24,
+            heads=16,
+            ffn=4096,
+            patch_px=16,
+            merge=2,
+            temporal_patch=2,
+            position_grid=48,
+            deepstack_layers=(5, 11, 17),
+        ),
+        text=TransformerShape(hidden=2048, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=6144, rope_theta=5e6),
+        encoder=qwen3_06b,
+        decoder=qwen3_06b,
+        vocabulary=151936,
+        mrope_section=(24, 20, 20),
+        tied_image_tokens=(151652, 151653),
+        embodiments=16,
+        soft_prompt_tokens=16,
+        cameras=2,
+        frame_px=(256, 256),
+        image_px=(224, 224),
+        token_budget=48,
+        projector_width=2048,
+        time_width=256,
+    )
+
+
+PRESETS = {"tiny": tiny, "paper": paper}
