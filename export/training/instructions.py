@@ -1,0 +1,44 @@
+"""Instructions as token ids, and the small word tokenizer of the tiny preset."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+PAD, UNKNOWN = "<pad>", "<unknown>"
+SPECIAL = (PAD, UNKNOWN, "<|vision_start|>", "<|vision_end|>")
+"""Their order gives the ids 0 to 3, which the tiny preset relies on."""
+
+
+def word_tokenizer(instructions: tuple[str, ...]) -> Tokenizer:
+    """One token per lower-case word that occurs in `instructions`.
+
+    Anything else is unknown, and refused on the robot.
+    """
+    words = sorted({word for text in instructions for word in text.lower().split()})
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+class InstructionTokens:
+    """Every instruction of a dataset, tokenised once and padded to the budget."""
+
+    def __init__(self, tokenizer: Tokenizer, instructions: tuple[str, ...], budget: int) -> None:
+        self._ids = torch.zeros(len(instructions), budget, dtype=torch.int64)
+        self._mask = torch.zeros(len(instructions), budget, dtype=torch.bool)
+        for row, text in enumerate(instructions):
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            if len(ids) > budget:
+                raise ValueError(f"'{text}' has {len(ids)} tokens and the budget is {budget}")
+            self._ids[row, : len(ids)] = torch.tensor(ids)
+            self._mask[row, : len(ids)] = True
+
+    def of(self, rows: NDArray[np.int16]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids int64 and mask bool, both (batch, budget)."""
+        index = torch.from_numpy(rows.astype(np.int64))
+        return self._ids[index], self._mask[index]
