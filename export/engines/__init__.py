@@ -1,0 +1,1 @@
+"""From torch modules to three verified ONNX engines in one bundle."""

@@ -1,0 +1,107 @@
+"""The backbone with nothing left to decide at run time: fixed prompt, fixed image count, constants folded.
+
+It owns the same modules as `Backbone` and computes the same function for one observation, without what a tracer
+cannot follow: splitting the vision attention by image, boolean indexing for the deepstack features, positions and
+masks built on the fly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
+
+from export.policy.backbone import Backbone
+from export.policy.qwen import MASKED
+
+
+class StaticBackbone(nn.Module):
+    """`Backbone.forward` for a batch of one; every constant is a buffer."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.visual, self.language = backbone.vlm.visual, backbone.vlm.language_model
+        self.language.config._attn_implementation = "eager"
+        layout, config = backbone.layout, backbone.config
+        with torch.no_grad():
+            grid = backbone.grid(1)[:1]
+            indices, weights = get_vision_interpolation_indices_and_weights(
+                grid,
+                num_grid_per_side=self.visual.num_grid_per_side,
+                mode=self.visual.interpolation_mode,
+                align_corners=self.visual.interpolation_align_corners,
+                spatial_merge_size=config.vision.merge,
+                kwargs={},
+            )
+            self.register_buffer("patch_positions", (self.visual.pos_embed(indices) * weights[:, :, None]).sum(1))
+            cos, sin = self.visual.rotary_pos_emb(
+                self.patch_positions, get_vision_position_ids(grid, config.vision.merge, kwargs={})
+            )
+            self.register_buffer("vision_cos", cos)
+            self.register_buffer("vision_sin", sin)
+            cos, sin = self.language.rotary_emb(torch.zeros(1), layout.positions[:, None])
+            self.register_buffer("text_cos", cos)
+            self.register_buffer("text_sin", sin)
+            causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()
+            self.register_buffer("causal", causal[None, None])
+
+    def forward(
+        self,
+        frames: torch.Tensor,
+        tokens: torch.Tensor,
+        token_mask: torch.Tensor,
+        history: torch.Tensor,
+        has_history: torch.Tensor,
+        embodiment: torch.Tensor,
+    ) -> torch.Tensor:
+        """z', shape (1, latent); arguments as in `Backbone.forward` with a batch of one."""
+        layout = self.backbone.layout
+        image_tokens, deepstack = self.see(frames)
+        x = self.backbone.prompt(image_tokens, tokens, history, has_history, embodiment)
+        before = torch.ones_like(token_mask[:, :1]).expand(1, layout.instruction.start)
+        after = torch.ones_like(token_mask[:, :1]).expand(1, layout.length - layout.instruction.stop)
+        visible = torch.cat([before, token_mask, after], dim=1)
+        bias = torch.where(self.causal & visible[:, None, None, :], 0.0, MASKED)
+        for index, layer in enumerate(self.language.layers):
+            x = layer(x, position_embeddings=(self.text_cos, self.text_sin), attention_mask=bias)
+            if index < len(deepstack):
+                x = x + self.at_image_positions(deepstack[index])
+        return self.backbone.latent(self.language.norm(x))
+
+    def see(self, frames: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Image tokens (1, cameras, tokens, hidden), and the deepstack features (cameras, tokens, hidden) per depth."""
+        cameras = self.backbone.config.cameras
+        projection = self.visual.patch_embed.proj
+        patches = self.backbone.patches(frames) @ projection.weight.flatten(1).T + projection.bias
+        x = patches.view(cameras, -1, patches.shape[-1]) + self.patch_positions
+        deepstack = []
+        for index, block in enumerate(self.visual.blocks):
+            x = self.vision_block(block, x)
+            if index in self.visual.deepstack_visual_indexes:
+                merger = self.visual.deepstack_merger_list[self.visual.deepstack_visual_indexes.index(index)]
+                deepstack.append(merger(x.flatten(0, 1)).view(cameras, -1, self.backbone.config.text.hidden))
+        merged = self.visual.merger(x.flatten(0, 1))
+        return merged.view(1, cameras, -1, merged.shape[-1]), deepstack
+
+    def vision_block(self, block: Qwen3VLVisionBlock, x: torch.Tensor) -> torch.Tensor:
+        """One block of the vision tower on a batch of images, (cameras, patches, hidden)."""
+        attention = block.attn
+        images, patches, hidden = x.shape
+        qkv = attention.qkv(block.norm1(x)).view(images, patches, 3, attention.num_heads, -1)
+        query, key = apply_rotary_pos_emb_vision(qkv[:, :, 0], qkv[:, :, 1], self.vision_cos, self.vision_sin)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, qkv[:, :, 2]))
+        weights = torch.softmax(query @ key.transpose(-1, -2) * attention.scaling, dim=-1)
+        x = x + attention.proj((weights @ value).transpose(1, 2).reshape(images, patches, hidden))
+        return x + block.mlp(block.norm2(x))
+
+    def at_image_positions(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (cameras, tokens, hidden) at their places in the prompt, zero elsewhere, (1, length, hidden)."""
+        layout, hidden = self.backbone.layout, features.shape[-1]
+        parts, reached = [], 0
+        for camera, image in enumerate(layout.images):
+            parts += [features.new_zeros(image.start - reached, hidden), features[camera]]
+            reached = image.stop
+        parts.append(features.new_zeros(layout.length - reached, hidden))
+        return torch.cat(parts)[None]
