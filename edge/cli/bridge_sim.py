@@ -1,0 +1,67 @@
+"""`bridge-sim`: the C firmware on a pseudo-terminal, with a simulated arm behind it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from edge.arms import available_arms, load_arm
+from edge.errors import InputError, VlaEdgeError
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.simulator import SimulatedArm, command
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="bridge-sim",
+        description="Starts the firmware on a pseudo-terminal. The first line of stdout is JSON with its port.",
+        epilog="Connect with: edge-run --bridge serial:PORT --camera pattern: ... It runs until Ctrl-C or SIGTERM.",
+    )
+    root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
+    root.add_argument(
+        "--plant",
+        choices=("ideal", "mujoco"),
+        default="ideal",
+        help="what follows the set-points: an ideal arm (default), or an FR3 with physics (needs the sim extra)",
+    )
+    root.add_argument(
+        "--scene-seed", type=int, default=0, help="with mujoco: where the cubes stand (default %(default)d)"
+    )
+    root.add_argument(
+        "--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output: tick_us,state,q0..,dq0..,chunk,limited"
+    )
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        arm = load_arm(args.arm)
+        model = _write_model(args.scene_seed) if args.plant == "mujoco" else None
+        words = command(SimulatedArm(arm.name, arm.home_rad, model, args.trace), realtime=True, die_with_parent=False)
+    except (VlaEdgeError, BridgeError) as error:
+        print(f"bridge-sim: {error}", file=sys.stderr)
+        return 2
+    os.execv(words[0], words)  # never returns
+    raise AssertionError
+
+
+def _write_model(scene_seed: int) -> Path:
+    try:
+        import mujoco
+
+        from edge.sim.bench import Scene
+    except ImportError as error:
+        raise InputError(
+            f"--plant mujoco needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
+        ) from None
+    descriptor = os.memfd_create("scene", 0)  # inherited over exec, and gone with the process
+    path = Path(f"/proc/self/fd/{descriptor}")
+    mujoco.mj_saveModel(Scene(scene_seed).model, str(path))
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""One run: start inference, shake hands with the device, arm, control until the end, stop, disarm."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from edge.arms import ArmProfile, JointLimits
+from edge.bundle import Bundle
+from edge.control import Controller, ControlSettings, Counters
+from edge.errors import InputError, SafetyStop
+from edge.inference import InferenceSettings, start_arguments
+from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
+from edge.scheduler import FixedStep
+from edge.telemetry.recorder import Recorder, Samples
+from firmware_bridge.client import DeviceClient, stop_text
+from firmware_bridge.errors import BridgeError, LinkLost
+from firmware_bridge.link import Link
+from firmware_bridge.messages import MICRO, DeviceState, Limits, StateReport
+from firmware_bridge.transports import Transport
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 5.0
+CHILD_CHECK_NS = 20_000_000
+STATE_RATE_HZ = 100
+WIRE_BITS_PER_BYTE = 10
+LEAD_MARGIN_US = 10_000
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a run needs to know. `line_baud` is the rate the line really has; None for one without a rate (a pty)."""
+
+    task: str
+    duration_s: float
+    rate_hz: float
+    execute_steps: int
+    seed: int
+    inference: InferenceSettings
+    line_baud: int | None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run went. `ended` is "duration", "user" or "safety stop"; `error` is the reason of a safety stop."""
+
+    ended: str
+    error: str | None
+    counters: Counters
+    samples: Samples
+    planner: PlannerStatus
+    lateness: FixedStep
+    clock_uncertainty_us: float
+    clock_drift_ppm: float
+    moved_s: float
+    sent_bytes: int
+    resent_chunks: int
+    bad_frames: int
+
+
+def wire_limits(limits: JointLimits) -> Limits:
+    """Limits as the wire carries them, rounded to the tighter side."""
+
+    def scaled(row: tuple[float, ...], unit: float) -> tuple[int, ...]:
+        return tuple(int(value * unit * (1 + 1e-12)) for value in row)  # 2.62 is a hair below 2620000e-6
+
+    return Limits(
+        position_min_urad=tuple(round(value * MICRO) for value in limits.position_min_rad),
+        position_max_urad=tuple(round(value * MICRO) for value in limits.position_max_rad),
+        velocity_urad_s=scaled(limits.velocity_rad_s, MICRO),
+        acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, 1000),
+        jerk_mrad_s3=scaled(limits.jerk_rad_s3, 1000),
+    )
+
+
+def lead_us(min_lead_us: int, bundle: Bundle, joints: int, line_baud: int | None) -> int:
+    """How long before its first new knot a chunk must be sent: the device's minimum, the transmission, a margin."""
+    chunk_bytes = 8 * joints * (bundle.manifest.policy.horizon + 1) + 200
+    transmit_us = chunk_bytes * WIRE_BITS_PER_BYTE * MICRO // line_baud if line_baud else 0
+    return min_lead_us + transmit_us + LEAD_MARGIN_US
+
+
+class InferenceProcess:
+    """The other process, and the planner that speaks to it."""
+
+    def __init__(self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings) -> None:
+        self.records = PlanningRecords(bundle.manifest.policy, arm.dof)
+        descriptor = self.records.memory.descriptor
+        self.process = subprocess.Popen(start_arguments(settings, descriptor), pass_fds=[descriptor])
+        self.planner = SharedPlanner(self.records)
+
+    def wait_ready(self, tell: Callable[[str], None]) -> PlannerStatus:
+        """Waits until the policy is warm. Raises `InputError` with the reason when it cannot be."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        phase = Phase.STARTING
+        while time.monotonic() < deadline:
+            status = self.planner.status()
+            if status is not None and status.phase is not phase:
+                phase = status.phase
+                if phase is Phase.LOADING:
+                    tell("loading engines")
+                elif phase is Phase.WARMING:
+                    tell("warming up")
+                elif phase is Phase.FAILED:
+                    raise InputError(status.message)
+                elif phase is Phase.READY:
+                    return status
+            if self.process.poll() is not None:
+                raise InputError(f"the inference process ended with {self.process.returncode} before it was ready")
+            time.sleep(0.01)
+        raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
+
+    def check(self) -> None:
+        """Raises `SafetyStop` when the process is gone."""
+        code = self.process.poll()
+        if code is not None:
+            raise SafetyStop(f"the inference process ended by itself (exit {code}); the arm stops")
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Session:
+    """A run, step by step; `close` leaves nothing running and the drive off."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        arm: ArmProfile,
+        transport: Transport,
+        settings: SessionSettings,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.bundle, self.arm, self.settings, self.tell = bundle, arm, settings, tell
+        self.client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
+        self.transport = transport
+        self.inference: InferenceProcess | None = None
+        self.armed = False
+        self.stop_asked = False
+        self.progress_s = 0.0
+
+    def run(self) -> RunOutcome:
+        """From start to standstill. Raises `InputError` or `BridgeError` while nothing has moved yet."""
+        self.inference = InferenceProcess(self.bundle, self.arm, self.settings.inference)
+        caps = self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
+        self.client.set_limits(wire_limits(self.arm.operating))
+        self.tell(f"device '{self.arm.name}', firmware {caps.firmware:08x}; synchronising clocks")
+        self.client.synchronise_clock()
+        status = self.inference.wait_ready(self.tell)
+        self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
+        embodiment = self.bundle.embodiment(self.arm.embodiment)
+        settings = ControlSettings(
+            self.settings.execute_steps, lead_us(caps.min_lead_us, self.bundle, self.arm.dof, self.settings.line_baud)
+        )
+        recorder = Recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof)
+        controller = Controller(
+            self.client,
+            self.inference.planner,
+            self.arm,
+            self.bundle.manifest.policy,
+            embodiment.step_s,
+            settings,
+            recorder,
+        )
+        controller.delay.add(status.warm_ns // 1000)
+        self._check_delay(controller)
+        state = self.client.wait_for_state()
+        self._arm(state)
+        return self._control(controller, status)
+
+    def _check_delay(self, controller: Controller) -> None:
+        shape, steps = self.bundle.manifest.policy, controller.delay.steps
+        most = min(shape.max_delay, shape.horizon - self.settings.execute_steps)
+        if steps > most:
+            raise InputError(
+                f"inference takes {steps} steps of {controller.timeline.step_us // 1000} ms and this bundle "
+                f"allows {most}; use a faster engine, fewer flow steps or a smaller --execute"
+            )
+
+    def _arm(self, state: StateReport) -> None:
+        if state.state in (DeviceState.FAULT, DeviceState.ESTOP):
+            raise SafetyStop(
+                f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"
+            )
+        self.client.arm(state.measured_urad, loop_tick=1)
+        self.armed = True
+
+    def _control(self, controller: Controller, status: PlannerStatus) -> RunOutcome:
+        assert self.inference is not None
+        loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep)
+        began_ns = now_ns = time.monotonic_ns()
+        next_check_ns = began_ns
+        ended, error = "duration", None
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        previous = {number: signal.signal(number, self._on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.stop_asked:
+                now_ns = loop.wait()
+                controller.step(now_ns, loop.ticks + 1)
+                if now_ns >= next_check_ns:
+                    self.inference.check()
+                    next_check_ns = now_ns + CHILD_CHECK_NS
+                self.progress_s = (now_ns - began_ns) / 1e9
+                self.client.keep_clock(now_ns, loop.slack_s())
+            ended = "user" if self.stop_asked else ended
+        except (SafetyStop, LinkLost) as stop:
+            ended, error = "safety stop", str(stop)
+        finally:
+            gc.enable()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        moved_s = (now_ns - began_ns) / 1e9
+        error = "; ".join(part for part in (error, self._stop()) if part) or None
+        return RunOutcome(
+            ended="safety stop" if error else ended,
+            error=error,
+            counters=controller.counters,
+            samples=controller.recorder.samples(),
+            planner=status,
+            lateness=loop,
+            clock_uncertainty_us=self.client.link.clock.uncertainty_us,
+            clock_drift_ppm=self.client.link.clock.drift * 1e6,
+            moved_s=moved_s,
+            sent_bytes=self.client.link.sent_bytes,
+            resent_chunks=self.client.resent,
+            bad_frames=self.client.link.bad_frames,
+        )
+
+    def _stop(self) -> str | None:
+        """Controlled stop, then drive off. Returns what went wrong, None when all is well."""
+        try:
+            self.client.stop()
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while time.monotonic() < deadline:
+                state = self.client.wait_for_state()
+                if state.state in (DeviceState.HOLD, DeviceState.IDLE):
+                    if state.state == DeviceState.HOLD:
+                        self.client.disarm()
+                    self.armed = False
+                    return None
+                if state.state in (DeviceState.FAULT, DeviceState.ESTOP):
+                    self.armed = False
+                    return f"the device is in {stop_text(state.state, state.reason)}"
+        except BridgeError as failure:
+            return f"{failure}; the device stops by itself when its heartbeat is missing"
+        return "the arm did not come to rest"
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.stop_asked = True
+
+    def pids(self) -> dict[str, int]:
+        """Process ids, for those who want to look."""
+        pids = {"control": os.getpid()}
+        if self.inference is not None:
+            pids["inference"] = self.inference.process.pid
+        return pids
+
+    def close(self) -> None:
+        """Ends the inference process, stops the arm if it still moves, closes the line."""
+        if self.armed:
+            self._stop()
+        if self.inference is not None:
+            self.inference.close()
+        self.transport.close()

@@ -1,0 +1,128 @@
+"""The run in numbers: `run.json`, and the short table that a run ends with."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import __version__
+from edge.session import RunOutcome, SessionSettings
+
+REPORT_FORMAT = 1
+ENGINE_NAMES = ("camera", "history_encoder", "backbone", "action_decoder")
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | int]:
+    """Count, median, p95, p99 and maximum; empty when there are no values."""
+    if not values:
+        return {"count": 0}
+    array = np.asarray(values, dtype=float)
+    p50, p95, p99 = (round(float(value), 4) for value in np.percentile(array, [50, 95, 99]))
+    return {"count": len(values), "p50": p50, "p95": p95, "p99": p99, "max": round(float(array.max()), 4)}
+
+
+def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
+    """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
+    counters, lateness = outcome.counters, outcome.lateness.lateness
+    engines = {
+        name: percentiles([row[index] / 1000 for row in counters.engine_us]) for index, name in enumerate(ENGINE_NAMES)
+    }
+    return {
+        "format": REPORT_FORMAT,
+        "created_by": f"vla-edge {__version__}",
+        "ended": outcome.ended,
+        "error": outcome.error,
+        "task": settings.task,
+        "seed": settings.seed,
+        "duration_s": round(outcome.moved_s, 3),
+        "chunks": {
+            "requested": counters.requests,
+            "computed": counters.chunks,
+            "committed": len(counters.committed_ids),
+            "committed_ids": counters.committed_ids,
+            "late": counters.late,
+            "refused_by_host": len(counters.refused) - counters.device_refusals,
+            "refused_by_device": counters.device_refusals,
+            "refusals": counters.refused,
+            "resent": outcome.resent_chunks,
+            "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
+            "delay_steps": percentiles(counters.delays),
+            "execute_steps": settings.execute_steps,
+        },
+        "latency_ms": {
+            "observation_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
+            "engines": engines,
+            "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
+            "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
+        },
+        "loop": {
+            "rate_hz": settings.rate_hz,
+            "ticks": outcome.lateness.ticks,
+            "overruns": outcome.lateness.overruns,
+            "lateness_us": {
+                "p50": lateness.percentile_us(50),
+                "p95": lateness.percentile_us(95),
+                "p99": lateness.percentile_us(99),
+                "max": lateness.largest_us,
+            },
+        },
+        "splices": {
+            "count": len(counters.splice_acceleration),
+            "acceleration_jump_rad_s2": percentiles(counters.splice_acceleration),
+        },
+        "device": {
+            "limiter_interventions": counters.interventions,
+            "least_buffer_ms": None if np.isinf(counters.least_buffer_ms) else counters.least_buffer_ms,
+            "bad_frames": outcome.bad_frames,
+        },
+        "link": {
+            "sent_bytes": outcome.sent_bytes,
+            "clock_uncertainty_us": round(outcome.clock_uncertainty_us, 1),
+            "clock_drift_ppm": round(outcome.clock_drift_ppm, 2),
+        },
+        "machine": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()},
+        **extra,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report in a dozen lines for a person."""
+    chunks, latency, loop, device = report["chunks"], report["latency_ms"], report["loop"], report["device"]
+    whole, engines = latency["observation_to_chunk"], latency["engines"]
+    late = loop["lateness_us"]
+    jump = report["splices"]["acceleration_jump_rad_s2"]
+    rows = [
+        ("ended", report["ended"] + (f": {report['error']}" if report["error"] else "")),
+        ("chunks", f"{chunks['committed']} committed of {chunks['computed']} computed, {chunks['late']} late"),
+        ("replan rate", f"{chunks['replan_rate_hz']:.2f} Hz, control {loop['rate_hz']:.0f} Hz"),
+        ("latency", f"p50 {whole.get('p50', 0):.1f}  p99 {whole.get('p99', 0):.1f} ms, observation to chunk"),
+        ("  by engine", "  ".join(f"{name} {engines[name].get('p50', 0):.1f}" for name in ENGINE_NAMES) + " ms (p50)"),
+        ("loop lateness", f"p50 {late['p50']}  p95 {late['p95']}  p99 {late['p99']} us, {loop['overruns']} overruns"),
+        ("splices", f"{report['splices']['count']}, largest jump in acceleration {jump.get('max', 0):.3f} rad/s^2"),
+        ("least buffer", f"{device['least_buffer_ms']} ms"),
+        ("limiter", f"{device['limiter_interventions']} interventions"),
+        ("refusals", f"{chunks['refused_by_host']} by the host, {chunks['refused_by_device']} by the device"),
+    ]
+    rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
+    scene = report.get("simulated_scene")
+    if scene:
+        verdict = "reached" if scene["reached"] else "NOT reached"
+        rows.append(
+            (
+                "target",
+                f"{scene['target']} cube {verdict}, {1000 * scene['distance_m']:.0f} mm from its goal (simulated)",
+            )
+        )
+    return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Writes the JSON whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
