@@ -1,0 +1,117 @@
+"""The limiter in C, driven with everything from calm to absurd: its positions never break a limit."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmware_bridge.native import build
+
+PERIOD = 1e-3
+
+
+class JointLimits(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_double) for name in ("position_min", "position_max", "velocity", "acceleration", "jerk")
+    ]
+
+
+class JointState(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_double) for name in ("q", "v", "a")), ("off_plan", ctypes.c_bool)]
+
+
+@pytest.fixture(scope="module")
+def limiter() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(build(mujoco=False).library))
+    library.ve_limiter_follow.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_double,
+        ctypes.c_double,
+        ctypes.c_void_p,
+        ctypes.c_double,
+    ]
+    library.ve_limiter_follow.restype = ctypes.c_bool
+    library.ve_limiter_stop.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double]
+    library.ve_joint_at_rest.argtypes = [ctypes.c_void_p]
+    library.ve_joint_at_rest.restype = ctypes.c_bool
+    return library
+
+
+def wild_set_points(kind: int, rng: np.random.Generator, count: int) -> np.ndarray:
+    steps = np.repeat(rng.uniform(-3, 3, count // 50 + 1), 50)[:count]
+    swing = rng.uniform(0, 3) * np.sin(rng.uniform(0, 60) * PERIOD * np.arange(count))
+    drift = np.cumsum(rng.normal(0, 0.003, count))
+    broken = np.where(rng.random(count) < 0.02, rng.choice([np.nan, np.inf, -np.inf]), drift)
+    return (steps, rng.uniform(-3, 3, count), swing, drift, broken)[kind]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 4))
+def test_no_limit_is_ever_broken(limiter: ctypes.CDLL, seed: int, kind: int) -> None:
+    rng = np.random.default_rng(seed)
+    limits = JointLimits(
+        -1 - rng.random(), 1 + rng.random(), *np.exp(rng.uniform(np.log([0.2, 0.5, 50]), np.log([5, 20, 10000])))
+    )
+    state = JointState(rng.uniform(-0.7, 0.7), 0.0, 0.0)
+    positions = [state.q]
+    set_points = wild_set_points(kind, rng, 1500)
+    stop_at = int(rng.integers(200, 1400))
+    for tick, wanted in enumerate(set_points):
+        if tick < stop_at:
+            limiter.ve_limiter_follow(ctypes.byref(state), wanted, 0.0, ctypes.byref(limits), PERIOD)
+        else:
+            limiter.ve_limiter_stop(ctypes.byref(state), ctypes.byref(limits), PERIOD)
+        positions.append(state.q)
+    q = np.array(positions)
+    velocity = np.diff(q, prepend=q[0]) / PERIOD
+    acceleration = np.diff(velocity, prepend=0.0) / PERIOD
+    jerk = np.diff(acceleration, prepend=0.0) / PERIOD
+    assert np.all(np.isfinite(q))
+    assert q.min() >= limits.position_min - 1e-12 and q.max() <= limits.position_max + 1e-12
+    assert np.abs(velocity).max() <= limits.velocity + 1e-9
+    assert np.abs(acceleration).max() <= limits.acceleration + 1e-6
+    assert np.abs(jerk).max() <= limits.jerk + 1e-3
+
+
+@given(v=st.floats(-2.6, 2.6), a=st.floats(-10, 10), jerk=st.floats(500, 10000), acceleration=st.floats(5, 20))
+def test_a_stop_takes_no_longer_than_its_worst_case(
+    limiter: ctypes.CDLL, v: float, a: float, jerk: float, acceleration: float
+) -> None:
+    a = max(-acceleration, min(acceleration, a))
+    limits = JointLimits(-100, 100, 10, acceleration, jerk)
+    state = JointState(0.0, v, a)
+    fastest = abs(v) + a * a / (2 * jerk)
+    worst_s = 2 * abs(a) / jerk + fastest / acceleration + 2 * math.sqrt(fastest / jerk) + acceleration / jerk
+    for ticks in range(math.ceil(worst_s / PERIOD) + 10):
+        if limiter.ve_joint_at_rest(ctypes.byref(state)):
+            break
+        limiter.ve_limiter_stop(ctypes.byref(state), ctypes.byref(limits), PERIOD)
+    assert limiter.ve_joint_at_rest(ctypes.byref(state)), f"still moving after {ticks} ms"
+
+
+def test_a_plan_within_the_limits_passes_untouched(limiter: ctypes.CDLL) -> None:
+    limits = JointLimits(-2, 2, 2, 10, 5000)
+    state = JointState(0.0, 0.0, 0.0)
+    for tick in range(1, 5000):
+        angle = 2.0 * PERIOD * tick
+        wanted = 0.8 * (1 - math.cos(angle))
+        assert limiter.ve_limiter_follow(
+            ctypes.byref(state), wanted, 1.6 * math.sin(angle), ctypes.byref(limits), PERIOD
+        )
+        assert state.q == wanted
+
+
+def test_a_jump_is_worked_off_and_the_plan_is_reached_again(limiter: ctypes.CDLL) -> None:
+    limits = JointLimits(-2, 2, 2, 10, 5000)
+    state = JointState(0.0, 0.0, 0.0)
+    exact = [
+        limiter.ve_limiter_follow(ctypes.byref(state), 0.01, 0.0, ctypes.byref(limits), PERIOD) for _ in range(1000)
+    ]
+    assert not exact[0]
+    assert all(exact[-500:])
+    assert state.q == 0.01
