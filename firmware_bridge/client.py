@@ -6,12 +6,19 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from firmware_bridge.errors import HandshakeError, LinkLost
-from firmware_bridge.link import Link
-from firmware_bridge.messages import (
+from firmware_bridge.codes import (
     MAGIC,
     MAX_KNOTS,
     MAX_PAYLOAD,
+    CommitFlag,
+    DeviceState,
+    MessageType,
+    Refusal,
+    StopReason,
+)
+from firmware_bridge.errors import HandshakeError, LinkLost
+from firmware_bridge.link import Link
+from firmware_bridge.messages import (
     SCHEMA_HASH,
     Ack,
     Arm,
@@ -19,8 +26,6 @@ from firmware_bridge.messages import (
     Chunk,
     Clear,
     Commit,
-    CommitFlag,
-    DeviceState,
     Disarm,
     Estop,
     Event,
@@ -28,12 +33,9 @@ from firmware_bridge.messages import (
     Hello,
     Limits,
     Message,
-    MessageType,
     Nak,
-    Refusal,
     StateReport,
     Stop,
-    StopReason,
 )
 
 REPLY_TIMEOUT_NS = 150_000_000

@@ -1,107 +1,111 @@
 """Maps the host's monotonic clock to the device's, from four-timestamp exchanges.
 
-The device counts microseconds modulo 2**32; the host unwraps them. Among the recent exchanges only those with a short
-round trip are trusted; a line through them gives offset and drift.
+The device counts microseconds modulo 2**32; the host unwraps them. An exchange says only that the device read its clock
+between two moments of the host's: it bounds `device - host` from both sides. Along the drift, the tightest bounds of
+the recent exchanges leave a corridor; its middle is the offset and half its width bounds the error. A late answer makes
+its bounds loose and so counts for nothing; bounds that leave no corridor mean that the device's clock jumped.
+
+The drift is the median slope of each bound (Theil and Sen), weighted by how straight that bound is: delays are often
+on one way only, and then the other way's bound is a clean line.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
 
 WRAP_US = 1 << 32
 WINDOW = 48
-TRUSTED_EXCESS_US = 60.0
-"""A round trip may exceed the shortest one in the window by half of it and this much, and still be trusted."""
-DRIFT_SPAN_US = 2_000_000.0
-"""Drift is fitted once the trusted exchanges span this long; before that the clocks are taken to run alike."""
-MAX_DRIFT = 500e-6
-STEP_US = 2_000.0
-STEPS_TO_RESTART = 3
+DRIFT_PRIOR = 100e-6
+"""Standard deviation of the drift between two crystals before anything has been measured."""
+RESOLUTION_US = 3.0
+"""A bound is never taken to be straighter than this."""
+JUMP_US = 100.0
+"""Bounds that contradict each other by more than this are a jump; less is noise of the timestamps."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One exchange: host time at the middle of the round trip, device time there, and how long the trip took."""
+    """Bounds of `device - host` in microseconds, at the host time in the middle of the exchange."""
 
     host_us: float
-    device_us: float
-    round_trip_us: float
+    lower_us: float
+    upper_us: float
 
 
 class ClockSync:
-    """Estimates `device = offset + (1 + drift) * host`. Pure state: every time comes in as an argument."""
+    """Estimates `device = host + offset + drift * host`. Pure state: every time comes in as an argument."""
 
     def __init__(self) -> None:
         self._window: deque[Exchange] = deque(maxlen=WINDOW)
-        self._origin: Exchange | None = None
-        self._last_device_us = 0
-        self._suspects = 0
+        self._last_device_us: int | None = None
+        self._origin_us = 0.0
         self._offset_us = 0.0
         self.drift = 0.0
         self.restarts = 0
-        self.residual_us = float("inf")
-
-    @property
-    def exchanges(self) -> int:
-        """Exchanges in the window."""
-        return len(self._window)
-
-    @property
-    def uncertainty_us(self) -> float:
-        """Largest residual of the trusted exchanges plus half of the shortest round trip; infinite before the first."""
-        if not self._window:
-            return float("inf")
-        return self.residual_us + min(exchange.round_trip_us for exchange in self._window) / 2
+        self.uncertainty_us = float("inf")
+        """Half the width of the corridor: the error at the times of the exchanges is at most this."""
 
     def add(self, sent_ns: int, received_ns: int, device_received_us: int, device_sent_us: int) -> None:
         """Takes one exchange: host times of sending and receiving, device times (mod 2**32) in between."""
-        device_us = self._advance(device_received_us) + ((device_sent_us - device_received_us) % WRAP_US) / 2
+        device_us = device_received_us if self._last_device_us is None else self.unwrap(device_received_us)
+        self._last_device_us = device_us
         busy_us = (device_sent_us - device_received_us) % WRAP_US
-        exchange = Exchange((sent_ns + received_ns) / 2000, device_us, (received_ns - sent_ns) / 1000 - busy_us)
-        if self._stepped(exchange):
-            self._window.clear()
-            self.restarts += 1
+        exchange = Exchange(
+            host_us=(sent_ns + received_ns) / 2000,
+            lower_us=device_us + busy_us - received_ns / 1000,
+            upper_us=device_us - sent_ns / 1000,
+        )
         self._window.append(exchange)
-        self._fit()
+        if self._fit() < -JUMP_US:
+            self._window.clear()
+            self._window.append(exchange)
+            self.restarts += 1
+            self.drift = 0.0
+            self._fit()
 
     def device_us(self, host_ns: int) -> float:
         """Unwrapped device time at a host time."""
-        assert self._origin is not None
-        return self._origin.device_us + self._offset_us + (host_ns / 1000 - self._origin.host_us) * (1 + self.drift)
+        host_us = host_ns / 1000
+        return host_us + self._offset_us + self.drift * (host_us - self._origin_us)
 
     def unwrap(self, device_us: int) -> int:
         """The unwrapped device time, near the last exchange, that the wire carries as `device_us` (modulo 2**32)."""
-        ahead = (device_us - self._last_device_us + WRAP_US // 2) % WRAP_US - WRAP_US // 2
-        return self._last_device_us + ahead
+        last_us = self._last_device_us or 0
+        return last_us + (device_us - last_us + WRAP_US // 2) % WRAP_US - WRAP_US // 2
 
-    def _advance(self, device_us: int) -> int:
-        self._last_device_us = self.unwrap(device_us) if self._origin else device_us
-        return self._last_device_us
+    def _fit(self) -> float:
+        """Finds drift and offset; returns half the width of the corridor, negative when there is none."""
+        self._origin_us = self._window[-1].host_us
+        host = [exchange.host_us - self._origin_us for exchange in self._window]
+        bounds = ([e.lower_us for e in self._window], [e.upper_us for e in self._window])
+        self.drift = _combined_slope(host, bounds)
+        floor, ceiling = (pick(_residuals(host, side, self.drift)) for pick, side in zip((max, min), bounds))
+        self._offset_us = (floor + ceiling) / 2
+        self.uncertainty_us = abs(ceiling - floor) / 2
+        return (ceiling - floor) / 2
 
-    def _stepped(self, exchange: Exchange) -> bool:
-        """Whether the device's clock has jumped: several exchanges in a row that no round trip explains."""
-        if self._origin is None:
-            self._origin = exchange
-            return False
-        error = abs(exchange.device_us - self.device_us(round(exchange.host_us * 1000)))
-        self._suspects = self._suspects + 1 if error > STEP_US + exchange.round_trip_us else 0
-        if self._suspects < STEPS_TO_RESTART:
-            return False
-        self._suspects = 0
-        return True
 
-    def _fit(self) -> None:
-        assert self._origin is not None
-        shortest = min(exchange.round_trip_us for exchange in self._window)
-        limit = 1.5 * shortest + TRUSTED_EXCESS_US
-        trusted = [exchange for exchange in self._window if exchange.round_trip_us <= limit]
-        host = [exchange.host_us - self._origin.host_us for exchange in trusted]
-        gain = [exchange.device_us - self._origin.device_us - at for exchange, at in zip(trusted, host)]
-        mean_host, mean_gain = sum(host) / len(host), sum(gain) / len(gain)
-        if max(host) - min(host) >= DRIFT_SPAN_US:
-            spread = sum((at - mean_host) ** 2 for at in host)
-            slope = sum((at - mean_host) * (g - mean_gain) for at, g in zip(host, gain)) / spread
-            self.drift = min(max(slope, -MAX_DRIFT), MAX_DRIFT)
-        self._offset_us = mean_gain - self.drift * mean_host
-        self.residual_us = max(abs(g - self._offset_us - self.drift * at) for at, g in zip(host, gain))
+def _residuals(host: list[float], side: list[float], slope: float) -> list[float]:
+    return [bound - slope * at for at, bound in zip(host, side)]
+
+
+def _combined_slope(host: list[float], bounds: tuple[list[float], list[float]]) -> float:
+    """Slopes of both bounds and the prior's zero, each weighted by the inverse of its variance."""
+    centre = sum(host) / len(host)
+    spread = sum((at - centre) ** 2 for at in host)
+    weights, total = DRIFT_PRIOR**-2, 0.0
+    for side in bounds:
+        pairs = combinations(zip(host, side), 2)
+        slopes = [(b - a) / (later - sooner) for (sooner, a), (later, b) in pairs if later != sooner]
+        if not slopes:
+            continue
+        slope = median(slopes)
+        rest = _residuals(host, side, slope)
+        middle = median(rest)
+        straightness_us = max(RESOLUTION_US, 1.5 * median(abs(value - middle) for value in rest))
+        weight = spread / straightness_us**2
+        weights, total = weights + weight, total + weight * slope
+    return total / weights

@@ -5,18 +5,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from firmware_bridge.messages import (
-    BY_TYPE,
-    CRC_SIZE,
-    HEADER,
-    MAX_FRAME,
-    MAX_PAYLOAD,
-    PROTOCOL_VERSION,
-    SCHEMA_HASH,
-    Message,
-    MessageType,
-    WireError,
-)
+from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_FRAME, MAX_PAYLOAD, PROTOCOL_VERSION, MessageType
+from firmware_bridge.messages import BY_TYPE, SCHEMA_HASH, Message, WireError
 
 DELIMITER = b"\x00"
 UNSEEDED = frozenset({MessageType.HELLO, MessageType.CAPS})

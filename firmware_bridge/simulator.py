@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.messages import MAX_JOINTS, TICK_US, DeviceState
 from firmware_bridge.native import build
 
 START_TIMEOUT_S = 20.0
@@ -81,12 +81,12 @@ class LockstepDevice:
     def __init__(self, arm: SimulatedArm) -> None:
         self._library = _load(build(mujoco=arm.model is not None).library)
         start = (ctypes.c_double * MAX_JOINTS)(*arm.start_rad)
-        self._sim = self._library.ve_sim_open(
+        self._handle = self._library.ve_sim_open(
             arm.arm.encode(),
             start,
             *(str(path).encode() if path else None for path in (arm.model, arm.trace, arm.world)),
         )
-        if not self._sim:
+        if not self._handle:
             raise BridgeError("the simulated device did not start (its message stands above)")
         self._buffer = ctypes.create_string_buffer(TRANSMIT_SIZE)
         self._world = (ctypes.c_double * WORLD_CAPACITY)()
@@ -117,10 +117,20 @@ class LockstepDevice:
     def write(self, data: bytes) -> None:
         self._library.ve_sim_receive(self._sim, data, len(data), self.now_us)
 
+    def flush(self) -> None:
+        """Makes the trace on disk complete up to the last tick."""
+        self._library.ve_sim_flush(self._sim)
+
     def close(self) -> None:
-        if self._sim:
-            self._library.ve_sim_close(self._sim)
-            self._sim = None
+        if self._handle:
+            self._library.ve_sim_close(self._handle)
+            self._handle = None
+
+    @property
+    def _sim(self) -> int:
+        if not self._handle:
+            raise BridgeError("the simulated device is closed")
+        return int(self._handle)
 
 
 def tick_ns() -> int:
@@ -142,5 +152,6 @@ def _load(path: Path) -> ctypes.CDLL:
     library.ve_sim_state.restype = ctypes.c_uint8
     library.ve_sim_world.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
     library.ve_sim_world.restype = ctypes.c_uint32
+    library.ve_sim_flush.argtypes = [ctypes.c_void_p]
     library.ve_sim_close.argtypes = [ctypes.c_void_p]
     return library

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from edge.arms import ArmProfile, available_arms, load_arm
-from firmware_bridge import messages
-from firmware_bridge.messages import ENUMS, MESSAGES, Message
+from firmware_bridge import codes, messages
+from firmware_bridge.codes import ENUMS
+from firmware_bridge.messages import MESSAGES, Message
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "firmware_bridge" / "firmware" / "core"
@@ -26,16 +27,16 @@ def wire_header() -> str:
     """`wire_messages.h`: numbers of messages, states and reasons, and where each field stands in its payload."""
     lines = [BANNER + "#ifndef VE_WIRE_MESSAGES_H\n#define VE_WIRE_MESSAGES_H\n"]
     constants = {
-        "PROTOCOL_VERSION": messages.PROTOCOL_VERSION,
+        "PROTOCOL_VERSION": codes.PROTOCOL_VERSION,
         "SCHEMA_HASH": messages.SCHEMA_HASH,
-        "MAGIC": messages.MAGIC,
-        "HEADER_SIZE": messages.HEADER.size,
-        "CRC_SIZE": messages.CRC_SIZE,
-        "MAX_FRAME": messages.MAX_FRAME,
-        "MAX_PAYLOAD": messages.MAX_PAYLOAD,
-        "MAX_KNOTS": messages.MAX_KNOTS,
-        "MAX_JOINTS": messages.MAX_JOINTS,
-        "TICK_US": messages.TICK_US,
+        "MAGIC": codes.MAGIC,
+        "HEADER_SIZE": codes.HEADER.size,
+        "CRC_SIZE": codes.CRC_SIZE,
+        "MAX_FRAME": codes.MAX_FRAME,
+        "MAX_PAYLOAD": codes.MAX_PAYLOAD,
+        "MAX_KNOTS": codes.MAX_KNOTS,
+        "MAX_JOINTS": codes.MAX_JOINTS,
+        "TICK_US": codes.TICK_US,
     }
     lines += [f"#define VE_{name} {value}u" for name, value in constants.items()]
     for enum in ENUMS:
