@@ -19,10 +19,11 @@ from edge.history import HistoryRing
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
 from edge.safety.checks import check_finite, check_knots
 from edge.telemetry.recorder import Recorder
-from edge.trajectory import MICRO, Knots, segment_accelerations
+from edge.trajectory import MICRO, Knots, segment_accelerations, spline_velocities
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text, stop_text
 from firmware_bridge.clock_sync import WRAP_US
-from firmware_bridge.messages import DeviceState, StateReport, StopReason
+from firmware_bridge.codes import DeviceState, StopReason
+from firmware_bridge.messages import StateReport
 
 HEARTBEAT_NS = 10_000_000
 MAX_REFUSALS = 5
@@ -100,6 +101,8 @@ class Controller:
         self._measured_us = np.zeros(MEASURED_KEPT, dtype=np.int64)
         self._measured = np.zeros((MEASURED_KEPT, arm.dof))
         self._measured_count = 0
+        for knots in range(2, shape.horizon + 2):  # each length of chunk once, before the arm depends on it
+            spline_velocities(np.zeros((knots, arm.dof)), step_s, np.zeros(arm.dof))
 
     def step(self, now_ns: int, loop_tick: int) -> None:
         """One control step. Raises `SafetyStop` or `LinkLost`; the arm is then stopping or has stopped."""

@@ -21,9 +21,10 @@ from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
 from edge.scheduler import FixedStep
 from edge.telemetry.recorder import Recorder, Samples
 from firmware_bridge.client import DeviceClient, stop_text
+from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import BridgeError, LinkLost
 from firmware_bridge.link import Link
-from firmware_bridge.messages import MICRO, DeviceState, Limits, StateReport
+from firmware_bridge.messages import Limits, StateReport
 from firmware_bridge.transports import Transport
 
 READY_TIMEOUT_S = 120.0
@@ -96,8 +97,8 @@ class InferenceProcess:
         self.process = subprocess.Popen(start_arguments(settings, descriptor), pass_fds=[descriptor])
         self.planner = SharedPlanner(self.records)
 
-    def wait_ready(self, tell: Callable[[str], None]) -> PlannerStatus:
-        """Waits until the policy is warm. Raises `InputError` with the reason when it cannot be."""
+    def wait_ready(self, tell: Callable[[str], None], idle: Callable[[], None]) -> PlannerStatus:
+        """Waits until the policy is warm, calling `idle` meanwhile. Raises `InputError` with the reason if it fails."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         phase = Phase.STARTING
         while time.monotonic() < deadline:
@@ -113,8 +114,13 @@ class InferenceProcess:
                 elif phase is Phase.READY:
                     return status
             if self.process.poll() is not None:
-                raise InputError(f"the inference process ended with {self.process.returncode} before it was ready")
-            time.sleep(0.01)
+                last = self.planner.status()
+                raise InputError(
+                    last.message
+                    if last is not None and last.message
+                    else f"the inference process ended with {self.process.returncode} before it was ready"
+                )
+            idle()
         raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
 
     def check(self) -> None:
@@ -158,7 +164,7 @@ class Session:
         self.client.set_limits(wire_limits(self.arm.operating))
         self.tell(f"device '{self.arm.name}', firmware {caps.firmware:08x}; synchronising clocks")
         self.client.synchronise_clock()
-        status = self.inference.wait_ready(self.tell)
+        status = self.inference.wait_ready(self.tell, self._keep_line_empty)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment)
         settings = ControlSettings(
@@ -176,9 +182,16 @@ class Session:
         )
         controller.delay.add(status.warm_ns // 1000)
         self._check_delay(controller)
-        state = self.client.wait_for_state()
-        self._arm(state)
+        gc.collect()  # a collection takes longer than a heartbeat may stay away
+        gc.freeze()
+        gc.disable()
+        self._arm(self.client.wait_for_state())
         return self._control(controller, status)
+
+    def _keep_line_empty(self) -> None:
+        """Reports that nobody reads would fill the line, and the next one to be read would be an old one."""
+        self.client.poll(time.monotonic_ns())
+        time.sleep(0.01)
 
     def _check_delay(self, controller: Controller) -> None:
         shape, steps = self.bundle.manifest.policy, controller.delay.steps
@@ -203,9 +216,6 @@ class Session:
         began_ns = now_ns = time.monotonic_ns()
         next_check_ns = began_ns
         ended, error = "duration", None
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         previous = {number: signal.signal(number, self._on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.stop_asked:
@@ -220,7 +230,6 @@ class Session:
         except (SafetyStop, LinkLost) as stop:
             ended, error = "safety stop", str(stop)
         finally:
-            gc.enable()
             for number, handler in previous.items():
                 signal.signal(number, handler)
         moved_s = (now_ns - began_ns) / 1e9
@@ -271,6 +280,7 @@ class Session:
 
     def close(self) -> None:
         """Ends the inference process, stops the arm if it still moves, closes the line."""
+        gc.enable()
         if self.armed:
             self._stop()
         if self.inference is not None:
