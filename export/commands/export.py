@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
-    steps = args.flow_steps or checkpoint.config.flow_steps
+    steps = checkpoint.config.flow_steps if args.flow_steps is None else args.flow_steps
     if not 1 <= steps <= 100 or args.samples < 1:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():

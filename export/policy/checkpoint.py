@@ -108,12 +108,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is not a torch checkpoint, or it was cut short; copy it again")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself reads past a wrong checksum
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
         document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} holds pickled code, which is never run; save tensors and plain data only (docs/architecture.md)"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is damaged: {str(error).splitlines()[0][:160]}; copy or train it again"
         ) from None
