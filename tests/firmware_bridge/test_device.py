@@ -10,17 +10,10 @@ import pytest
 
 from edge.session import wire_limits
 from firmware_bridge.client import KnotChunk
+from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StopReason
 from firmware_bridge.errors import HandshakeError
 from firmware_bridge.framing import encode_frame
-from firmware_bridge.messages import (
-    Caps,
-    Commit,
-    DeviceState,
-    Heartbeat,
-    Limits,
-    Refusal,
-    StopReason,
-)
+from firmware_bridge.messages import SCHEMA_HASH, Arm, Caps, Commit, Heartbeat, Hello, Limits, Nak, Stop
 from tests.support import FRANKA, HOME, Rig, chunk_from, read_trace, swing, violations
 
 
@@ -61,7 +54,7 @@ def test_another_device_is_refused(rig: Rig, arm: str, profile: int, joints: int
 def test_firmware_of_another_schema_is_named_not_guessed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.device.tick()
     monkeypatch.setattr("firmware_bridge.client.SCHEMA_HASH", 0xABCDEF01)
-    with pytest.raises(HandshakeError, match="speaks schema .* this host abcdef01"):
+    with pytest.raises(HandshakeError, match=r"speaks schema .* this host abcdef01"):
         rig.client.connect("franka", FRANKA.hash32, 7)
 
 
@@ -80,7 +73,6 @@ def test_arming_needs_a_heartbeat_and_the_right_pose(rig: Rig) -> None:
     rig.device.tick()
     rig.client.connect("franka", FRANKA.hash32, 7)
     pose = rig.client.wait_for_state().measured_urad
-    from firmware_bridge.messages import Arm
 
     rig.client.link.send(Arm(pose))
     rig.device.tick()
@@ -98,7 +90,7 @@ def test_a_committed_chunk_is_executed_at_its_time(rig: Rig, trace_file: Path) -
     start_us = rig.device.now_us + 50_000
     assert rig.commit(swing(1, start_us)) is None
     rig.run(400)
-    rig.device.close()
+    rig.device.flush()
     trace = read_trace(trace_file)
     row = int(np.searchsorted(trace.tick_us, start_us + 300_000))
     assert trace.chunk[row] == 1 and trace.state[row] == "STREAMING"
@@ -113,7 +105,7 @@ def test_nothing_of_an_uncommitted_chunk_moves_the_arm(rig: Rig, trace_file: Pat
         rig.client.link.send(message)
     rig.run(600)
     assert rig.device.state == DeviceState.ARMED
-    rig.device.close()
+    rig.device.flush()
     assert np.ptp(read_trace(trace_file).q, axis=0).max() == 0.0
 
 
@@ -129,7 +121,6 @@ def test_a_missing_fragment_is_refused_with_the_knot(rig: Rig) -> None:
 
 
 def _all_naks(rig: Rig) -> list:
-    from firmware_bridge.messages import Nak
 
     return [message for message in rig.client.link.receive() if isinstance(message, Nak)]
 
@@ -182,7 +173,7 @@ def test_a_refused_replacement_leaves_the_old_plan_in_force(rig: Rig, trace_file
     nak = rig.commit(bad)
     assert nak is not None and (nak.refusal, nak.joint) == (Refusal.SPLICE_POSITION, 2)
     rig.run(500)
-    rig.device.close()
+    rig.device.flush()
     trace = read_trace(trace_file)
     assert set(trace.chunk) == {0, 1}
     assert trace.limited.sum() == 0
@@ -195,7 +186,7 @@ def test_a_replacement_takes_over_at_its_first_knot_without_a_jump(rig: Rig, tra
     rig.run(300)
     assert rig.commit(swing(2, start_us + 500_000, zero_us=start_us)) is None
     rig.run(600)
-    rig.device.close()
+    rig.device.flush()
     trace = read_trace(trace_file)
     first = int(np.argmax(trace.chunk == 2))
     assert trace.tick_us[first] == start_us + 500_000
@@ -208,7 +199,7 @@ def test_a_chunk_without_velocities_moves_smoothly_too(rig: Rig, trace_file: Pat
     with_dq = swing(1, start_us, knots=50, spacing_us=20_000)
     assert rig.commit(KnotChunk(1, start_us, 20_000, with_dq.q_urad, None)) is None
     rig.run(900)
-    rig.device.close()
+    rig.device.flush()
     assert read_trace(trace_file).limited.sum() == 0
 
 
@@ -325,7 +316,6 @@ def test_a_second_host_cannot_take_over_a_moving_arm(rig: Rig) -> None:
     assert rig.commit(swing(1, rig.device.now_us + 50_000, knots=50)) is None
     rig.run(200)
     other = rig.new_client(9)
-    from firmware_bridge.messages import MAGIC, SCHEMA_HASH, Hello
 
     other.link.send(Hello(MAGIC, SCHEMA_HASH))
     other.link.send(Heartbeat(1))
@@ -336,7 +326,6 @@ def test_a_second_host_cannot_take_over_a_moving_arm(rig: Rig) -> None:
 def test_frames_of_an_older_session_are_dropped(rig: Rig) -> None:
     rig.armed()
     stale = rig.new_client(6)
-    from firmware_bridge.messages import Stop
 
     stale.link.send(Stop())
     rig.run(20)

@@ -1,0 +1,20 @@
+"""What many tests share: the shipped checkpoint, exported once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "checkpoints" / "reach.pt"
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped checkpoint as a bundle, made by the command that users call. Do not change it in place."""
+    from export.commands.export import main
+
+    path = tmp_path_factory.mktemp("export") / "bundle"
+    assert main([str(SHIPPED), "-o", str(path)]) == 0
+    return path

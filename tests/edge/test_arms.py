@@ -1,0 +1,66 @@
+"""Profiles: the shipped ones are whole, and a broken one is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.arms import ProfileError, available_arms, load_arm
+from edge.arms.profile import PROFILE_FOLDER
+
+GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
+
+
+def test_both_frankas_ship() -> None:
+    assert available_arms() == ["franka", "panda"]
+    assert load_arm("franka").model.endswith("(FR3)")
+    assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
+
+
+def test_fr3_limits_are_frankas() -> None:
+    limits = load_arm("franka").limits
+    assert limits.velocity_rad_s == (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+    assert limits.position_max_rad == (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
+
+
+def test_a_limit_changes_the_hash() -> None:
+    assert load_arm("franka").hash32 != load_arm("panda").hash32
+
+
+def test_an_unknown_arm_lists_the_known_ones() -> None:
+    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, panda"):
+        load_arm("frank")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("format = 1", "format = 2", r":2: format is 2"),
+        ("velocity_rad_s = [2.62, ", "velocity_rad_s = [", r":\d+: \[limits\] velocity_rad_s needs 7 numbers.*has 6"),
+        ("jerk_rad_s3 = [5000.0, 5", "jerk_rad_s3 = [0.0, 5", r"jerk_rad_s3 is not positive for joint 1"),
+        ("position_min_rad = [-2.7437", "position_min_rad = [2.8", r"position_min_rad is not below .* joint 1"),
+        ("velocity_rad_s = [2.0,", "velocity_rad_s = [2.63,", r"\[operating\] velocity_rad_s is wider than"),
+        ("acceleration_rad_s2 = [10.0,", "acceleration_rad_s2 = [nan,", r"not a finite number"),
+        ("acceleration_rad_s2", "acceleration", r"\[limits\] acceleration_rad_s2 needs 7 numbers"),
+        ("position_rad = [0.0,", "position_rad = [9.0,", r"\[home\] position_rad puts joint 1 outside"),
+        ('[limits]\nsource = "', '[limits]\nfrom = "', r"\[limits\] source is missing"),
+        ("joints = [", "joints = {", r"not valid TOML"),
+    ],
+)
+def test_a_broken_profile_names_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    path = tmp_path / "arm.toml"
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ProfileError, match=message) as caught:
+        load_arm(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_line_is_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "arm.toml"
+    path.write_text(GOOD.replace("velocity_rad_s = [2.62, ", "velocity_rad_s = [", 1))
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("velocity_rad_s"))
+    with pytest.raises(ProfileError, match=rf"arm\.toml:{line}: "):
+        load_arm(str(path))

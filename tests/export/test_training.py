@@ -1,0 +1,145 @@
+"""Both stages learn, resume exactly, and refuse broken data with its row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.commands.train import main
+from export.policy.checkpoint import load_checkpoint
+from export.policy.config import tiny
+from export.training.data import DatasetError, Windows, fit_embodiment, read_demonstrations
+from export.training.loop import Schedule
+from export.training.prior import train_prior
+
+INSTRUCTIONS = ["reach the red cube", "reach the blue cube"]
+
+
+def write_dataset(folder: Path, frames: bool = False) -> Path:
+    """Two short episodes of a smooth swing, the second with a change of mind at its middle."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(121)[:, None]
+    command = 0.3 * np.sin(0.08 * steps + rng.uniform(0, 6, 7))
+    arrays = {
+        "state_rad": command[:-1].astype(np.float32),
+        "action_rad": np.diff(command, axis=0).astype(np.float32),
+        "instruction": np.repeat([0, 0, 1, 0], 30).astype(np.int16),
+        "segment": np.repeat([0, 0, 0, 1], 30).astype(np.int16),
+        "episode": np.repeat([0, 1], 60).astype(np.int32),
+    }
+    if frames:
+        arrays["frames"] = rng.integers(0, 256, (120, 128, 128, 3), dtype=np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "episodes.npz", **arrays)
+    description = {
+        "format": 1,
+        "embodiment": "fr3",
+        "step_s": 0.1,
+        "joints": [f"j{joint}" for joint in range(7)],
+        "instructions": INSTRUCTIONS,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+def test_windows_stop_at_the_end_of_an_instruction_and_begin_at_rest(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path))
+    config = tiny()
+    windows = Windows(data, fit_embodiment(data, 0, 0.01), config)
+    batch = windows.window(np.array([0, 55, 62, 85, 119]), torch.device("cpu"))
+    assert batch.valid.sum(dim=1).tolist() == [15, 5, 15, 5, 1]
+    assert batch.past_mask.all()
+    assert torch.all(batch.past_actions[0] == 0)
+    assert torch.equal(batch.past_states[0], batch.states[0, :1].expand(15, -1))
+    assert torch.all(batch.past_actions[2, :13] == 0) and torch.all(batch.past_actions[2, 13:, 29:36] != 0)
+    assert torch.equal(batch.past_states[2, 12], batch.past_states[2, 13]), "filled up with the episode's first state"
+
+
+def test_statistics_ignore_outliers(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path))
+    plain = fit_embodiment(data, 0, 0.02).states.scale
+    spoilt = data.state_rad.copy()
+    spoilt[50] = 1e6
+    robust = fit_embodiment(dataclasses.replace(data, state_rad=spoilt), 0, 0.02).states.scale
+    assert robust == pytest.approx(plain, rel=0.2)
+
+
+def test_the_prior_learns_and_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path / "data"))
+    schedule = Schedule(steps=40, batch=16, warmup=5, peak_rate=2e-3, final_rate=1e-5, save_every=20)
+
+    class Interrupted(Exception):
+        pass
+
+    def train(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        original = Schedule.rate
+
+        def rate(self: Schedule, step: int) -> float:
+            if step == stop_at:
+                raise Interrupted
+            return original(self, step)
+
+        Schedule.rate = rate  # type: ignore[method-assign]
+        try:
+            return train_prior(tiny(), data, schedule, seed=3, folder=folder).state_dict
+        finally:
+            Schedule.rate = original  # type: ignore[method-assign]
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "halves", stop_at=27)
+    resumed = train(tmp_path / "halves")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    losses = [
+        json.loads(line)["loss"] for line in (tmp_path / "whole" / "prior.metrics.jsonl").read_text().splitlines()
+    ]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_both_stages_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(write_dataset(tmp_path / "data", frames=True))
+    assert main(["prior", "--data", data, "--out", str(tmp_path / "a"), "--steps", "3", "--batch", "4"]) == 0
+    prior = str(tmp_path / "a" / "checkpoint.pt")
+    assert (
+        main(["vla", "--prior", prior, "--data", data, "--out", str(tmp_path / "b"), "--steps", "2", "--batch", "4"])
+        == 0
+    )
+    checkpoint = load_checkpoint(tmp_path / "b" / "checkpoint.pt")
+    assert checkpoint.is_vla and checkpoint.embodiments[0].name == "fr3"
+    checkpoint.build()
+    assert "seed 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda arrays: arrays.pop("segment"), "no column segment"),
+        (lambda arrays: arrays["state_rad"].__setitem__((37, 2), np.nan), "state_rad is not finite in row 37"),
+        (
+            lambda arrays: arrays.__setitem__("action_rad", arrays["action_rad"][:, :6]),
+            r"action_rad has shape \(120, 6\)",
+        ),
+    ],
+)
+def test_broken_data_is_refused_with_its_place(tmp_path: Path, spoil: object, message: str) -> None:
+    folder = write_dataset(tmp_path)
+    with np.load(folder / "episodes.npz") as archive:
+        arrays = dict(archive)
+    spoil(arrays)  # type: ignore[operator]
+    np.savez(folder / "episodes.npz", **arrays)
+    with pytest.raises(DatasetError, match=message):
+        read_demonstrations(folder)
+
+
+def test_a_truncated_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path)
+    data = (folder / "episodes.npz").read_bytes()
+    (folder / "episodes.npz").write_bytes(data[: len(data) // 2])
+    assert main(["prior", "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be read as a dataset" in capsys.readouterr().err

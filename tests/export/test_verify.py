@@ -1,0 +1,149 @@
+"""An export proves itself, and the proof can fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from edge.bundle import BundleError, load_bundle, sha256
+from edge.engines import OnnxRuntimeEngine
+from export.commands.export import main
+from export.engines.verify import Agreement, Reference, agreements, compare, draw_samples
+from export.policy.checkpoint import load_checkpoint
+from tests.conftest import SHIPPED
+
+
+def test_fp32_engines_agree_with_torch_and_the_control_fails(bundle_path: Path) -> None:
+    report = json.loads((bundle_path / "verification.json").read_text())
+    assert report["passed"] is True
+    assert set(report["agreement"]) == {
+        "history_encoder.z_history", "backbone.z",
+        "action_decoder.chunk", "action_decoder.first_velocity", "whole_chunk",
+    }  # fmt: skip
+    for name, agreement in report["agreement"].items():
+        limit = 1e-4 if name == "whole_chunk" else 1e-5
+        assert agreement["samples"] >= 64
+        assert agreement["limit"] == limit
+        assert agreement["max_abs"] <= limit, name
+        assert agreement["cosine"] > 0.999999, name
+    assert report["negative_control"]["caught"] is True
+    assert all(not agreement["passed"] for agreement in report["negative_control"]["agreement"].values())
+
+
+def test_the_bundle_has_what_the_contract_names(bundle_path: Path) -> None:
+    names = {path.name for path in bundle_path.iterdir()}
+    assert names == {
+        "manifest.json", "verification.json", "tokenizer.json",
+        "backbone.onnx", "history_encoder.onnx", "action_decoder.onnx",
+    }  # fmt: skip
+    manifest = load_bundle(bundle_path).manifest
+    assert manifest.checkpoint_sha256 == sha256(SHIPPED)
+    for engine in manifest.engines.values():
+        for tensor in (*engine.inputs, *engine.outputs):
+            assert all(size > 0 for size in tensor.shape), f"{tensor} is not static"
+    frames = next(tensor for tensor in manifest.engines["backbone"].inputs if tensor.name == "frames")
+    assert (frames.dtype, frames.shape) == ("uint8", (1, 1, 128, 128, 3))
+
+
+def test_an_engine_with_one_wrong_weight_is_caught(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(bundle_path)
+    spec = bundle.manifest.engines["history_encoder"]
+    model = onnx.load(bundle.file(spec.file))
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights = numpy_helper.to_array(largest).copy()
+    weights.flat[7] += 0.5
+    largest.CopyFrom(numpy_helper.from_array(weights, largest.name))
+    onnx.save(model, tmp_path / spec.file)
+    checkpoint = load_checkpoint(SHIPPED)
+    engines = {"history_encoder": OnnxRuntimeEngine(tmp_path / spec.file, spec, threads=1)}
+    reference = Reference(checkpoint.build(), 1)
+    samples = draw_samples(checkpoint.config, 8, seed=0)
+
+    pairs = []
+    for sample in samples:
+        for name, array in engines["history_encoder"].inputs.items():
+            array[:] = sample[name].numpy()
+        engines["history_encoder"].run()
+        found = engines["history_encoder"].outputs["z_history"].copy()
+        pairs.append((found, reference.history_encoder(sample)["z_history"].numpy()))
+    assert not compare(pairs, 1e-5).passed
+
+
+def test_the_worst_sample_decides_and_nan_never_passes() -> None:
+    good = np.ones((1, 4), np.float32)
+    bad = good + np.float32(1e-3)
+    assert compare([(good, good)] * 9, 1e-5).passed
+    assert not compare([(good, good)] * 9 + [(bad, good)], 1e-5).passed
+    assert not compare([(good * np.nan, good)], 1e-5).passed
+    assert not Agreement(1, float("nan"), 0.0, 1.0, 1e-5).passed
+
+
+def test_samples_cover_padding_histories_and_prefixes() -> None:
+    config = load_checkpoint(SHIPPED).config
+    samples = draw_samples(config, 64, seed=0)
+    lengths = {int(sample["mask"].sum()) for sample in samples}
+    words = {int(sample["token_mask"].sum()) for sample in samples}
+    prefixes = {int(sample["committed"].sum()) for sample in samples}
+    assert {0, 15} <= lengths and len(lengths) > 10
+    assert len(words) > 8
+    assert prefixes == set(range(config.max_delay + 1))
+    assert all(torch.equal(a["frames"], b["frames"]) for a, b in zip(samples, draw_samples(config, 64, seed=0)))
+
+
+def test_failed_parity_exits_with_1_and_the_bundle_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.engines.verify.ENGINE_LIMIT", 1e-12)
+    out = tmp_path / "bundle"
+    assert main([str(SHIPPED), "-o", str(out), "--flow-steps", "1", "--samples", "4"]) == 1
+    assert "parity failed" in capsys.readouterr().err
+    with pytest.raises(BundleError, match="must not drive an arm"):
+        load_bundle(out)
+
+
+def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.engines import verify
+
+    monkeypatch.setattr(verify, "PERTURBATION", 0.0)
+    bundle = load_bundle(bundle_path)
+    specs = bundle.manifest.engines
+    engines = {name: OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1) for name, spec in specs.items()}
+    policy = load_checkpoint(SHIPPED).build()
+    report = verify.verification(engines, policy, policy.config.flow_steps, 4, 0, lambda: None)
+    assert report["negative_control"]["caught"] is False
+    assert report["passed"] is False
+    assert agreements(engines, Reference(policy, policy.config.flow_steps), [], lambda: None) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.pt", "-o", "x"], "nowhere.pt: no such file"),
+        ([str(SHIPPED), "-o", "x", "--flow-steps", "0"], "--flow-steps takes 1 to 100"),
+        ([str(SHIPPED), "-o", "x", "--flow-steps", "500"], "--flow-steps takes 1 to 100"),
+    ],
+)
+def test_bad_input_exits_with_2_and_writes_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_a_bundle_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main([str(SHIPPED), "-o", str(tmp_path)]) == 2
+    assert "exists and is not a bundle" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()

@@ -1,0 +1,79 @@
+"""The import table of docs/architecture.md, held by a test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = {"edge", "export", "firmware_bridge", "bench", "tools", "tests"}
+MAY_IMPORT_OF_OURS = {
+    "edge": {"edge", "firmware_bridge"},
+    "export": {"export", "edge.bundle", "edge.engines"},
+    "firmware_bridge": {"firmware_bridge"},
+}
+MAY_INSTALL = {
+    "edge": {"mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
+    "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
+    "firmware_bridge": {"serial", "can"},
+}
+FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [(folder, path) for folder in MAY_IMPORT_OF_OURS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize(("folder", "path"), modules(), ids=lambda value: str(value).removeprefix(str(ROOT) + "/"))
+def test_imports_run_one_way(folder: str, path: Path) -> None:
+    for name in imports_of(path):
+        top = name.split(".")[0]
+        assert top not in FORBIDDEN[folder], f"{path} imports {name}"
+        if top in OURS:
+            allowed = MAY_IMPORT_OF_OURS[folder]
+            assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), f"{path} imports {name}"
+        elif top not in sys.stdlib_module_names:
+            assert top in MAY_INSTALL[folder], f"{path} imports {name}"
+
+
+def test_the_table_in_the_docs_names_the_same_folders() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for folder in MAY_IMPORT_OF_OURS:
+        assert f"| `{folder}/` |" in text
+
+
+@pytest.mark.parametrize(
+    "module", ["edge.cli.run", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
+)
+def test_the_robots_side_loads_no_torch(module: str) -> None:
+    script = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'onnx', 'mujoco'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_robot_installs_no_torch() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    robot = " ".join(project["dependencies"])
+    assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib"))
+
+
+def test_modules_stay_small() -> None:
+    for _, path in modules():
+        lines = path.read_text().count("\n")
+        assert lines <= 400, f"{path} has {lines} lines; is it one idea?"

@@ -1,0 +1,176 @@
+"""The real thing in real time: processes, a serial line, the C firmware, a simulated Franka; judged by the trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
+from tests.support import FRANKA, Trace, read_trace, violations
+
+STREAM_TIMEOUT_S = 40.0
+
+
+class RealRun:
+    """`edge-run` as a user starts it, with its report and the device's trace in one folder."""
+
+    def __init__(self, folder: Path, bundle: Path, duration_s: float, *more: str, trace: Path | None = None) -> None:
+        self.trace_file = trace or folder / "trace.csv"
+        self.report_file = folder / "run.json"
+        words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
+        words += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
+        words += [] if trace else ["--trace", str(self.trace_file)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_until_streaming(self) -> None:
+        deadline = time.monotonic() + STREAM_TIMEOUT_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.communicate()
+            if self.trace_file.exists() and ",STREAMING," in self.trace_file.read_text()[-4000:]:
+                return
+            time.sleep(0.05)
+        raise AssertionError("the arm never moved")
+
+    def finish(self, timeout_s: float = 60.0) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+    @property
+    def report(self) -> dict:
+        return json.loads(self.report_file.read_text())
+
+    @property
+    def trace(self) -> Trace:
+        return read_trace(self.trace_file)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def states_in_order(trace: Trace) -> list[str]:
+    return [state for index, state in enumerate(trace.state) if index == 0 or state != trace.state[index - 1]]
+
+
+def test_a_minute_of_motion_breaks_no_limit(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 60)
+    code, out, err = run.finish(timeout_s=150)
+    trace, report = run.trace, run.report
+    assert code == 0, err
+    assert violations(trace, FRANKA.operating) == []
+    moving = np.array(trace.state) == "STREAMING"
+    assert moving.sum() > 55_000
+    assert set(trace.chunk[moving]) <= set(report["chunks"]["committed_ids"]), "only whole chunks were executed"
+    assert report["device"]["limiter_interventions"] == 0 == trace.limited.sum()
+    assert report["ended"] == "duration" and report["simulated"] is True
+    assert "chunks" in out and "loop lateness" in out
+    assert run.report_file.with_suffix(".png").stat().st_size > 20_000
+
+
+def test_80_ms_without_the_control_process_are_invisible(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 8)
+    run.wait_until_streaming()
+    time.sleep(1.5)
+    for _ in range(5):  # a busy machine may stretch the stall itself beyond the watchdog; then it proves nothing
+        began = time.monotonic()
+        run.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.08)
+        run.process.send_signal(signal.SIGCONT)
+        stalled_s = time.monotonic() - began
+        if stalled_s < 0.085:
+            break
+    code, _, err = run.finish()
+    trace = run.trace
+    assert code == 0, err
+    assert stalled_s >= 0.08
+    assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
+    assert trace.limited.sum() == 0
+    assert violations(trace, FRANKA.operating) == []
+    assert run.report["loop"]["overruns"] >= 18
+
+
+def test_2_s_without_the_control_process_stop_the_arm_for_good(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 20)
+    run.wait_until_streaming()
+    time.sleep(0.7)
+    run.process.send_signal(signal.SIGSTOP)
+    time.sleep(2.0)
+    run.process.send_signal(signal.SIGCONT)
+    code, _, err = run.finish()
+    trace = run.trace
+    assert code == 1
+    assert "heartbeat lost" in err and "the host was silent for over 100 ms" in err
+    assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
+    assert violations(trace, FRANKA.operating) == []
+    held = trace.q[np.array(trace.state) == "HOLD"]
+    assert len(held) > 1000
+    assert np.ptp(held, axis=0).max() == 0.0
+    assert run.report["ended"] == "safety stop"
+
+
+def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 20)
+    run.wait_until_streaming()
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    inference = next(pid for pid in children if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill(int(inference), signal.SIGKILL)
+    code, _, err = run.finish()
+    assert code == 1
+    assert "the inference process ended by itself (exit -9)" in err
+    assert states_in_order(run.trace)[-3:] == ["DECEL", "HOLD", "IDLE"]
+    assert violations(run.trace, FRANKA.operating) == []
+
+
+def test_ctrl_c_stops_under_control_and_reports(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 60)
+    run.wait_until_streaming()
+    time.sleep(0.5)
+    run.process.send_signal(signal.SIGINT)
+    code, out, err = run.finish()
+    assert code == 0, err
+    assert run.report["ended"] == "user" and "Traceback" not in out + err
+    assert states_in_order(run.trace)[-3:] == ["DECEL", "HOLD", "IDLE"]
+
+
+@pytest.fixture
+def device(folder: Path) -> Iterator[SimulatorProcess]:
+    process = SimulatorProcess(SimulatedArm("franka", FRANKA.home_rad, trace=folder / "device.csv"))
+    yield process
+    process.close()
+
+
+def test_a_host_that_is_killed_leaves_an_arm_that_stops(
+    folder: Path, bundle_path: Path, device: SimulatorProcess
+) -> None:
+    bridge = ("--bridge", f"serial:{device.port}", "--camera", "pattern:")
+    run = RealRun(folder, bundle_path, 30, *bridge, trace=folder / "device.csv")
+    run.wait_until_streaming()
+    time.sleep(0.5)
+    run.process.kill()
+    run.finish()
+    time.sleep(1.0)
+    device.close()
+    trace = run.trace
+    assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD"]
+    assert violations(trace, FRANKA.operating) == []
+    assert trace.limited.sum() == 0
+
+
+def test_a_device_that_vanishes_ends_the_run(folder: Path, bundle_path: Path, device: SimulatorProcess) -> None:
+    bridge = ("--bridge", f"serial:{device.port}", "--camera", "pattern:")
+    run = RealRun(folder, bundle_path, 30, *bridge, trace=folder / "device.csv")
+    run.wait_until_streaming()
+    device.process.kill()
+    code, _, err = run.finish()
+    assert code == 1
+    assert "check cable and power" in err and "Traceback" not in err
