@@ -41,6 +41,7 @@ CURES = {
     StopReason.FEEDBACK_LOST: "the drive reports no position",
     StopReason.FOLLOWING_ERROR: "the arm does not follow; look for a collision or a payload",
     StopReason.HOST_ESTOP: "emergency stop",
+    StopReason.RATE_WINDOW: "the device's ticks came too fast; its clock or timer is broken",
 }
 
 

@@ -68,6 +68,7 @@ class StopReason(IntEnum):
     FEEDBACK_LOST = 6
     FOLLOWING_ERROR = 7
     HOST_ESTOP = 8
+    RATE_WINDOW = 9
 
 
 class Refusal(IntEnum):

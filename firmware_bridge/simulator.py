@@ -7,6 +7,7 @@ import json
 import select
 import subprocess
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
@@ -16,6 +17,15 @@ from firmware_bridge.native import build
 START_TIMEOUT_S = 20.0
 WORLD_CAPACITY = 256
 TRANSMIT_SIZE = 2048
+
+
+class SimulatedFault(IntEnum):
+    """Faults of the simulated drive and clock: `ve_sim_fault_t` of `sim_device.h`."""
+
+    FEEDBACK_LOST = 0
+    FEEDBACK_NAN = 1
+    OFFSET_RAD = 2
+    TICK_ERROR_US = 3
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,10 @@ class LockstepDevice:
     def write(self, data: bytes) -> None:
         self._library.ve_sim_receive(self._sim, data, len(data), self.now_us)
 
+    def fault(self, fault: SimulatedFault, value: float) -> None:
+        """Injects a fault of the simulated drive or clock; 0 heals it."""
+        self._library.ve_sim_fault(self._sim, int(fault), value)
+
     def flush(self) -> None:
         """Makes the trace on disk complete up to the last tick."""
         self._library.ve_sim_flush(self._sim)
@@ -152,6 +166,7 @@ def _load(path: Path) -> ctypes.CDLL:
     library.ve_sim_state.restype = ctypes.c_uint8
     library.ve_sim_world.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
     library.ve_sim_world.restype = ctypes.c_uint32
+    library.ve_sim_fault.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_double]
     library.ve_sim_flush.argtypes = [ctypes.c_void_p]
     library.ve_sim_close.argtypes = [ctypes.c_void_p]
     return library

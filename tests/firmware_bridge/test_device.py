@@ -10,10 +10,11 @@ import pytest
 
 from edge.session import wire_limits
 from firmware_bridge.client import KnotChunk
-from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StopReason
+from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StateFlag, StopReason
 from firmware_bridge.errors import HandshakeError
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.messages import SCHEMA_HASH, Arm, Caps, Commit, Heartbeat, Hello, Limits, Nak, Stop
+from firmware_bridge.simulator import SimulatedFault
 from tests.support import FRANKA, HOME, Rig, chunk_from, read_trace, swing, violations
 
 
@@ -348,3 +349,57 @@ def test_more_chunks_than_the_buffer_holds_are_refused(rig: Rig) -> None:
     nak = rig.commit(swing(4, start_us + 300_000, zero_us=start_us, knots=12))
     assert nak is not None and nak.refusal == Refusal.BUFFER_FULL
     assert rig.commit(swing(5, start_us + 200_000, zero_us=start_us, knots=12)) is None, "one that replaces fits"
+
+
+@pytest.fixture
+def moving() -> Iterator[Rig]:
+    """A rig in mid-motion whose trace is not judged: its clock or its drive is about to break."""
+    rig = Rig().armed()
+    assert rig.commit(swing(1, rig.device.now_us + 50_000, knots=50, amplitude=0.4)) is None
+    rig.run(800)
+    yield rig
+    rig.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "reason"),
+    [
+        (SimulatedFault.FEEDBACK_LOST, 1, StopReason.FEEDBACK_LOST),
+        (SimulatedFault.FEEDBACK_NAN, 1, StopReason.FEEDBACK_LOST),
+        (SimulatedFault.OFFSET_RAD, 0.16, StopReason.FOLLOWING_ERROR),
+        (SimulatedFault.OFFSET_RAD, -0.16, StopReason.FOLLOWING_ERROR),
+        (SimulatedFault.TICK_ERROR_US, 2001, StopReason.TICK_LATE),
+        (SimulatedFault.TICK_ERROR_US, -900, StopReason.RATE_WINDOW),
+    ],
+)
+def test_a_broken_drive_or_clock_is_a_fault_that_latches(
+    moving: Rig, fault: SimulatedFault, value: float, reason: StopReason
+) -> None:
+    moving.device.fault(fault, value)
+    events = moving.run(120).events
+    assert [(event.state, event.reason) for event in events] == [(DeviceState.FAULT, reason)]
+    moving.device.fault(fault, 0)
+    moving.run(500)
+    state = moving.state()
+    assert (state.state, state.reason) == (DeviceState.FAULT, reason)
+    assert not state.flags & StateFlag.DRIVE_ON
+
+
+def test_clear_waits_for_the_cause_to_be_gone(moving: Rig) -> None:
+    moving.device.fault(SimulatedFault.FEEDBACK_LOST, 1)
+    moving.run(500)
+    moving.client = moving.new_client(8)
+    moving.client.connect("franka", FRANKA.hash32, 7)
+    with pytest.raises(HandshakeError, match="cause remains"):
+        moving.client.clear()
+    moving.device.fault(SimulatedFault.FEEDBACK_LOST, 0)
+    moving.device.tick()
+    moving.client.clear()
+    assert moving.device.state == DeviceState.IDLE
+
+
+def test_ticks_a_little_off_are_no_fault(moving: Rig) -> None:
+    for error_us in (-20, 20, 1999, 0):
+        moving.device.fault(SimulatedFault.TICK_ERROR_US, error_us)
+        moving.run(3 if error_us > 1000 else 100)
+    assert moving.device.state == DeviceState.STREAMING

@@ -195,6 +195,7 @@ static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_
       device->joint[i].a = 0.0;
       device->joint[i].off_plan = false;
     }
+    ve_window_clear(&device->window);
   }
   device->drive_enable = true;
   enter(device, VE_DEVICE_STATE_ARMED, VE_STOP_REASON_NONE, now_us);
@@ -537,13 +538,8 @@ static void decelerate(ve_device_t *device, uint64_t now_us) {
   }
 }
 
-void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t *outputs) {
-  const uint64_t now_us = inputs->now_us;
-  device->inputs = *inputs;
-  if (device->state == VE_DEVICE_STATE_BOOT) {
-    device->state = VE_DEVICE_STATE_SILENT;
-  }
-  watch(device, now_us);
+/* One period of motion in the present state. */
+static void move(ve_device_t *device, uint64_t now_us) {
   if (takes_chunks(device->state)) {
     const uint8_t reason = follow(device, now_us);
     if (reason != VE_STOP_REASON_NONE) {
@@ -553,6 +549,40 @@ void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t
   if (!takes_chunks(device->state)) {
     decelerate(device, now_us);
   }
+}
+
+/* Takes back set-points that real time does not allow, and cuts the drive: if ticks cannot be trusted, nor can a stop
+ * that is made of ticks. */
+static void check_window(ve_device_t *device, const ve_joint_state_t *before, uint64_t now_us) {
+  double q[VE_MAX_JOINTS];
+  const uint8_t joints = device->profile->joints;
+  for (uint8_t i = 0u; i < joints; i++) {
+    q[i] = device->joint[i].q;
+  }
+  if (device->drive_enable && !ve_window_holds(&device->window, q, &device->profile->limits, joints, now_us)) {
+    for (uint8_t i = 0u; i < joints; i++) {
+      device->joint[i].q = before[i].q;
+      device->joint[i].v = 0.0;
+      device->joint[i].a = 0.0;
+      q[i] = before[i].q;
+    }
+    device->drive_enable = false;
+    latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_RATE_WINDOW, now_us);
+  }
+  ve_window_add(&device->window, q, joints, now_us);
+}
+
+void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t *outputs) {
+  const uint64_t now_us = inputs->now_us;
+  ve_joint_state_t before[VE_MAX_JOINTS];
+  device->inputs = *inputs;
+  if (device->state == VE_DEVICE_STATE_BOOT) {
+    device->state = VE_DEVICE_STATE_SILENT;
+  }
+  watch(device, now_us);
+  memcpy(before, device->joint, sizeof(before));
+  move(device, now_us);
+  check_window(device, before, now_us);
   if (device->has_session && ((device->ticks % VE_STATE_EVERY_TICKS) == 0u)) {
     send_state(device, now_us);
   }

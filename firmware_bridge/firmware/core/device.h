@@ -13,6 +13,7 @@
 #include "limiter.h"
 #include "plan.h"
 #include "profile.h"
+#include "window.h"
 
 #define VE_TRANSMIT_SIZE 2048u
 #define VE_HEARTBEAT_LIMIT_US 100000u
@@ -52,6 +53,7 @@ typedef struct {
   uint16_t last_commit;
   bool has_commit;
   ve_joint_state_t joint[VE_MAX_JOINTS];
+  ve_window_t window;
   uint32_t heartbeat_tick;
   uint64_t heartbeat_us;
   bool has_heartbeat;

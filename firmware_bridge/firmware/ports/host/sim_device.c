@@ -2,6 +2,7 @@
 #include "sim_device.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct ve_sim {
   uint64_t now_us;
   FILE *trace;
   ve_world_t *world;
+  double fault[VE_SIM_TICK_ERROR_US + 1];
 };
 
 static const char *const STATE_NAMES[] = {"BOOT",  "SILENT", "IDLE",  "ARMED", "STREAMING",
@@ -129,11 +131,15 @@ void ve_sim_tick(ve_sim_t *sim) {
   ve_inputs_t inputs;
   const uint32_t interventions = sim->device.interventions;
   memset(&inputs, 0, sizeof(inputs));
-  sim->now_us += VE_TICK_US;
+  sim->now_us = (uint64_t)((int64_t)sim->now_us + VE_TICK_US + (int64_t)sim->fault[VE_SIM_TICK_ERROR_US]);
   inputs.now_us = sim->now_us;
-  inputs.feedback_ok = true;
+  inputs.feedback_ok = (sim->fault[VE_SIM_FEEDBACK_LOST] == 0.0);
   inputs.drive_is_on = sim->outputs.drive_enable;
   ve_plant_measure(sim->plant, inputs.measured);
+  inputs.measured[0] += sim->fault[VE_SIM_OFFSET_RAD];
+  if (sim->fault[VE_SIM_FEEDBACK_NAN] != 0.0) {
+    inputs.measured[0] = NAN;
+  }
   ve_device_tick(&sim->device, &inputs, &sim->outputs);
   ve_plant_step(sim->plant, sim->outputs.set_point, sim->outputs.drive_enable);
   if (sim->trace != NULL) {
@@ -143,6 +149,8 @@ void ve_sim_tick(ve_sim_t *sim) {
     publish_world(sim);
   }
 }
+
+void ve_sim_fault(ve_sim_t *sim, ve_sim_fault_t fault, double value) { sim->fault[fault] = value; }
 
 uint32_t ve_sim_transmit(ve_sim_t *sim, uint8_t *out, uint32_t capacity) {
   const uint16_t most = (capacity < VE_TRANSMIT_SIZE) ? (uint16_t)capacity : VE_TRANSMIT_SIZE;

@@ -28,8 +28,18 @@ ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, c
 /* Bytes from the host, received at device time `now_us`. */
 void ve_sim_receive(ve_sim_t *sim, const uint8_t *bytes, uint32_t count, uint64_t now_us);
 
-/* One period: device time advances by exactly VE_TICK_US. */
+/* One period: device time advances by exactly VE_TICK_US, unless a fault says otherwise. */
 void ve_sim_tick(ve_sim_t *sim);
+
+/* Faults of the simulated drive and clock, for tests; 0 heals each of them. */
+typedef enum {
+  VE_SIM_FEEDBACK_LOST, /* not 0: the drive reports no position */
+  VE_SIM_FEEDBACK_NAN,  /* not 0: it reports NaN */
+  VE_SIM_OFFSET_RAD,    /* joint 1 is measured this far from where it is */
+  VE_SIM_TICK_ERROR_US, /* the clock advances by this much more than a period at every tick */
+} ve_sim_fault_t;
+
+void ve_sim_fault(ve_sim_t *sim, ve_sim_fault_t fault, double value);
 
 /* Bytes for the host; returns how many were moved into `out`. */
 uint32_t ve_sim_transmit(ve_sim_t *sim, uint8_t *out, uint32_t capacity);
