@@ -1,4 +1,4 @@
-# Everything sets itself up: `make demo` and `make test` work on a fresh Debian or Ubuntu with Python 3.10+ and a C compiler.
+# Everything sets itself up: `make demo` and `make test` work on a fresh Debian or Ubuntu with Python 3.11+ and a C compiler.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

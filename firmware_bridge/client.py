@@ -85,10 +85,11 @@ class KnotChunk:
 
 @dataclass
 class _PendingCommit:
+    """A chunk without an answer yet. `sequences` are those of all its commits, the newest last."""
+
     chunk: KnotChunk
-    sequence: int
+    sequences: tuple[int, ...]
     sent_ns: int
-    tries: int = 1
 
 
 @dataclass
@@ -200,10 +201,7 @@ class DeviceClient:
 
     def send_chunk(self, chunk: KnotChunk) -> None:
         """Sends a chunk and its commit; the answer comes with a later `poll`. One chunk is on its way at a time."""
-        sequence = 0
-        for message in chunk.messages():
-            sequence = self.link.send(message)
-        self._pending = _PendingCommit(chunk, sequence, self.link.clock_ns())
+        self._pending = self._sent(chunk, ())
 
     @property
     def commit_pending(self) -> bool:
@@ -241,13 +239,15 @@ class DeviceClient:
         elif isinstance(message, Event):
             inbox.events.append(message)
         elif isinstance(message, Ack) and message.type == MessageType.COMMIT:
-            if pending is not None and message.sequence == pending.sequence:
+            if pending is not None and message.sequence in pending.sequences:
                 inbox.committed.append(pending.chunk.id)
                 self._pending = None
         elif isinstance(message, Nak):
-            if pending is not None and message.type == MessageType.COMMIT and message.sequence == pending.sequence:
+            # Only the newest commit's refusal counts: an older one may have missed a fragment that was sent again.
+            newest = pending is not None and message.sequence == pending.sequences[-1]
+            if pending is not None and message.type == MessageType.COMMIT and newest:
                 self._pending = None
-                if message.refusal == Refusal.KNOTS_MISSING and pending.tries < REPLY_TRIES:
+                if message.refusal == Refusal.KNOTS_MISSING and len(pending.sequences) < REPLY_TRIES:
                     self._send_again(pending)
                 else:
                     inbox.refused.append((pending.chunk.id, message))
@@ -258,19 +258,25 @@ class DeviceClient:
         pending = self._pending
         if pending is None or now_ns - pending.sent_ns < COMMIT_RETRY_NS:
             return
-        self._pending = None
         left_us = self.link.clock.unwrap(pending.chunk.start_us) - self.link.clock.device_us(now_ns)
         if left_us > COMMIT_RETRY_NS / 1000:
             self._send_again(pending)
-        else:  # its time has passed: never replayed
-            late = Nak(pending.sequence, MessageType.COMMIT, Refusal.LEAD_TOO_SHORT, DeviceState.STREAMING, 255, 255)
+        elif left_us < 0:  # its time has passed: never replayed. Until then an answer may still be on its way.
+            self._pending = None
+            late = Nak(
+                pending.sequences[-1], MessageType.COMMIT, Refusal.LEAD_TOO_SHORT, DeviceState.STREAMING, 255, 255
+            )
             inbox.refused.append((pending.chunk.id, late))
 
     def _send_again(self, pending: _PendingCommit) -> None:
         self.resent += 1
-        self.send_chunk(pending.chunk)
-        assert self._pending is not None
-        self._pending.tries = pending.tries + 1
+        self._pending = self._sent(pending.chunk, pending.sequences)
+
+    def _sent(self, chunk: KnotChunk, before: tuple[int, ...]) -> _PendingCommit:
+        sequence = 0
+        for message in chunk.messages():
+            sequence = self.link.send(message)
+        return _PendingCommit(chunk, (*before, sequence), self.link.clock_ns())
 
     def _exchange(self, message: Message, answer: type[Message], failure: str) -> Message:
         for _ in range(REPLY_TRIES):

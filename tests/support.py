@@ -1,16 +1,14 @@
-"""Shared by the tests: a lockstep device with a client in front, chunks to send, and an observer of traces."""
+"""Shared by the tests: a lockstep device with a client in front, and chunks to send."""
 
 from __future__ import annotations
 
-import csv
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.arms import ArmProfile, JointLimits, load_arm
+from edge.arms import ArmProfile, load_arm
 from edge.session import wire_limits
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.link import Link
@@ -19,7 +17,6 @@ from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 FRANKA = load_arm("franka")
 HOME = np.array(FRANKA.home_rad)
-TOLERANCE = 1e-9
 
 
 class Rig:
@@ -105,55 +102,3 @@ def swing(
     rate = 2.0
     q = HOME + amplitude * (1 - np.cos(rate * times))
     return chunk_from(identity, start_us, q, amplitude * rate * np.sin(rate * times) * np.ones(7), spacing_us)
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A device's own 1 kHz trace."""
-
-    tick_us: NDArray[np.int64]
-    state: list[str]
-    q: NDArray[np.float64]
-    dq: NDArray[np.float64]
-    chunk: NDArray[np.int64]
-    limited: NDArray[np.int64]
-
-
-def read_trace(path: Path) -> Trace:
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    joints = sum(name.startswith("q") for name in rows[0])
-    return Trace(
-        np.array([int(row["tick_us"]) for row in rows]),
-        [row["state"] for row in rows],
-        np.array([[float(row[f"q{joint}"]) for joint in range(joints)] for row in rows]),
-        np.array([[float(row[f"dq{joint}"]) for joint in range(joints)] for row in rows]),
-        np.array([int(row["chunk"]) for row in rows]),
-        np.array([int(row["limited"]) for row in rows]),
-    )
-
-
-def violations(trace: Trace, limits: JointLimits) -> list[str]:
-    """Judges positions alone: finite differences at the tick against the limits. Empty when all hold.
-
-    The period is the tick's; a trace whose device time does not advance by exactly one tick a row is itself a fault.
-    """
-    found = []
-    if not np.all(np.diff(trace.tick_us) == 1000):
-        found.append("device time does not advance by one tick a row")
-    period = 1e-3
-    velocity = np.diff(trace.q, axis=0) / period
-    acceleration = np.diff(velocity, axis=0) / period
-    jerk = np.diff(acceleration, axis=0) / period
-    checks = (
-        ("position", np.maximum(trace.q - limits.position_max_rad, limits.position_min_rad - trace.q), 0.0),
-        ("velocity", np.abs(velocity), np.array(limits.velocity_rad_s)),
-        ("acceleration", np.abs(acceleration), np.array(limits.acceleration_rad_s2)),
-        ("jerk", np.abs(jerk), np.array(limits.jerk_rad_s3)),
-    )
-    for name, values, limit in checks:
-        bad = np.argwhere(values > limit + TOLERANCE)
-        if bad.size:
-            row, joint = (int(index) for index in bad[0])
-            found.append(f"{name} of joint {joint + 1} at row {row}: {values[row, joint]:.6f}")
-    return found

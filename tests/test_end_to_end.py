@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.telemetry.trace import Trace, read_trace, violations
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from tests.support import FRANKA, Trace, read_trace, violations
+from tests.support import FRANKA
 
 STREAM_TIMEOUT_S = 40.0
 

@@ -6,22 +6,19 @@ Exits 0 when the arm reached the named cube and its own 1 kHz trace breaks no li
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from edge.arms import load_arm
 from edge.bundle import BundleError, load_bundle, sha256
 from edge.cli.run import main as edge_run
+from edge.telemetry.trace import limit_shares, read_trace
 from export.commands.export import main as edge_export
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "reach.pt"
 ARM = "franka"
-TICK_S = 1e-3
 
 
 def is_current(bundle: Path) -> bool:
@@ -30,25 +27,6 @@ def is_current(bundle: Path) -> bool:
         return load_bundle(bundle).manifest.checkpoint_sha256 == sha256(CHECKPOINT)
     except BundleError:
         return False
-
-
-def largest_shares(trace: Path) -> dict[str, float]:
-    """How much of each limit the device's output used, from its positions alone; above 1 is a violation."""
-    limits = load_arm(ARM).operating
-    with trace.open() as file:
-        rows = list(csv.DictReader(file))
-    q = np.array([[float(row[f"q{joint}"]) for joint in range(7)] for row in rows])
-    velocity = np.diff(q, axis=0) / TICK_S
-    acceleration = np.diff(velocity, axis=0) / TICK_S
-    jerk = np.diff(acceleration, axis=0) / TICK_S
-    middle = (np.array(limits.position_max_rad) + limits.position_min_rad) / 2
-    half = (np.array(limits.position_max_rad) - limits.position_min_rad) / 2
-    return {
-        "position": float((np.abs(q - middle) / half).max()),
-        "velocity": float((np.abs(velocity) / limits.velocity_rad_s).max()),
-        "acceleration": float((np.abs(acceleration) / limits.acceleration_rad_s2).max()),
-        "jerk": float((np.abs(jerk) / limits.jerk_rad_s3).max()),
-    }
 
 
 def main() -> int:
@@ -75,7 +53,8 @@ def main() -> int:
         return code
 
     print("\n== the device's own 1 kHz trace against its limits")
-    shares = largest_shares(trace)
+    found = limit_shares(read_trace(trace), load_arm(ARM).operating)
+    shares = {name: float(values.max()) for name, values in found.items()}
     for name, share in shares.items():
         print(f"{name:<14} {100 * share:5.1f} % of the limit")
     scene = json.loads(report.read_text())["simulated_scene"]

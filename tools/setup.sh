@@ -4,9 +4,9 @@ set -eu
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 
-command -v "$PYTHON" >/dev/null || { echo "setup: no $PYTHON; install Python 3.10 or newer"; exit 1; }
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "setup: $("$PYTHON" --version) is too old; needs Python 3.10 or newer (make PYTHON=python3.11 ...)"
+command -v "$PYTHON" >/dev/null || { echo "setup: no $PYTHON; install Python 3.11 or newer"; exit 1; }
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup: $("$PYTHON" --version) is too old; development needs 3.11 or newer (make PYTHON=python3.12 ...)"
     exit 1
 }
 

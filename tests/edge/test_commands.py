@@ -18,8 +18,9 @@ from onnx import numpy_helper
 
 from edge.bundle import sha256
 from edge.cli import bridge_sim, run
+from edge.telemetry.trace import read_trace
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from tests.support import FRANKA, read_trace
+from tests.support import FRANKA
 
 
 def edge_run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:

@@ -14,8 +14,9 @@ from edge.control import Controller, ControlSettings
 from edge.errors import SafetyStop
 from edge.planning import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.telemetry.recorder import Recorder
+from edge.telemetry.trace import read_trace, violations
 from firmware_bridge.codes import DeviceState
-from tests.support import FRANKA, HOME, Rig, read_trace, violations
+from tests.support import FRANKA, HOME, Rig
 
 SHAPE = PolicyShape(
     horizon=15,

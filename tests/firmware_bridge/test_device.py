@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from edge.session import wire_limits
+from edge.telemetry.trace import read_trace, violations
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StateFlag, StopReason
 from firmware_bridge.errors import HandshakeError
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.messages import SCHEMA_HASH, Arm, Caps, Commit, Heartbeat, Hello, Limits, Nak, Stop
 from firmware_bridge.simulator import SimulatedFault
-from tests.support import FRANKA, HOME, Rig, chunk_from, read_trace, swing, violations
+from tests.support import FRANKA, HOME, Rig, chunk_from, swing
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""A device's own 1 kHz trace, and an observer that judges it by its positions alone."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.arms import JointLimits
+
+TICK_US = 1000
+ROUNDING = 1e-9
+"""Differences of doubles read back a little larger than what was computed."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One row per tick: `q` and `dq` (n, J) in rad and rad/s; `chunk` (n,) the id in force, 0 for none."""
+
+    tick_us: NDArray[np.int64]
+    state: NDArray[np.str_]
+    q: NDArray[np.float64]
+    dq: NDArray[np.float64]
+    chunk: NDArray[np.int64]
+    limited: NDArray[np.int64]
+
+    def part(self, rows: slice) -> Trace:
+        """The same trace, some rows only."""
+        return Trace(*(getattr(self, name)[rows] for name in ("tick_us", "state", "q", "dq", "chunk", "limited")))
+
+
+def read_trace(path: Path) -> Trace:
+    """Reads the CSV that `bridge-sim --trace` and `edge-run --trace` write."""
+    with path.open() as file:
+        header, *rows = list(csv.reader(file))
+    joints = sum(name.startswith("q") for name in header)
+    numbers = np.array([row[2 : 2 + 2 * joints] for row in rows], dtype=np.float64).reshape(len(rows), 2 * joints)
+    whole = np.array([(row[0], *row[-2:]) for row in rows], dtype=np.int64).reshape(len(rows), 3)
+    state = np.array([row[1] for row in rows], dtype=np.str_)
+    return Trace(whole[:, 0], state, numbers[:, :joints], numbers[:, joints:], whole[:, 1], whole[:, 2])
+
+
+def limit_shares(trace: Trace, limits: JointLimits) -> dict[str, NDArray[np.float64]]:
+    """How much of each limit every row and joint used; above 1 is a violation.
+
+    Velocity, acceleration and jerk are finite differences of the positions over one tick; position is the distance
+    from the middle of its range.
+    """
+    period_s = 1e-6 * TICK_US
+    velocity = np.diff(trace.q, axis=0) / period_s
+    acceleration = np.diff(velocity, axis=0) / period_s
+    jerk = np.diff(acceleration, axis=0) / period_s
+    low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
+    return {
+        "position": np.abs(2 * trace.q - high - low) / (high - low),
+        "velocity": np.abs(velocity) / limits.velocity_rad_s,
+        "acceleration": np.abs(acceleration) / limits.acceleration_rad_s2,
+        "jerk": np.abs(jerk) / limits.jerk_rad_s3,
+    }
+
+
+def violations(trace: Trace, limits: JointLimits, clock_jumps: bool = False) -> list[str]:
+    """The first violation of every kind; empty when all limits hold.
+
+    Device time must advance by one tick a row, unless `clock_jumps` says that a fault made it jump.
+    """
+    found = []
+    if not clock_jumps and not np.all(np.diff(trace.tick_us) == TICK_US):
+        found.append("device time does not advance by one tick a row")
+    for name, shares in limit_shares(trace, limits).items():
+        bad = np.argwhere(shares > 1 + ROUNDING)
+        if bad.size:
+            row, joint = (int(index) for index in bad[0])
+            found.append(f"{name} of joint {joint + 1} at row {row}: {100 * shares[row, joint]:.3f} % of the limit")
+    return found
