@@ -8,14 +8,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_bridge.errors import BuildError
 
 FIRMWARE = Path(__file__).parent / "firmware"
+PORT = FIRMWARE / "ports" / "host"
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
 """No contraction into fused operations: host and device must compute the same from the same numbers."""
+PREBUILT = "VLA_EDGE_NATIVE"
+"""Names a folder made by `compile_device` to use in place of what would be built: instrumented builds for tests."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class NativeDevice:
 
 def sources() -> list[Path]:
     """All C sources and headers of the core and the host port, in a fixed order."""
-    folders = (FIRMWARE / "core", FIRMWARE / "ports" / "host")
+    folders = (FIRMWARE / "core", PORT)
     return sorted(path for folder in folders for path in folder.glob("*.[ch]"))
 
 
@@ -43,38 +47,51 @@ def firmware_hash() -> int:
 
 def build(mujoco: bool) -> NativeDevice:
     """Compiles unless that has been done for these sources. Raises `BuildError`."""
+    prebuilt = os.environ.get(PREBUILT)
+    if prebuilt and not mujoco:
+        return _in(Path(prebuilt), mujoco)
     extra = _mujoco_flags() if mujoco else []
     digest = hashlib.sha256(repr((FLAGS, extra)).encode())
     for path in sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     folder = _cache() / digest.hexdigest()[:16]
-    native = NativeDevice(folder / "bridge-sim", folder / "libbridge_sim.so", mujoco)
     if not folder.is_dir():
-        _compile(folder, extra)
-    return native
+        _compile_once(folder, extra)
+    return _in(folder, mujoco)
 
 
-def _compile(folder: Path, extra: list[str]) -> None:
+def compile_device(folder: Path, extra: Sequence[str] = (), core: Path = FIRMWARE / "core") -> None:
+    """Compiles program and library into `folder`, with further flags and from `core`. Raises `BuildError`."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         raise BuildError("the simulated device needs a C compiler: sudo apt-get install gcc libc6-dev")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    units = [str(path) for path in sources() if path.suffix == ".c"]
+    folder.mkdir(parents=True, exist_ok=True)
+    units = [str(path) for path in [*sorted(core.glob("*.c")), *sorted(PORT.glob("*.c"))]]
     library_units = [unit for unit in units if not unit.endswith("main.c")]
-    common = [compiler, *FLAGS, f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-I{FIRMWARE / 'core'}"]
+    common = [compiler, *FLAGS, f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-I{core}"]
+    native = _in(folder, mujoco=False)
+    for output, inputs, kind in ((native.program, units, []), (native.library, library_units, ["-shared"])):
+        result = subprocess.run(
+            [*common, *kind, *inputs, "-o", str(output), *extra, "-lm"], capture_output=True, text=True
+        )
+        if result.returncode != 0:
+            raise BuildError(f"the firmware does not compile here: {result.stderr.strip().splitlines()[0]}")
+
+
+def _compile_once(folder: Path, extra: list[str]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         built = Path(scratch) / "built"
-        built.mkdir()
-        for name, inputs, kind in (("bridge-sim", units, []), ("libbridge_sim.so", library_units, ["-shared"])):
-            command = [*common, *kind, *inputs, "-o", str(built / name), *extra, "-lm"]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode != 0:
-                raise BuildError(f"the firmware does not compile here: {result.stderr.strip().splitlines()[0]}")
+        compile_device(built, extra)
         try:
             built.rename(folder)
         except OSError:  # another process finished first, with the same result
             if not folder.is_dir():
                 raise
+
+
+def _in(folder: Path, mujoco: bool) -> NativeDevice:
+    return NativeDevice(folder / "bridge-sim", folder / "libbridge_sim.so", mujoco)
 
 
 def _mujoco_flags() -> list[str]:

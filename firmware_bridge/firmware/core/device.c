@@ -152,6 +152,15 @@ static bool heartbeat_alive(const ve_device_t *device, uint64_t now_us) {
   return device->has_heartbeat && (elapsed_us(device->heartbeat_us, now_us) <= VE_HEARTBEAT_LIMIT_US);
 }
 
+/* Every joint is measured, and as a number: NaN would slip through any comparison further on. */
+static bool feedback_good(const ve_device_t *device) {
+  bool good = device->inputs.feedback_ok;
+  for (uint8_t i = 0u; i < device->profile->joints; i++) {
+    good = good && isfinite(device->inputs.measured[i]);
+  }
+  return good;
+}
+
 static ve_verdict_t check_pose(const ve_device_t *device, const ve_frame_t *frame) {
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     const double here = device->inputs.measured[i];
@@ -180,7 +189,7 @@ static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_
   if (!heartbeat_alive(device, now_us)) {
     return verdict_of(VE_REFUSAL_HEARTBEAT_MISSING);
   }
-  if (!device->inputs.feedback_ok) {
+  if (!feedback_good(device)) {
     return verdict_of(VE_REFUSAL_FEEDBACK_MISSING);
   }
   const ve_verdict_t verdict = check_pose(device, frame);
@@ -318,7 +327,7 @@ static ve_verdict_t on_clear(ve_device_t *device, const ve_frame_t *frame, uint6
   if (device->session == device->latched_session) {
     return verdict_of(VE_REFUSAL_SAME_SESSION);
   }
-  if (!device->inputs.feedback_ok) {
+  if (!feedback_good(device)) {
     return verdict_of(VE_REFUSAL_CAUSE_REMAINS);
   }
   if (device->drive_enable || device->inputs.drive_is_on) {
@@ -434,13 +443,12 @@ static void watch(ve_device_t *device, uint64_t now_us) {
     latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_TICK_LATE, now_us);
     return;
   }
+  if (!feedback_good(device)) {
+    latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_FEEDBACK_LOST, now_us);
+    return;
+  }
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
-    const double measured = device->inputs.measured[i];
-    if (!device->inputs.feedback_ok || !isfinite(measured)) {
-      latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_FEEDBACK_LOST, now_us);
-      return;
-    }
-    if (fabs(measured - device->joint[i].q) > FOLLOWING_LIMIT_RAD) {
+    if (fabs(device->inputs.measured[i] - device->joint[i].q) > FOLLOWING_LIMIT_RAD) {
       latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_FOLLOWING_ERROR, now_us);
       return;
     }
@@ -479,7 +487,7 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
   }
   device->interventions += exact ? 0u : 1u;
   if (point.ended && exact && all_at_rest(device)) { /* the plan came to rest by itself */
-    ve_plan_clear(&device->plan);
+    ve_plan_finish(&device->plan);
     enter(device, VE_DEVICE_STATE_ARMED, VE_STOP_REASON_NONE, now_us);
   }
   return VE_STOP_REASON_NONE;
@@ -500,7 +508,7 @@ static void send_state(ve_device_t *device, uint64_t now_us) {
   if ((device->state == VE_DEVICE_STATE_STREAMING) && (buffered_us < BUFFER_LOW_US)) {
     flags |= VE_STATE_FLAG_BUFFER_LOW;
   }
-  if (device->inputs.feedback_ok) {
+  if (feedback_good(device)) {
     flags |= VE_STATE_FLAG_FEEDBACK_OK;
   }
   ve_put_u32(&payload[VE_STATE_DEVICE_US_AT], (uint32_t)now_us);

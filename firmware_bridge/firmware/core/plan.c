@@ -153,10 +153,16 @@ static uint8_t unused_slot(const ve_plan_t *plan) {
   return slot;
 }
 
-void ve_plan_retire(ve_plan_t *plan, uint64_t time_us) {
-  while ((plan->chained > 1u) && (chained(plan, 1u)->start_us <= time_us)) {
+void ve_plan_finish(ve_plan_t *plan) {
+  if (plan->chained > 0u) {
     plan->chained--;
     memmove(&plan->chain[0], &plan->chain[1], plan->chained);
+  }
+}
+
+void ve_plan_retire(ve_plan_t *plan, uint64_t time_us) {
+  while ((plan->chained > 1u) && (chained(plan, 1u)->start_us <= time_us)) {
+    ve_plan_finish(plan);
   }
 }
 
