@@ -26,6 +26,7 @@ class SimulatedFault(IntEnum):
     FEEDBACK_NAN = 1
     OFFSET_RAD = 2
     TICK_ERROR_US = 3
+    DRIVE_STUCK = 4
 
 
 @dataclass(frozen=True)

@@ -371,6 +371,7 @@ def moving() -> Iterator[Rig]:
         (SimulatedFault.OFFSET_RAD, -0.16, StopReason.FOLLOWING_ERROR),
         (SimulatedFault.TICK_ERROR_US, 2001, StopReason.TICK_LATE),
         (SimulatedFault.TICK_ERROR_US, -900, StopReason.RATE_WINDOW),
+        (SimulatedFault.TICK_ERROR_US, -200_000, StopReason.RATE_WINDOW),
     ],
 )
 def test_a_broken_drive_or_clock_is_a_fault_that_latches(

@@ -43,27 +43,29 @@ def limiter() -> ctypes.CDLL:
 
 
 def wild_set_points(kind: int, rng: np.random.Generator, count: int) -> np.ndarray:
-    steps = np.repeat(rng.uniform(-3, 3, count // 50 + 1), 50)[:count]
+    hold = int(rng.integers(20, 800))  # long enough, now and then, to get to the end of the range at full speed
+    steps = np.repeat(rng.uniform(-3, 3, count // hold + 1), hold)[:count]
     swing = rng.uniform(0, 3) * np.sin(rng.uniform(0, 60) * PERIOD * np.arange(count))
     drift = np.cumsum(rng.normal(0, 0.003, count))
     broken = np.where(rng.random(count) < 0.02, rng.choice([np.nan, np.inf, -np.inf]), drift)
-    return (steps, rng.uniform(-3, 3, count), swing, drift, broken)[kind]
+    return (steps, rng.uniform(-3, 3, count), swing, drift, broken, np.sign(steps) * 1e6)[kind]
 
 
 @settings(max_examples=150, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 4))
+@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 5))
 def test_no_limit_is_ever_broken(limiter: ctypes.CDLL, seed: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
     limits = JointLimits(
         -1 - rng.random(), 1 + rng.random(), *np.exp(rng.uniform(np.log([0.2, 0.5, 50]), np.log([5, 20, 10000])))
     )
-    state = JointState(rng.uniform(-0.7, 0.7), 0.0, 0.0)
+    state = JointState(rng.uniform(limits.position_min, limits.position_max), 0.0, 0.0)
     positions = [state.q]
     set_points = wild_set_points(kind, rng, 1500)
     stop_at = int(rng.integers(200, 1400))
-    for tick, wanted in enumerate(set_points):
+    velocities = np.where(rng.random(set_points.size) < 0.01, rng.choice([np.nan, np.inf, -1e6]), 0.0)
+    for tick, (wanted, velocity) in enumerate(zip(set_points, velocities)):
         if tick < stop_at:
-            limiter.ve_limiter_follow(ctypes.byref(state), wanted, 0.0, ctypes.byref(limits), PERIOD)
+            limiter.ve_limiter_follow(ctypes.byref(state), wanted, velocity, ctypes.byref(limits), PERIOD)
         else:
             limiter.ve_limiter_stop(ctypes.byref(state), ctypes.byref(limits), PERIOD)
         positions.append(state.q)

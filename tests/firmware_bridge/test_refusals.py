@@ -289,6 +289,13 @@ def test_a_stop_asked_for_twice_is_one_stop(rig: Rig) -> None:
     assert refusal(rig, Stop()) is None and rig.device.state == DeviceState.HOLD
 
 
+def test_nobody_takes_over_an_armed_arm(rig: Rig) -> None:
+    rig.armed()
+    rig.new_client(9).link.send(Hello(MAGIC, SCHEMA_HASH))
+    rig.run(20)
+    assert rig.device.state == DeviceState.ARMED and rig.state().refusals == 1
+
+
 def test_nobody_takes_over_while_the_arm_decelerates(rig: Rig) -> None:
     rig.armed()
     assert rig.commit(swing(1, rig.device.now_us + 50_000, knots=50, amplitude=0.4)) is None
@@ -347,20 +354,55 @@ def test_fragments_with_and_without_velocities_do_not_mix(rig: Rig) -> None:
     assert isinstance(naks[0], Nak) and (naks[0].refusal, naks[0].knot) == (Refusal.KNOTS_MISSING, 0)
 
 
-def test_a_plan_that_the_limiter_cannot_follow_is_given_up() -> None:
-    """Legal in velocity and acceleration, but with corners that ask for more jerk than there is, one after another."""
-    rig = Rig().armed()
-    knots = 50
-    signs = np.array([(-1.0) ** index for index in range(knots)])
-    # Velocity flips between +v and -v every 200 ms at nearly full acceleration.
-    dq = np.zeros((knots, 7))
-    dq[1:, 0] = 0.9 * signs[1:]
-    q = np.tile(HOME, (knots, 1))
-    nak = rig.commit(chunk_from(1, rig.device.now_us + 50_000, q, dq, 400_000))
-    assert nak is None
-    rig.run(3000)
-    assert rig.device.state in (DeviceState.STREAMING, DeviceState.HOLD)
-    rig.close()
+def at_the_limit(rig: Rig) -> np.ndarray:
+    """Moves joint 4 to 99 % of the way to its upper limit; returns the pose."""
+    rig.armed()
+    pose = HOME.copy()
+    pose[3] += 0.99 * (FRANKA.operating.position_max_rad[3] - HOME[3])
+    s = np.linspace(0, 1, 21)[:, None]
+    q = HOME + (pose - HOME) * (10 * s**3 - 15 * s**4 + 6 * s**5)
+    dq = (pose - HOME) * (30 * s**2 - 60 * s**3 + 30 * s**4) / 20
+    assert rig.commit(chunk_from(1, rig.device.now_us + 50_000, q, dq, 1_000_000)) is None
+    rig.run(20_200)
+    assert rig.device.state == DeviceState.ARMED
+    return pose
+
+
+def over_the_limit(pose: np.ndarray, dq_rad_s: float, spacing_us: int, start_us: int) -> KnotChunk:
+    """Every knot stands at `pose`; the curve between them goes beyond."""
+    dq = np.zeros((3, 7))
+    dq[1, 3] = dq_rad_s
+    return chunk_from(2, start_us, np.tile(pose, (3, 1)), dq, spacing_us)
+
+
+def test_a_plan_that_leaves_its_limits_between_two_knots_is_stopped_at_the_limit(rig: Rig) -> None:
+    pose = at_the_limit(rig)
+    assert rig.commit(over_the_limit(pose, 1.0, 800_000, rig.device.now_us + 50_000)) is None
+    assert rig.run(1500).events[-1].reason == StopReason.TRACKING_LOST
+    assert rig.device.state == DeviceState.HOLD
+
+
+def test_a_plan_that_ends_before_the_arm_is_back_on_it_ends_a_little_later(rig: Rig) -> None:
+    pose = at_the_limit(rig)
+    assert rig.commit(over_the_limit(pose, 0.7, 300_000, rig.device.now_us + 50_000)) is None
+    events = rig.run(1500).events
+    assert [event.state for event in events] == [DeviceState.STREAMING, DeviceState.ARMED]
+    state = rig.state()
+    assert state.interventions > 0 and state.commanded_urad == tuple(np.rint(pose * 1e6).astype(int))
+
+
+def test_a_drive_that_stays_on_is_not_cleared(rig: Rig) -> None:
+    rig.armed()
+    rig.client.estop()
+    rig.run(50)
+    rig.device.fault(SimulatedFault.DRIVE_STUCK, 1)
+    rig.run(5)
+    rig.client = rig.new_client(8)
+    rig.client.connect(rig.arm.name, rig.arm.hash32, rig.arm.dof)
+    assert refusal(rig, Clear()) == Refusal.DRIVE_ON
+    rig.device.fault(SimulatedFault.DRIVE_STUCK, 0)
+    rig.run(5)
+    assert refusal(rig, Clear()) is None
 
 
 def test_heartbeats_beat_on_over_the_wrap_of_their_tick(rig: Rig) -> None:

@@ -29,7 +29,7 @@ static void send(ve_device_t *device, uint8_t type, const uint8_t *payload, uint
   uint8_t frame[VE_MAX_FRAME];
   const uint16_t size = ve_frame_encode(frame, type, device->session, device->sequence, payload, length);
   device->sequence++;
-  if ((size == 0u) || ((uint32_t)device->transmit_count + size > VE_TRANSMIT_SIZE)) {
+  if (((uint32_t)device->transmit_count + size) > VE_TRANSMIT_SIZE) {
     device->transmit_dropped++;
     return;
   }
@@ -70,9 +70,7 @@ static void send_caps(ve_device_t *device) {
   ve_put_u32(&payload[VE_CAPS_SCHEMA_AT], VE_SCHEMA_HASH);
   ve_put_u32(&payload[VE_CAPS_FIRMWARE_AT], device->firmware_hash);
   ve_put_u32(&payload[VE_CAPS_PROFILE_AT], device->profile->hash);
-  for (uint8_t i = 0u; (i < (VE_CAPS_JOINTS_AT - VE_CAPS_ARM_AT)) && (device->profile->name[i] != '\0'); i++) {
-    payload[VE_CAPS_ARM_AT + i] = (uint8_t)device->profile->name[i];
-  }
+  memcpy(&payload[VE_CAPS_ARM_AT], device->profile->name, VE_CAPS_JOINTS_AT - VE_CAPS_ARM_AT);
   payload[VE_CAPS_JOINTS_AT] = device->profile->joints;
   payload[VE_CAPS_STATE_AT] = device->state;
   ve_put_u16(&payload[VE_CAPS_TICK_US_AT], VE_TICK_US);

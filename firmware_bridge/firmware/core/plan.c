@@ -154,10 +154,8 @@ static uint8_t unused_slot(const ve_plan_t *plan) {
 }
 
 void ve_plan_finish(ve_plan_t *plan) {
-  if (plan->chained > 0u) {
-    plan->chained--;
-    memmove(&plan->chain[0], &plan->chain[1], plan->chained);
-  }
+  plan->chained--;
+  memmove(&plan->chain[0], &plan->chain[1], plan->chained);
 }
 
 void ve_plan_retire(ve_plan_t *plan, uint64_t time_us) {

@@ -78,7 +78,7 @@ ve_verdict_t ve_plan_commit(ve_plan_t *plan, const ve_commit_t *commit, const ve
 /* Evaluates the plan; false when nothing is committed or the first chunk has not begun. */
 bool ve_plan_at(const ve_plan_t *plan, uint64_t time_us, ve_plan_point_t *point);
 
-/* Frees the first chunk of the chain; those that begin later stay committed. */
+/* Frees the first chunk of a chain that has one; those that begin later stay committed. */
 void ve_plan_finish(ve_plan_t *plan);
 
 /* Frees the chunks that a later one has replaced by `time_us`. */

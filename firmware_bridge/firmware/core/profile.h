@@ -16,7 +16,7 @@ typedef struct {
 } ve_limits_t;
 
 typedef struct {
-  const char *name;
+  char name[16]; /* as CAPS carries it: padded with zeros, which need not end it */
   uint8_t joints;
   uint32_t hash; /* of name and limits; the host computes the same from its own profile */
   ve_limits_t limits;

@@ -24,7 +24,7 @@ struct ve_sim {
   uint64_t now_us;
   FILE *trace;
   ve_world_t *world;
-  double fault[VE_SIM_TICK_ERROR_US + 1];
+  double fault[VE_SIM_FAULTS];
 };
 
 static const char *const STATE_NAMES[] = {"BOOT",  "SILENT", "IDLE",  "ARMED", "STREAMING",
@@ -32,7 +32,7 @@ static const char *const STATE_NAMES[] = {"BOOT",  "SILENT", "IDLE",  "ARMED", "
 
 static const ve_profile_t *profile_of(const char *arm) {
   for (uint8_t i = 0; i < VE_PROFILE_COUNT; i++) {
-    if (strcmp(VE_PROFILES[i].name, arm) == 0) {
+    if (strncmp(VE_PROFILES[i].name, arm, sizeof(VE_PROFILES[i].name)) == 0) {
       return &VE_PROFILES[i];
     }
   }
@@ -134,7 +134,7 @@ void ve_sim_tick(ve_sim_t *sim) {
   sim->now_us = (uint64_t)((int64_t)sim->now_us + VE_TICK_US + (int64_t)sim->fault[VE_SIM_TICK_ERROR_US]);
   inputs.now_us = sim->now_us;
   inputs.feedback_ok = (sim->fault[VE_SIM_FEEDBACK_LOST] == 0.0);
-  inputs.drive_is_on = sim->outputs.drive_enable;
+  inputs.drive_is_on = sim->outputs.drive_enable || (sim->fault[VE_SIM_DRIVE_STUCK] != 0.0);
   ve_plant_measure(sim->plant, inputs.measured);
   inputs.measured[0] += sim->fault[VE_SIM_OFFSET_RAD];
   if (sim->fault[VE_SIM_FEEDBACK_NAN] != 0.0) {

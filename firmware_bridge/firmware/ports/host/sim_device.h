@@ -37,6 +37,8 @@ typedef enum {
   VE_SIM_FEEDBACK_NAN,  /* not 0: it reports NaN */
   VE_SIM_OFFSET_RAD,    /* joint 1 is measured this far from where it is */
   VE_SIM_TICK_ERROR_US, /* the clock advances by this much more than a period at every tick */
+  VE_SIM_DRIVE_STUCK,   /* not 0: the drive reports that it is on, whatever it was told */
+  VE_SIM_FAULTS,
 } ve_sim_fault_t;
 
 void ve_sim_fault(ve_sim_t *sim, ve_sim_fault_t fault, double value);
