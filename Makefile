@@ -9,7 +9,7 @@ PINS   := pyproject.toml tools/setup.sh
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint format generate evaluate checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core faults format generate evaluate checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,7 +23,7 @@ $(STAMP): $(PINS)
 demo: setup ## export the shipped checkpoint and drive a simulated Franka to the red cube
 	$(BIN)/python tools/demo.py --out demo
 
-test: setup lint ## lint, types, and every test that needs no special hardware
+test: setup lint core ## lint, types, the core's own checks, and every test that needs no special hardware
 	$(BIN)/python -m pytest -m "not slow and not gpu and not hil"
 
 lint: setup
@@ -31,6 +31,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/generate.py --check
+
+core: setup ## every line and branch of the firmware core covered; no report of the sanitizers
+	$(BIN)/python tools/core_checks.py coverage
+	$(BIN)/python tools/core_checks.py sanitize
+
+faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
+	$(BIN)/python -m edge.sim.faults --seeds 50
 
 format: setup ## format the code
 	$(BIN)/ruff format .
