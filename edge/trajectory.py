@@ -71,3 +71,21 @@ def segment_accelerations(q_rad: FloatArray, dq_rad_s: FloatArray, step_s: float
     rise = (q_rad[1:] - q_rad[:-1]) / step_s
     v0, v1 = dq_rad_s[:-1], dq_rad_s[1:]
     return (6.0 * rise - 4.0 * v0 - 2.0 * v1) / step_s, (2.0 * v0 + 4.0 * v1 - 6.0 * rise) / step_s
+
+
+def turning_points(q_rad: FloatArray, dq_rad_s: FloatArray, step_s: float) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest position of every Hermite segment, its ends included, each (n - 1, J)."""
+    q0, q1 = q_rad[:-1], q_rad[1:]
+    m0, m1 = step_s * dq_rad_s[:-1], step_s * dq_rad_s[1:]
+    c2, c3 = 3.0 * (q1 - q0) - 2.0 * m0 - m1, 2.0 * (q0 - q1) + m0 + m1
+    discriminant = c2 * c2 - 3.0 * m0 * c3
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = -(c2 + np.copysign(np.sqrt(discriminant), c2))
+        roots = (total / (3.0 * c3), m0 / total)
+    lowest, highest = np.minimum(q0, q1), np.maximum(q0, q1)
+    for u in roots:
+        turns = (discriminant > 0.0) & (u > 0.0) & (u < 1.0)
+        at = np.where(turns, u, 0.0)
+        value = q0 + at * (m0 + at * (c2 + at * c3))
+        lowest, highest = np.minimum(lowest, value), np.maximum(highest, value)
+    return lowest, highest

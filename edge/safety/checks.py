@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.arms import JointLimits
-from edge.trajectory import FloatArray, Knots, segment_accelerations
+from edge.trajectory import FloatArray, Knots, segment_accelerations, turning_points
 
 SPLICE_POSITION_RAD = 1e-3
 SPLICE_VELOCITY_RAD_S = 0.05
@@ -41,10 +41,12 @@ def check_finite(increments_rad: FloatArray) -> ChunkRefusal | None:
 
 
 def check_knots(knots: Knots, step_s: float, limits: JointLimits) -> ChunkRefusal | None:
-    """Positions, and the velocities and accelerations that the Hermite segments between the knots imply."""
+    """Positions at the knots and between them, and the velocities and accelerations that the segments imply."""
     q, dq = knots.q_rad, knots.dq_rad_s
     low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
     outside = (q < low) | (q > high)
+    lowest, highest = turning_points(q, dq, step_s)
+    strays = (lowest < low) | (highest > high)
     start, end = segment_accelerations(q, dq, step_s)
     fastest = _fastest(dq[:-1], dq[1:], start, end, step_s)
     strongest = np.maximum(np.abs(start), np.abs(end))
@@ -54,6 +56,9 @@ def check_knots(knots: Knots, step_s: float, limits: JointLimits) -> ChunkRefusa
         for joint in range(q.shape[1]):
             if outside[knot, joint]:
                 return ChunkRefusal("position", joint, knot, f"{q[knot, joint]:.4f} rad")
+            if knot and strays[knot - 1, joint]:
+                span = f"{lowest[knot - 1, joint]:.4f} to {highest[knot - 1, joint]:.4f} rad"
+                return ChunkRefusal("position", joint, knot, f"{span} on the way there")
             if knot and too_fast[knot - 1, joint]:
                 return ChunkRefusal("velocity", joint, knot, f"{fastest[knot - 1, joint]:.3f} rad/s")
             if knot and too_strong[knot - 1, joint]:

@@ -87,16 +87,25 @@ static uint8_t in_force(const ve_plan_t *plan, uint64_t time_us) {
   return found;
 }
 
-/* Cubic Hermite interpolation between two knots `h` seconds apart, at the fraction u of the way. */
-static void hermite(const ve_knot_t *from, const ve_knot_t *to, uint8_t joint, double h, double u, double *q, double *dq) {
+/* The cubic Hermite interpolant between two knots h seconds apart: c0 + c1 u + c2 u^2 + c3 u^3 at the fraction u. */
+typedef struct {
+  double c0;
+  double c1;
+  double c2;
+  double c3;
+} cubic_t;
+
+static cubic_t cubic_between(const ve_knot_t *from, const ve_knot_t *to, uint8_t joint, double h) {
   const double q0 = MICRO * from->q[joint];
   const double q1 = MICRO * to->q[joint];
   const double m0 = h * MICRO * from->dq[joint];
   const double m1 = h * MICRO * to->dq[joint];
-  const double c2 = (3.0 * (q1 - q0)) - (2.0 * m0) - m1;
-  const double c3 = (2.0 * (q0 - q1)) + m0 + m1;
-  *q = q0 + (u * (m0 + (u * (c2 + (u * c3)))));
-  *dq = (m0 + (u * ((2.0 * c2) + (3.0 * u * c3)))) / h;
+  const cubic_t cubic = {q0, m0, (3.0 * (q1 - q0)) - (2.0 * m0) - m1, (2.0 * (q0 - q1)) + m0 + m1};
+  return cubic;
+}
+
+static double value_of(const cubic_t *cubic, double u) {
+  return cubic->c0 + (u * (cubic->c1 + (u * (cubic->c2 + (u * cubic->c3)))));
 }
 
 static void evaluate(const ve_plan_t *plan, const ve_chunk_t *chunk, uint64_t time_us, ve_plan_point_t *point) {
@@ -110,8 +119,10 @@ static void evaluate(const ve_plan_t *plan, const ve_chunk_t *chunk, uint64_t ti
       point->dq[joint] = MICRO * chunk->knot[last].dq[joint];
     } else {
       const double u = (double)(elapsed % chunk->spacing_us) / (double)chunk->spacing_us;
-      hermite(&chunk->knot[segment], &chunk->knot[segment + 1u], joint, MICRO * chunk->spacing_us, u, &point->q[joint],
-              &point->dq[joint]);
+      const double h = MICRO * chunk->spacing_us;
+      const cubic_t cubic = cubic_between(&chunk->knot[segment], &chunk->knot[segment + 1u], joint, h);
+      point->q[joint] = value_of(&cubic, u);
+      point->dq[joint] = (cubic.c1 + (u * ((2.0 * cubic.c2) + (3.0 * u * cubic.c3)))) / h;
     }
   }
 }
@@ -188,8 +199,33 @@ static double fastest(double v0, double v1, double a0, double a1, double h) {
   return peak;
 }
 
+static bool inside(double q, uint8_t joint, const ve_limits_t *limits) {
+  return (q >= limits->position_min[joint]) && (q <= limits->position_max[joint]);
+}
+
+/* Whether a turning point at the fraction u, if the segment has one there, is inside. NaN and infinity are no fraction. */
+static bool turn_inside(const cubic_t *cubic, double u, uint8_t joint, const ve_limits_t *limits) {
+  return !((u > 0.0) && (u < 1.0)) || inside(value_of(cubic, u), joint, limits);
+}
+
+/* Whether the curve stays inside between its knots. The turning points solve c1 + 2 c2 u + 3 c3 u^2 = 0; the two forms
+ * of the root keep their precision and need no case for c3 = 0. */
+static bool curve_inside(const cubic_t *cubic, uint8_t joint, const ve_limits_t *limits) {
+  const double discriminant = (cubic->c2 * cubic->c2) - (3.0 * cubic->c1 * cubic->c3);
+  if (discriminant <= 0.0) {
+    return true;
+  }
+  const double sum = -(cubic->c2 + copysign(sqrt(discriminant), cubic->c2));
+  return turn_inside(cubic, sum / (3.0 * cubic->c3), joint, limits) &&
+         turn_inside(cubic, cubic->c1 / sum, joint, limits);
+}
+
 static ve_verdict_t check_segment(const ve_knot_t *from, const ve_knot_t *to, uint8_t joint, uint8_t knot, double h,
                                   const ve_limits_t *limits) {
+  const cubic_t cubic = cubic_between(from, to, joint, h);
+  if (!curve_inside(&cubic, joint, limits)) {
+    return refuse(VE_REFUSAL_POSITION, joint, knot);
+  }
   const double rise = MICRO * ((double)to->q[joint] - (double)from->q[joint]) / h;
   const double v0 = MICRO * from->dq[joint];
   const double v1 = MICRO * to->dq[joint];
@@ -207,8 +243,7 @@ static ve_verdict_t check_segment(const ve_knot_t *from, const ve_knot_t *to, ui
 static ve_verdict_t check_knots(const ve_plan_t *plan, const ve_chunk_t *chunk, const ve_limits_t *limits) {
   for (uint8_t i = 0u; i < chunk->knots; i++) {
     for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-      const double q = MICRO * chunk->knot[i].q[joint];
-      if ((q < limits->position_min[joint]) || (q > limits->position_max[joint])) {
+      if (!inside(MICRO * chunk->knot[i].q[joint], joint, limits)) {
         return refuse(VE_REFUSAL_POSITION, joint, i);
       }
       if (i > 0u) {
