@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes checkpoints/reach.pt from nothing: demonstrations, stage 1, stage 2. Every seed is fixed here.
+# Makes checkpoints/reach.pt from nothing: scenes, demonstrations, and the three stages. Every seed is fixed here.
 # Takes hours on two CPU cores; stopped and started again, training goes on where it was.
 set -eu
 VENV=${VENV:-.venv}
@@ -11,7 +11,10 @@ mkdir -p "$WORK"
     "$BIN/python" -m edge.sim.demonstrations --episodes 2000 --seed 1 --no-frames --out "$WORK/trajectories"
 [ -f "$WORK/demonstrations/dataset.json" ] ||
     "$BIN/python" -m edge.sim.demonstrations --episodes 1000 --seed 0 --out "$WORK/demonstrations"
+[ -f "$WORK/scenes/scenes.json" ] ||
+    "$BIN/python" -m edge.sim.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
+"$BIN/edge-train" point --data "$WORK/scenes" --out "$WORK/vlm" --steps 1000 --seed 0
 "$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 4000 --seed 0
-"$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --data "$WORK/demonstrations" --out "$WORK/vla" \
-    --steps 8000 --distillation-steps 800 --seed 0
+"$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vlm/checkpoint.pt" \
+    --data "$WORK/demonstrations" --out "$WORK/vla" --steps 1800 --distillation-steps 600 --seed 0
 cp "$WORK/vla/checkpoint.pt" checkpoints/reach.pt

@@ -1,4 +1,4 @@
-"""`edge-train prior | vla`: trains one stage and writes `checkpoint.pt`."""
+"""`edge-train point | prior | vla`: trains one stage and writes `checkpoint.pt`."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ import sys
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.policy.config import PRESETS
-from export.training.data import DatasetError, Demonstrations, read_demonstrations
+from export.policy.config import PRESETS, PolicyConfig
+from export.training.data import DatasetError, read_demonstrations
 from export.training.instructions import word_tokenizer
 from export.training.loop import Schedule
+from export.training.pointing import read_scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.vla import train_vla
 
 # Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/policy.md.
-PRIOR_SCHEDULE = Schedule(steps=4000, batch=256, warmup=400, peak_rate=1e-3, final_rate=5e-6)
-VLA_SCHEDULE = Schedule(steps=9000, batch=64, warmup=500, peak_rate=6e-4, final_rate=3e-6)
+PRIOR_SCHEDULE = Schedule(steps=3600, batch=128, warmup=400, peak_rate=1e-3, final_rate=5e-6)
+POINT_SCHEDULE = Schedule(steps=1000, batch=64, warmup=100, peak_rate=1e-3, final_rate=1e-5)
+VLA_SCHEDULE = Schedule(steps=1800, batch=64, warmup=300, peak_rate=6e-4, final_rate=3e-6)
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-train",
-        description="Trains the policy: first the action prior from trajectories alone, then the VLA on top of it.",
+        description="Trains the policy: first the action prior from trajectories alone, then the VLA on top of it. "
+        "A VLM that has not been pretrained learns to point before.",
         epilog="A run that was stopped goes on where it was when the same command is given again.",
     )
     stages = root.add_subparsers(dest="stage", required=True)
+    point = stages.add_parser("point", help="stage 0: a VLM without pretraining learns to find the cube it is told")
     prior = stages.add_parser("prior", help="stage 1: encoder and decoder from trajectories, no images, no text")
     vla = stages.add_parser("vla", help="stage 2: the VLM, from a stage-1 checkpoint and demonstrations with images")
-    for stage, schedule in ((prior, PRIOR_SCHEDULE), (vla, VLA_SCHEDULE)):
-        stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="a recorded dataset")
+    for stage, schedule in ((point, POINT_SCHEDULE), (prior, PRIOR_SCHEDULE), (vla, VLA_SCHEDULE)):
+        stage.add_argument(
+            "--data", type=Path, required=True, metavar="DIR", help="a recorded dataset; rendered scenes for stage 0"
+        )
         stage.add_argument(
             "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint.pt, metrics and resume state"
         )
@@ -41,10 +48,12 @@ def parser() -> argparse.ArgumentParser:
             "--seed", type=int, default=0, help="seed of weights, batches and noise (default %(default)s)"
         )
         stage.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
-    prior.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
+    for stage in (point, prior):
+        stage.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
+    vla.add_argument("--vlm", type=Path, metavar="FILE", help="checkpoint.pt of stage 0, where the VLM starts from")
     vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
     vla.add_argument(
-        "--distillation-steps", type=int, default=900, help="N_decay: lambda reaches 0 here (default %(default)s)"
+        "--distillation-steps", type=int, default=600, help="N_decay: lambda reaches 0 here (default %(default)s)"
     )
     return root
 
@@ -54,9 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        data = read_demonstrations(args.data)
-        args.out.mkdir(parents=True, exist_ok=True)
-        checkpoint = _prior(args, data) if args.stage == "prior" else _vla(args, data)
+        checkpoint = {"point": _point, "prior": _prior, "vla": _vla}[args.stage](args)
     except (CheckpointError, DatasetError, OSError) as error:
         print(f"edge-train: {error}", file=sys.stderr)
         return 2
@@ -74,22 +81,39 @@ def _schedule(args: argparse.Namespace, default: Schedule) -> Schedule:
     return Schedule(args.steps, args.batch, warmup, default.peak_rate, default.final_rate)
 
 
-def _prior(args: argparse.Namespace, data: Demonstrations) -> Checkpoint:
+def _point(args: argparse.Namespace) -> Checkpoint:
+    scenes = read_scenes(args.data)
+    config = PRESETS[args.preset]()
+    tokenizer = _tokenizer(args.data, scenes.instructions, config)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return train_pointing(config, tokenizer, scenes, _schedule(args, POINT_SCHEDULE), args.seed, args.out)
+
+
+def _prior(args: argparse.Namespace) -> Checkpoint:
+    data = read_demonstrations(args.data)
+    args.out.mkdir(parents=True, exist_ok=True)
     return train_prior(PRESETS[args.preset](), data, _schedule(args, PRIOR_SCHEDULE), args.seed, args.out)
 
 
-def _vla(args: argparse.Namespace, data: Demonstrations) -> Checkpoint:
-    prior = load_checkpoint(args.prior)
+def _vla(args: argparse.Namespace) -> Checkpoint:
+    data = read_demonstrations(args.data)
     if data.frames is None:
         raise DatasetError(f"{args.data} has no frames; stage 2 needs images")
-    tokenizer = word_tokenizer(data.instructions)
-    if tokenizer.get_vocab_size() > prior.config.vocabulary:
+    prior = load_checkpoint(args.prior)
+    vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
+    tokenizer = _tokenizer(args.data, data.instructions, prior.config)
+    schedule = _schedule(args, VLA_SCHEDULE)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return train_vla(prior, vlm, tokenizer, data, schedule, args.distillation_steps, args.seed, args.out)
+
+
+def _tokenizer(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:
+    tokenizer = word_tokenizer(instructions)
+    if tokenizer.get_vocab_size() > config.vocabulary:
         raise DatasetError(
-            f"{args.data} needs {tokenizer.get_vocab_size()} tokens, the configuration has {prior.config.vocabulary}"
+            f"{folder} needs {tokenizer.get_vocab_size()} tokens, the configuration has {config.vocabulary}"
         )
-    return train_vla(
-        prior, tokenizer, data, _schedule(args, VLA_SCHEDULE), args.distillation_steps, args.seed, args.out
-    )
+    return tokenizer
 
 
 if __name__ == "__main__":

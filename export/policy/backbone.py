@@ -42,7 +42,19 @@ class Backbone(nn.Module):
         has_history: torch.Tensor,
         embodiment: torch.Tensor,
     ) -> torch.Tensor:
-        """The latent z', unit length, shape (batch, latent).
+        """The latent z', unit length, shape (batch, latent). Arguments as those of `outputs`."""
+        return self.latent(self.outputs(frames, tokens, token_mask, history, has_history, embodiment))
+
+    def outputs(
+        self,
+        frames: torch.Tensor,
+        tokens: torch.Tensor,
+        token_mask: torch.Tensor,
+        history: torch.Tensor,
+        has_history: torch.Tensor,
+        embodiment: torch.Tensor,
+    ) -> torch.Tensor:
+        """The language model's output at every position of the layout, shape (batch, length, hidden).
 
         frames      uint8 (batch, cameras, height, width, 3)
         tokens      int64 (batch, token_budget), padded
@@ -62,14 +74,14 @@ class Backbone(nn.Module):
         visual = torch.zeros(batch, layout.length, dtype=torch.bool, device=frames.device)
         for image in layout.images:
             visual[:, image] = True
-        output = self.vlm.language_model(
+        output: torch.Tensor = self.vlm.language_model(
             inputs_embeds=prompt,
             attention_mask=visible.long(),
             position_ids=layout.positions.to(frames.device)[:, None].expand(3, batch, -1),
             visual_pos_masks=visual,
             deepstack_visual_embeds=list(vision.deepstack_features),
         ).last_hidden_state
-        return self.latent(output)
+        return output
 
     def latent(self, output: torch.Tensor) -> torch.Tensor:
         """z' from the language model's output, shape (batch, length, hidden)."""

@@ -25,24 +25,22 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a `checkpoint.pt` holds, checked. `tokenizer` is None for a stage-1 checkpoint, which reads no text."""
+    """What a `checkpoint.pt` holds, checked: the whole policy, or the part of it that a stage has trained.
+
+    `tokenizer` is None for a stage-1 checkpoint, which reads no text.
+    """
 
     config: PolicyConfig
     state_dict: dict[str, torch.Tensor]
     embodiments: tuple[Embodiment, ...]
     tokenizer: str | None
 
-    @property
-    def is_vla(self) -> bool:
-        """Whether it holds the VLM, so stage 2 has been trained."""
-        return any(name.startswith("backbone.") for name in self.state_dict)
-
     def build(self) -> VlaPolicy:
         """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
-        if not self.is_vla:
-            raise CheckpointError(
-                "this is a stage-1 checkpoint (action prior only); train stage 2 first: edge-train vla"
-            )
+        parts = {name.split(".")[0] for name in self.state_dict}
+        for part, held in (("backbone", "stage-1 checkpoint (action prior"), ("decoder", "stage-0 checkpoint (VLM")):
+            if part not in parts:
+                raise CheckpointError(f"this is a {held} only); train stage 2 first: edge-train vla")
         policy = VlaPolicy(self.config)
         self.load_into(policy)
         return policy.eval()

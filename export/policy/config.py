@@ -96,6 +96,8 @@ class PolicyConfig:
     """[ours] Whether slots that an embodiment does not use count in the loss."""
     history_gradient: bool = True
     """[ours] Whether the VLA loss reaches the encoder through the history token."""
+    pose_weight: float = 0.0
+    """[ours] Weight of a linear readout of the newest state from z; 0 leaves it away, as the paper does."""
     normalisation_quantile: float = 0.01
     """[ours] Statistics span this quantile to its mirror, so outliers do not set the scale."""
 
@@ -107,6 +109,7 @@ class PolicyConfig:
                 f"image_px {self.image_px} must be multiples of patch_px x merge",
             ),
             (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
+            (self.pose_weight >= 0.0, "pose_weight must not be negative"),
             (self.flow_steps >= 1, "flow_steps must be at least 1"),
             (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
             (sum(self.mrope_section) * 2 == self.text.head_dim, "mrope_section must add up to half of text.head_dim"),
@@ -173,6 +176,7 @@ def tiny(vocabulary: int = 64) -> PolicyConfig:
         vocabulary=vocabulary,
         mrope_section=(6, 5, 5),
         tied_image_tokens=(2, 3),
+        pose_weight=1.0,
     )
 
 

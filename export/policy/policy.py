@@ -55,6 +55,8 @@ class ActionPrior(nn.Module):
         self.config = config
         self.encoder = ActionEncoder(config)
         self.decoder = ActionDecoder(config)
+        if config.pose_weight > 0:
+            self.pose = nn.Linear(config.latent, config.state_slots)
 
     def encode_future(self, window: Window) -> torch.Tensor:
         """z of the trajectory that the window's chunk belongs to, (batch, latent)."""
@@ -76,9 +78,24 @@ class ActionPrior(nn.Module):
         error = (velocity - (actions - noise)).square() * weight
         return error.sum() / weight.sum().clamp(min=1)
 
-    def loss(self, window: Window) -> torch.Tensor:
-        """L_recon of stage 1."""
-        return self.flow_loss(window, self.encode_future(window))
+    def pose_loss(self, window: Window, z: torch.Tensor) -> torch.Tensor:
+        """Squared error of the newest state, read from z by one linear layer.
+
+        Reconstructing relative actions gives an encoder no reason to keep where the arm is, and a small one drops it;
+        but its latent is all that tells the VLM.
+        """
+        newest = window.states[torch.arange(len(z), device=z.device), window.valid.sum(dim=1) - 1]
+        error: torch.Tensor = (self.pose(z) - newest).square().sum(dim=-1).mean()
+        return error
+
+    def losses(self, window: Window, z: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What stage 1 learns from z: L_recon, and the pose if the configuration weighs it; "loss" is their sum."""
+        losses = {"reconstruct": self.flow_loss(window, z)}
+        losses["loss"] = losses["reconstruct"]
+        if self.config.pose_weight > 0:
+            losses["pose"] = self.pose_loss(window, z)
+            losses["loss"] = losses["loss"] + self.config.pose_weight * losses["pose"]
+        return losses
 
 
 class VlaPolicy(ActionPrior):
@@ -111,8 +128,8 @@ class VlaPolicy(ActionPrior):
         if distillation > 0:
             z = self.encode_future(window)
             losses["align"] = (z_prime - z.detach()).square().sum(dim=-1).mean()
-            losses["reconstruct"] = self.flow_loss(window, z)
-            losses["loss"] = losses["predict"] + distillation * (losses["align"] + losses["reconstruct"])
+            prior = self.losses(window, z)
+            losses = {**prior, **losses, "loss": losses["predict"] + distillation * (losses["align"] + prior["loss"])}
         return losses
 
     @torch.no_grad()

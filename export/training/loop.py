@@ -38,6 +38,22 @@ class Schedule:
         return self.final_rate + 0.5 * (self.peak_rate - self.final_rate) * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """Parameters that already know something: they move at a fraction of the rate, and hardly at all at first.
+
+    Behind a head that still is random, gradients say little; at the full rate they would undo what was learnt.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    rate_factor: float = 0.3
+    warmup: int = 300
+
+    def factor(self, step: int) -> float:
+        """What the rate at `step` is multiplied by."""
+        return self.rate_factor * min(1.0, (step + 1) / self.warmup)
+
+
 def run(
     module: nn.Module,
     losses_at: Callable[[int, NDArray[np.int64]], Losses],
@@ -46,13 +62,23 @@ def run(
     seed: int,
     folder: Path,
     name: str,
+    pretrained: Pretrained | None = None,
 ) -> None:
     """Trains `module` in place; `losses_at(step, rows)` returns the losses of a batch, "loss" among them.
 
     Every step draws from its own seed, so a run that was stopped and resumed equals one that was not.
     """
+    slow = {id(parameter) for parameter in pretrained.parameters} if pretrained else set()
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if id(parameter) not in slow]},
+        {"params": [parameter for parameter in trained if id(parameter) in slow]},
+    ]
     optimiser = torch.optim.AdamW(
-        module.parameters(), lr=schedule.peak_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.95)
+        [group for group in groups if group["params"]],
+        lr=schedule.peak_rate,
+        weight_decay=schedule.weight_decay,
+        betas=(0.9, 0.95),
     )
     state_file, metrics_file = folder / f"{name}.training.pt", folder / f"{name}.metrics.jsonl"
     first = _resume(state_file, module, optimiser)
@@ -70,8 +96,9 @@ def run(
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()
             gradient = nn.utils.clip_grad_norm_(module.parameters(), schedule.gradient_clip)
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate(step)
+            factors = (1.0, pretrained.factor(step) if pretrained else 1.0)
+            for group, factor in zip(optimiser.param_groups, factors):
+                group["lr"] = schedule.rate(step) * factor
             optimiser.step()
             values = {key: float(value.detach()) for key, value in losses.items()}
             average = values["loss"] if step == first else 0.98 * average + 0.02 * values["loss"]

@@ -11,7 +11,7 @@ from export.policy.checkpoint import Checkpoint
 from export.policy.config import PolicyConfig
 from export.policy.policy import ActionPrior
 from export.training.data import Demonstrations, Windows, fit_embodiment
-from export.training.loop import Schedule, run
+from export.training.loop import Losses, Schedule, run
 
 
 def train_prior(config: PolicyConfig, data: Demonstrations, schedule: Schedule, seed: int, folder: Path) -> Checkpoint:
@@ -21,13 +21,10 @@ def train_prior(config: PolicyConfig, data: Demonstrations, schedule: Schedule, 
     windows = Windows(data, embodiment, config)
     prior = ActionPrior(config)
     device = torch.device("cpu")
-    run(
-        prior,
-        lambda step, rows: {"loss": prior.loss(windows.window(rows, device))},
-        np.arange(len(windows)),
-        schedule,
-        seed,
-        folder,
-        "prior",
-    )
+
+    def losses_at(step: int, rows: np.ndarray) -> Losses:
+        window = windows.window(rows, device)
+        return prior.losses(window, prior.encode_future(window))
+
+    run(prior, losses_at, np.arange(len(windows)), schedule, seed, folder, "prior")
     return Checkpoint(config, prior.state_dict(), (embodiment,), tokenizer=None)

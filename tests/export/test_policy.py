@@ -220,7 +220,7 @@ def test_distillation_fades_out_of_the_loss() -> None:
     early = policy.vla_losses(window(config), observation, distillation=0.5)
     late = policy.vla_losses(window(config), observation, distillation=0.0)
     assert set(late) == {"predict", "loss"}
-    total = early["predict"] + 0.5 * (early["align"] + early["reconstruct"])
+    total = early["predict"] + 0.5 * (early["align"] + early["reconstruct"] + config.pose_weight * early["pose"])
     assert early["loss"].item() == pytest.approx(total.item())
 
 

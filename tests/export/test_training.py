@@ -1,4 +1,4 @@
-"""Both stages learn, resume exactly, and refuse broken data with its row."""
+"""All stages learn, resume exactly, and refuse broken data with its row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from export.commands.train import main
-from export.policy.checkpoint import load_checkpoint
+from export.policy.checkpoint import CheckpointError, load_checkpoint
 from export.policy.config import tiny
 from export.training.data import DatasetError, Windows, fit_embodiment, read_demonstrations
-from export.training.loop import Schedule
+from export.training.instructions import word_tokenizer
+from export.training.loop import Pretrained, Schedule, run
+from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
 
 INSTRUCTIONS = ["reach the red cube", "reach the blue cube"]
@@ -102,18 +104,82 @@ def test_the_prior_learns_and_a_resumed_run_equals_an_uninterrupted_one(tmp_path
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_both_stages_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_pretrained_moves_less(tmp_path: Path) -> None:
+    """The same gradient on every weight: those that knew something move at a fraction of the rate, and warm up."""
+    module = torch.nn.ParameterDict(
+        {"new": torch.nn.Parameter(torch.ones(4)), "known": torch.nn.Parameter(torch.ones(4))}
+    )
+    schedule = Schedule(steps=1, batch=1, warmup=0, peak_rate=1e-2, final_rate=1e-2, weight_decay=0.0)
+    pretrained = Pretrained((module["known"],), rate_factor=0.5, warmup=10)
+
+    def losses_at(step: int, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"loss": sum(weight.sum() for weight in module.values())}
+
+    run(module, losses_at, np.arange(3), schedule, 0, tmp_path, "two", pretrained)
+    moved = {name: float((1 - weight.detach()).mean()) for name, weight in module.items()}
+    assert moved["known"] == pytest.approx(0.05 * moved["new"], rel=1e-4)
+    assert pretrained.factor(9) == pretrained.factor(500) == 0.5
+
+
+def test_the_latent_learns_where_the_arm_is(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path / "data"))
+    (tmp_path / "x").mkdir()
+    schedule = Schedule(steps=100, batch=16, warmup=5, peak_rate=2e-3, final_rate=1e-5)
+    train_prior(tiny(), data, schedule, 0, tmp_path)
+    pose = [json.loads(line)["pose"] for line in (tmp_path / "prior.metrics.jsonl").read_text().splitlines()]
+    assert pose[-1] < 0.2 * pose[0]
+    without = train_prior(
+        dataclasses.replace(tiny(), pose_weight=0.0), data, Schedule(1, 4, 0, 1e-3, 1e-3), 0, tmp_path / "x"
+    )
+    assert not any(name.startswith("pose") for name in without.state_dict)
+
+
+def write_scenes(folder: Path, instructions: tuple[str, ...]) -> Path:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    frames, xy_m = rng.integers(0, 255, (8, 128, 128, 3), dtype=np.uint8), rng.random((8, 3, 2), dtype=np.float32)
+    np.savez(folder / "scenes.npz", frames=frames, xy_m=xy_m)
+    (folder / "scenes.json").write_text(json.dumps({"format": 1, "instructions": instructions}))
+    return folder
+
+
+def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(write_dataset(tmp_path / "data", frames=True))
+    instructions = read_demonstrations(Path(data)).instructions
+    scenes = write_scenes(tmp_path / "scenes", instructions)
+    few = ["--steps", "2", "--batch", "4"]
+    assert main(["point", "--data", str(scenes), "--out", str(tmp_path / "v"), *few]) == 0
+    vlm = str(tmp_path / "v" / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="stage-0 checkpoint"):
+        load_checkpoint(Path(vlm)).build()
     assert main(["prior", "--data", data, "--out", str(tmp_path / "a"), "--steps", "3", "--batch", "4"]) == 0
     prior = str(tmp_path / "a" / "checkpoint.pt")
-    assert (
-        main(["vla", "--prior", prior, "--data", data, "--out", str(tmp_path / "b"), "--steps", "2", "--batch", "4"])
-        == 0
-    )
+    assert main(["vla", "--prior", prior, "--vlm", vlm, "--data", data, "--out", str(tmp_path / "b"), *few]) == 0
     checkpoint = load_checkpoint(tmp_path / "b" / "checkpoint.pt")
-    assert checkpoint.is_vla and checkpoint.embodiments[0].name == "fr3"
+    assert checkpoint.embodiments[0].name == "fr3"
     checkpoint.build()
     assert "seed 0" in capsys.readouterr().out
+    other = write_scenes(tmp_path / "other", ("reach the mauve cube",))
+    assert main(["point", "--data", str(other), "--out", str(tmp_path / "w"), *few]) == 0
+    words = ["--prior", prior, "--vlm", str(tmp_path / "w" / "checkpoint.pt"), "--data", data]
+    assert main(["vla", *words, "--out", str(tmp_path / "c"), *few]) == 2
+    assert "other instructions" in capsys.readouterr().err
+    assert main(["point", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "d"), *few]) == 2
+    assert "rendered scenes" in capsys.readouterr().err
+
+
+def test_the_backbone_learns_to_point(tmp_path: Path) -> None:
+    """One bright patch per scene: a few steps must say where it is much better than its mean place would."""
+    rng = np.random.default_rng(1)
+    cells = rng.integers(0, 4, (64, 2))
+    frames = np.zeros((64, 128, 128, 3), dtype=np.uint8)
+    for frame, (row, column) in zip(frames, cells):
+        frame[32 * row : 32 * row + 32, 32 * column : 32 * column + 32] = 255
+    scenes = Scenes(("go",), frames, cells[:, None].astype(np.float32))
+    schedule = Schedule(steps=120, batch=16, warmup=10, peak_rate=1e-3, final_rate=1e-4)
+    train_pointing(tiny(), word_tokenizer(("go",)), scenes, schedule, 0, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "pointing.metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""Stage 0: a VLM that starts from nothing learns to find the cube it is told.
+
+The paper's VLM comes pretrained and can point at things. Ours has random weights, and stage 2 alone does not teach it:
+what the instruction means pays only once the image is understood, and the reverse, while the history explains most of
+a motion without either. Pointing at the named cube gives both a direct signal. The head that reads the answer is thrown
+away; only the backbone goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import nn
+
+from export.policy.backbone import Backbone
+from export.policy.checkpoint import Checkpoint
+from export.policy.config import PolicyConfig
+from export.training.data import DatasetError
+from export.training.instructions import InstructionTokens
+from export.training.loop import Losses, Schedule, run
+
+SCENES_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Rendered scenes: frames uint8 (n, h, w, 3), places `xy_m` (n, targets, 2).
+
+    Instruction i names target i % targets.
+    """
+
+    instructions: tuple[str, ...]
+    frames: NDArray[np.uint8]
+    xy_m: NDArray[np.float32]
+
+
+def read_scenes(folder: Path) -> Scenes:
+    """Reads `scenes.json` and `scenes.npz`. Raises `DatasetError`."""
+    try:
+        description = json.loads((folder / "scenes.json").read_text())
+        with np.load(folder / "scenes.npz", allow_pickle=False) as archive:
+            frames, xy_m = archive["frames"], archive["xy_m"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{folder}: cannot be read as rendered scenes: {error}") from None
+    if description.get("format") != SCENES_FORMAT:
+        raise DatasetError(
+            f"{folder}/scenes.json: format {description.get('format')!r}; this version reads {SCENES_FORMAT}"
+        )
+    return Scenes(tuple(description["instructions"]), frames, xy_m)
+
+
+class Pointer(nn.Module):
+    """The backbone with a linear head that says where the named target and all targets are, in spreads from the mean.
+
+    All of them besides the named one, so that seeing them pays before the words are understood.
+    """
+
+    def __init__(self, config: PolicyConfig, targets: int) -> None:
+        super().__init__()
+        self.backbone = Backbone(config)
+        self.place = nn.Linear(config.text.hidden, 2 * (1 + targets))
+
+    def forward(self, frames: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Places, (batch, 1 + targets, 2), the named one first. The history token is the learned one for none."""
+        batch, config = len(frames), self.backbone.config
+        history = torch.zeros(batch, config.latent)
+        absent, first = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.int64)
+        output = self.backbone.outputs(frames, tokens, mask, history, absent, first)
+        places: torch.Tensor = self.place(output[:, self.backbone.layout.query])
+        return places.unflatten(-1, (-1, 2))
+
+
+def train_pointing(
+    config: PolicyConfig, tokenizer: Tokenizer, scenes: Scenes, schedule: Schedule, seed: int, folder: Path
+) -> Checkpoint:
+    """Trains a backbone from random weights; the checkpoint holds nothing else."""
+    torch.manual_seed(seed)
+    text = InstructionTokens(tokenizer, scenes.instructions, config.token_budget)
+    mean, spread = scenes.xy_m.mean(axis=(0, 1)), scenes.xy_m.std(axis=(0, 1))
+    targets = scenes.xy_m.shape[1]
+    pointer = Pointer(config, targets)
+
+    def losses_at(step: int, rows: NDArray[np.int64]) -> Losses:
+        told = np.random.default_rng([seed, step, 1]).integers(len(scenes.instructions), size=len(rows))
+        named = scenes.xy_m[rows, told % targets]
+        wanted = torch.from_numpy((np.concatenate([named[:, None], scenes.xy_m[rows]], axis=1) - mean) / spread)
+        places = pointer(torch.from_numpy(scenes.frames[rows][:, None]), *text.of(told.astype(np.int16)))
+        error = (places - wanted).square().mean(dim=(0, 2))
+        apart_m = ((places - wanted).detach() * torch.from_numpy(spread)).norm(dim=-1).mean(dim=0)
+        return {"loss": error[0] + error[1:].mean(), "named_m": apart_m[0], "all_m": apart_m[1:].mean()}
+
+    run(pointer, losses_at, np.arange(len(scenes.frames)), schedule, seed, folder, "pointing")
+    weights = {f"backbone.{name}": value for name, value in pointer.backbone.state_dict().items()}
+    return Checkpoint(config, weights, (), tokenizer.to_str())
