@@ -14,30 +14,30 @@ from types import FrameType
 
 from edge.arms import ArmProfile, JointLimits
 from edge.bundle import Bundle
-from edge.control import Controller, ControlSettings, Counters
+from edge.control import HEARTBEAT_NS, Controller, ControlSettings, Counters
 from edge.errors import InputError, SafetyStop
 from edge.inference import InferenceSettings, start_arguments
 from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
 from edge.scheduler import FixedStep
 from edge.telemetry.recorder import Recorder, Samples
+from firmware_bridge.bus_load import BusLoad, bus_load
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import BridgeError, LinkLost
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Limits, StateReport
-from firmware_bridge.transports import Transport
+from firmware_bridge.transports import LineRate, Transport
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 CHILD_CHECK_NS = 20_000_000
 STATE_RATE_HZ = 100
-WIRE_BITS_PER_BYTE = 10
 LEAD_MARGIN_US = 10_000
 
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """What a run needs to know. `line_baud` is the rate the line really has; None for one without a rate (a pty)."""
+    """What a run needs to know. `line` is None for one without a rate (a pty)."""
 
     task: str
     duration_s: float
@@ -45,7 +45,7 @@ class SessionSettings:
     execute_steps: int
     seed: int
     inference: InferenceSettings
-    line_baud: int | None
+    line: LineRate | None
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,16 @@ def wire_limits(limits: JointLimits) -> Limits:
     )
 
 
-def lead_us(min_lead_us: int, bundle: Bundle, joints: int, line_baud: int | None) -> int:
+def line_load(bundle: Bundle, arm: ArmProfile, execute_steps: int, line: LineRate) -> BusLoad:
+    """What a run of this bundle takes of its line."""
+    step_s = bundle.embodiment(arm.embodiment).step_s
+    knots = bundle.manifest.policy.horizon + 1
+    return bus_load(line, arm.dof, knots, execute_steps * step_s, 1e9 / HEARTBEAT_NS)
+
+
+def lead_us(min_lead_us: int, load: BusLoad | None) -> int:
     """How long before its first new knot a chunk must be sent: the device's minimum, the transmission, a margin."""
-    chunk_bytes = 8 * joints * (bundle.manifest.policy.horizon + 1) + 200
-    transmit_us = chunk_bytes * WIRE_BITS_PER_BYTE * MICRO // line_baud if line_baud else 0
-    return min_lead_us + transmit_us + LEAD_MARGIN_US
+    return min_lead_us + (round(load.chunk_s * MICRO) if load else 0) + LEAD_MARGIN_US
 
 
 class InferenceProcess:
@@ -159,6 +164,10 @@ class Session:
 
     def run(self) -> RunOutcome:
         """From start to standstill. Raises `InputError` or `BridgeError` while nothing has moved yet."""
+        line = self.settings.line
+        load = line_load(self.bundle, self.arm, self.settings.execute_steps, line) if line else None
+        if load is not None:
+            load.check()
         self.inference = InferenceProcess(self.bundle, self.arm, self.settings.inference)
         caps = self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
         self.client.set_limits(wire_limits(self.arm.operating))
@@ -167,9 +176,7 @@ class Session:
         status = self.inference.wait_ready(self.tell, self._keep_line_empty)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment)
-        settings = ControlSettings(
-            self.settings.execute_steps, lead_us(caps.min_lead_us, self.bundle, self.arm.dof, self.settings.line_baud)
-        )
+        settings = ControlSettings(self.settings.execute_steps, lead_us(caps.min_lead_us, load))
         recorder = Recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof)
         controller = Controller(
             self.client,

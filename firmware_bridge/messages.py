@@ -56,6 +56,11 @@ class Message:
         return cls(*values)
 
     @classmethod
+    def payload_size(cls, joints: int) -> int:
+        """Bytes of the payload with one value per joint in every joint row."""
+        return struct.calcsize(cls._codes()) + 4 * joints * len(cls.JOINT_ROWS)
+
+    @classmethod
     def _codes(cls) -> str:
         return "<" + "".join(code for _, code in cls.FIXED)
 

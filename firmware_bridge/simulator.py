@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Literal
 
 from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
 from firmware_bridge.errors import BridgeError
@@ -41,6 +42,9 @@ class SimulatedArm:
     model: Path | None = None
     trace: Path | None = None
     world: Path | None = None
+    line: Literal["serial", "slcan", "slcan-fd"] = "serial"
+    """What the pseudo-terminal is: the line itself, or an SLCAN adapter on a bus with the device as its `node`."""
+    node: int = 0
 
 
 def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[str]:
@@ -49,6 +53,7 @@ def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[st
     words = [str(native.program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
     for option, path in (("--model", arm.model), ("--trace", arm.trace), ("--world", arm.world)):
         words += [option, str(path)] if path is not None else []
+    words += ["--line", arm.line, "--node", str(arm.node)]
     return words + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
 
 
@@ -125,8 +130,8 @@ class LockstepDevice:
         count = self._library.ve_sim_transmit(self._sim, self._buffer, TRANSMIT_SIZE)
         return self._buffer.raw[:count]
 
-    def write(self, data: bytes) -> None:
-        self._library.ve_sim_receive(self._sim, data, len(data), self.now_us)
+    def write(self, data: bytes, channel: int = 0) -> None:
+        self._library.ve_sim_receive(self._sim, channel, data, len(data), self.now_us)
 
     def fault(self, fault: SimulatedFault, value: float) -> None:
         """Injects a fault of the simulated drive or clock; 0 heals it."""
@@ -157,7 +162,13 @@ def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.ve_sim_open.restype = ctypes.c_void_p
     library.ve_sim_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p]
-    library.ve_sim_receive.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64]
+    library.ve_sim_receive.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint8,
+        ctypes.c_char_p,
+        ctypes.c_uint32,
+        ctypes.c_uint64,
+    ]
     library.ve_sim_tick.argtypes = [ctypes.c_void_p]
     library.ve_sim_transmit.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
     library.ve_sim_transmit.restype = ctypes.c_uint32

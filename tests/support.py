@@ -95,10 +95,11 @@ def swing(
     spacing_us: int = 100_000,
     amplitude: float = 0.2,
     zero_us: int | None = None,
+    around: NDArray[np.float64] = HOME,
 ) -> KnotChunk:
-    """Knots on a smooth swing around home that begins at rest at `zero_us` (default: at the start of the chunk)."""
+    """Knots on a smooth swing from a pose that begins at rest at `zero_us` (default: at the start of the chunk)."""
     zero_us = start_us if zero_us is None else zero_us
     times = (start_us - zero_us + spacing_us * np.arange(knots)[:, None]) * 1e-6
     rate = 2.0
-    q = HOME + amplitude * (1 - np.cos(rate * times))
+    q = around + amplitude * (1 - np.cos(rate * times))
     return chunk_from(identity, start_us, q, amplitude * rate * np.sin(rate * times) * np.ones(7), spacing_us)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment. Installs missing Debian packages where it may, and says which where it may not.
+# Makes the virtual environment; with the argument "firmware", also gets what the tests of the firmware need.
+# Installs missing Debian packages where it may, and says which where it may not.
 set -eu
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
@@ -17,6 +18,10 @@ command -v cc >/dev/null || missing="$missing gcc libc6-dev"
 ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || missing="$missing libegl1"
 ldconfig -p 2>/dev/null | grep -q 'libEGL_' || missing="$missing libegl-mesa0"
 ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
+if [ "${1:-}" = firmware ]; then
+    command -v arm-none-eabi-gcc >/dev/null || missing="$missing gcc-arm-none-eabi libnewlib-arm-none-eabi"
+    command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
+fi
 if [ -n "$missing" ]; then
     echo "setup: installing$missing"
     if [ "$(id -u)" = 0 ]; then

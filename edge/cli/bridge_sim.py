@@ -30,6 +30,13 @@ def parser() -> argparse.ArgumentParser:
         "--scene-seed", type=int, default=0, help="with mujoco: where the cubes stand (default %(default)d)"
     )
     root.add_argument(
+        "--line",
+        choices=("serial", "slcan", "slcan-fd"),
+        default="serial",
+        help="what the pseudo-terminal is: the line itself (default), or an SLCAN adapter on a simulated CAN bus",
+    )
+    root.add_argument("--node", type=int, choices=range(16), default=0, metavar="N", help="with slcan: 0 to 15")
+    root.add_argument(
         "--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output: tick_us,state,q0..,dq0..,chunk,limited"
     )
     return root
@@ -40,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arm = load_arm(args.arm)
         model = _write_model(args.scene_seed) if args.plant == "mujoco" else None
-        words = command(SimulatedArm(arm.name, arm.home_rad, model, args.trace), realtime=True, die_with_parent=False)
+        simulated = SimulatedArm(arm.name, arm.home_rad, model, args.trace, line=args.line, node=args.node)
+        words = command(simulated, realtime=True, die_with_parent=False)
     except (VlaEdgeError, BridgeError) as error:
         print(f"bridge-sim: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from tqdm import tqdm
 
@@ -22,9 +21,10 @@ from edge.session import RunOutcome, Session, SessionSettings
 from edge.telemetry.plot import plot_run
 from edge.telemetry.report import summarise, table, write_report
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.transports import open_transport
+from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
 
 DEFAULT_TASK = "reach the red cube"
+BRIDGE_HELP = f"sim: (default, simulated arm), {', '.join(FORMS.values())}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument
     add("--arm", required=True, metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, required=True, metavar="DIR", help="folder made by edge-export")
-    add("--bridge", default="sim:", metavar="URL", help="sim: (default, simulated arm) or serial:PATH?baud=N")
+    add("--bridge", default="sim:", metavar="URL", help=BRIDGE_HELP)
     add(
         "--camera",
         action="append",
@@ -127,7 +127,7 @@ def _run(args: argparse.Namespace) -> int:
             inference=InferenceSettings(
                 str(args.bundle), args.arm, args.task, cameras, args.seed, args.threads, args.inject_latency_ms
             ),
-            line_baud=None if bench else _baud(url),
+            line=None if bench else BridgeUrl.parse(url).rate,
         )
         session = Session(
             bundle, arm, open_transport(url), settings, lambda text: print(f"edge-run: {text}", flush=True)
@@ -182,11 +182,6 @@ def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> 
     bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace)
     stack.callback(bench.close)
     return bench
-
-
-def _baud(url: str) -> int | None:
-    baud = parse_qs(urlsplit(url).query).get("baud", ["1000000"])[-1]
-    return int(baud) if baud.isdigit() else None
 
 
 def _positive(text: str) -> float:

@@ -143,7 +143,7 @@ def _run(
         arm,
         bundle.manifest.policy,
         policy.embodiment.step_s,
-        ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, bundle, arm.dof, None)),
+        ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, None)),
         recorder,
     )
     controller.delay.add(round(1000 * settings.latency_ms))

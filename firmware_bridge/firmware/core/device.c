@@ -387,9 +387,9 @@ static void dispatch(ve_device_t *device, const ve_frame_t *frame, uint64_t now_
   send_verdict(device, frame, false, verdict_of(VE_REFUSAL_UNKNOWN_TYPE));
 }
 
-void ve_device_receive(ve_device_t *device, uint8_t byte, uint64_t now_us) {
+void ve_device_receive(ve_device_t *device, uint8_t channel, uint8_t byte, uint64_t now_us) {
   ve_frame_t frame;
-  if (ve_frame_reader_push(&device->reader, byte, &frame)) {
+  if (ve_frame_reader_push(&device->reader[channel], byte, &frame)) {
     dispatch(device, &frame, now_us);
   }
 }
@@ -411,7 +411,9 @@ void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t f
   device->state = VE_DEVICE_STATE_BOOT;
   device->limits = profile->limits;
   ve_plan_init(&device->plan, profile->joints);
-  ve_frame_reader_init(&device->reader);
+  for (uint8_t i = 0u; i < VE_CHANNELS; i++) {
+    ve_frame_reader_init(&device->reader[i]);
+  }
   for (uint8_t i = 0u; i < profile->joints; i++) {
     device->joint[i].q = q[i];
   }
@@ -518,7 +520,7 @@ static void send_state(ve_device_t *device, uint64_t now_us) {
   ve_put_u16(&payload[VE_STATE_BUFFERED_MS_AT], (uint16_t)(buffered_us / 1000u));
   ve_put_u32(&payload[VE_STATE_INTERVENTIONS_AT], device->interventions);
   ve_put_u16(&payload[VE_STATE_REFUSALS_AT], (uint16_t)device->refusals);
-  ve_put_u16(&payload[VE_STATE_BAD_FRAMES_AT], (uint16_t)device->reader.bad_frames);
+  ve_put_u16(&payload[VE_STATE_BAD_FRAMES_AT], (uint16_t)(device->reader[0].bad_frames + device->reader[1].bad_frames));
   for (uint8_t i = 0u; i < joints; i++) {
     const double measured = isfinite(device->inputs.measured[i]) ? device->inputs.measured[i] : 0.0;
     ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * i)], (int32_t)round(device->joint[i].q / MICRO));

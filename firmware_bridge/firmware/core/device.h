@@ -16,6 +16,7 @@
 #include "window.h"
 
 #define VE_TRANSMIT_SIZE 2048u
+#define VE_CHANNELS 2u /* byte streams towards the device: a line has one; on CAN, urgent frames have their own */
 #define VE_HEARTBEAT_LIMIT_US 100000u
 #define VE_STATE_EVERY_TICKS 10u
 
@@ -59,7 +60,7 @@ typedef struct {
   bool has_heartbeat;
   uint32_t interventions;
   uint32_t refusals;
-  ve_frame_reader_t reader;
+  ve_frame_reader_t reader[VE_CHANNELS];
   uint8_t transmit[VE_TRANSMIT_SIZE];
   uint16_t transmit_count;
   uint32_t transmit_dropped;
@@ -68,8 +69,8 @@ typedef struct {
 /* Starts in BOOT, at the measured pose `q` in radians. */
 void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t firmware_hash, const double *q);
 
-/* Takes one byte of the line, received at `now_us`. */
-void ve_device_receive(ve_device_t *device, uint8_t byte, uint64_t now_us);
+/* Takes one byte of a channel (below VE_CHANNELS), received at `now_us`. */
+void ve_device_receive(ve_device_t *device, uint8_t channel, uint8_t byte, uint64_t now_us);
 
 /* Runs one period. */
 void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t *outputs);

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sim_device.h"
+#include "line.h"
 
 #define NS_PER_US 1000LL
 #define NS_PER_S 1000000000LL
@@ -43,6 +43,8 @@ typedef struct {
   double start[VE_MAX_JOINTS];
   bool realtime;
   bool die_with_parent;
+  ve_line_kind_t line;
+  uint8_t node;
 } options_t;
 
 static bool parse_pose(const char *text, double *pose) {
@@ -61,14 +63,27 @@ static bool parse_pose(const char *text, double *pose) {
   return false;
 }
 
+static bool parse_line(const char *text, ve_line_kind_t *line) {
+  static const char *const NAMES[] = {"serial", "slcan", "slcan-fd"};
+  for (int i = 0; i < (int)(sizeof(NAMES) / sizeof(NAMES[0])); i++) {
+    if (strcmp(text, NAMES[i]) == 0) {
+      *line = (ve_line_kind_t)i;
+      return true;
+    }
+  }
+  return false;
+}
+
 static bool parse_options(int argc, char **argv, options_t *options) {
   static const struct option LONG[] = {
       {"arm", required_argument, NULL, 'a'},   {"start", required_argument, NULL, 's'},
       {"model", required_argument, NULL, 'm'}, {"trace", required_argument, NULL, 't'},
       {"world", required_argument, NULL, 'w'}, {"realtime", no_argument, NULL, 'r'},
-      {"die-with-parent", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+      {"die-with-parent", no_argument, NULL, 'd'}, {"line", required_argument, NULL, 'l'},
+      {"node", required_argument, NULL, 'n'},  {NULL, 0, NULL, 0}};
   int option = 0;
   bool posed = false;
+  bool known = true;
   while ((option = getopt_long(argc, argv, "", LONG, NULL)) != -1) {
     switch (option) {
       case 'a': options->arm = optarg; break;
@@ -78,14 +93,16 @@ static bool parse_options(int argc, char **argv, options_t *options) {
       case 'w': options->world = optarg; break;
       case 'r': options->realtime = true; break;
       case 'd': options->die_with_parent = true; break;
+      case 'l': known = parse_line(optarg, &options->line); break;
+      case 'n': options->node = (uint8_t)(strtoul(optarg, NULL, 10) & 0x0Fu); break;
       default: return false;
     }
   }
-  return (options->arm != NULL) && posed;
+  return (options->arm != NULL) && posed && known;
 }
 
 /* Opens a raw pseudo-terminal; the slave stays open here, so that a host that leaves does not hang up the line. */
-static int open_line(char *name, size_t size) {
+static int open_terminal(char *name, size_t size) {
   const int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
   if ((master < 0) || (grantpt(master) != 0) || (unlockpt(master) != 0) || (ptsname_r(master, name, size) != 0)) {
     return -1;
@@ -104,21 +121,23 @@ static bool ask_realtime(void) {
   return sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
 }
 
-static void receive(ve_sim_t *sim, int line, long long base_ns) {
+static void receive(ve_line_t *line, ve_sim_t *sim, int terminal, long long base_ns) {
   uint8_t bytes[4096];
   ssize_t count = 0;
-  while ((count = read(line, bytes, sizeof(bytes))) > 0) {
-    ve_sim_receive(sim, bytes, (uint32_t)count, (uint64_t)((now_ns() - base_ns) / NS_PER_US));
+  while ((count = read(terminal, bytes, sizeof(bytes))) > 0) {
+    ve_line_receive(line, sim, bytes, (uint32_t)count, (uint64_t)((now_ns() - base_ns) / NS_PER_US));
   }
 }
 
 /* What the line does not take now waits here; a host that never reads loses whole frames inside the device instead. */
-static void transmit(ve_sim_t *sim, int line) {
-  static uint8_t bytes[VE_TRANSMIT_SIZE];
+static void transmit(const ve_line_t *line, ve_sim_t *sim, int terminal) {
+  static uint8_t bytes[VE_LINE_OUT];
   static uint32_t waiting = 0;
-  waiting += ve_sim_transmit(sim, &bytes[waiting], (uint32_t)sizeof(bytes) - waiting);
+  if (waiting == 0) {
+    waiting = ve_line_transmit(line, sim, bytes);
+  }
   if (waiting > 0) {
-    const ssize_t sent = write(line, bytes, waiting);
+    const ssize_t sent = write(terminal, bytes, waiting);
     if (sent > 0) {
       waiting -= (uint32_t)sent;
       memmove(bytes, &bytes[sent], waiting);
@@ -126,22 +145,22 @@ static void transmit(ve_sim_t *sim, int line) {
   }
 }
 
-static void wait_for_bytes(int line, long long until_ns) {
+static void wait_for_bytes(int terminal, long long until_ns) {
   const long long left = until_ns - now_ns();
   if (left > 0) {
-    struct pollfd watched = {.fd = line, .events = POLLIN};
+    struct pollfd watched = {.fd = terminal, .events = POLLIN};
     const struct timespec timeout = {.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
     (void)ppoll(&watched, 1, &timeout, NULL);
   }
 }
 
-static void run(ve_sim_t *sim, int line) {
+static void run(ve_line_t *line, ve_sim_t *sim, int terminal) {
   long long base_ns = now_ns(); /* device time zero */
   long long due_ns = base_ns + TICK_NS;
   long long lost_ns = 0;
   for (uint32_t ticks = 0; !stopping;) {
-    wait_for_bytes(line, due_ns);
-    receive(sim, line, base_ns);
+    wait_for_bytes(terminal, due_ns);
+    receive(line, sim, terminal, base_ns);
     if (now_ns() >= due_ns) {
       const long long late_ns = now_ns() - due_ns;
       if (late_ns > LONGEST_BURST_NS) {
@@ -155,7 +174,7 @@ static void run(ve_sim_t *sim, int line) {
         ve_sim_flush(sim);
       }
     }
-    transmit(sim, line);
+    transmit(line, sim, terminal);
   }
   if (lost_ns > 0) {
     fprintf(stderr, "bridge-sim: was held up by the machine and lost %.1f ms of device time\n", (double)lost_ns / 1e6);
@@ -166,7 +185,7 @@ int main(int argc, char **argv) {
   options_t options = {0};
   if (!parse_options(argc, argv, &options)) {
     fprintf(stderr, "usage: %s --arm NAME --start Q1,Q2,... [--model FILE.mjb] [--trace FILE.csv] [--world FILE]\n"
-                    "       [--realtime] [--die-with-parent]\n", argv[0]);
+                    "       [--realtime] [--die-with-parent] [--line serial|slcan|slcan-fd] [--node N]\n", argv[0]);
     return 2;
   }
   if (options.die_with_parent) {
@@ -180,8 +199,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   char port[128];
-  const int line = open_line(port, sizeof(port));
-  if (line < 0) {
+  const int terminal = open_terminal(port, sizeof(port));
+  if (terminal < 0) {
     fprintf(stderr, "bridge-sim: cannot open a pseudo-terminal: %s\n", strerror(errno));
     ve_sim_close(sim);
     return 2;
@@ -191,7 +210,9 @@ int main(int argc, char **argv) {
          port, options.arm, ve_sim_joints(sim), VE_TICK_US, (options.model != NULL) ? "mujoco" : "ideal",
          granted ? "true" : "false", (int)getpid());
   (void)fflush(stdout);
-  run(sim, line);
+  ve_line_t line;
+  ve_line_open(&line, options.line, options.node);
+  run(&line, sim, terminal);
   ve_sim_close(sim);
   return 0;
 }

@@ -121,9 +121,9 @@ ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, c
   return sim;
 }
 
-void ve_sim_receive(ve_sim_t *sim, const uint8_t *bytes, uint32_t count, uint64_t now_us) {
+void ve_sim_receive(ve_sim_t *sim, uint8_t channel, const uint8_t *bytes, uint32_t count, uint64_t now_us) {
   for (uint32_t i = 0; i < count; i++) {
-    ve_device_receive(&sim->device, bytes[i], now_us);
+    ve_device_receive(&sim->device, channel, bytes[i], now_us);
   }
 }
 

@@ -25,8 +25,8 @@ typedef struct ve_sim ve_sim_t;
  * and may be NULL. Returns NULL with a message on stderr when something cannot be opened. */
 ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, const char *trace, const char *world);
 
-/* Bytes from the host, received at device time `now_us`. */
-void ve_sim_receive(ve_sim_t *sim, const uint8_t *bytes, uint32_t count, uint64_t now_us);
+/* Bytes from the host on a channel of the device, received at device time `now_us`. */
+void ve_sim_receive(ve_sim_t *sim, uint8_t channel, const uint8_t *bytes, uint32_t count, uint64_t now_us);
 
 /* One period: device time advances by exactly VE_TICK_US, unless a fault says otherwise. */
 void ve_sim_tick(ve_sim_t *sim);
