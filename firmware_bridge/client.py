@@ -287,7 +287,9 @@ class DeviceClient:
                     if isinstance(received, answer):
                         return received
                     if isinstance(received, Nak) and received.sequence == sequence:
-                        raise HandshakeError(refusal_text(received))
+                        raise HandshakeError(
+                            f"the device refuses a session: {refusal_text(received)}; stop the arm first"
+                        )
                 self._idle(POLL_S)
         raise HandshakeError(f"the device {failure}")
 

@@ -323,6 +323,8 @@ def test_a_second_host_cannot_take_over_a_moving_arm(rig: Rig) -> None:
     other.link.send(Heartbeat(1))
     rig.run(200)
     assert rig.device.state == DeviceState.STREAMING
+    with pytest.raises(HandshakeError, match=r"refuses a session: wrong state .*; stop the arm first"):
+        other.connect("franka", FRANKA.hash32, 7)
 
 
 def test_frames_of_an_older_session_are_dropped(rig: Rig) -> None:

@@ -25,16 +25,20 @@ static ve_verdict_t verdict_of(uint8_t refusal) {
 
 static ve_verdict_t accept(void) { return verdict_of(0u); }
 
-static void send(ve_device_t *device, uint8_t type, const uint8_t *payload, uint16_t length) {
+static void send_in(ve_device_t *device, uint16_t session, uint8_t type, const uint8_t *payload, uint16_t length) {
   uint8_t frame[VE_MAX_FRAME];
-  const uint16_t size = ve_frame_encode(frame, type, device->session, device->sequence, payload, length);
+  const uint16_t size = ve_frame_encode(frame, type, session, device->sequence, payload, length);
   device->sequence++;
   if (((uint32_t)device->transmit_count + size) > VE_TRANSMIT_SIZE) {
     device->transmit_dropped++;
     return;
   }
-  memcpy(&device->transmit[device->transmit_count], frame, size);
+  (void)memcpy(&device->transmit[device->transmit_count], frame, size);
   device->transmit_count = (uint16_t)(device->transmit_count + size);
+}
+
+static void send(ve_device_t *device, uint8_t type, const uint8_t *payload, uint16_t length) {
+  send_in(device, device->session, type, payload, length);
 }
 
 static bool is_moving_state(uint8_t state) {
@@ -70,7 +74,7 @@ static void send_caps(ve_device_t *device) {
   ve_put_u32(&payload[VE_CAPS_SCHEMA_AT], VE_SCHEMA_HASH);
   ve_put_u32(&payload[VE_CAPS_FIRMWARE_AT], device->firmware_hash);
   ve_put_u32(&payload[VE_CAPS_PROFILE_AT], device->profile->hash);
-  memcpy(&payload[VE_CAPS_ARM_AT], device->profile->name, VE_CAPS_JOINTS_AT - VE_CAPS_ARM_AT);
+  (void)memcpy(&payload[VE_CAPS_ARM_AT], device->profile->name, VE_CAPS_JOINTS_AT - VE_CAPS_ARM_AT);
   payload[VE_CAPS_JOINTS_AT] = device->profile->joints;
   payload[VE_CAPS_STATE_AT] = device->state;
   ve_put_u16(&payload[VE_CAPS_TICK_US_AT], VE_TICK_US);
@@ -109,7 +113,8 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
   const uint8_t joints = device->profile->joints;
   const ve_limits_t *outer = &device->profile->limits;
   ve_limits_t asked = *outer;
-  if (frame->length != (uint16_t)(4u * VE_LIMITS_ROWS * joints)) {
+  const uint16_t row = (uint16_t)(4u * (uint16_t)joints);
+  if (frame->length != (uint16_t)(VE_LIMITS_ROWS * row)) {
     return verdict_of(VE_REFUSAL_BAD_LENGTH);
   }
   if ((device->state != VE_DEVICE_STATE_IDLE) && (device->state != VE_DEVICE_STATE_HOLD)) {
@@ -117,7 +122,6 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
   }
   for (uint8_t i = 0u; i < joints; i++) {
     const uint8_t *at = &frame->payload[4u * i];
-    const uint16_t row = (uint16_t)(4u * joints);
     asked.position_min[i] = MICRO * ve_get_i32(at);
     asked.position_max[i] = MICRO * ve_get_i32(&at[row]);
     asked.velocity[i] = MICRO * ve_get_i32(&at[2u * row]);
@@ -144,7 +148,9 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
 }
 
 /* A byte may carry a later time than the tick that follows it, when ticks run behind: that is no time, not 2^64 us. */
-static uint64_t elapsed_us(uint64_t since_us, uint64_t now_us) { return (now_us > since_us) ? (now_us - since_us) : 0u; }
+static uint64_t elapsed_us(uint64_t since_us, uint64_t now_us) {
+  return (now_us > since_us) ? (uint64_t)(now_us - since_us) : 0u;
+}
 
 static bool heartbeat_alive(const ve_device_t *device, uint64_t now_us) {
   return device->has_heartbeat && (elapsed_us(device->heartbeat_us, now_us) <= VE_HEARTBEAT_LIMIT_US);
@@ -163,7 +169,8 @@ static ve_verdict_t check_pose(const ve_device_t *device, const ve_frame_t *fram
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     const double here = device->inputs.measured[i];
     ve_verdict_t verdict = {VE_REFUSAL_POSE_MISMATCH, i, VE_NOBODY};
-    if (fabs((MICRO * ve_get_i32(&frame->payload[4u * i])) - here) > POSE_TOLERANCE_RAD) {
+    const double told = MICRO * (double)ve_get_i32(&frame->payload[4u * i]);
+    if (fabs(told - here) > POSE_TOLERANCE_RAD) {
       return verdict;
     }
     if ((here < device->limits.position_min[i]) || (here > device->limits.position_max[i])) {
@@ -240,7 +247,7 @@ static ve_verdict_t on_chunk(ve_device_t *device, const ve_frame_t *frame, uint6
 
 /* The device time nearest to now whose low 32 bits are `low`. */
 static uint64_t unwrap(uint32_t low, uint64_t now_us) {
-  const int64_t offset = (int64_t)(uint32_t)(low - (uint32_t)now_us + 0x80000000u) - (int64_t)0x80000000;
+  const int64_t offset = (int64_t)(uint32_t)(low - (uint32_t)now_us + 0x80000000u) - (int64_t)0x80000000u;
   const int64_t time = (int64_t)now_us + offset;
   return (time > 0) ? (uint64_t)time : 0u;
 }
@@ -294,7 +301,7 @@ static ve_verdict_t on_time_request(ve_device_t *device, const ve_frame_t *frame
     return verdict_of(VE_REFUSAL_BAD_LENGTH);
   }
   uint8_t payload[VE_TIME_REPLY_FIXED_SIZE];
-  memcpy(payload, frame->payload, VE_TIME_REQUEST_FIXED_SIZE);
+  (void)memcpy(payload, frame->payload, VE_TIME_REQUEST_FIXED_SIZE);
   ve_put_u32(&payload[VE_TIME_REPLY_RECEIVED_US_AT], (uint32_t)now_us);
   ve_put_u32(&payload[VE_TIME_REPLY_SENT_US_AT], (uint32_t)now_us);
   send(device, VE_MESSAGE_TYPE_TIME_REPLY, payload, VE_TIME_REPLY_FIXED_SIZE);
@@ -351,6 +358,7 @@ static const route_t ROUTES[] = {
 };
 #define ROUTE_COUNT (sizeof(ROUTES) / sizeof(ROUTES[0]))
 
+/* Answers in the session of the message: a HELLO that is refused, or an ESTOP, may come from another one. */
 static void send_verdict(ve_device_t *device, const ve_frame_t *frame, bool acknowledged, ve_verdict_t verdict) {
   uint8_t payload[VE_NAK_FIXED_SIZE];
   if (verdict.refusal != 0u) {
@@ -361,12 +369,12 @@ static void send_verdict(ve_device_t *device, const ve_frame_t *frame, bool ackn
     payload[VE_NAK_STATE_AT] = device->state;
     payload[VE_NAK_JOINT_AT] = verdict.joint;
     payload[VE_NAK_KNOT_AT] = verdict.knot;
-    send(device, VE_MESSAGE_TYPE_NAK, payload, VE_NAK_FIXED_SIZE);
+    send_in(device, frame->session, VE_MESSAGE_TYPE_NAK, payload, VE_NAK_FIXED_SIZE);
   } else if (acknowledged) {
     ve_put_u16(&payload[VE_ACK_SEQUENCE_AT], frame->sequence);
     payload[VE_ACK_TYPE_AT] = frame->type;
     payload[VE_ACK_STATE_AT] = device->state;
-    send(device, VE_MESSAGE_TYPE_ACK, payload, VE_ACK_FIXED_SIZE);
+    send_in(device, frame->session, VE_MESSAGE_TYPE_ACK, payload, VE_ACK_FIXED_SIZE);
   } else {
     /* Heartbeats, fragments and time requests are not acknowledged. */
   }
@@ -396,16 +404,16 @@ void ve_device_receive(ve_device_t *device, uint8_t channel, uint8_t byte, uint6
 
 uint16_t ve_device_transmit(ve_device_t *device, uint8_t *out, uint16_t capacity) {
   const uint16_t count = (device->transmit_count < capacity) ? device->transmit_count : capacity;
-  memcpy(out, device->transmit, count);
+  (void)memcpy(out, device->transmit, count);
   device->transmit_count = (uint16_t)(device->transmit_count - count);
-  memmove(device->transmit, &device->transmit[count], device->transmit_count);
+  (void)memmove(device->transmit, &device->transmit[count], device->transmit_count);
   return count;
 }
 
 /* The tick ------------------------------------------------------------------------------------------------------- */
 
 void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t firmware_hash, const double *q) {
-  memset(device, 0, sizeof(*device));
+  (void)memset(device, 0, sizeof(*device));
   device->profile = profile;
   device->firmware_hash = firmware_hash;
   device->state = VE_DEVICE_STATE_BOOT;
@@ -502,6 +510,7 @@ static void stop_all(ve_device_t *device, const ve_limits_t *limits) {
 
 static void send_state(ve_device_t *device, uint64_t now_us) {
   const uint8_t joints = device->profile->joints;
+  const uint16_t rows = (uint16_t)(4u * VE_STATE_ROWS * (uint16_t)joints);
   uint8_t payload[VE_STATE_FIXED_SIZE + (4u * VE_STATE_ROWS * VE_MAX_JOINTS)];
   const uint64_t buffered_us = ve_plan_buffered_us(&device->plan, now_us);
   uint8_t flags = device->inputs.drive_is_on ? VE_STATE_FLAG_DRIVE_ON : 0u;
@@ -526,7 +535,7 @@ static void send_state(ve_device_t *device, uint64_t now_us) {
     ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * i)], (int32_t)round(device->joint[i].q / MICRO));
     ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * (joints + i))], (int32_t)round(measured / MICRO));
   }
-  send(device, VE_MESSAGE_TYPE_STATE, payload, (uint16_t)(VE_STATE_FIXED_SIZE + (4u * VE_STATE_ROWS * joints)));
+  send(device, VE_MESSAGE_TYPE_STATE, payload, (uint16_t)(VE_STATE_FIXED_SIZE + rows));
 }
 
 /* Stops within the limits of the state, and names the state that standstill leads to. */
@@ -588,7 +597,7 @@ void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t
     device->state = VE_DEVICE_STATE_SILENT;
   }
   watch(device, now_us);
-  memcpy(before, device->joint, sizeof(before));
+  (void)memcpy(before, device->joint, sizeof(before));
   move(device, now_us);
   check_window(device, before, now_us);
   if (device->has_session && ((device->ticks % VE_STATE_EVERY_TICKS) == 0u)) {

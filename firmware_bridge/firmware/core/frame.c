@@ -11,8 +11,12 @@ uint32_t ve_get_u32(const uint8_t *at) {
 
 int32_t ve_get_i32(const uint8_t *at) {
   const uint32_t raw = ve_get_u32(at);
+  if (raw <= 0x7FFFFFFFu) {
+    return (int32_t)raw;
+  }
   /* Two's complement without relying on an implementation-defined cast. */
-  return (raw <= 0x7FFFFFFFu) ? (int32_t)raw : (int32_t)(-1 - (int32_t)(0xFFFFFFFFu - raw));
+  const uint32_t distance = 0xFFFFFFFFu - raw;
+  return -1 - (int32_t)distance;
 }
 
 void ve_put_u16(uint8_t *at, uint16_t value) {
@@ -61,8 +65,10 @@ static uint16_t cobs_decode(uint8_t *bytes, uint16_t count) {
     if (end > count) {
       return 0u;
     }
-    for (from++; from < end; from++) {
+    from++;
+    while (from < end) {
       bytes[to] = bytes[from];
+      from++;
       to++;
     }
     if ((code != COBS_LONGEST) && (from < count)) {
@@ -82,7 +88,7 @@ static bool parse(const uint8_t *body, uint16_t count, ve_frame_t *frame) {
   frame->sequence = ve_get_u16(&body[3]);
   frame->length = ve_get_u16(&body[5]);
   frame->payload = &body[VE_HEADER_SIZE];
-  if ((uint32_t)frame->length + VE_HEADER_SIZE + VE_CRC_SIZE != count) {
+  if (((uint32_t)frame->length + VE_HEADER_SIZE + VE_CRC_SIZE) != count) {
     return false;
   }
   const bool hello = (frame->type == VE_MESSAGE_TYPE_HELLO);

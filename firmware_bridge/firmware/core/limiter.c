@@ -32,7 +32,7 @@ double ve_stop_acceleration(const ve_joint_state_t *state, const ve_joint_limits
 /* Distance of a continuous stop from speed v > 0 at zero acceleration. */
 static double rest_to_rest_distance(double v, const ve_joint_limits_t *limits) {
   const double ramp = limits->acceleration / limits->jerk;
-  if (v >= limits->acceleration * ramp) {
+  if (v >= (limits->acceleration * ramp)) {
     return 0.5 * v * ((v / limits->acceleration) + ramp);
   }
   return v * sqrt(v / limits->jerk);
@@ -69,7 +69,7 @@ static bool allowed(const ve_joint_state_t *state, double a, const ve_joint_limi
   const double v = state->v + (a * period);
   const double q = state->q + (v * period);
   const double swing = 0.5 * a * a / limits->jerk;
-  const double fastest = (v * a > 0.0) ? (fabs(v) + swing) : fmax(fabs(v), swing - fabs(v));
+  const double fastest = ((v * a) > 0.0) ? (fabs(v) + swing) : fmax(fabs(v), swing - fabs(v));
   if (fastest > limits->velocity) {
     return false;
   }

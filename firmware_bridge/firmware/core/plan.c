@@ -17,7 +17,7 @@ static ve_verdict_t refuse(uint8_t refusal, uint8_t joint, uint8_t knot) {
 }
 
 void ve_plan_init(ve_plan_t *plan, uint8_t joints) {
-  memset(plan, 0, sizeof(*plan));
+  (void)memset(plan, 0, sizeof(*plan));
   plan->joints = joints;
 }
 
@@ -37,9 +37,9 @@ uint8_t ve_plan_free_slots(const ve_plan_t *plan) { return (uint8_t)(VE_CHUNK_SL
 
 ve_verdict_t ve_plan_stage(ve_plan_t *plan, uint16_t chunk, uint8_t first, uint8_t count, const uint8_t *bytes,
                            uint16_t size) {
-  const uint16_t row = (uint16_t)(4u * plan->joints);
-  const bool with_dq = (size == (uint16_t)(2u * row * count));
-  if ((count == 0u) || (((uint16_t)first + count) > VE_MAX_KNOTS) || (!with_dq && (size != (uint16_t)(row * count)))) {
+  const uint32_t row = 4u * (uint32_t)plan->joints;
+  const bool with_dq = (size == (2u * row * count));
+  if ((count == 0u) || (((uint16_t)first + count) > VE_MAX_KNOTS) || (!with_dq && (size != (row * count)))) {
     return refuse(VE_REFUSAL_BAD_LENGTH, VE_NOBODY, first);
   }
   ve_chunk_t *staging = &plan->slot[plan->staging];
@@ -50,13 +50,20 @@ ve_verdict_t ve_plan_stage(ve_plan_t *plan, uint16_t chunk, uint8_t first, uint8
   plan->staged_with_dq = with_dq;
   const uint8_t *at = bytes;
   for (uint8_t i = 0u; i < count; i++) {
-    ve_knot_t *knot = &staging->knot[first + i];
+    const uint32_t index = (uint32_t)first + i;
+    ve_knot_t *knot = &staging->knot[index];
     for (uint8_t joint = 0u; joint < plan->joints; joint++) {
       knot->q[joint] = ve_get_i32(&at[4u * joint]);
-      knot->dq[joint] = with_dq ? ve_get_i32(&at[row + (4u * joint)]) : 0;
+      knot->dq[joint] = 0;
     }
-    at = &at[with_dq ? (2u * row) : row];
-    plan->staged |= (uint64_t)1u << (first + i);
+    at = &at[row];
+    if (with_dq) {
+      for (uint8_t joint = 0u; joint < plan->joints; joint++) {
+        knot->dq[joint] = ve_get_i32(&at[4u * joint]);
+      }
+      at = &at[row];
+    }
+    plan->staged |= 1ULL << index;
   }
   return ACCEPTED;
 }
@@ -118,7 +125,8 @@ static void evaluate(const ve_plan_t *plan, const ve_chunk_t *chunk, uint64_t ti
       point->q[joint] = MICRO * chunk->knot[last].q[joint];
       point->dq[joint] = MICRO * chunk->knot[last].dq[joint];
     } else {
-      const double u = (double)(elapsed % chunk->spacing_us) / (double)chunk->spacing_us;
+      const uint64_t within_us = elapsed % chunk->spacing_us;
+      const double u = (double)within_us / (double)chunk->spacing_us;
       const double h = MICRO * chunk->spacing_us;
       const cubic_t cubic = cubic_between(&chunk->knot[segment], &chunk->knot[segment + 1u], joint, h);
       point->q[joint] = value_of(&cubic, u);
@@ -146,7 +154,7 @@ uint64_t ve_plan_buffered_us(const ve_plan_t *plan, uint64_t time_us) {
     return 0u;
   }
   const uint64_t end = end_of(chained(plan, (uint8_t)(plan->chained - 1u)));
-  return (end > time_us) ? (end - time_us) : 0u;
+  return (end > time_us) ? (uint64_t)(end - time_us) : 0u;
 }
 
 /* Takes `slot` out of the chain's bookkeeping by finding one that the chain does not use. */
@@ -166,7 +174,7 @@ static uint8_t unused_slot(const ve_plan_t *plan) {
 
 void ve_plan_finish(ve_plan_t *plan) {
   plan->chained--;
-  memmove(&plan->chain[0], &plan->chain[1], plan->chained);
+  (void)memmove(&plan->chain[0], &plan->chain[1], plan->chained);
 }
 
 void ve_plan_retire(ve_plan_t *plan, uint64_t time_us) {
@@ -184,7 +192,8 @@ static void fill_velocities(const ve_plan_t *plan, ve_chunk_t *chunk, const doub
       const uint8_t before = (i > 0u) ? (uint8_t)(i - 1u) : 0u;
       const uint8_t after = (i < last) ? (uint8_t)(i + 1u) : last;
       const double rise = (double)chunk->knot[after].q[joint] - (double)chunk->knot[before].q[joint];
-      const double dq = (i == 0u) ? (first_dq[joint] / MICRO) : (rise / (h * (double)(after - before)));
+      const uint8_t segments = (uint8_t)(after - before);
+      const double dq = (i == 0u) ? (first_dq[joint] / MICRO) : (rise / (h * (double)segments));
       chunk->knot[i].dq[joint] = (int32_t)fmin(fmax(dq, -2e9), 2e9);
     }
   }

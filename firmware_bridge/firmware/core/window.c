@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define MICRO 1e-6
-#define SLACK_US 2000u /* two ticks of jitter between the clock and the tick */
+#define SLACK_US 2000.0 /* two ticks of jitter between the clock and the tick */
 
 void ve_window_clear(ve_window_t *window) {
   window->count = 0u;
@@ -15,7 +15,7 @@ bool ve_window_holds(const ve_window_t *window, const double *q, const ve_limits
                      uint64_t now_us) {
   for (uint8_t i = 0u; i < window->count; i++) {
     const uint64_t since_us = (now_us > window->time_us[i]) ? (now_us - window->time_us[i]) : 0u;
-    const double time_s = MICRO * (double)(since_us + SLACK_US);
+    const double time_s = MICRO * ((double)since_us + SLACK_US);
     for (uint8_t joint = 0u; joint < joints; joint++) {
       if (fabs(q[joint] - window->q[i][joint]) > (limits->velocity[joint] * time_s)) {
         return false;
@@ -31,7 +31,7 @@ void ve_window_add(ve_window_t *window, const double *q, uint8_t joints, uint64_
     return;
   }
   window->time_us[window->next] = now_us;
-  memcpy(window->q[window->next], q, joints * sizeof(double));
+  (void)memcpy(window->q[window->next], q, joints * sizeof(double));
   window->next = (uint8_t)((window->next + 1u) % VE_WINDOW_SAMPLES);
   if (window->count < VE_WINDOW_SAMPLES) {
     window->count++;

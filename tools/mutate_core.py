@@ -1,0 +1,284 @@
+"""Mutation testing of the firmware core: every small change to its code must make a test of the bridge fail.
+
+`python tools/mutate_core.py` makes each mutant in turn, compiles it and runs the tests until one fails. Mutants that
+nothing can tell from the original stand in `tools/equivalent_mutants.txt`, each with its reason; any other survivor is
+a failure. `--sample N --seed S` runs N of them, drawn from the seed.
+
+Tests run in forks of one process that has imported them already, so that a mutant costs a compilation of one file and
+the tests until the first failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from firmware_bridge.native import FIRMWARE, FLAGS, PORT, PREBUILT, firmware_hash
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = FIRMWARE / "core"
+UNITS = ("frame.c", "plan.c", "limiter.c", "window.c", "device.c")
+EQUIVALENT = ROOT / "tools" / "equivalent_mutants.txt"
+TIMEOUT_S = 40
+TESTS = (
+    "tests/firmware_bridge/test_golden_frames.py",
+    "tests/test_vectors.py",
+    "tests/firmware_bridge/test_refusals.py",
+    "tests/firmware_bridge/test_device.py",
+    "tests/firmware_bridge/test_limiter.py",
+    "tests/firmware_bridge/test_state_machine.py",
+)
+
+SWAPS = {
+    "==": ("!=",),
+    "!=": ("==",),
+    "<": ("<=", ">="),
+    "<=": ("<", ">"),
+    ">": (">=", "<="),
+    ">=": (">", "<"),
+    "&&": ("||",),
+    "||": ("&&",),
+    "+": ("-",),
+    "-": ("+",),
+    "*": ("/",),
+    "/": ("*",),
+    "%": ("*",),
+    "<<": (">>",),
+    ">>": ("<<",),
+    "&": ("|",),
+    "|": ("&",),
+    "^": ("|",),
+    "+=": ("-=", "="),
+    "-=": ("+=", "="),
+    "*=": ("/=",),
+    "|=": ("=", "&="),
+    "^=": ("=",),
+    "++": ("--",),
+    "--": ("++",),
+    "!": ("",),
+    "~": ("",),
+    "true": ("false",),
+    "false": ("true",),
+    "fmin": ("fmax",),
+    "fmax": ("fmin",),
+    "fabs": ("",),
+}
+TOKEN = re.compile(
+    r"""(?P<skip>/\*.*?\*/|\#\s*include[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|->|[A-Za-z_]\w*\s*\*(?=\s*(?:\w+\s*[,)=;]|const)))"""
+    r"""|(?P<number>(?<![\w.])(?:0[xX][0-9A-Fa-f]+|\d+\.\d+(?:[eE][+-]?\d+)?|\d+(?:[eE][+-]?\d+)?)[uU]?(?![\w.]))"""
+    r"""|(?P<word>[A-Za-z_]\w*)"""
+    r"""|(?P<operator>\+\+|--|&&|\|\||<<|>>|[-+*|^]=|==|!=|<=|>=|[-+*/%&|^!~<>])""",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one file: `old` at `at` becomes `new`."""
+
+    unit: str
+    at: int
+    old: str
+    new: str
+    line: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What the list of equivalent mutants knows it by: the line's text, not its number, which moves with any edit."""
+        return f"{self.unit}: `{self.text}`: `{self.old}` -> `{self.new}` #{self.column}"
+
+    @property
+    def column(self) -> int:
+        """Where in its line the change is."""
+        source = (CORE / self.unit).read_text()
+        return self.at - (source.rfind("\n", 0, self.at) + 1)
+
+
+def mutants_of(unit: str) -> Iterator[Mutant]:
+    """All mutants of one file: operators swapped, constants moved, statements dropped."""
+    source = (CORE / unit).read_text()
+    lines = source.split("\n")
+
+    def mutant(at: int, old: str, new: str) -> Mutant:
+        line = source.count("\n", 0, at)
+        return Mutant(unit, at, old, new, line + 1, lines[line].strip())
+
+    for match in TOKEN.finditer(source):
+        token = match.group()
+        if match["skip"]:
+            continue
+        if match["number"]:
+            yield from (mutant(match.start(), token, new) for new in moved(token))
+        elif _is_type_star(source, match):
+            continue
+        else:
+            yield from (mutant(match.start(), token, new) for new in SWAPS.get(token, ()))
+    for match in re.finditer(
+        r"^[ ]+(?!return|const|uint|int|double|bool|ve_\w+_t |typedef|\}|break|continue)[^\n;{}]*;", source, re.M
+    ):
+        statement = match.group().strip()
+        if "(" in statement or ("=" in statement and not re.match(r"(uint8_t|for|if|while|else)\b", statement)):
+            at = match.start() + len(match.group()) - len(match.group().lstrip())
+            yield mutant(at, statement, ";")
+
+
+def moved(number: str) -> list[str]:
+    """The constant, a little larger and a little smaller."""
+    suffix = "u" if number[-1] in "uU" else ""
+    bare = number.rstrip("uU")
+    if re.fullmatch(r"\d+", bare):
+        value = int(bare)
+        return [f"{value + 1}{suffix}"] + ([f"{value - 1}{suffix}"] if value > 0 else [])
+    if bare[:2] in ("0x", "0X"):
+        return [f"0x{int(bare, 16) ^ 1:X}{suffix}"]
+    value = float(bare)
+    return [repr(value * 1.5 if value else 0.5), repr(value * 0.5 if value else -0.5)]
+
+
+def _is_type_star(source: str, match: re.Match[str]) -> bool:
+    """A `*` or `&` that belongs to a pointer and not to an expression."""
+    if match.group() not in "*&":
+        return False
+    before, after = source[: match.start()].rstrip(), source[match.end() :]
+    binary = bool(re.search(r"[\w)\]]$", before)) and not re.search(r"\b(return|const|static)$", before)
+    return not (binary and after.startswith(" "))
+
+
+def equivalent() -> dict[str, str]:
+    """Names of the mutants that nothing can tell from the original, with the reason."""
+    found = {}
+    if EQUIVALENT.exists():
+        for line in EQUIVALENT.read_text().splitlines():
+            if line and not line.startswith("#"):
+                name, reason = line.split(" -- ", 1)
+                found[name.strip()] = reason.strip()
+    return found
+
+
+class Builder:
+    """Objects of the unchanged files, linked with one changed file at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.flags = [*FLAGS, "-O1", "-w", f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-I{CORE}"]
+        sources = [*CORE.glob("*.c"), *(path for path in PORT.glob("*.c") if path.name != "main.c")]
+        self.objects = {path.name: folder / f"{path.stem}.o" for path in sources}
+        for path in sources:
+            subprocess.run(["cc", *self.flags, "-c", str(path), "-o", str(self.objects[path.name])], check=True)
+
+    def build(self, mutant: Mutant | None, target: Path) -> bool:
+        """Links the library with the mutant into `target`; False when the compiler refuses it."""
+        target.mkdir()
+        objects = dict(self.objects)
+        if mutant is not None:
+            source = (CORE / mutant.unit).read_text()
+            changed = source[: mutant.at] + mutant.new + source[mutant.at + len(mutant.old) :]
+            path = target / mutant.unit
+            path.write_text(changed)
+            objects[mutant.unit] = target / "changed.o"
+            command = ["cc", *self.flags, "-c", str(path), "-o", str(objects[mutant.unit])]
+            if subprocess.run(command, capture_output=True).returncode != 0:
+                return False
+        library = target / "libbridge_sim.so"
+        command = ["cc", "-shared", *map(str, objects.values()), "-o", str(library), "-lm"]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def run_tests(folder: Path) -> str:
+    """Runs the tests in a fork against the library in `folder`: "killed", "survived" or "timeout"."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        with contextlib.suppress(BaseException):
+            os.environ[PREBUILT] = str(folder)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            import pytest
+
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *TESTS])
+        os._exit(int(code))
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "timeout"
+        time.sleep(0.01)
+
+
+def judge(mutants: list[Mutant], workers: int) -> dict[str, list[Mutant]]:
+    """Runs every mutant; returns them by verdict: "killed", "survived", "timeout", "not C"."""
+    verdicts: dict[str, list[Mutant]] = {"killed": [], "survived": [], "timeout": [], "not C": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        builder = Builder(folder)
+        if not builder.build(None, folder / "original") or run_tests(folder / "original") != "survived":
+            raise SystemExit("mutate_core: the tests fail on the unchanged core")
+
+        def one(item: tuple[int, Mutant]) -> tuple[Mutant, str]:
+            number, mutant = item
+            target = folder / str(number)
+            verdict = run_tests(target) if builder.build(mutant, target) else "not C"
+            shutil.rmtree(target)
+            return mutant, verdict
+
+        with ThreadPoolExecutor(workers) as pool, tqdm(total=len(mutants), unit="mutant", disable=None) as bar:
+            for mutant, verdict in pool.map(one, enumerate(mutants)):
+                verdicts[verdict].append(mutant)
+                bar.update()
+                bar.set_postfix(survived=len(verdicts["survived"]), refresh=False)
+    return verdicts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, help="only so many mutants, drawn from the seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="only mutants whose name contains this")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, help="write the verdicts here as well")
+    args = parser.parse_args()
+    excused = equivalent()
+    everything = [mutant for unit in UNITS for mutant in mutants_of(unit)]
+    stale = set(excused) - {mutant.name for mutant in everything}
+    if stale:
+        print("equivalent_mutants.txt names mutants that no longer exist:\n" + "\n".join(sorted(stale)))
+        return 1
+    mutants = [mutant for mutant in everything if mutant.name not in excused]
+    if args.only:
+        mutants = [mutant for mutant in mutants if args.only in mutant.name]
+    if args.sample is not None:
+        mutants = random.Random(args.seed).sample(mutants, min(args.sample, len(mutants)))
+    verdicts = judge(mutants, args.workers)
+    if args.json:
+        args.json.write_text(json.dumps({key: [m.name for m in value] for key, value in verdicts.items()}, indent=1))
+    for mutant in verdicts["survived"]:
+        print(f"survived: {mutant.name} (line {mutant.line})")
+    counts = ", ".join(f"{len(value)} {key}" for key, value in verdicts.items())
+    print(f"{len(mutants)} mutants: {counts}; {len(excused)} equivalent")
+    return 1 if verdicts["survived"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
