@@ -43,6 +43,9 @@ REPLY_TRIES = 8
 POLL_S = 0.002
 CLOCK_PROBES = 8
 CLOCK_PROBE_S = 0.05
+CLOCK_SPREAD_S = 0.016
+"""Probes fall everywhere in the 16 ms after which an FTDI adapter hands out what has arrived: one comes just before."""
+GOLDEN = 0.618034
 CLOCK_LIMIT_US = 1000.0
 """A chunk carries absolute times, so nothing is armed before the two clocks agree this well."""
 CLOCK_PROBE_EVERY_NS = 970_000_000
@@ -154,7 +157,7 @@ class DeviceClient:
         """Exchanges times until the clocks agree; returns the uncertainty in microseconds. Raises `HandshakeError`."""
         for attempt in range(5 * CLOCK_PROBES):
             self.link.exchange_clock(self._idle, CLOCK_PROBE_S)
-            self._idle(CLOCK_PROBE_S)
+            self._idle(CLOCK_PROBE_S + CLOCK_SPREAD_S * (GOLDEN * attempt % 1))
             if attempt + 1 >= CLOCK_PROBES and self.link.clock.uncertainty_us < CLOCK_LIMIT_US:
                 return self.link.clock.uncertainty_us
         raise HandshakeError(

@@ -16,7 +16,7 @@ import time
 import tty
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transports.base import Transport
@@ -28,7 +28,7 @@ BITS_PER_BYTE = 10
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong, in both directions alike. Probabilities are per write except for those of single bytes."""
+    """What goes wrong, in both directions unless it says so. Probabilities are per write, or per byte where named so."""
 
     baud: int = 0
     """Bits per second of a paced line; 0 for one without a rate."""
@@ -36,7 +36,7 @@ class Faults:
     jitter_ms: float = 0.0
     """Added to the delay, uniform; bytes stay in order."""
     batch_ms: float = 0.0
-    """Bytes come out only at multiples of this, as from an FTDI adapter (16 ms unless set otherwise)."""
+    """Bytes towards the host come out only at multiples of this, as from an FTDI adapter (16 ms by default)."""
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
@@ -120,7 +120,8 @@ class FaultyTransport:
 
     def __init__(self, inner: Transport, faults: Faults, seed: int, clock_ns: Callable[[], int]) -> None:
         self._inner, self._clock_ns = inner, clock_ns
-        self._outward, self._inward = FaultyLine(faults, 2 * seed), FaultyLine(faults, 2 * seed + 1)
+        self._outward = FaultyLine(replace(faults, batch_ms=0.0), 2 * seed)
+        self._inward = FaultyLine(faults, 2 * seed + 1)
 
     def pump(self) -> None:
         """Moves what is due towards the device; call it as often as time should matter."""

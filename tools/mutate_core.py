@@ -101,7 +101,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What the list of equivalent mutants knows it by: the line's text, not its number, which moves with any edit."""
+        """What the list of equivalent mutants knows it by: the text of its line, since numbers move with any edit."""
         return f"{self.unit}: `{self.text}`: `{self.old}` -> `{self.new}` #{self.column}"
 
     @property

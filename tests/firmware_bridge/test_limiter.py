@@ -7,12 +7,15 @@ import math
 
 import numpy as np
 import pytest
+import ruckig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.native import build
 
 PERIOD = 1e-3
+STOP_TICKS = 3
+"""How much later than the continuous optimum a stop in steps of one tick may end."""
 
 
 class JointLimits(ctypes.Structure):
@@ -117,3 +120,37 @@ def test_a_jump_is_worked_off_and_the_plan_is_reached_again(limiter: ctypes.CDLL
     assert not exact[0]
     assert all(exact[-500:])
     assert state.q == 0.01
+
+
+def fastest_stop(velocity: float, acceleration: float, limits: JointLimits) -> tuple[float, float]:
+    """Duration in s and displacement in rad of the time-optimal continuous stop, by an independent library."""
+    profile = ruckig.InputParameter(1)
+    profile.control_interface = ruckig.ControlInterface.Velocity
+    profile.current_velocity, profile.current_acceleration = [velocity], [acceleration]
+    profile.target_velocity, profile.target_acceleration = [0.0], [0.0]
+    profile.max_acceleration, profile.max_jerk = [limits.acceleration], [limits.jerk]
+    found = ruckig.Trajectory(1)
+    assert ruckig.Ruckig(1).calculate(profile, found) == ruckig.Result.Working
+    (position,), _, _ = found.at_time(found.duration)
+    return found.duration, position
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_stop_is_as_fast_as_one_can_be(limiter: ctypes.CDLL, seed: int) -> None:
+    """From any state that limits allow: within a few ticks, and a few ticks of travel, of the continuous optimum."""
+    rng = np.random.default_rng(seed)
+    limits = JointLimits(-1e3, 1e3, *np.exp(rng.uniform(np.log([0.2, 0.5, 50]), np.log([5, 20, 10000]))))
+    acceleration = rng.uniform(-1, 1) * limits.acceleration
+    room = max(0.0, limits.velocity - 0.5 * acceleration**2 / limits.jerk)  # until the acceleration can be zero again
+    velocity = rng.uniform(-room, room)
+    state = JointState(0.0, velocity, acceleration)
+    ticks, fastest = 0, abs(velocity)
+    while not limiter.ve_joint_at_rest(ctypes.byref(state)):
+        limiter.ve_limiter_stop(ctypes.byref(state), ctypes.byref(limits), PERIOD)
+        fastest = max(fastest, abs(state.v))
+        ticks += 1
+        assert ticks < 20_000
+    duration, displacement = fastest_stop(velocity, acceleration, limits)
+    assert duration - 2 * PERIOD <= ticks * PERIOD <= duration + STOP_TICKS * PERIOD
+    assert abs(state.q - displacement) <= STOP_TICKS * PERIOD * fastest

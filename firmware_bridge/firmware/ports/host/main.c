@@ -154,8 +154,8 @@ static void wait_for_bytes(int terminal, long long until_ns) {
   }
 }
 
-static void run(ve_line_t *line, ve_sim_t *sim, int terminal) {
-  long long base_ns = now_ns(); /* device time zero */
+/* `base_ns` is the monotonic time of device time zero. */
+static void run(ve_line_t *line, ve_sim_t *sim, int terminal, long long base_ns) {
   long long due_ns = base_ns + TICK_NS;
   long long lost_ns = 0;
   for (uint32_t ticks = 0; !stopping;) {
@@ -205,14 +205,15 @@ int main(int argc, char **argv) {
     ve_sim_close(sim);
     return 2;
   }
+  const long long base_ns = now_ns();
   const bool granted = options.realtime && ask_realtime();
-  printf("{\"port\": \"%s\", \"arm\": \"%s\", \"joints\": %u, \"tick_us\": %u, \"plant\": \"%s\", \"realtime\": %s, \"pid\": %d}\n",
+  printf("{\"port\": \"%s\", \"arm\": \"%s\", \"joints\": %u, \"tick_us\": %u, \"plant\": \"%s\", \"realtime\": %s, \"zero_ns\": %lld, \"pid\": %d}\n",
          port, options.arm, ve_sim_joints(sim), VE_TICK_US, (options.model != NULL) ? "mujoco" : "ideal",
-         granted ? "true" : "false", (int)getpid());
+         granted ? "true" : "false", base_ns, (int)getpid());
   (void)fflush(stdout);
   ve_line_t line;
   ve_line_open(&line, options.line, options.node);
-  run(&line, sim, terminal);
+  run(&line, sim, terminal, base_ns);
   ve_sim_close(sim);
   return 0;
 }
