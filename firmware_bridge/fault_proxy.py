@@ -28,7 +28,7 @@ BITS_PER_BYTE = 10
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong, in both directions unless it says so. Probabilities are per write, or per byte where named so."""
+    """What goes wrong, in both directions unless it says so. Probabilities are per write, or per byte where said."""
 
     baud: int = 0
     """Bits per second of a paced line; 0 for one without a rate."""

@@ -10,12 +10,12 @@ import time
 import pytest
 
 from firmware_bridge.codes import MAGIC, DeviceState
-from firmware_bridge.fault_proxy import Faults, FaultyLine
+from firmware_bridge.fault_proxy import Faults, FaultyLine, FaultyTransport
 from firmware_bridge.framing import FrameReader, encode_frame
 from firmware_bridge.messages import SCHEMA_HASH, Heartbeat, Hello
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport
-from tests.support import FRANKA
+from tests.support import FRANKA, Rig
 
 WRITES = [bytes([index]) * 20 for index in range(200)]
 
@@ -115,3 +115,14 @@ def test_the_proxy_process_stands_between_host_and_device() -> None:
     device.close()
     assert reader.bad_frames > 0, "flips reach the host"
     assert any(getattr(frame.message, "state", None) == DeviceState.IDLE for frame in frames), "and good frames too"
+
+
+def test_the_clocks_agree_behind_an_adapter_that_batches() -> None:
+    """Probes on the beat of the batches would all see the same long answer, and nothing could be armed."""
+    rig = Rig()
+    line = FaultyTransport(rig.device, Faults(batch_ms=16), 0, lambda: rig.device.now_us * 1000)
+    rig.client.link.transport = line
+    rig.device.tick()
+    rig.client.connect("franka", FRANKA.hash32, 7)
+    assert rig.client.synchronise_clock() < 1000
+    rig.close()
