@@ -9,7 +9,7 @@ PINS   := pyproject.toml tools/setup.sh
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core faults format generate evaluate checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults format generate evaluate checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,17 @@ core: $(VENV)/.firmware ## the firmware core: every line and branch covered, san
 	$(BIN)/python tools/core_checks.py coverage
 	$(BIN)/python tools/core_checks.py sanitize
 	$(BIN)/python tools/microcontroller.py
+	$(BIN)/python tools/misra.py
+	$(BIN)/python tools/fuzz.py --seconds 20
+
+fuzz: $(VENV)/.firmware ## ten million inputs for the frame parser and the whole device, from the committed corpus
+	$(BIN)/python tools/fuzz.py --runs 10000000
+
+mutants: $(VENV)/.firmware ## every small change to the firmware core must make a test fail
+	$(BIN)/python tools/mutate_core.py
+
+latency: setup ## how well the clocks agree, and how long a commit takes, on this machine
+	$(BIN)/python tools/bridge_latency.py
 
 faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
 	$(BIN)/python -m edge.sim.faults --seeds 50

@@ -21,17 +21,22 @@ ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/nu
 if [ "${1:-}" = firmware ]; then
     command -v arm-none-eabi-gcc >/dev/null || missing="$missing gcc-arm-none-eabi libnewlib-arm-none-eabi"
     command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
+    command -v cppcheck >/dev/null || missing="$missing cppcheck"
+    command -v clang >/dev/null || missing="$missing clang"
 fi
 if [ -n "$missing" ]; then
-    echo "setup: installing$missing"
-    if [ "$(id -u)" = 0 ]; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
-    elif sudo -n true 2>/dev/null; then
-        sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
-    else
-        echo "setup: may not install them; run:  sudo apt-get install$missing"
-        exit 1
+    as_root=""
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || { echo "setup: may not install packages; run:  sudo apt-get install$missing"; exit 1; }
+        as_root=sudo
     fi
+    $as_root apt-get update -qq
+    # libFuzzer is a part of clang's run-time library, which some releases package apart.
+    case "$missing" in
+    *clang*) ! apt-cache show libclang-rt-dev >/dev/null 2>&1 || missing="$missing libclang-rt-dev" ;;
+    esac
+    echo "setup: installing$missing"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
 fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
