@@ -14,7 +14,7 @@ mkdir -p "$WORK"
 [ -f "$WORK/scenes/scenes.json" ] ||
     "$BIN/python" -m edge.sim.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
 "$BIN/edge-train" point --data "$WORK/scenes" --out "$WORK/vlm" --steps 1000 --seed 0
-"$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 4000 --seed 0
+"$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 3600 --seed 0
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vlm/checkpoint.pt" \
-    --data "$WORK/demonstrations" --out "$WORK/vla" --steps 1800 --distillation-steps 600 --seed 0
+    --data "$WORK/demonstrations" --out "$WORK/vla" --steps 3000 --distillation-steps 2000 --seed 0
 cp "$WORK/vla/checkpoint.pt" checkpoints/reach.pt

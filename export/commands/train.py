@@ -21,7 +21,7 @@ from export.training.vla import train_vla
 # Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/policy.md.
 PRIOR_SCHEDULE = Schedule(steps=3600, batch=128, warmup=400, peak_rate=1e-3, final_rate=5e-6)
 POINT_SCHEDULE = Schedule(steps=1000, batch=64, warmup=100, peak_rate=1e-3, final_rate=1e-5)
-VLA_SCHEDULE = Schedule(steps=1800, batch=64, warmup=300, peak_rate=6e-4, final_rate=3e-6)
+VLA_SCHEDULE = Schedule(steps=3000, batch=64, warmup=300, peak_rate=6e-4, final_rate=3e-6)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     vla.add_argument("--vlm", type=Path, metavar="FILE", help="checkpoint.pt of stage 0, where the VLM starts from")
     vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
     vla.add_argument(
-        "--distillation-steps", type=int, default=600, help="N_decay: lambda reaches 0 here (default %(default)s)"
+        "--distillation-steps", type=int, default=2000, help="N_decay: lambda reaches 0 here (default %(default)s)"
     )
     return root
 
