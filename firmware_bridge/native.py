@@ -16,6 +16,7 @@ from firmware_bridge.errors import BuildError
 
 FIRMWARE = Path(__file__).parent / "firmware"
 PORT = FIRMWARE / "ports" / "host"
+FUZZ = FIRMWARE / "fuzz"
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off")
 """No contraction into fused operations: host and device must compute the same from the same numbers."""
 PREBUILT = "VLA_EDGE_NATIVE"
@@ -76,6 +77,21 @@ def compile_device(folder: Path, extra: Sequence[str] = (), core: Path = FIRMWAR
         )
         if result.returncode != 0:
             raise BuildError(f"the firmware does not compile here: {result.stderr.strip().splitlines()[0]}")
+
+
+def replay_in(folder: Path) -> Path:
+    """Path of the library that `compile_replay` makes."""
+    return folder / "libreplay.so"
+
+
+def compile_replay(folder: Path, extra: Sequence[str] = (), core: Path = FIRMWARE / "core") -> None:
+    """Compiles the library that replays fuzzed inputs into `folder`. Raises `BuildError`."""
+    units = [str(path) for path in [*sorted(core.glob("*.c")), FUZZ / "fuzz_device.c"]]
+    command = [os.environ.get("CC", "cc"), *FLAGS, f"-I{core}", "-shared", *units, *extra, "-lm"]
+    folder.mkdir(parents=True, exist_ok=True)
+    result = subprocess.run([*command, "-o", str(replay_in(folder))], capture_output=True, text=True)
+    if result.returncode != 0:
+        raise BuildError(f"the replay does not compile here: {result.stderr.strip().splitlines()[0]}")
 
 
 def _compile_once(folder: Path, extra: list[str]) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from firmware_bridge.native import PREBUILT, compile_device
+from firmware_bridge.native import PREBUILT, compile_device, compile_replay
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "firmware_bridge/firmware/core/"
@@ -35,7 +35,9 @@ def run_tests(folder: Path, extra: dict[str, str]) -> int:
 
 def coverage(folder: Path) -> int:
     """Every line and every branch, or 1."""
-    compile_device(folder, ("--coverage", "-O0", "-fprofile-update=atomic"))
+    flags = ("--coverage", "-O0", "-fprofile-update=atomic")
+    compile_device(folder, flags)
+    compile_replay(folder, flags)
     code = run_tests(folder, {})
     if code != 0:
         return code
@@ -48,6 +50,7 @@ def coverage(folder: Path) -> int:
 def sanitize(folder: Path) -> int:
     """No report of either sanitizer, or 1."""
     compile_device(folder, SANITIZERS)
+    compile_replay(folder, SANITIZERS)
     library = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     # Python itself is not instrumented: the runtime has to be there before it, and its leaks are not ours.
     return run_tests(folder, {"LD_PRELOAD": library.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"})

@@ -10,6 +10,7 @@ import json
 import re
 import struct
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from firmware_bridge import codes, messages
 from firmware_bridge.codes import ENUMS
 from firmware_bridge.framing import cobs_encode, encode_frame
 from firmware_bridge.messages import MESSAGES, Message
+from firmware_bridge.native import compile_replay, replay_in
+from firmware_bridge.replay import Replay
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "firmware_bridge" / "firmware" / "core"
@@ -117,6 +120,13 @@ def _kind(code: str) -> str:
     )
 
 
+def behaviour() -> str:
+    """`behaviour.json`: digests of what the device does with every input of the fuzzer's corpus."""
+    with tempfile.TemporaryDirectory() as folder:
+        compile_replay(Path(folder))
+        return json.dumps(Replay(replay_in(Path(folder))).corpus(), indent=0) + "\n"
+
+
 def golden_frames() -> str:
     """One frame of every message type, and streams that hold no good frame; joint rows are those of seven joints."""
     good, samples = [], {}
@@ -178,6 +188,7 @@ def outputs() -> dict[Path, str]:
         CORE / "wire_messages.h": wire_header(),
         CORE / "profiles.c": profile_source(),
         ROOT / "tests" / "vectors" / "frames.json": golden_frames(),
+        ROOT / "tests" / "vectors" / "behaviour.json": behaviour(),
         protocol: f"{head}{begin}\n\n{protocol_tables()}\n{end}{tail}",
     }
 
@@ -191,8 +202,9 @@ def main() -> int:
         print("out of date, run 'make generate': " + ", ".join(str(path.relative_to(ROOT)) for path in stale))
         return 1
     if not args.check:
-        for path, text in outputs().items():
-            path.write_text(text)
+        for _ in range(2):  # what the device does depends on the headers
+            for path, text in outputs().items():
+                path.write_text(text)
     return 0
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from firmware_bridge.native import FIRMWARE, FLAGS, PORT, PREBUILT, firmware_hash
+from firmware_bridge.native import FIRMWARE, FLAGS, FUZZ, PORT, PREBUILT, firmware_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = FIRMWARE / "core"
@@ -37,6 +37,7 @@ UNITS = ("frame.c", "plan.c", "limiter.c", "window.c", "device.c")
 EQUIVALENT = ROOT / "tools" / "equivalent_mutants.txt"
 TIMEOUT_S = 40
 TESTS = (
+    "tests/firmware_bridge/test_behaviour.py",
     "tests/firmware_bridge/test_golden_frames.py",
     "tests/test_vectors.py",
     "tests/firmware_bridge/test_refusals.py",
@@ -178,7 +179,9 @@ class Builder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.flags = [*FLAGS, "-O1", "-w", f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-I{CORE}"]
-        sources = [*CORE.glob("*.c"), *(path for path in PORT.glob("*.c") if path.name != "main.c")]
+        port = [path for path in PORT.glob("*.c") if path.name != "main.c"]
+        sources = [*CORE.glob("*.c"), *port, FUZZ / "fuzz_device.c"]
+        self.only_in = {"libreplay.so": {"fuzz_device.c"}, "libbridge_sim.so": {path.name for path in port}}
         self.objects = {path.name: folder / f"{path.stem}.o" for path in sources}
         for path in sources:
             subprocess.run(["cc", *self.flags, "-c", str(path), "-o", str(self.objects[path.name])], check=True)
@@ -196,9 +199,13 @@ class Builder:
             command = ["cc", *self.flags, "-c", str(path), "-o", str(objects[mutant.unit])]
             if subprocess.run(command, capture_output=True).returncode != 0:
                 return False
-        library = target / "libbridge_sim.so"
-        command = ["cc", "-shared", *map(str, objects.values()), "-o", str(library), "-lm"]
-        return subprocess.run(command, capture_output=True).returncode == 0
+        for library in self.only_in:
+            others = set().union(*(units for name, units in self.only_in.items() if name != library))
+            linked = [str(path) for name, path in objects.items() if name not in others]
+            command = ["cc", "-shared", *linked, "-o", str(target / library), "-lm"]
+            if subprocess.run(command, capture_output=True).returncode != 0:
+                return False
+        return True
 
 
 def run_tests(folder: Path) -> str:

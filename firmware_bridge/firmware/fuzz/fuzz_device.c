@@ -1,5 +1,6 @@
 /* The whole device under a script drawn from the input: raw bytes, well-formed frames with any content, plausible
- * chunks, faults of drive and clock, and ticks. After every tick an observer looks at what left the device.
+ * chunks, faults of drive and clock, and ticks. After every tick an observer looks at what left the device. A digest of
+ * all of it lets a test tell whether the device still behaves the same.
  */
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +16,20 @@
 #define ON_PLAN_RAD 1e-9
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* FNV-1a over every set-point, velocity, drive signal and byte that left the device since the last input began. */
+uint64_t ve_fuzz_digest(void);
+
+static uint64_t digest;
+
+uint64_t ve_fuzz_digest(void) { return digest; }
+
+static void remember(const void *bytes, size_t size) {
+  const uint8_t *at = bytes;
+  for (size_t i = 0; i < size; i++) {
+    digest = (digest ^ at[i]) * 0x100000001B3u;
+  }
+}
 
 typedef struct {
   const uint8_t *at;
@@ -76,9 +91,9 @@ static void listen(bench_t *bench) {
   uint8_t bytes[64];
   uint16_t count = 0;
   while ((count = ve_device_transmit(&bench->device, bytes, sizeof(bytes))) > 0u) {
+    remember(bytes, count);
     for (uint16_t i = 0; i < count; i++) {
       ve_frame_t frame;
-      /* The core reads version bits of HELLO only; CAPS carries the same seed. */
       (void)ve_frame_reader_push(&bench->host, bytes[i], &frame);
     }
   }
@@ -158,6 +173,10 @@ static void tick(bench_t *bench) {
     memcpy(bench->q[2], bench->q[0], sizeof(bench->q[0]));
     bench->moving_for = 0;
   }
+  const uint8_t joints = bench->device.profile->joints;
+  remember(bench->outputs.set_point, joints * sizeof(double));
+  remember(bench->outputs.velocity, joints * sizeof(double));
+  remember(&bench->outputs.drive_enable, sizeof(bool));
   observe(bench, drive_was_on);
   check_plan(bench, interventions);
   if (bench->outputs.drive_enable) {
@@ -314,6 +333,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static bench_t bench;
   script_t script = {data, size};
   memset(&bench, 0, sizeof(bench));
+  digest = 0xCBF29CE484222325u;
   ve_device_init(&bench.device, &VE_PROFILES[0], 0u, HOME);
   ve_frame_reader_init(&bench.host);
   memcpy(bench.arm, HOME, sizeof(HOME));
