@@ -50,7 +50,13 @@ def parser() -> argparse.ArgumentParser:
         stage.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     for stage in (point, prior):
         stage.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
-    vla.add_argument("--vlm", type=Path, metavar="FILE", help="checkpoint.pt of stage 0, where the VLM starts from")
+    vla.add_argument(
+        "--vlm",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint.pt of stage 0 or 2, where the VLM starts from; its eyes stay",
+    )
+    vla.add_argument("--freeze-prior", action="store_true", help="leave encoder and decoder as stage 1 made them")
     vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
     vla.add_argument(
         "--distillation-steps", type=int, default=2000, help="N_decay: lambda reaches 0 here (default %(default)s)"
@@ -104,7 +110,9 @@ def _vla(args: argparse.Namespace) -> Checkpoint:
     tokenizer = _tokenizer(args.data, data.instructions, prior.config)
     schedule = _schedule(args, VLA_SCHEDULE)
     args.out.mkdir(parents=True, exist_ok=True)
-    return train_vla(prior, vlm, tokenizer, data, schedule, args.distillation_steps, args.seed, args.out)
+    return train_vla(
+        prior, vlm, tokenizer, data, schedule, args.distillation_steps, args.seed, args.out, args.freeze_prior
+    )
 
 
 def _tokenizer(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:

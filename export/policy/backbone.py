@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,6 +15,17 @@ from export.policy.qwen import projector, qwen3_vl_config
 
 IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
 """Qwen3-VL's own image normalisation."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the vision tower makes of frames.
+
+    tokens (batch, cameras, image_tokens, hidden), and for each deepstack layer (batch, cameras, image_tokens, hidden)
+    """
+
+    tokens: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...]
 
 
 class Backbone(nn.Module):
@@ -42,12 +55,22 @@ class Backbone(nn.Module):
         has_history: torch.Tensor,
         embodiment: torch.Tensor,
     ) -> torch.Tensor:
-        """The latent z', unit length, shape (batch, latent). Arguments as those of `outputs`."""
-        return self.latent(self.outputs(frames, tokens, token_mask, history, has_history, embodiment))
+        """The latent z', unit length, shape (batch, latent).
+
+        frames uint8 (batch, cameras, height, width, 3); the others as those of `outputs`.
+        """
+        return self.latent(self.outputs(self.see(frames), tokens, token_mask, history, has_history, embodiment))
+
+    def see(self, frames: torch.Tensor) -> Seen:
+        """The vision tower's part, which depends on the frames alone."""
+        batch, config = frames.shape[0], self.config
+        vision = self.vlm.visual(self.patches(frames), grid_thw=self.grid(batch).to(frames.device))
+        shape = (batch, config.cameras, config.image_tokens, config.text.hidden)
+        return Seen(vision.pooler_output.view(shape), tuple(layer.view(shape) for layer in vision.deepstack_features))
 
     def outputs(
         self,
-        frames: torch.Tensor,
+        seen: Seen,
         tokens: torch.Tensor,
         token_mask: torch.Tensor,
         history: torch.Tensor,
@@ -56,30 +79,26 @@ class Backbone(nn.Module):
     ) -> torch.Tensor:
         """The language model's output at every position of the layout, shape (batch, length, hidden).
 
-        frames      uint8 (batch, cameras, height, width, 3)
         tokens      int64 (batch, token_budget), padded
         token_mask  bool (batch, token_budget), True where a token is real
         history     float (batch, latent), z_hist
         has_history bool (batch,), False puts the learned "no history" token in its place
         embodiment  int64 (batch,), row of the soft-prompt table
         """
-        batch = frames.shape[0]
-        patches = self.patches(frames)
-        vision = self.vlm.visual(patches, grid_thw=self.grid(batch).to(patches.device))
-        image_tokens = vision.pooler_output.view(batch, self.config.cameras, -1, self.config.text.hidden)
-        prompt = self.prompt(image_tokens, tokens, history, has_history, embodiment)
+        batch, device = tokens.shape[0], tokens.device
+        prompt = self.prompt(seen.tokens, tokens, history, has_history, embodiment)
         layout = self.layout
-        visible = torch.ones(batch, layout.length, dtype=torch.bool, device=frames.device)
+        visible = torch.ones(batch, layout.length, dtype=torch.bool, device=device)
         visible[:, layout.instruction] = token_mask
-        visual = torch.zeros(batch, layout.length, dtype=torch.bool, device=frames.device)
+        visual = torch.zeros(batch, layout.length, dtype=torch.bool, device=device)
         for image in layout.images:
             visual[:, image] = True
         output: torch.Tensor = self.vlm.language_model(
             inputs_embeds=prompt,
             attention_mask=visible.long(),
-            position_ids=layout.positions.to(frames.device)[:, None].expand(3, batch, -1),
+            position_ids=layout.positions.to(device)[:, None].expand(3, batch, -1),
             visual_pos_masks=visual,
-            deepstack_visual_embeds=list(vision.deepstack_features),
+            deepstack_visual_embeds=[layer.flatten(0, 2) for layer in seen.deepstack],
         ).last_hidden_state
         return output
 

@@ -94,6 +94,8 @@ class PolicyConfig:
     """[ours] Training delays d are drawn from 0..max_delay (training-time real-time chunking, arXiv:2512.05964)."""
     loss_on_unused_slots: bool = False
     """[ours] Whether slots that an embodiment does not use count in the loss."""
+    without_history: float = 0.5
+    """[P] Share of a stage-2 batch that goes without the history token: the paper averages both losses."""
     history_gradient: bool = True
     """[ours] Whether the VLA loss reaches the encoder through the history token."""
     pose_weight: float = 0.0
@@ -109,6 +111,7 @@ class PolicyConfig:
                 f"image_px {self.image_px} must be multiples of patch_px x merge",
             ),
             (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
+            (0.0 <= self.without_history <= 1.0, "without_history must lie between 0 and 1"),
             (self.pose_weight >= 0.0, "pose_weight must not be negative"),
             (self.flow_steps >= 1, "flow_steps must be at least 1"),
             (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
@@ -177,6 +180,7 @@ def tiny(vocabulary: int = 64) -> PolicyConfig:
         mrope_section=(6, 5, 5),
         tied_image_tokens=(2, 3),
         pose_weight=1.0,
+        without_history=0.125,
     )
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from export.policy.action_decoder import ActionDecoder
 from export.policy.action_encoder import ActionEncoder
-from export.policy.backbone import Backbone
+from export.policy.backbone import Backbone, Seen
 from export.policy.config import PolicyConfig
 from export.policy.flow import integrate, noised
 
@@ -37,12 +37,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the backbone sees at the step:.
+    """What the backbone is given at the step: frames, or what its vision tower has made of them, and the instruction.
 
     Frames (batch, cameras, h, w, 3) uint8, tokens and token_mask (batch, budget).
     """
 
-    frames: torch.Tensor
+    frames: torch.Tensor | Seen
     tokens: torch.Tensor
     token_mask: torch.Tensor
 
@@ -111,25 +111,31 @@ class VlaPolicy(ActionPrior):
         if not self.config.history_gradient:
             z_history = z_history.detach()
         present = window.past_mask.any(dim=1) & with_history
-        return self.backbone(
-            observation.frames, observation.tokens, observation.token_mask, z_history, present, window.embodiment
-        )
+        frames = observation.frames
+        seen = frames if isinstance(frames, Seen) else self.backbone.see(frames)
+        tokens, mask = observation.tokens, observation.token_mask
+        return self.backbone.latent(self.backbone.outputs(seen, tokens, mask, z_history, present, window.embodiment))
 
     def vla_losses(self, window: Window, observation: Observation, distillation: float) -> dict[str, torch.Tensor]:
         """`L_pred + lambda (L_align + L_recon)`; `distillation` is lambda. Returns the sum as "loss" and its parts.
 
-        The paper averages the loss with and without the history token; here every other sample of the batch goes
-        without, which has the same expectation at half the cost.
+        The paper averages the loss with and without the history token; here a share of the batch goes without, which
+        for a half has the same expectation at half the cost. L_recon teaches only encoder and decoder, and is left
+        away where neither is trained.
         """
-        with_history = torch.arange(window.embodiment.shape[0], device=window.actions.device) % 2 == 0
+        batch = window.embodiment.shape[0]
+        with_history = torch.arange(batch, device=window.actions.device) >= round(self.config.without_history * batch)
         z_prime = self.latent(window, observation, with_history)
         losses = {"predict": self.flow_loss(window, z_prime)}
         losses["loss"] = losses["predict"]
         if distillation > 0:
             z = self.encode_future(window)
             losses["align"] = (z_prime - z.detach()).square().sum(dim=-1).mean()
-            prior = self.losses(window, z)
-            losses = {**prior, **losses, "loss": losses["predict"] + distillation * (losses["align"] + prior["loss"])}
+            teaching = losses["align"]
+            if z.requires_grad:
+                prior = self.losses(window, z)
+                losses, teaching = {**prior, **losses}, teaching + prior["loss"]
+            losses["loss"] = losses["predict"] + distillation * teaching
         return losses
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ class Pointer(nn.Module):
         batch, config = len(frames), self.backbone.config
         history = torch.zeros(batch, config.latent)
         absent, first = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.int64)
-        output = self.backbone.outputs(frames, tokens, mask, history, absent, first)
+        output = self.backbone.outputs(self.backbone.see(frames), tokens, mask, history, absent, first)
         places: torch.Tensor = self.place(output[:, self.backbone.layout.query])
         return places.unflatten(-1, (-1, 2))
 

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from tqdm import tqdm
 
+from export.policy.backbone import Backbone, Seen
 from export.policy.checkpoint import Checkpoint, CheckpointError
 from export.policy.policy import VlaPolicy
 from export.training.data import Demonstrations, Windows
 from export.training.instructions import InstructionTokens
 from export.training.loop import Losses, Pretrained, Schedule, run
+
+
+class SeenFrames:
+    """What a vision tower that is not trained makes of every frame of a dataset, computed once; in half precision."""
+
+    def __init__(self, backbone: Backbone, data: Demonstrations, batch: int = 64) -> None:
+        assert data.frames is not None
+        config = backbone.config
+        layers = 1 + len(config.vision.deepstack_layers)
+        shape = (len(data.frames), layers, config.cameras, config.image_tokens, config.text.hidden)
+        self._features = torch.empty(shape, dtype=torch.float16)
+        backbone.eval()
+        with torch.no_grad():
+            for first in tqdm(range(0, len(data.frames), batch), desc="frames", unit="batch", mininterval=1.0):
+                seen = backbone.see(torch.from_numpy(data.frames[first : first + batch, None]))
+                self._features[first : first + batch] = torch.stack([seen.tokens, *seen.deepstack], dim=1)
+
+    def of(self, rows: np.ndarray) -> Seen:
+        """The features of these frames, in single precision."""
+        tokens, *deepstack = self._features[torch.from_numpy(rows)].float().unbind(dim=1)
+        return Seen(tokens, tuple(deepstack))
 
 
 def train_vla(
@@ -24,11 +48,12 @@ def train_vla(
     distillation_steps: int,
     seed: int,
     folder: Path,
+    freeze_prior: bool = False,
 ) -> Checkpoint:
-    """Trains the whole policy from a stage-1 checkpoint, and from a VLM of stage 0 if there is one.
+    """Trains the whole policy from a stage-1 checkpoint, and from a VLM that can see already if there is one.
 
-    Whatever an earlier stage has trained learns at a lower rate, and the eyes of a VLM of stage 0 stay as they are.
-    lambda(k) falls from 1 to 0 over `distillation_steps`.
+    Whatever has been trained before learns at a lower rate. The eyes of such a VLM stay as they are, and so do encoder
+    and decoder if `freeze_prior` says so. lambda(k) falls from 1 to 0 over `distillation_steps`.
     """
     torch.manual_seed(seed)
     embodiment = next((arm for arm in prior.embodiments if arm.name == data.embodiment), None)
@@ -43,18 +68,24 @@ def train_vla(
     policy = VlaPolicy(config)
     policy.load_state_dict(prior.state_dict, strict=False)
     trained = [policy.encoder, policy.decoder]
+    if freeze_prior:
+        policy.requires_grad_(False).backbone.requires_grad_(True)
+    seen = None
     if vlm is not None:
-        policy.backbone.load_state_dict(
-            {name.removeprefix("backbone."): value for name, value in vlm.state_dict.items()}
-        )
+        backbone = {name: value for name, value in vlm.state_dict.items() if name.startswith("backbone.")}
+        policy.backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in backbone.items()})
         policy.backbone.vlm.visual.requires_grad_(False)
         trained.append(policy.backbone.vlm.language_model)
+        seen = SeenFrames(policy.backbone, data)
     pretrained = Pretrained(tuple(parameter for part in trained for parameter in part.parameters()))
     device = torch.device("cpu")
 
     def losses_at(step: int, rows: np.ndarray) -> Losses:
         distillation = max(0.0, 1.0 - step / distillation_steps) if distillation_steps else 0.0
-        return policy.vla_losses(windows.window(rows, device), windows.observation(rows, text, device), distillation)
+        observation = windows.observation(rows, text, device)
+        if seen is not None:
+            observation = replace(observation, frames=seen.of(rows))
+        return policy.vla_losses(windows.window(rows, device), observation, distillation)
 
     run(policy, losses_at, np.arange(len(windows)), schedule, seed, folder, "vla", pretrained)
     return Checkpoint(config, policy.state_dict(), prior.embodiments, tokenizer.to_str())

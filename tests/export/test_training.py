@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from export.commands.train import main
-from export.policy.checkpoint import CheckpointError, load_checkpoint
+from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.policy.config import tiny
+from export.policy.policy import VlaPolicy
 from export.training.data import DatasetError, Windows, fit_embodiment, read_demonstrations
 from export.training.instructions import word_tokenizer
 from export.training.loop import Pretrained, Schedule, run
 from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
+from export.training.vla import SeenFrames, train_vla
 
 INSTRUCTIONS = ["reach the red cube", "reach the blue cube"]
 
@@ -166,6 +168,32 @@ def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert "other instructions" in capsys.readouterr().err
     assert main(["point", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "d"), *few]) == 2
     assert "rendered scenes" in capsys.readouterr().err
+
+
+def test_what_is_frozen_stays_and_is_computed_once(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path / "data", frames=True))
+    tokenizer = word_tokenizer(data.instructions)
+    few = Schedule(steps=2, batch=4, warmup=1, peak_rate=1e-3, final_rate=1e-3)
+    prior = train_prior(tiny(), data, few, 0, tmp_path)
+    vlm = Checkpoint(tiny(), VlaPolicy(tiny()).state_dict(), (), tokenizer.to_str())
+    (tmp_path / "vla").mkdir()
+    after = train_vla(prior, vlm, tokenizer, data, few, 1, 0, tmp_path / "vla", freeze_prior=True)
+    moved = {name for name, value in after.state_dict.items() if not torch.equal(value, whole_before(prior, vlm)[name])}
+    assert moved and all(name.startswith("backbone.") and ".visual." not in name for name in moved)
+    records = (tmp_path / "vla" / "vla.metrics.jsonl").read_text().splitlines()
+    assert "align" in json.loads(records[0]) and "reconstruct" not in json.loads(records[0])
+
+    backbone, rows = after.build().backbone, np.array([5, 0, 17])
+    assert data.frames is not None
+    with torch.no_grad():
+        direct = backbone.see(torch.from_numpy(data.frames[rows][:, None]))
+    cached = SeenFrames(backbone, data, batch=7).of(rows)
+    for one, other in zip((direct.tokens, *direct.deepstack), (cached.tokens, *cached.deepstack)):
+        assert torch.allclose(one, other, rtol=2e-3, atol=2e-3)
+
+
+def whole_before(prior: Checkpoint, vlm: Checkpoint) -> dict[str, torch.Tensor]:
+    return {**vlm.state_dict, **prior.state_dict}
 
 
 def test_the_backbone_learns_to_point(tmp_path: Path) -> None:
