@@ -56,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="checkpoint.pt of stage 0 or 2, where the VLM starts from; its eyes stay",
     )
+    vla.add_argument(
+        "--without-history",
+        type=_share,
+        metavar="SHARE",
+        help="share of a batch that goes without the history token (default: the configuration's, 0.5 in the paper)",
+    )
     vla.add_argument("--freeze-prior", action="store_true", help="leave encoder and decoder as stage 1 made them")
     vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
     vla.add_argument(
@@ -80,6 +86,13 @@ def main(argv: list[str] | None = None) -> int:
     save_checkpoint(path, checkpoint)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, seed {args.seed})")
     return 0
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
 def _schedule(args: argparse.Namespace, default: Schedule) -> Schedule:
@@ -111,7 +124,16 @@ def _vla(args: argparse.Namespace) -> Checkpoint:
     schedule = _schedule(args, VLA_SCHEDULE)
     args.out.mkdir(parents=True, exist_ok=True)
     return train_vla(
-        prior, vlm, tokenizer, data, schedule, args.distillation_steps, args.seed, args.out, args.freeze_prior
+        prior,
+        vlm,
+        tokenizer,
+        data,
+        schedule,
+        args.distillation_steps,
+        args.seed,
+        args.out,
+        args.freeze_prior,
+        args.without_history,
     )
 
 

@@ -180,7 +180,6 @@ def tiny(vocabulary: int = 64) -> PolicyConfig:
         mrope_section=(6, 5, 5),
         tied_image_tokens=(2, 3),
         pose_weight=1.0,
-        without_history=0.125,
     )
 
 

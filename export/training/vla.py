@@ -49,11 +49,13 @@ def train_vla(
     seed: int,
     folder: Path,
     freeze_prior: bool = False,
+    without_history: float | None = None,
 ) -> Checkpoint:
     """Trains the whole policy from a stage-1 checkpoint, and from a VLM that can see already if there is one.
 
     Whatever has been trained before learns at a lower rate. The eyes of such a VLM stay as they are, and so do encoder
-    and decoder if `freeze_prior` says so. lambda(k) falls from 1 to 0 over `distillation_steps`.
+    and decoder if `freeze_prior` says so. `without_history` replaces the configuration's. lambda(k) falls from 1 to 0
+    over `distillation_steps`.
     """
     torch.manual_seed(seed)
     embodiment = next((arm for arm in prior.embodiments if arm.name == data.embodiment), None)
@@ -63,6 +65,8 @@ def train_vla(
     config = prior.config
     if vlm is not None and (vlm.config != config or vlm.tokenizer != tokenizer.to_str()):
         raise CheckpointError("the VLM was trained with another configuration or other instructions than this run's")
+    if without_history is not None:
+        config = replace(config, without_history=without_history)
     windows = Windows(data, embodiment, config)
     text = InstructionTokens(tokenizer, data.instructions, config.token_budget)
     policy = VlaPolicy(config)
