@@ -1,13 +1,32 @@
-"""Replays the fuzzer's corpus on the core and digests everything that leaves the device."""
+"""Replays the fuzzer's corpus on the core, and random steps on its limiter, and digests everything that comes out."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import math
+import random
 from pathlib import Path
 
 from firmware_bridge.native import FUZZ
 
 CORPUS = FUZZ / "corpus" / "device"
+LIMITER_CASES, LIMITER_TICKS = 400, 60
+PERIOD_S = 1e-3
+
+
+class JointLimits(ctypes.Structure):
+    """`ve_joint_limits_t`."""
+
+    _fields_ = [
+        (name, ctypes.c_double) for name in ("position_min", "position_max", "velocity", "acceleration", "jerk")
+    ]
+
+
+class JointState(ctypes.Structure):
+    """`ve_joint_state_t`."""
+
+    _fields_ = [*((name, ctypes.c_double) for name in ("q", "v", "a")), ("off_plan", ctypes.c_bool)]
 
 
 class Replay:
@@ -26,3 +45,34 @@ class Replay:
     def corpus(self) -> dict[str, str]:
         """Digests of all committed inputs, by file name."""
         return {path.name: self.digest(path.read_bytes()) for path in sorted(CORPUS.iterdir())}
+
+    def limiter(self, seed: int = 0) -> str:
+        """Digest of the limiter's every step from random states towards set-points at, inside and beyond its limits."""
+        library, draw, digest = self._library, random.Random(seed), hashlib.sha256()
+        at, number = ctypes.c_void_p, ctypes.c_double
+        library.ve_limiter_follow.argtypes = [at, number, number, at, number]
+        library.ve_limiter_follow.restype = ctypes.c_bool
+        library.ve_limiter_stop.argtypes = [at, at, number]
+        for _ in range(LIMITER_CASES):
+            widest = (5.0, 20.0, 10_000.0)
+            limits = JointLimits(-1.0, 1.0, *(most * 10 ** draw.uniform(-1.5, 0.0) for most in widest))
+            state = JointState(draw.uniform(-1.0, 1.0), draw.uniform(-0.3, 0.3) * limits.velocity, 0.0)
+            for _ in range(LIMITER_TICKS):
+                followed = self._limiter_step(state, limits, draw)
+                digest.update(bytes(state)[: JointState.off_plan.offset + 1] + bytes([followed]))
+        return digest.hexdigest()[:16]
+
+    def _limiter_step(self, state: JointState, limits: JointLimits, draw: random.Random) -> bool:
+        """One tick towards a set-point that asks for an acceleration of interest."""
+        if draw.random() < 0.2:
+            self._library.ve_limiter_stop(ctypes.byref(state), ctypes.byref(limits), PERIOD_S)
+            return False
+        step = limits.jerk * PERIOD_S
+        a = draw.choice([0.0, state.a, state.a + step, state.a - step, limits.acceleration, -limits.acceleration])
+        a *= draw.choice([1.0, 0.5, 1.0 + 1e-9, 1.0 - 1e-9, 2.0])
+        q_next = state.q + PERIOD_S * (state.v + PERIOD_S * a)
+        q_next = draw.choice([q_next, q_next, q_next, draw.uniform(-1.1, 1.1), math.nan])
+        v_next = draw.choice([state.v, state.v + PERIOD_S * a, 0.0, draw.uniform(-1.0, 1.0), math.inf])
+        return bool(
+            self._library.ve_limiter_follow(ctypes.byref(state), q_next, v_next, ctypes.byref(limits), PERIOD_S)
+        )

@@ -124,7 +124,8 @@ def behaviour() -> str:
     """`behaviour.json`: digests of what the device does with every input of the fuzzer's corpus."""
     with tempfile.TemporaryDirectory() as folder:
         compile_replay(Path(folder))
-        return json.dumps(Replay(replay_in(Path(folder))).corpus(), indent=0) + "\n"
+        replay = Replay(replay_in(Path(folder)))
+        return json.dumps({"corpus": replay.corpus(), "limiter": replay.limiter()}, indent=0) + "\n"
 
 
 def golden_frames() -> str:

@@ -42,6 +42,7 @@ TESTS = (
     "tests/test_vectors.py",
     "tests/firmware_bridge/test_refusals.py",
     "tests/firmware_bridge/test_device.py",
+    "tests/firmware_bridge/test_window.py",
     "tests/firmware_bridge/test_limiter.py",
     "tests/firmware_bridge/test_state_machine.py",
 )

@@ -12,20 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.native import build
+from firmware_bridge.replay import JointLimits, JointState
 
 PERIOD = 1e-3
 STOP_TICKS = 3
 """How far from the continuous optimum a stop in steps of one tick may end: it has whole ticks, and fewer corners."""
-
-
-class JointLimits(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_double) for name in ("position_min", "position_max", "velocity", "acceleration", "jerk")
-    ]
-
-
-class JointState(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_double) for name in ("q", "v", "a")), ("off_plan", ctypes.c_bool)]
 
 
 @pytest.fixture(scope="module")
