@@ -18,6 +18,6 @@ mkdir -p "$WORK"
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vlm/checkpoint.pt" \
     --data "$WORK/demonstrations" --out "$WORK/vla" --steps 3000 --distillation-steps 2000 --seed 0
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vla/checkpoint.pt" --freeze-prior \
-    --without-history 0.125 --data "$WORK/demonstrations" --out "$WORK/refined" \
-    --steps 4500 --distillation-steps 3500 --seed 1
+    --without-history 0.125 --whole-windows --data "$WORK/demonstrations" --out "$WORK/refined" \
+    --steps 3600 --distillation-steps 2800 --seed 1
 cp "$WORK/refined/checkpoint.pt" checkpoints/reach.pt

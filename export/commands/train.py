@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="share of a batch that goes without the history token (default: the configuration's, 0.5 in the paper)",
     )
+    vla.add_argument(
+        "--whole-windows", action="store_true", help="leave out chunks that the next instruction cuts short"
+    )
     vla.add_argument("--freeze-prior", action="store_true", help="leave encoder and decoder as stage 1 made them")
     vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
     vla.add_argument(
@@ -134,6 +137,7 @@ def _vla(args: argparse.Namespace) -> Checkpoint:
         args.out,
         args.freeze_prior,
         args.without_history,
+        args.whole_windows,
     )
 
 

@@ -100,6 +100,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self._states)
 
+    def whole(self) -> NDArray[np.int64]:
+        """The steps whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
+        ends = np.searchsorted(self._segment, self._segment, side="right")
+        return np.flatnonzero(np.arange(len(self)) + self.config.horizon <= ends)
+
     def window(self, steps: NDArray[np.int64], device: torch.device) -> Window:
         """Windows at `steps` (batch,): what follows within the same instruction, what came before in the episode.
 

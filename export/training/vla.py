@@ -50,12 +50,14 @@ def train_vla(
     folder: Path,
     freeze_prior: bool = False,
     without_history: float | None = None,
+    whole_windows: bool = False,
 ) -> Checkpoint:
     """Trains the whole policy from a stage-1 checkpoint, and from a VLM that can see already if there is one.
 
     Whatever has been trained before learns at a lower rate. The eyes of such a VLM stay as they are, and so do encoder
     and decoder if `freeze_prior` says so. `without_history` replaces the configuration's. lambda(k) falls from 1 to 0
-    over `distillation_steps`.
+    over `distillation_steps`. With `whole_windows`, chunks that a new instruction cuts short are left out: when it will
+    come is in no observation, and z of such a chunk is no target that can be hit.
     """
     torch.manual_seed(seed)
     embodiment = next((arm for arm in prior.embodiments if arm.name == data.embodiment), None)
@@ -91,5 +93,6 @@ def train_vla(
             observation = replace(observation, frames=seen.of(rows))
         return policy.vla_losses(windows.window(rows, device), observation, distillation)
 
-    run(policy, losses_at, np.arange(len(windows)), schedule, seed, folder, "vla", pretrained)
+    candidates = windows.whole() if whole_windows else np.arange(len(windows))
+    run(policy, losses_at, candidates, schedule, seed, folder, "vla", pretrained)
     return Checkpoint(config, policy.state_dict(), prior.embodiments, tokenizer.to_str())

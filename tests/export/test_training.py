@@ -64,6 +64,15 @@ def test_windows_stop_at_the_end_of_an_instruction_and_begin_at_rest(tmp_path: P
     assert torch.equal(batch.past_states[2, 12], batch.past_states[2, 13]), "filled up with the episode's first state"
 
 
+def test_whole_windows_end_before_the_next_instruction(tmp_path: Path) -> None:
+    data = read_demonstrations(write_dataset(tmp_path))
+    windows = Windows(data, fit_embodiment(data, 0, 0.01), tiny())
+    everything = np.arange(len(windows))
+    valid = windows.window(everything, torch.device("cpu")).valid.all(dim=1).numpy()
+    assert 0 < valid.sum() < len(windows)
+    assert np.array_equal(windows.whole(), everything[valid])
+
+
 def test_statistics_ignore_outliers(tmp_path: Path) -> None:
     data = read_demonstrations(write_dataset(tmp_path))
     plain = fit_embodiment(data, 0, 0.02).states.scale
