@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
 from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model
+from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
 
 DATASET_FORMAT = 1
 PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
@@ -55,36 +55,48 @@ def start_pose(arm: ArmProfile, ik: InverseKinematics, rng: np.random.Generator)
             return q
 
 
-def record_episode(arm: ArmProfile, rng: np.random.Generator, with_frames: bool) -> Episode:
-    """Plays one episode. The state is the measured pose at a knot; the action leads the command to the next knot."""
-    placement = Placement.sample(rng)
-    model = build_model(placement)
-    data = mujoco.MjData(model)
-    ik = InverseKinematics(model, np.array(arm.home_rad))
-    command = start_pose(arm, ik, rng)
-    velocity = np.zeros(DOF)
-    data.qpos[ARM_QPOS] = command
-    mujoco.mj_forward(model, data)
-    camera = CameraRenderer(model) if with_frames else None
-    episode = Episode([], [], [], [], [])
-    for segment in range(int(rng.integers(2, 4))):
-        instruction = int(rng.integers(len(INSTRUCTIONS)))
-        goal = ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
-        for _ in range(int(rng.integers(18, 50))):
-            velocity = next_velocity(command, velocity, goal)
-            episode.state_rad.append(np.array(data.qpos[ARM_QPOS]))
-            episode.action_rad.append(velocity * STEP_S)
-            episode.instruction.append(instruction)
-            episode.segment.append(segment)
-            if camera is not None:
-                episode.frames.append(camera.render(data))
-            for step in range(1, PHYSICS_STEPS + 1):
-                data.ctrl[:] = command + velocity * (STEP_S * step / PHYSICS_STEPS)
-                mujoco.mj_step(model, data)
-            command = command + velocity * STEP_S
-    if camera is not None:
-        camera.close()
-    return episode
+class Recorder:
+    """Plays episodes in one compiled scene whose cubes are moved; compiling it anew takes longer than an episode."""
+
+    def __init__(self, arm: ArmProfile, with_frames: bool) -> None:
+        self.arm = arm
+        self.model = build_model(Placement.sample(np.random.default_rng(0)))
+        self.data = mujoco.MjData(self.model)
+        self.ik = InverseKinematics(self.model, np.array(arm.home_rad))
+        self.camera = CameraRenderer(self.model) if with_frames else None
+
+    def record(self, rng: np.random.Generator) -> Episode:
+        """Plays one. The state is the measured pose at a knot; the action leads the command to the next knot."""
+        model, data = self.model, self.data
+        placement = Placement.sample(rng)
+        mujoco.mj_resetData(model, data)
+        place_cubes(model, data, placement)
+        command = start_pose(self.arm, self.ik, rng)
+        velocity = np.zeros(DOF)
+        data.qpos[ARM_QPOS] = command
+        mujoco.mj_forward(model, data)
+        episode = Episode([], [], [], [], [])
+        for segment in range(int(rng.integers(2, 4))):
+            instruction = int(rng.integers(len(INSTRUCTIONS)))
+            goal = self.ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
+            for _ in range(int(rng.integers(18, 50))):
+                velocity = next_velocity(command, velocity, goal)
+                episode.state_rad.append(np.array(data.qpos[ARM_QPOS]))
+                episode.action_rad.append(velocity * STEP_S)
+                episode.instruction.append(instruction)
+                episode.segment.append(segment)
+                if self.camera is not None:
+                    episode.frames.append(self.camera.render(data))
+                for step in range(1, PHYSICS_STEPS + 1):
+                    data.ctrl[:] = command + velocity * (STEP_S * step / PHYSICS_STEPS)
+                    mujoco.mj_step(model, data)
+                command = command + velocity * STEP_S
+        return episode
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        if self.camera is not None:
+            self.camera.close()
 
 
 def write_dataset(out: Path, arm: ArmProfile, episodes: list[Episode], seed: int) -> None:
@@ -124,7 +136,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     arm = load_arm("franka")
     rng = np.random.default_rng(args.seed)
-    episodes = [record_episode(arm, rng, not args.no_frames) for _ in tqdm(range(args.episodes), unit="episode")]
+    recorder = Recorder(arm, not args.no_frames)
+    episodes = [recorder.record(rng) for _ in tqdm(range(args.episodes), unit="episode")]
+    recorder.close()
     write_dataset(args.out, arm, episodes, args.seed)
 
 

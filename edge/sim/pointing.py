@@ -21,17 +21,11 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.sim.demonstrations import INSTRUCTIONS, start_pose
 from edge.sim.expert import InverseKinematics
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, CUBE_HALF_M, DOF, TARGETS, Placement, build_model
+from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
 
 SCENES_FORMAT = 1
 AT_A_CUBE = 0.3
 """Share of the scenes in which the arm already is at a cube, where it hides part of it."""
-
-
-def place_cubes(model: mujoco.MjModel, data: mujoco.MjData, placement: Placement) -> None:
-    """Moves the cubes of a compiled scene."""
-    for colour, (x, y) in zip(TARGETS, placement.xy_m):
-        data.mocap_pos[model.body(colour).mocapid[0]] = [x, y, CUBE_HALF_M]
 
 
 def arm_pose(

@@ -134,3 +134,9 @@ def _add_camera(spec: mujoco.MjSpec) -> None:
     camera = spec.worldbody.add_camera(name=CAMERA, pos=position, fovy=42)
     camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
     camera.alt.xyaxes = [*right, *np.cross(backward, right)]
+
+
+def place_cubes(model: mujoco.MjModel, data: mujoco.MjData, placement: Placement) -> None:
+    """Moves the cubes of a compiled scene."""
+    for colour, (x, y) in zip(TARGETS, placement.xy_m):
+        data.mocap_pos[model.body(colour).mocapid[0]] = [x, y, CUBE_HALF_M]
