@@ -50,9 +50,9 @@ def stood_still(trace: Path) -> bool:
         ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, panda"),
         ({"--bundle": "nowhere"}, "nowhere: no manifest.json there; make one with edge-export"),
         ({"--bridge": "serial:/dev/ttyNOPE"}, "/dev/ttyNOPE: there is no such port; plug the device in"),
-        ({"--bridge": "telepathy:"}, "'telepathy:': this version opens serial:PATH"),
+        ({"--bridge": "telepathy:"}, "'telepathy:': write serial:PATH?baud=N, slcan:PATH"),
         ({"--bridge": "serial:/dev/null?speed=9"}, "unknown option speed"),
-        ({"--bridge": "serial:/dev/null?baud=fast"}, "baud must be a positive whole number"),
+        ({"--bridge": "serial:/dev/null?baud=fast"}, "baud must be a whole number from 1"),
         ({"--bridge": "serial:/dev/null", "--camera": None}, "sees through 1 camera(s) and 0 given"),
         ({"--camera": "v4l2:/dev/video0"}, "no camera 'v4l2:/dev/video0'; this version has sim:"),
         (
@@ -103,6 +103,17 @@ def test_a_port_with_nobody_behind_it(bundle_path: Path, capsys: pytest.CaptureF
     os.close(master)
     os.close(slave)
     assert (code, line) == (2, "edge-run: the device does not answer; check port, baud rate and power")
+
+
+def test_a_line_that_is_too_slow_is_refused_before_anything_starts(
+    bundle_path: Path, device: SimulatorProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = f"serial:{device.port}?baud=57600"
+    code, line = edge_run(capsys, "--arm", "franka", "--bundle", bundle_path, "--bridge", port, "--camera", "pattern:")
+    assert code == 2
+    assert "the line would be" in line and "(limit 80 %)" in line and "raise the line's rate" in line
+    device.close()
+    assert stood_still(tmp_path / "trace.csv")
 
 
 def test_firmware_of_another_schema(
