@@ -51,6 +51,7 @@ class PolicyShape:
     frame_px: tuple[int, int]
     token_budget: int
     flow_steps: int
+    noise_scale: float
     max_delay: int
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from edge.trajectory import MICRO, FloatArray, IntArray, Knots, from_micro, spline_velocities
 
 KEPT_STEPS = 256
+START_SHARES = np.array([0.25, 0.75])
+"""Of the first steps after standstill, what is commanded."""
 LATENCIES = 10
 
 
@@ -34,6 +36,17 @@ class DelayEstimate:
     def steps(self) -> int:
         """d: from the largest of the last ten latencies plus the time a chunk must arrive early."""
         return math.ceil((max(self._latencies_us, default=0) + self._lead_us) / self._step_us)
+
+
+def soft_start(increments_rad: FloatArray) -> FloatArray:
+    """A chunk (horizon, J) that begins at standstill, with its first steps shortened by `START_SHARES`.
+
+    A full first step would begin with a jump of acceleration, which no limit of jerk allows: the device would have to
+    lag behind its plan.
+    """
+    softened: FloatArray = increments_rad.copy()
+    softened[: len(START_SHARES)] *= START_SHARES[:, None]
+    return softened
 
 
 class Timeline:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.bundle import PolicyShape
-from edge.chunks import DelayEstimate, Timeline
+from edge.chunks import DelayEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
 from edge.history import HistoryRing
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
@@ -248,7 +248,9 @@ class Controller:
             assert self.last_state is not None  # nothing is asked for before the first report
             held = np.array(self.last_state.commanded_urad, dtype=np.int64)
             self.timeline.begin(round(now_us) + 2 * self.settings.lead_us, held)
-        knots = self.timeline.propose(step, delay, result.increments_rad)
+        at_rest = self.timeline.last == 0
+        increments_rad = soft_start(result.increments_rad) if at_rest else result.increments_rad
+        knots = self.timeline.propose(step, delay, increments_rad)
         refusal = check_knots(knots, self.timeline.step_us * MICRO, self.arm.operating)
         if refusal is not None:
             self._refuse(f"chunk {result.id} by the host: {refusal}")

@@ -104,7 +104,7 @@ class ChunkPolicy:
         slots = list(self.embodiment.actions.slots)
         noise = np.random.default_rng(observed.seed).standard_normal((self.shape.horizon, len(slots)), dtype=np.float32)
         inputs["noise"][:] = 0
-        inputs["noise"][0][:, slots] = noise
+        inputs["noise"][0][:, slots] = self.shape.noise_scale * noise
         inputs["z"][:] = self._backbone.outputs["z"]
         inputs["committed"][:] = np.arange(self.shape.horizon) < committed
         _scatter(

@@ -24,8 +24,8 @@ from edge.inference import open_policy
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS
 
-FIRST_SCENE = 1_000_000
-"""Evaluation scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; demonstrations draw theirs from one generator each."""
+FIRST_SCENE = 2_000_000
+"""Unless told otherwise, scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; no demonstration draws from these seeds."""
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -65,7 +65,13 @@ class Evaluation:
 
 
 def evaluate(
-    bundle_path: Path, arm_name: str, episodes: int, duration_s: float, latency_ms: float, threads: int
+    bundle_path: Path,
+    arm_name: str,
+    episodes: int,
+    duration_s: float,
+    latency_ms: float,
+    threads: int,
+    first_scene: int = FIRST_SCENE,
 ) -> Evaluation:
     """Runs the episodes and returns the report."""
     bundle, arm = load_bundle(bundle_path), load_arm(arm_name)
@@ -75,7 +81,7 @@ def evaluate(
     for episode in tqdm(range(episodes), unit="episode", disable=None):
         colour = colours[episode % len(colours)]
         settings = LockstepSettings(f"reach the {colour} cube", duration_s, latency_ms=latency_ms, seed=episode)
-        outcome = run_lockstep(bundle, arm, policies[colour], Scene(FIRST_SCENE + episode), settings)
+        outcome = run_lockstep(bundle, arm, policies[colour], Scene(first_scene + episode), settings)
         rows.append(_row(outcome))
     reached = sum(row.verdict.reached for row in rows)
     return Evaluation(
@@ -114,10 +120,15 @@ def main(argv: list[str] | None = None) -> int:
         "--latency-ms", type=float, default=30.0, help="simulated inference latency (default %(default)g)"
     )
     parser.add_argument("--threads", type=int, default=0, help="threads per engine; 0 lets the library choose")
+    parser.add_argument(
+        "--first-scene", type=int, default=FIRST_SCENE, help="seed of the first scene (default %(default)d)"
+    )
     parser.add_argument("--json", type=Path, help="write the report here as well")
     args = parser.parse_args(argv)
     try:
-        report = evaluate(args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads)
+        report = evaluate(
+            args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads, args.first_scene
+        )
     except VlaEdgeError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code

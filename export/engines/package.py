@@ -98,6 +98,7 @@ def policy_shape(config: PolicyConfig, steps: int) -> PolicyShape:
         frame_px=config.frame_px,
         token_budget=config.token_budget,
         flow_steps=steps,
+        noise_scale=config.noise_scale,
         max_delay=config.max_delay,
     )
 

@@ -86,6 +86,8 @@ class PolicyConfig:
     """[ours] z enters the decoder as one token before the chunk, or is added to every action token."""
     flow_steps: int = 10
     """[ours] Euler steps from noise to chunk."""
+    noise_scale: float = 1.0
+    """[ours] What the robot multiplies the noise by that a chunk starts from; 0 starts every chunk in the middle."""
     flow_time_beta: tuple[float, float] = (1.0, 1.0)
     """[ours] r ~ Beta(a, b) in training; (1, 1) is uniform."""
     time_width: int = 128
@@ -113,6 +115,7 @@ class PolicyConfig:
             (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
             (0.0 <= self.without_history <= 1.0, "without_history must lie between 0 and 1"),
             (self.pose_weight >= 0.0, "pose_weight must not be negative"),
+            (0.0 <= self.noise_scale <= 1.0, "noise_scale must lie between 0 and 1"),
             (self.flow_steps >= 1, "flow_steps must be at least 1"),
             (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
             (sum(self.mrope_section) * 2 == self.text.head_dim, "mrope_section must add up to half of text.head_dim"),
@@ -180,6 +183,7 @@ def tiny(vocabulary: int = 64) -> PolicyConfig:
         mrope_section=(6, 5, 5),
         tied_image_tokens=(2, 3),
         pose_weight=1.0,
+        noise_scale=0.0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.chunks import DelayEstimate, Timeline
+from edge.chunks import DelayEstimate, Timeline, soft_start
 from edge.trajectory import segment_accelerations, spline_velocities
 
 STEP_US = 100_000
@@ -91,3 +91,17 @@ def test_the_spline_has_no_jump_in_acceleration_between_knots() -> None:
 def test_the_spline_follows_a_straight_line_exactly() -> None:
     q = np.linspace(0, 1, 8)[:, None]
     assert spline_velocities(q, 0.1, np.array([10 / 7])) == pytest.approx(10 / 7)
+
+
+def test_a_start_from_standstill_does_not_jump_in_acceleration() -> None:
+    """A steady speed from the first step on, as demonstrations have it: softened, it jumps by a fifth at most."""
+    steady = np.full((15, 2), 0.012)
+    first = []
+    for increments in (steady, soft_start(steady)):
+        timeline = Timeline(STEP_US, joints=2)
+        timeline.begin(0, np.zeros(2, dtype=np.int64))
+        knots = timeline.propose(0, 0, increments)
+        start, _ = segment_accelerations(1e-6 * knots.q_urad, 1e-6 * knots.dq_urad_s, 0.1)
+        first.append(float(np.abs(start[0]).max()))
+    assert first[0] > 4.0 and first[1] < 0.2 * first[0]
+    assert np.array_equal(soft_start(steady)[2:], steady[2:]) and np.all(steady == 0.012)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge.bundle import PolicyShape
+from edge.chunks import START_SHARES
 from edge.control import Controller, ControlSettings
 from edge.errors import SafetyStop
 from edge.planning import Outcome, PlannerStatus, PlanRequest, PlanResult
@@ -28,6 +29,7 @@ SHAPE = PolicyShape(
     frame_px=(128, 128),
     token_budget=16,
     flow_steps=10,
+    noise_scale=1.0,
     max_delay=6,
 )
 STEP_S = 0.1
@@ -136,6 +138,8 @@ def test_history_and_prefix_are_what_was_and_will_be_executed(start: Callable[..
     steps = np.arange(request.step - 15, request.step + len(request.prefix_rad) + 1)
     position = HOME + 0.1 * (1 - np.cos(0.25 * steps))[:, None]
     increments = np.diff(position, axis=0)
+    first = 0.1 * -np.diff(np.cos(0.25 * np.arange(len(START_SHARES) + 1)))
+    position -= first @ (1 - START_SHARES)  # what the soft start kept back
     assert request.states_rad == pytest.approx(position[:15], abs=5e-4)  # the measured arm lags by a tick
     assert request.actions_rad == pytest.approx(increments[:15], abs=2e-6)
     assert len(request.prefix_rad) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -39,13 +40,24 @@ def observation(seed: int = 3, prefix: int = 2) -> PolicyInput:
     )
 
 
+def with_noise(policy: ChunkPolicy) -> ChunkPolicy:
+    """The shipped policy starts every chunk without noise; this one takes all of it."""
+    noisy = copy.copy(policy)
+    noisy.shape = dataclasses.replace(policy.shape, noise_scale=1.0)
+    return noisy
+
+
 def test_the_seed_reproduces_a_chunk(policy: ChunkPolicy) -> None:
-    first = policy.infer(observation()).increments_rad
-    other = policy.infer(dataclasses.replace(observation(), seed=(0, 99))).increments_rad
-    again = policy.infer(observation()).increments_rad
+    noisy = with_noise(policy)
+    first = noisy.infer(observation()).increments_rad
+    other = noisy.infer(dataclasses.replace(observation(), seed=(0, 99))).increments_rad
+    again = noisy.infer(observation()).increments_rad
     assert first.shape == (15, 7)
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
+    assert policy.shape.noise_scale == 0.0
+    calm = [policy.infer(dataclasses.replace(observation(), seed=(0, seed))).increments_rad for seed in (3, 99)]
+    assert np.array_equal(*calm) and not np.allclose(calm[0], first)
 
 
 def test_the_committed_prefix_comes_back_as_it_went_in(policy: ChunkPolicy) -> None:
@@ -95,7 +107,7 @@ def test_the_runtime_computes_what_torch_computes(policy: ChunkPolicy) -> None:
         )
         chunk = torch_policy.chunk(row(noise), z, row(prefix), torch.arange(15)[None] < 2, used)[0].numpy()
     wanted = chunk[:, list(arm.actions.slots)] * arm.actions.scale + arm.actions.offset
-    assert policy.infer(seen).increments_rad == pytest.approx(wanted, abs=1e-6)
+    assert with_noise(policy).infer(seen).increments_rad == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(
