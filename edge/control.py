@@ -6,6 +6,7 @@ fake clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.bundle import PolicyShape
-from edge.chunks import DelayEstimate, Timeline, soft_start
+from edge.chunks import LatencyEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
 from edge.history import HistoryRing
+from edge.pace import Pace
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
 from edge.safety.checks import check_finite, check_knots
 from edge.telemetry.recorder import Recorder
@@ -26,10 +28,18 @@ from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.messages import StateReport
 
 HEARTBEAT_NS = 10_000_000
+COMMIT_MARGIN_US = 5_000
+"""What sending a chunk and hearing of its commit may take beyond the lead."""
 MAX_REFUSALS = 5
 """Refusals in a row after which the run ends: the policy wants what the arm must not do."""
-PUNCTUAL_US = 25_000
-"""A request is made this soon after its step began, or waits for the next step: the frames belong to the step."""
+PUNCTUAL = 0.25
+"""A request is made within this share of its step, or waits for the next step: the frames belong to the step."""
+OVERDUE = 1.25
+"""An answer that takes longer than any before it is expected to take this many times what it has taken so far."""
+SPARE_STEPS = 3
+"""What should be left of a plan, in trained steps, when the next one is joined to it."""
+SPLICE_ACCELERATION_RAD_S2 = 2.0
+"""Most that braking may change acceleration at a splice: what jerk limits leave to the limiter within a tick."""
 MEASURED_KEPT = 64
 CHUNK_IDS = 0xFFFF
 
@@ -54,6 +64,15 @@ class ControlSettings:
     lead_us: int
 
 
+@dataclass(frozen=True)
+class PaceChange:
+    """From `device_us` on, steps take `spacing_us`, because of the latency that was expected then."""
+
+    device_us: int
+    spacing_us: int
+    latency_us: int
+
+
 @dataclass
 class Counters:
     """What happened, for the report."""
@@ -65,6 +84,8 @@ class Counters:
     latency_us: list[int] = field(default_factory=list)
     engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
+    pace_changes: list[PaceChange] = field(default_factory=list)
+    retimed: int = 0
     splice_acceleration: list[float] = field(default_factory=list)
     least_buffer_ms: float = float("inf")
     interventions: int = 0
@@ -90,11 +111,14 @@ class Controller:
         self.settings, self.recorder = settings, recorder
         self.counters = Counters()
         self.timeline = Timeline(round(step_s / MICRO), arm.dof)
-        self.delay = DelayEstimate(self.timeline.step_us, settings.lead_us)
+        self.latency = LatencyEstimate(settings.lead_us)
+        self.pace = Pace(self.timeline.step_us)
         self.history = HistoryRing(shape.history, arm.dof)
         self.last_state: StateReport | None = None
         self._asked: PlanRequest | None = None
         self._proposed: Knots | None = None
+        self._splice_us = 0
+        self._chunk_id = 0
         self._next_request_step = 0
         self._recorded_step = 0
         self._refusals_in_row = 0
@@ -116,9 +140,12 @@ class Controller:
         self._observe(inbox)
         self._take_answers(inbox)
         self._remember_steps(now_us)
-        result = self.planner.result()
-        if result is not None:
-            self._take_chunk(result, now_ns, now_us)
+        # The device holds one plan beside the one it executes: an answer waits until the last one is under way.
+        if self._proposed is None and now_us >= self._splice_us:
+            result = self.planner.result()
+            if result is not None:
+                self._take_chunk(result, now_ns, now_us)
+        self._hold_out(now_ns, now_us)
         self._ask(now_ns, now_us)
 
     # The device ------------------------------------------------------------------------------------------------------
@@ -156,6 +183,7 @@ class Controller:
             self.counters.committed_ids.append(chunk)
             if self._proposed is not None:
                 self._record_splice(self._proposed)
+                self._splice_us = self.timeline.due_us(self._proposed.first)
                 self.timeline.accept(self._proposed)
                 self._proposed = None
                 self._refusals_in_row = 0
@@ -165,22 +193,30 @@ class Controller:
             self._refuse(f"chunk {chunk} by the device: {refusal_text(nak)}")
 
     def _record_splice(self, knots: Knots) -> None:
-        splice = knots.first
-        self.recorder.splice(self.timeline.due_us(splice))
-        if splice >= self.timeline.last:
-            return
-        step_s = self.timeline.step_us * MICRO
-        before = self.timeline.knots(splice, 2)
-        old, _ = segment_accelerations(before.q_rad, before.dq_rad_s, step_s)
-        new, _ = segment_accelerations(knots.q_rad[:2], knots.dq_rad_s[:2], step_s)
-        self.counters.splice_acceleration.append(float(np.abs(new - old).max()))
+        self.recorder.splice(self.timeline.due_us(knots.first))
+        if knots.spacing_us != self._spacing_us():
+            change = PaceChange(self.timeline.due_us(knots.first), knots.spacing_us, self.latency.largest_us)
+            self.counters.pace_changes.append(change)
+        if knots.first < self.timeline.last:
+            self.counters.splice_acceleration.append(self._splice_acceleration(knots))
+
+    def _spacing_us(self) -> int:
+        """Of the plan in force, at its end."""
+        return self.timeline.spacing_us(self.timeline.last)
+
+    def _splice_acceleration(self, knots: Knots) -> float:
+        """Jump of acceleration where `knots` leave the plan in force, the largest of all joints, rad/s^2."""
+        before = self.timeline.knots(knots.first, 2)
+        old, _ = segment_accelerations(before.q_rad, before.dq_rad_s, before.spacing_s)
+        new, _ = segment_accelerations(knots.q_rad[:2], knots.dq_rad_s[:2], knots.spacing_s)
+        return float(np.abs(new - old).max())
 
     # History ---------------------------------------------------------------------------------------------------------
 
     def _remember_steps(self, now_us: float) -> None:
         if not self.timeline.begun:
             return
-        step = min(self.timeline.step_at(now_us), self.timeline.last)
+        step = self.timeline.step_at(now_us)
         while self._recorded_step < step:
             done = self._recorded_step
             state = self._measured_at(self.timeline.due_us(done))
@@ -203,10 +239,11 @@ class Controller:
         step, delay = 0, 0
         if self.timeline.begun:
             step = self.timeline.step_at(now_us)
-            punctual = now_us - self.timeline.due_us(step) <= PUNCTUAL_US
-            delay = min(self.delay.steps, self.shape.max_delay, self.timeline.last - step)
-            if step < self._next_request_step or not punctual or delay < 1:
+            if step < max(self._next_request_step, 0) or step >= self.timeline.last or not self._punctual(step, now_us):
                 return
+            ready_us = now_us + self.latency.needed_us
+            latest = min(step + self.shape.max_delay, self.timeline.last)
+            delay = max(1, min(self.timeline.first_due(ready_us), latest) - step)
         states = np.zeros((self.shape.history, self.arm.dof))
         actions = np.zeros((self.shape.history, self.arm.dof))
         mask = np.zeros(self.shape.history, dtype=np.bool_)
@@ -214,8 +251,47 @@ class Controller:
         self.counters.requests += 1
         prefix = self.timeline.increments_rad(step, delay) if delay else np.zeros((0, self.arm.dof))
         self._asked = PlanRequest(self.counters.requests, step, now_ns, states, actions, mask, prefix)
-        self._next_request_step = step + self.settings.execute_steps
+        slowed = self.timeline.begun and self._spacing_us() > self._wanted_us()
+        self._next_request_step = step + (1 if slowed else self.settings.execute_steps)
         self.planner.request(self._asked)
+
+    def _punctual(self, step: int, now_us: float) -> bool:
+        return now_us - self.timeline.due_us(step) <= PUNCTUAL * self.timeline.spacing_us(step)
+
+    def _hold_out(self, now_ns: int, now_us: float) -> None:
+        """While an answer is awaited: makes the plan last until it, or until the next one when it will be too late."""
+        asked = self._asked
+        if asked is None or self._proposed is not None or self.timeline.last < 1:
+            return
+        waited_us = (now_ns - asked.sent_ns) / 1000
+        overdue = waited_us > self.latency.largest_us
+        whole_us = OVERDUE * waited_us + self.settings.lead_us if overdue else self.latency.needed_us
+        ready_us = now_us - waited_us + whole_us
+        splice, last = asked.step + len(asked.prefix_rad), self.timeline.last
+        if now_us + self.settings.lead_us > self.timeline.due_us(splice):
+            wanted = [(last, now_us + 2 * whole_us)] if self.timeline.buffered_us(now_us) < whole_us else []
+        else:
+            wanted = [(splice, ready_us), (last, ready_us + SPARE_STEPS * self.timeline.step_us)]
+        for knot, by_us in wanted:
+            if by_us > self.timeline.due_us(knot) and self._slow_down(knot, by_us, now_us):
+                return
+
+    def _slow_down(self, knot: int, by_us: float, now_us: float) -> bool:
+        """Stretches the plan so that `knot` is due at `by_us`, as far as limits allow; False when nothing is sent."""
+        first = self.timeline.first_due(now_us + self.settings.lead_us + COMMIT_MARGIN_US)
+        if first >= knot or now_us < self._splice_us:
+            return False
+        wanted_us = math.ceil((by_us - self.timeline.due_us(first)) / (knot - first))
+        for spacing_us in self.pace.braked(self.timeline.spacing_us(first), wanted_us):
+            knots = self.timeline.retime(first, spacing_us)
+            if self._gentle(knots) and check_knots(knots, self.arm.operating) is None:
+                self.counters.retimed += 1
+                self._send(knots)
+                return True
+        return False
+
+    def _gentle(self, knots: Knots) -> bool:
+        return self._splice_acceleration(knots) <= SPLICE_ACCELERATION_RAD_S2
 
     def _take_chunk(self, result: PlanResult, now_ns: int, now_us: float) -> None:
         asked = self._asked
@@ -228,7 +304,7 @@ class Controller:
         if refusal is not None:
             raise SafetyStop(f"chunk {result.id} refused, {refusal}; check the checkpoint and the camera's image")
         latency_us = (now_ns - asked.sent_ns) // 1000
-        self.delay.add(latency_us)
+        self.latency.add(latency_us)
         counters = self.counters
         counters.chunks += 1
         counters.latency_us.append(latency_us)
@@ -250,17 +326,28 @@ class Controller:
             self.timeline.begin(round(now_us) + 2 * self.settings.lead_us, held)
         at_rest = self.timeline.last == 0
         increments_rad = soft_start(result.increments_rad) if at_rest else result.increments_rad
-        knots = self.timeline.propose(step, delay, increments_rad)
-        refusal = check_knots(knots, self.timeline.step_us * MICRO, self.arm.operating)
-        if refusal is not None:
-            self._refuse(f"chunk {result.id} by the host: {refusal}")
-            return
+        pace_us = self._wanted_us() if at_rest else self._spacing_us()
+        for spacing_us in self.pace.eased(pace_us, self._wanted_us()):
+            knots = self.timeline.propose(step, delay, increments_rad, spacing_us)
+            refusal = check_knots(knots, self.arm.operating)
+            if refusal is None and (spacing_us == pace_us or self._gentle(knots)):
+                self._send(knots)
+                return
+        self._refuse(f"chunk {result.id} by the host: {refusal}")
+
+    def _wanted_us(self) -> int:
+        """Spacing of steps that the expected latency asks for, when a request is as late in its step as it may be."""
+        most = min(self.shape.max_delay, self.shape.horizon - self.settings.execute_steps)
+        return self.pace.wanted_us(self.latency.needed_us, most - PUNCTUAL)
+
+    def _send(self, knots: Knots) -> None:
         self._proposed = knots
+        self._chunk_id = self._chunk_id % CHUNK_IDS + 1
         self.client.send_chunk(
             KnotChunk(
-                id=(result.id - 1) % CHUNK_IDS + 1,
+                id=self._chunk_id,
                 start_us=self.timeline.due_us(knots.first) % WRAP_US,
-                spacing_us=self.timeline.step_us,
+                spacing_us=knots.spacing_us,
                 q_urad=tuple(tuple(row) for row in knots.q_urad.tolist()),
                 dq_urad_s=tuple(tuple(row) for row in knots.dq_urad_s.tolist()),
             )

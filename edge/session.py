@@ -61,6 +61,7 @@ class RunOutcome:
     clock_uncertainty_us: float
     clock_drift_ppm: float
     moved_s: float
+    step_us: int
     sent_bytes: int
     resent_chunks: int
     bad_frames: int
@@ -187,8 +188,8 @@ class Session:
             settings,
             recorder,
         )
-        controller.delay.add(status.warm_ns // 1000)
-        self._check_delay(controller)
+        controller.latency.add(status.warm_ns // 1000)
+        self._check_latency(controller)
         gc.collect()  # a collection takes longer than a heartbeat may stay away
         gc.freeze()
         gc.disable()
@@ -200,13 +201,21 @@ class Session:
         self.client.poll(time.monotonic_ns())
         time.sleep(0.01)
 
-    def _check_delay(self, controller: Controller) -> None:
-        shape, steps = self.bundle.manifest.policy, controller.delay.steps
-        most = min(shape.max_delay, shape.horizon - self.settings.execute_steps)
-        if steps > most:
+    def _check_latency(self, controller: Controller) -> None:
+        """Says when the motion will have to be slowed down, and refuses what would hardly move."""
+        shape, step_us = self.bundle.manifest.policy, controller.timeline.step_us
+        steps = min(shape.max_delay, shape.horizon - self.settings.execute_steps)
+        needed_us = controller.latency.needed_us
+        if needed_us > steps * controller.pace.slowest_us:
             raise InputError(
-                f"inference takes {steps} steps of {controller.timeline.step_us // 1000} ms and this bundle "
-                f"allows {most}; use a faster engine, fewer flow steps or a smaller --execute"
+                f"inference takes {needed_us / 1e6:.1f} s and this bundle allows {steps * step_us / 1e6:.1f} s; "
+                "use a faster engine, fewer flow steps or a smaller --execute"
+            )
+        stretch = controller.pace.wanted_us(needed_us, steps) / step_us
+        if stretch > 1:
+            self.tell(
+                f"inference takes {needed_us / 1000:.0f} ms, more than the {steps} steps of {step_us // 1000} ms that "
+                f"a chunk may lag behind: the arm moves {stretch:.1f} times as slowly"
             )
 
     def _arm(self, state: StateReport) -> None:
@@ -251,6 +260,7 @@ class Session:
             clock_uncertainty_us=self.client.link.clock.uncertainty_us,
             clock_drift_ppm=self.client.link.clock.drift * 1e6,
             moved_s=moved_s,
+            step_us=controller.timeline.step_us,
             sent_bytes=self.client.link.sent_bytes,
             resent_chunks=self.client.resent,
             bad_frames=self.client.link.bad_frames,

@@ -17,12 +17,17 @@ MICRO = 1e-6
 class Knots:
     """Consecutive knots `first`, `first` + 1, ... of the grid; rows are knots, columns joints.
 
-    q_urad int64 (n, J), microradians; dq_urad_s int64 (n, J), microradians per second
+    q_urad int64 (n, J), microradians; dq_urad_s int64 (n, J), microradians per second; `spacing_us` apart in time
     """
 
     first: int
     q_urad: IntArray
     dq_urad_s: IntArray
+    spacing_us: int
+
+    @property
+    def spacing_s(self) -> float:
+        return self.spacing_us * MICRO
 
     @property
     def last(self) -> int:

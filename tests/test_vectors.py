@@ -21,8 +21,8 @@ CASES = [pytest.param(case, id=case["name"]) for case in DOCUMENT["cases"]]
 
 @pytest.mark.parametrize("case", CASES)
 def test_host(case: dict[str, Any]) -> None:
-    knots = Knots(0, np.array(case["q_urad"]), np.array(case["dq_urad_s"]))
-    refusal = check_knots(knots, case["spacing_us"] * 1e-6, FRANKA.operating) or check_splice(knots, HOME, np.zeros(7))
+    knots = Knots(0, np.array(case["q_urad"]), np.array(case["dq_urad_s"]), case["spacing_us"])
+    refusal = check_knots(knots, FRANKA.operating) or check_splice(knots, HOME, np.zeros(7))
     verdict = None if refusal is None else {"reason": refusal.reason, "joint": refusal.joint, "knot": refusal.knot}
     assert verdict == case["verdict"]
 

@@ -40,9 +40,9 @@ def check_finite(increments_rad: FloatArray) -> ChunkRefusal | None:
     return ChunkRefusal("not finite", joint, step, f"the policy gave {increments_rad[step, joint]}")
 
 
-def check_knots(knots: Knots, step_s: float, limits: JointLimits) -> ChunkRefusal | None:
+def check_knots(knots: Knots, limits: JointLimits) -> ChunkRefusal | None:
     """Positions at the knots and between them, and the velocities and accelerations that the segments imply."""
-    q, dq = knots.q_rad, knots.dq_rad_s
+    q, dq, step_s = knots.q_rad, knots.dq_rad_s, knots.spacing_s
     low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
     outside = (q < low) | (q > high)
     lowest, highest = turning_points(q, dq, step_s)

@@ -146,7 +146,7 @@ def _run(
         ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, None)),
         recorder,
     )
-    controller.delay.add(round(1000 * settings.latency_ms))
+    controller.latency.add(round(1000 * settings.latency_ms))
     client.arm(client.wait_for_state().measured_urad, loop_tick=1)
     stop = None
     try:

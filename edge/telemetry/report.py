@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
             "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
             "delay_steps": percentiles(counters.delays),
             "execute_steps": settings.execute_steps,
+        },
+        "pace": {
+            "trained_step_ms": outcome.step_us / 1000,
+            "slowest_step_ms": max([outcome.step_us, *(change.spacing_us for change in counters.pace_changes)]) / 1000,
+            "changes": [asdict(change) for change in counters.pace_changes],
         },
         "latency_ms": {
             "observation_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
@@ -109,6 +115,16 @@ def table(report: dict[str, Any]) -> str:
         ("refusals", f"{chunks['refused_by_host']} by the host, {chunks['refused_by_device']} by the device"),
     ]
     rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
+    pace = report["pace"]
+    if pace["changes"]:
+        slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
+        share = pace["trained_step_ms"] / pace["slowest_step_ms"]
+        rows.append(
+            (
+                "pace",
+                f"slowed down to {share:.0%} of the trained one: inference took {slowest['latency_us'] // 1000} ms",
+            )
+        )
     scene = report.get("simulated_scene")
     if scene:
         verdict = "reached" if scene["reached"] else "NOT reached"

@@ -5,29 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.chunks import DelayEstimate, Timeline, soft_start
+from edge.chunks import LatencyEstimate, Timeline, soft_start
 from edge.trajectory import segment_accelerations, spline_velocities
 
 STEP_US = 100_000
 
 
-def test_delay_follows_the_largest_of_the_last_ten_latencies() -> None:
-    delay = DelayEstimate(STEP_US, lead_us=30_000)
-    assert delay.steps == 1
-    delay.add(150_000)
-    assert delay.steps == 2
+def test_the_estimate_is_the_largest_of_the_last_ten_latencies_and_the_lead() -> None:
+    latency = LatencyEstimate(lead_us=30_000)
+    assert latency.needed_us == 30_000
+    latency.add(150_000)
     for _ in range(9):
-        delay.add(10_000)
-    assert delay.steps == 2
-    delay.add(10_000)
-    assert delay.steps == 1
+        latency.add(10_000)
+    assert (latency.largest_us, latency.needed_us) == (150_000, 180_000)
+    latency.add(10_000)
+    assert latency.needed_us == 40_000
 
 
 def timeline_with_a_chunk() -> Timeline:
     timeline = Timeline(STEP_US, joints=2)
     timeline.begin(5_000_000, np.array([100_000, -200_000]))
     increments = 0.02 * np.sin(0.3 * np.arange(1, 16))[:, None] * np.array([1.0, -0.5])
-    timeline.accept(timeline.propose(0, 0, increments))
+    timeline.accept(timeline.propose(0, 0, increments, STEP_US))
     return timeline
 
 
@@ -51,7 +50,7 @@ def test_increments_come_back_as_they_were_committed() -> None:
 def test_a_splice_keeps_the_commanded_position_and_velocity(delay: int) -> None:
     timeline = timeline_with_a_chunk()
     observed = 4
-    knots = timeline.propose(observed, delay, np.full((15, 2), 0.01))
+    knots = timeline.propose(observed, delay, np.full((15, 2), 0.01), STEP_US)
     assert knots.first == observed + delay
     assert knots.last == observed + 15
     assert knots.q_urad[0].tolist() == timeline.q_urad(knots.first).tolist()
@@ -62,17 +61,31 @@ def test_a_splice_keeps_the_commanded_position_and_velocity(delay: int) -> None:
 def test_a_chunk_that_repeats_the_plan_changes_nothing_but_the_horizon() -> None:
     timeline = timeline_with_a_chunk()
     same = np.vstack([timeline.increments_rad(5, 10), np.zeros((5, 2))])
-    knots = timeline.propose(5, 2, same)
+    knots = timeline.propose(5, 2, same, STEP_US)
     before = [timeline.q_urad(knot).tolist() for knot in range(7, 16)]
     timeline.accept(knots)
     assert np.abs(np.array(before) - [timeline.q_urad(knot) for knot in range(7, 16)]).max() <= 2
     assert timeline.last == 20
 
 
+def test_a_stretched_plan_keeps_its_path_and_its_speed_at_the_splice() -> None:
+    timeline = timeline_with_a_chunk()
+    path = [timeline.q_urad(knot).tolist() for knot in range(16)]
+    stretched = timeline.retime(6, 250_000)
+    assert stretched.first == 6 and stretched.last == 15
+    assert stretched.dq_urad_s[0].tolist() == timeline.dq_urad_s(6).tolist()
+    timeline.accept(stretched)
+    assert [timeline.q_urad(knot).tolist() for knot in range(16)] == path
+    assert [timeline.due_us(knot) for knot in (5, 6, 7, 15)] == [5_500_000, 5_600_000, 5_850_000, 7_850_000]
+    assert [timeline.spacing_us(step) for step in (0, 5, 6, 14, 99)] == [100_000, 100_000, 250_000, 250_000, 250_000]
+    assert [timeline.step_at(at) for at in (4_999_999, 5_000_000, 5_849_999, 5_850_000)] == [-1, 0, 6, 7]
+    assert [timeline.first_due(at) for at in (5_000_000, 5_600_001, 7_850_000, 7_850_001)] == [0, 7, 15, 16]
+
+
 def test_rounding_to_microradians_does_not_add_up() -> None:
     timeline = timeline_with_a_chunk()
     for step in range(5, 200, 5):
-        timeline.accept(timeline.propose(step, 1, np.full((15, 2), 1.0004e-3)))
+        timeline.accept(timeline.propose(step, 1, np.full((15, 2), 1.0004e-3), STEP_US))
     travelled = timeline.q_urad(200) - timeline.q_urad(20)
     chunks = 180 / 5
     assert np.abs(travelled - 180 * 1000.4).max() <= 0.5 * chunks + 1, "at most half a microradian a splice"
@@ -100,7 +113,7 @@ def test_a_start_from_standstill_does_not_jump_in_acceleration() -> None:
     for increments in (steady, soft_start(steady)):
         timeline = Timeline(STEP_US, joints=2)
         timeline.begin(0, np.zeros(2, dtype=np.int64))
-        knots = timeline.propose(0, 0, increments)
+        knots = timeline.propose(0, 0, increments, STEP_US)
         start, _ = segment_accelerations(1e-6 * knots.q_urad, 1e-6 * knots.dq_urad_s, 0.1)
         first.append(float(np.abs(start[0]).max()))
     assert first[0] > 4.0 and first[1] < 0.2 * first[0]

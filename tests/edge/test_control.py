@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +84,7 @@ class Run:
         self.controller = Controller(
             self.rig.client, self.planner, FRANKA, SHAPE, STEP_S, ControlSettings(5, LEAD_US), Recorder(10_000, 7)
         )
-        self.controller.delay.add(latency_us(0))
+        self.controller.latency.add(latency_us(0))
         self.tick = 1
 
     def go(self, milliseconds: int, period_ms: int = 4) -> None:
@@ -152,6 +154,63 @@ def test_slower_inference_commits_a_longer_prefix(start: Callable[..., Run]) -> 
     assert {len(request.prefix_rad) for request in run.planner.requests[1:]} == {4}
     assert run.controller.counters.late == 0
     assert run.controller.counters.interventions == 0
+
+
+@pytest.mark.parametrize("latency_ms", [0, 50, 100, 200, 400])
+def test_no_starvation_and_no_jump_at_any_latency_the_horizon_allows(
+    start: Callable[..., Run], latency_ms: int
+) -> None:
+    draw = random.Random(latency_ms)
+    run = start(latency_us=lambda _: round(latency_ms * draw.uniform(750, 1250)))
+    run.go(12000)
+    counters = run.controller.counters
+    assert counters.least_buffer_ms > 200
+    assert (counters.refused, counters.interventions) == ([], 0)
+    assert counters.late <= 3
+    if not counters.retimed:
+        assert max(counters.splice_acceleration) < 0.05
+    else:
+        assert latency_ms == 400, "only there two late answers in a row leave too little of the plan"
+
+
+@pytest.mark.parametrize("latency_ms", [600, 800, 1500, 3000])
+def test_a_latency_beyond_the_horizon_slows_the_motion_down(start: Callable[..., Run], latency_ms: int) -> None:
+    """Known before the start, it costs speed and nothing else: no stop, no jump, no late chunk."""
+    run = start(latency_us=lambda _: 1000 * latency_ms)
+    run.go(16000)
+    counters = run.controller.counters
+    assert (counters.refused, counters.interventions, counters.late) == ([], 0, 0)
+    assert counters.least_buffer_ms > 300
+    assert [change.spacing_us for change in counters.pace_changes] == [math.ceil(1000 * (latency_ms + 30) / 5.75)]
+    assert max(counters.splice_acceleration) < 0.05
+
+
+def test_a_sudden_stall_slows_the_motion_down_and_it_comes_back(start: Callable[..., Run]) -> None:
+    run = start(latency_us=lambda request: 1_000_000 if request == 6 else 40_000)
+    run.go(30000)
+    counters = run.controller.counters
+    assert (counters.refused, counters.interventions, counters.late) == ([], 0, 1)
+    spacings = [change.spacing_us for change in counters.pace_changes]
+    assert max(spacings) >= 300_000 and spacings[-1] == 100_000
+    assert counters.retimed >= 2 and counters.least_buffer_ms > 300
+
+
+def test_a_stall_that_does_not_end_ends_in_a_controlled_stop(start: Callable[..., Run]) -> None:
+    run = start(latency_us=lambda request: 60_000_000 if request == 6 else 40_000)
+    with pytest.raises(SafetyStop, match="buffer empty"):
+        run.go(30000)
+    run.rig.device.tick(500)
+    assert run.rig.device.state == DeviceState.HOLD
+    assert run.controller.counters.interventions == 0
+    assert run.controller.counters.pace_changes[-1].spacing_us == 800_000
+
+
+def test_an_early_answer_waits_until_the_device_has_room(start: Callable[..., Run]) -> None:
+    """A long prefix and a fast answer: the plan before it has not been spliced yet."""
+    run = start(latency_us=lambda request: 550_000 if request in (0, 3) else 5_000)
+    run.go(6000)
+    assert run.controller.counters.refused == []
+    assert max(len(request.prefix_rad) for request in run.planner.requests) == 6
 
 
 def test_a_chunk_that_comes_too_late_is_dropped_and_the_next_one_expects_it(start: Callable[..., Run]) -> None:
