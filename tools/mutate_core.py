@@ -92,6 +92,13 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 
+STATEMENT = re.compile(
+    r"^ +((?! |return\b|const\b|static\b|typedef\b|u?int\w*_t |double |bool |ve_\w+_t |(?:for|if|while|else|case)\b)"
+    r"(?:break|continue|[^\n;{}]*(?:=|\(|\+\+|--)[^\n;{}]*));",
+    re.M,
+)
+"""Assignments, calls and jumps on a line of their own. Without a declaration or a return it would not be C."""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -135,13 +142,8 @@ def mutants_of(unit: str) -> Iterator[Mutant]:
             continue
         else:
             yield from (mutant(match.start(), token, new) for new in SWAPS.get(token, ()))
-    for match in re.finditer(
-        r"^[ ]+(?!return|const|uint|int|double|bool|ve_\w+_t |typedef|\}|break|continue)[^\n;{}]*;", source, re.M
-    ):
-        statement = match.group().strip()
-        if "(" in statement or ("=" in statement and not re.match(r"(uint8_t|for|if|while|else)\b", statement)):
-            at = match.start() + len(match.group()) - len(match.group().lstrip())
-            yield mutant(at, statement, ";")
+    for match in STATEMENT.finditer(source):
+        yield mutant(match.start(1), match.group(1), "")
 
 
 def moved(number: str) -> list[str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from firmware_bridge.codes import MAX_PAYLOAD, MessageType
-from firmware_bridge.framing import FrameReader, decode_frame, encode_frame
+from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_FRAME, MAX_PAYLOAD, PROTOCOL_VERSION, MessageType
+from firmware_bridge.framing import FrameReader, cobs_encode, decode_frame, encode_frame
 from firmware_bridge.messages import BY_TYPE, Chunk
 from firmware_bridge.native import build
 
@@ -23,7 +24,6 @@ DOCUMENT = json.loads((Path(__file__).parents[1] / "vectors" / "frames.json").re
 GOOD = [pytest.param(case, id=case["type"]) for case in DOCUMENT["good"]]
 BAD = [pytest.param(case, id=case["name"]) for case in DOCUMENT["bad"]]
 SESSION, SEQUENCE = DOCUMENT["session"], DOCUMENT["sequence"]
-MAX_FRAME = 512
 
 
 class CFrame(ctypes.Structure):
@@ -44,7 +44,6 @@ class CReader(ctypes.Structure):
     _fields_ = (
         ("bytes", ctypes.c_uint8 * MAX_FRAME),
         ("count", ctypes.c_uint16),
-        ("overflowed", ctypes.c_bool),
         ("bad_frames", ctypes.c_uint32),
     )
 
@@ -57,7 +56,7 @@ class Firmware:
         self.library.ve_frame_reader_push.argtypes = [ctypes.c_void_p, ctypes.c_uint8, ctypes.c_void_p]
         self.library.ve_frame_reader_push.restype = ctypes.c_bool
         self.library.ve_frame_encode.restype = ctypes.c_uint16
-        self.reader = CReader()
+        self.reader = CReader(count=3, bad_frames=9)  # whatever stood in this memory before
         self.library.ve_frame_reader_init(ctypes.byref(self.reader))
 
     def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -129,3 +128,35 @@ def test_the_firmware_reads_every_int32(firmware: Firmware, value: int) -> None:
     out = (ctypes.c_uint8 * 4)()
     firmware.library.ve_put_i32(out, ctypes.c_int32(value))
     assert bytes(out) == value.to_bytes(4, "little", signed=True)
+
+
+@pytest.mark.parametrize("filling", [0x00, 0x01, 0xFF])
+def test_the_longest_payload_fits_and_one_byte_more_does_not(firmware: Firmware, filling: int) -> None:
+    longest = bytes([filling]) * MAX_PAYLOAD
+    encoded = firmware.encode(MessageType.HELLO, longest)
+    assert len(encoded) <= MAX_FRAME
+    assert firmware.feed(encoded) == [(MessageType.HELLO, SESSION, SEQUENCE, longest)]
+    assert firmware.encode(MessageType.HELLO, longest + b"x") == b""
+
+
+def frame_of(payload: bytes) -> bytes:
+    """A frame with any payload, also one that is too long to be sent."""
+    body = HEADER.pack(PROTOCOL_VERSION << 5 | MessageType.HELLO, SESSION, SEQUENCE, len(payload)) + payload
+    return cobs_encode(body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")) + b"\0"
+
+
+def test_a_payload_longer_than_the_longest_is_refused_even_where_it_would_fit(firmware: Firmware) -> None:
+    assert frame_of(b"abc") == firmware.encode(MessageType.HELLO, b"abc")
+    too_long = frame_of(bytes(MAX_PAYLOAD + 1))
+    assert len(too_long) <= MAX_FRAME
+    assert firmware.feed(too_long) == []
+    assert firmware.reader.bad_frames == 1
+
+
+def test_a_good_frame_at_the_head_of_an_overlong_run_is_not_read(firmware: Firmware) -> None:
+    """The byte after a full reader must go nowhere, whatever lies behind it in memory."""
+    good = firmware.encode(MessageType.HELLO, bytes(range(1, 256)))[:-1]
+    for count in range(MAX_FRAME - 256, MAX_FRAME + 1):
+        run = good + bytes([7]) * (MAX_FRAME - len(good)) + bytes([max(1, (len(good) - 1) & 0xFF)]) * (count - 255)
+        assert firmware.feed(run + b"\0") == []
+    assert firmware.reader.bad_frames == 257

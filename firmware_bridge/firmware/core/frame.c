@@ -11,12 +11,9 @@ uint32_t ve_get_u32(const uint8_t *at) {
 
 int32_t ve_get_i32(const uint8_t *at) {
   const uint32_t raw = ve_get_u32(at);
-  if (raw <= 0x7FFFFFFFu) {
-    return (int32_t)raw;
-  }
   /* Two's complement without relying on an implementation-defined cast. */
-  const uint32_t distance = 0xFFFFFFFFu - raw;
-  return -1 - (int32_t)distance;
+  const int32_t low = (int32_t)(raw & 0x7FFFFFFFu);
+  return ((raw & 0x80000000u) != 0u) ? ((low - INT32_MAX) - 1) : low;
 }
 
 void ve_put_u16(uint8_t *at, uint16_t value) {
@@ -51,7 +48,6 @@ static uint32_t seed_of(uint8_t type) {
 
 void ve_frame_reader_init(ve_frame_reader_t *reader) {
   reader->count = 0u;
-  reader->overflowed = false;
   reader->bad_frames = 0u;
 }
 
@@ -88,7 +84,7 @@ static bool parse(const uint8_t *body, uint16_t count, ve_frame_t *frame) {
   frame->sequence = ve_get_u16(&body[3]);
   frame->length = ve_get_u16(&body[5]);
   frame->payload = &body[VE_HEADER_SIZE];
-  if (((uint32_t)frame->length + VE_HEADER_SIZE + VE_CRC_SIZE) != count) {
+  if ((frame->length > VE_MAX_PAYLOAD) || (((uint32_t)frame->length + VE_HEADER_SIZE + VE_CRC_SIZE) != count)) {
     return false;
   }
   const bool hello = (frame->type == VE_MESSAGE_TYPE_HELLO);
@@ -101,22 +97,18 @@ static bool parse(const uint8_t *body, uint16_t count, ve_frame_t *frame) {
 
 bool ve_frame_reader_push(ve_frame_reader_t *reader, uint8_t byte, ve_frame_t *frame) {
   if (byte != 0u) {
-    if (reader->count < VE_MAX_FRAME) {
+    if (reader->count < VE_MAX_FRAME) { /* a full reader holds more than any frame has: it will not parse */
       reader->bytes[reader->count] = byte;
       reader->count++;
-    } else {
-      reader->overflowed = true;
     }
     return false;
   }
   const bool anything = (reader->count > 0u);
-  const bool whole = anything && !reader->overflowed;
-  const bool good = whole && parse(reader->bytes, cobs_decode(reader->bytes, reader->count), frame);
+  const bool good = anything && parse(reader->bytes, cobs_decode(reader->bytes, reader->count), frame);
   if (anything && !good) {
     reader->bad_frames++;
   }
   reader->count = 0u;
-  reader->overflowed = false;
   return good;
 }
 

@@ -20,7 +20,6 @@ typedef struct {
 typedef struct {
   uint8_t bytes[VE_MAX_FRAME];
   uint16_t count;
-  bool overflowed;
   uint32_t bad_frames;
 } ve_frame_reader_t;
 
