@@ -6,8 +6,7 @@ fake clock.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,20 @@ from edge.bundle import PolicyShape
 from edge.chunks import LatencyEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
 from edge.history import HistoryRing
-from edge.pace import Pace
+from edge.pace import Pace, gentle, splice_acceleration, stretched
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
+from edge.run_counters import Counters, PaceChange
 from edge.safety.checks import check_finite, check_knots
+from edge.safety.motion import Motion, after_report
 from edge.telemetry.recorder import Recorder
-from edge.trajectory import MICRO, Knots, segment_accelerations, spline_velocities
-from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text, stop_text
+from edge.trajectory import MICRO, Knots, spline_velocities
+from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
-from firmware_bridge.codes import DeviceState, StopReason
+from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
 
 HEARTBEAT_NS = 10_000_000
+WORD_NS = 20_000_000
 COMMIT_MARGIN_US = 5_000
 """What sending a chunk and hearing of its commit may take beyond the lead."""
 MAX_REFUSALS = 5
@@ -38,21 +40,8 @@ OVERDUE = 1.25
 """An answer that takes longer than any before it is expected to take this many times what it has taken so far."""
 SPARE_STEPS = 3
 """What should be left of a plan, in trained steps, when the next one is joined to it."""
-SPLICE_ACCELERATION_RAD_S2 = 2.0
-"""Most that braking may change acceleration at a splice: what jerk limits leave to the limiter within a tick."""
 MEASURED_KEPT = 64
 CHUNK_IDS = 0xFFFF
-
-CURES = {
-    StopReason.HEARTBEAT_LOST: "the host was silent for over 100 ms; free its CPU or lower --rate",
-    StopReason.BUFFER_EMPTY: "no new chunk came in time; inference is too slow or has stopped",
-    StopReason.TRACKING_LOST: "the plan could not be followed within the limits",
-    StopReason.TICK_LATE: "the device missed its own 1 kHz tick",
-    StopReason.FEEDBACK_LOST: "the drive reports no position",
-    StopReason.FOLLOWING_ERROR: "the arm does not follow; look for a collision or a payload",
-    StopReason.HOST_ESTOP: "emergency stop",
-    StopReason.RATE_WINDOW: "the device's ticks came too fast; its clock or timer is broken",
-}
 
 
 @dataclass(frozen=True)
@@ -62,36 +51,6 @@ class ControlSettings:
 
     execute_steps: int
     lead_us: int
-
-
-@dataclass(frozen=True)
-class PaceChange:
-    """From `device_us` on, steps take `spacing_us`, because of the latency that was expected then."""
-
-    device_us: int
-    spacing_us: int
-    latency_us: int
-
-
-@dataclass
-class Counters:
-    """What happened, for the report."""
-
-    requests: int = 0
-    chunks: int = 0
-    late: int = 0
-    refused: list[str] = field(default_factory=list)
-    latency_us: list[int] = field(default_factory=list)
-    engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
-    delays: list[int] = field(default_factory=list)
-    pace_changes: list[PaceChange] = field(default_factory=list)
-    retimed: int = 0
-    splice_acceleration: list[float] = field(default_factory=list)
-    least_buffer_ms: float = float("inf")
-    interventions: int = 0
-    interventions_before: int | None = None
-    device_refusals: int = 0
-    committed_ids: list[int] = field(default_factory=list)
 
 
 class Controller:
@@ -110,12 +69,14 @@ class Controller:
         self.client, self.planner, self.arm, self.shape = client, planner, arm, shape
         self.settings, self.recorder = settings, recorder
         self.counters = Counters()
+        self.motion = Motion.RUNNING
         self.timeline = Timeline(round(step_s / MICRO), arm.dof)
         self.latency = LatencyEstimate(settings.lead_us)
         self.pace = Pace(self.timeline.step_us)
         self.history = HistoryRing(shape.history, arm.dof)
         self.last_state: StateReport | None = None
         self._asked: PlanRequest | None = None
+        self._answer_period_us = 0
         self._proposed: Knots | None = None
         self._splice_us = 0
         self._chunk_id = 0
@@ -123,6 +84,7 @@ class Controller:
         self._recorded_step = 0
         self._refusals_in_row = 0
         self._next_heartbeat_ns = 0
+        self._next_word_ns = 0
         self._measured_us = np.zeros(MEASURED_KEPT, dtype=np.int64)
         self._measured = np.zeros((MEASURED_KEPT, arm.dof))
         self._measured_count = 0
@@ -145,18 +107,62 @@ class Controller:
             result = self.planner.result()
             if result is not None:
                 self._take_chunk(result, now_ns, now_us)
-        self._hold_out(now_ns, now_us)
-        self._ask(now_ns, now_us)
+        if self.motion is Motion.RUNNING:
+            self._hold_out(now_ns, now_us)
+            self._ask(now_ns, now_us)
+        elif now_ns >= self._next_word_ns:
+            self._say_again(loop_tick)
+            self._next_word_ns = now_ns + WORD_NS
+
+    # What the operator and the supervisor ask for --------------------------------------------------------------------
+
+    @property
+    def answer_period_us(self) -> int:
+        """In which an answer was to be expected when it was asked for."""
+        return self._answer_period_us
+
+    def waited_us(self, now_ns: int) -> float:
+        """How long inference has owed an answer; 0 when it owes none."""
+        return 0.0 if self._asked is None else (now_ns - self._asked.sent_ns) / 1000
+
+    def run_out(self) -> None:
+        """Asks for no more chunks: the arm executes what is committed, and comes to rest under the device's control."""
+        if self.motion is Motion.RUNNING:
+            self.motion = Motion.ENDING
+            self._asked = None
+
+    def pause(self) -> None:
+        """Asks the device for a controlled stop; the run goes on, at rest."""
+        if self.motion in (Motion.RUNNING, Motion.ENDING):
+            self.motion = Motion.STOPPING
+            self._asked = None
+
+    def resume(self) -> None:
+        """Starts again from rest, as if the run began here. Only an operator may ask for this."""
+        if self.motion is not Motion.HELD:
+            return
+        self.motion = Motion.RESUMING
+        self.timeline = Timeline(self.timeline.step_us, self.arm.dof)
+        self._proposed = None
+        self._splice_us = self._next_request_step = self._recorded_step = self._refusals_in_row = 0
+
+    def _say_again(self, loop_tick: int) -> None:
+        """Words that the device takes any number of times; it answers with its state."""
+        if self.motion is Motion.STOPPING or (self.motion is Motion.ENDING and self.timeline.last < 1):
+            self.client.ask_stop()
+        elif self.motion is Motion.RESUMING and self.last_state is not None:
+            self.history.rest(MICRO * np.array(self.last_state.measured_urad))
+            self.client.ask_arm(self.last_state.measured_urad)
 
     # The device ------------------------------------------------------------------------------------------------------
 
     def _observe(self, inbox: Inbox) -> None:
         for event in inbox.events:
-            self._check_state(event.state, event.reason)
+            self.motion = after_report(self.motion, event.state, event.reason)
         report = inbox.state
         if report is None:
             return
-        self._check_state(report.state, report.reason)
+        self.motion = after_report(self.motion, report.state, report.reason)
         if self.last_state is None:
             self.history.rest(MICRO * np.array(report.measured_urad))
         self.last_state = report
@@ -173,12 +179,10 @@ class Controller:
         if report.state == DeviceState.STREAMING:
             counters.least_buffer_ms = min(counters.least_buffer_ms, report.buffered_ms)
 
-    def _check_state(self, state: int, reason: int) -> None:
-        if state not in (DeviceState.ARMED, DeviceState.STREAMING):
-            cure = CURES.get(StopReason(reason)) if reason in set(StopReason) else None
-            raise SafetyStop(f"the device stopped the arm: {stop_text(state, reason)}" + (f"; {cure}" if cure else ""))
-
     def _take_answers(self, inbox: Inbox) -> None:
+        for nak in inbox.naks:
+            if self.motion is Motion.RESUMING:
+                raise SafetyStop(f"the device does not resume: {refusal_text(nak)}")
         for chunk in inbox.committed:
             self.counters.committed_ids.append(chunk)
             if self._proposed is not None:
@@ -189,8 +193,9 @@ class Controller:
                 self._refusals_in_row = 0
         for chunk, nak in inbox.refused:
             self._proposed = None
-            self.counters.device_refusals += 1
-            self._refuse(f"chunk {chunk} by the device: {refusal_text(nak)}")
+            if self.motion is Motion.RUNNING:
+                self.counters.device_refusals += 1
+                self._refuse(f"chunk {chunk} by the device: {refusal_text(nak)}")
 
     def _record_splice(self, knots: Knots) -> None:
         self.recorder.splice(self.timeline.due_us(knots.first))
@@ -198,18 +203,11 @@ class Controller:
             change = PaceChange(self.timeline.due_us(knots.first), knots.spacing_us, self.latency.largest_us)
             self.counters.pace_changes.append(change)
         if knots.first < self.timeline.last:
-            self.counters.splice_acceleration.append(self._splice_acceleration(knots))
+            self.counters.splice_acceleration.append(splice_acceleration(self.timeline, knots))
 
     def _spacing_us(self) -> int:
         """Of the plan in force, at its end."""
         return self.timeline.spacing_us(self.timeline.last)
-
-    def _splice_acceleration(self, knots: Knots) -> float:
-        """Jump of acceleration where `knots` leave the plan in force, the largest of all joints, rad/s^2."""
-        before = self.timeline.knots(knots.first, 2)
-        old, _ = segment_accelerations(before.q_rad, before.dq_rad_s, before.spacing_s)
-        new, _ = segment_accelerations(knots.q_rad[:2], knots.dq_rad_s[:2], knots.spacing_s)
-        return float(np.abs(new - old).max())
 
     # History ---------------------------------------------------------------------------------------------------------
 
@@ -253,6 +251,7 @@ class Controller:
         self._asked = PlanRequest(self.counters.requests, step, now_ns, states, actions, mask, prefix)
         slowed = self.timeline.begun and self._spacing_us() > self._wanted_us()
         self._next_request_step = step + (1 if slowed else self.settings.execute_steps)
+        self._answer_period_us = max(self.settings.execute_steps * self._spacing_us(), self.latency.largest_us)
         self.planner.request(self._asked)
 
     def _punctual(self, step: int, now_us: float) -> bool:
@@ -263,7 +262,7 @@ class Controller:
         asked = self._asked
         if asked is None or self._proposed is not None or self.timeline.last < 1:
             return
-        waited_us = (now_ns - asked.sent_ns) / 1000
+        waited_us = self.waited_us(now_ns)
         overdue = waited_us > self.latency.largest_us
         whole_us = OVERDUE * waited_us + self.settings.lead_us if overdue else self.latency.needed_us
         ready_us = now_us - waited_us + whole_us
@@ -277,21 +276,16 @@ class Controller:
                 return
 
     def _slow_down(self, knot: int, by_us: float, now_us: float) -> bool:
-        """Stretches the plan so that `knot` is due at `by_us`, as far as limits allow; False when nothing is sent."""
-        first = self.timeline.first_due(now_us + self.settings.lead_us + COMMIT_MARGIN_US)
-        if first >= knot or now_us < self._splice_us:
+        """Stretches the plan so that `knot` is due at `by_us`; False when nothing can be sent."""
+        if now_us < self._splice_us:
             return False
-        wanted_us = math.ceil((by_us - self.timeline.due_us(first)) / (knot - first))
-        for spacing_us in self.pace.braked(self.timeline.spacing_us(first), wanted_us):
-            knots = self.timeline.retime(first, spacing_us)
-            if self._gentle(knots) and check_knots(knots, self.arm.operating) is None:
-                self.counters.retimed += 1
-                self._send(knots)
-                return True
-        return False
-
-    def _gentle(self, knots: Knots) -> bool:
-        return self._splice_acceleration(knots) <= SPLICE_ACCELERATION_RAD_S2
+        from_us = now_us + self.settings.lead_us + COMMIT_MARGIN_US
+        knots = stretched(self.timeline, knot, by_us, from_us, self.arm.operating)
+        if knots is None:
+            return False
+        self.counters.retimed += 1
+        self._send(knots)
+        return True
 
     def _take_chunk(self, result: PlanResult, now_ns: int, now_us: float) -> None:
         asked = self._asked
@@ -330,7 +324,7 @@ class Controller:
         for spacing_us in self.pace.eased(pace_us, self._wanted_us()):
             knots = self.timeline.propose(step, delay, increments_rad, spacing_us)
             refusal = check_knots(knots, self.arm.operating)
-            if refusal is None and (spacing_us == pace_us or self._gentle(knots)):
+            if refusal is None and (spacing_us == pace_us or gentle(self.timeline, knots)):
                 self._send(knots)
                 return
         self._refuse(f"chunk {result.id} by the host: {refusal}")

@@ -42,6 +42,8 @@ class InferenceSettings:
     seed: int
     threads: int
     inject_latency_ms: float
+    cpus: tuple[int, ...] = ()
+    """Where it may run; empty for anywhere."""
 
 
 def open_policy(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolicy:
@@ -161,6 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's to handle; it ends this one
     settings = InferenceSettings(**args.settings)
+    if settings.cpus:
+        os.sched_setaffinity(0, settings.cpus)
     bundle = load_bundle(Path(settings.bundle))
     joints = load_arm(settings.arm).dof
     records = PlanningRecords(bundle.manifest.policy, joints, args.memory)

@@ -10,12 +10,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from edge.arms import JointLimits
+from edge.chunks import Timeline
+from edge.safety.checks import check_knots
+from edge.trajectory import Knots, segment_accelerations
+
 MOST_STRETCH = 8.0
 """Slower than this is no motion worth having: the plan then runs out, and the device stops."""
 CHANGE = 2.0
 """Most that one chunk may stretch or shorten the steps of the one before it."""
 TRIES = 4
 MARGIN = 1.05
+SPLICE_ACCELERATION_RAD_S2 = 2.0
+"""Most that a change of pace may change acceleration at a splice: no jerk limit notices so little in a tick."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +62,29 @@ def _ratios(wanted: float) -> Iterator[float]:
             return
         yield ratio
         ratio = math.sqrt(ratio)
+
+
+def splice_acceleration(timeline: Timeline, knots: Knots) -> float:
+    """Jump of acceleration where `knots` leave the plan in force, the largest of all joints, rad/s^2."""
+    before = timeline.knots(knots.first, 2)
+    old, _ = segment_accelerations(before.q_rad, before.dq_rad_s, before.spacing_s)
+    new, _ = segment_accelerations(knots.q_rad[:2], knots.dq_rad_s[:2], knots.spacing_s)
+    return float(np.abs(new - old).max())
+
+
+def gentle(timeline: Timeline, knots: Knots) -> bool:
+    """Whether a change of pace goes unnoticed by the limiter."""
+    return splice_acceleration(timeline, knots) <= SPLICE_ACCELERATION_RAD_S2
+
+
+def stretched(timeline: Timeline, knot: int, by_us: float, from_us: float, limits: JointLimits) -> Knots | None:
+    """The plan from `from_us` on, stretched so that `knot` is due at `by_us`; as far as limits allow, else None."""
+    first = timeline.first_due(from_us)
+    if first >= knot:
+        return None
+    wanted_us = math.ceil((by_us - timeline.due_us(first)) / (knot - first))
+    for spacing_us in Pace(timeline.step_us).braked(timeline.spacing_us(first), wanted_us):
+        knots = timeline.retime(first, spacing_us)
+        if gentle(timeline, knots) and check_knots(knots, limits) is None:
+            return knots
+    return None

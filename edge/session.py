@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
 
 from edge.arms import ArmProfile, JointLimits
 from edge.bundle import Bundle
-from edge.control import HEARTBEAT_NS, Controller, ControlSettings, Counters
+from edge.control import HEARTBEAT_NS, Controller, ControlSettings
 from edge.errors import InputError, SafetyStop
-from edge.inference import InferenceSettings, start_arguments
-from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
-from edge.scheduler import FixedStep
+from edge.inference import InferenceSettings
+from edge.inference_process import InferenceProcess
+from edge.operator_desk import Command, OperatorDesk
+from edge.planning import PlannerStatus
+from edge.realtime import Grant, cpus_here, realtime
+from edge.run_counters import Counters
+from edge.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
+from edge.supervision import Loss, OnLoss, Supervisor
 from edge.telemetry.recorder import Recorder, Samples
 from firmware_bridge.bus_load import BusLoad, bus_load
 from firmware_bridge.client import DeviceClient, stop_text
@@ -28,11 +32,16 @@ from firmware_bridge.link import Link
 from firmware_bridge.messages import Limits, StateReport
 from firmware_bridge.transports import LineRate, Transport
 
-READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
-CHILD_CHECK_NS = 20_000_000
+SUPERVISION_S = 0.02
 STATE_RATE_HZ = 100
 LEAD_MARGIN_US = 10_000
+SIGNALS: dict[int, Command] = {
+    signal.SIGINT: Command.STOP,
+    signal.SIGTERM: Command.STOP,
+    signal.SIGUSR1: Command.START,
+    signal.SIGUSR2: Command.PAUSE,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class SessionSettings:
     seed: int
     inference: InferenceSettings
     line: LineRate | None
+    on_loss: OnLoss = OnLoss.END
+    realtime: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class RunOutcome:
     samples: Samples
     planner: PlannerStatus
     lateness: FixedStep
+    grants: list[Grant]
+    losses: list[Loss]
     clock_uncertainty_us: float
     clock_drift_ppm: float
     moved_s: float
@@ -94,56 +107,6 @@ def lead_us(min_lead_us: int, load: BusLoad | None) -> int:
     return min_lead_us + (round(load.chunk_s * MICRO) if load else 0) + LEAD_MARGIN_US
 
 
-class InferenceProcess:
-    """The other process, and the planner that speaks to it."""
-
-    def __init__(self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings) -> None:
-        self.records = PlanningRecords(bundle.manifest.policy, arm.dof)
-        descriptor = self.records.memory.descriptor
-        self.process = subprocess.Popen(start_arguments(settings, descriptor), pass_fds=[descriptor])
-        self.planner = SharedPlanner(self.records)
-
-    def wait_ready(self, tell: Callable[[str], None], idle: Callable[[], None]) -> PlannerStatus:
-        """Waits until the policy is warm, calling `idle` meanwhile. Raises `InputError` with the reason if it fails."""
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        phase = Phase.STARTING
-        while time.monotonic() < deadline:
-            status = self.planner.status()
-            if status is not None and status.phase is not phase:
-                phase = status.phase
-                if phase is Phase.LOADING:
-                    tell("loading engines")
-                elif phase is Phase.WARMING:
-                    tell("warming up")
-                elif phase is Phase.FAILED:
-                    raise InputError(status.message)
-                elif phase is Phase.READY:
-                    return status
-            if self.process.poll() is not None:
-                last = self.planner.status()
-                raise InputError(
-                    last.message
-                    if last is not None and last.message
-                    else f"the inference process ended with {self.process.returncode} before it was ready"
-                )
-            idle()
-        raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
-
-    def check(self) -> None:
-        """Raises `SafetyStop` when the process is gone."""
-        code = self.process.poll()
-        if code is not None:
-            raise SafetyStop(f"the inference process ended by itself (exit {code}); the arm stops")
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
 class Session:
     """A run, step by step; `close` leaves nothing running and the drive off."""
 
@@ -160,7 +123,7 @@ class Session:
         self.transport = transport
         self.inference: InferenceProcess | None = None
         self.armed = False
-        self.stop_asked = False
+        self.desk = OperatorDesk()
         self.progress_s = 0.0
 
     def run(self) -> RunOutcome:
@@ -190,11 +153,14 @@ class Session:
         )
         controller.latency.add(status.warm_ns // 1000)
         self._check_latency(controller)
-        gc.collect()  # a collection takes longer than a heartbeat may stay away
-        gc.freeze()
-        gc.disable()
-        self._arm(self.client.wait_for_state())
-        return self._control(controller, status)
+        with ExitStack() as stack:
+            grants = stack.enter_context(realtime(cpus_here())) if self.settings.realtime else []
+            for grant in grants:
+                if not grant.granted:
+                    self.tell(f"no {grant.what}: {grant.detail}")
+            spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep) if grants else 0
+            self._arm(self.client.wait_for_state())
+            return self._control(controller, status, spin_ns, grants)
 
     def _keep_line_empty(self) -> None:
         """Reports that nobody reads would fill the line, and the next one to be read would be an old one."""
@@ -226,23 +192,24 @@ class Session:
         self.client.arm(state.measured_urad, loop_tick=1)
         self.armed = True
 
-    def _control(self, controller: Controller, status: PlannerStatus) -> RunOutcome:
+    def _control(self, controller: Controller, status: PlannerStatus, spin_ns: int, grants: list[Grant]) -> RunOutcome:
         assert self.inference is not None
-        loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep)
+        loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
+        supervisor = Supervisor(controller, self.inference, self.desk, self.settings.on_loss, self.tell)
+        work = RateTable(
+            RateGroup("control", 1, lambda now_ns, tick: controller.step(now_ns, tick + 1)),
+            RateGroup("supervision", max(1, round(SUPERVISION_S * self.settings.rate_hz)), supervisor.step),
+        )
         began_ns = now_ns = time.monotonic_ns()
-        next_check_ns = began_ns
         ended, error = "duration", None
-        previous = {number: signal.signal(number, self._on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
-            while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.stop_asked:
+            while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.desk.waits(Command.STOP):
                 now_ns = loop.wait()
-                controller.step(now_ns, loop.ticks + 1)
-                if now_ns >= next_check_ns:
-                    self.inference.check()
-                    next_check_ns = now_ns + CHILD_CHECK_NS
+                work.run(now_ns, loop.ticks)
                 self.progress_s = (now_ns - began_ns) / 1e9
-                self.client.keep_clock(now_ns, loop.slack_s())
-            ended = "user" if self.stop_asked else ended
+                self.client.keep_clock(now_ns, loop.slack_s() - spin_ns / 1e9)
+            ended = "user" if self.desk.waits(Command.STOP) else ended
         except (SafetyStop, LinkLost) as stop:
             ended, error = "safety stop", str(stop)
         finally:
@@ -257,6 +224,8 @@ class Session:
             samples=controller.recorder.samples(),
             planner=status,
             lateness=loop,
+            grants=grants,
+            losses=supervisor.losses,
             clock_uncertainty_us=self.client.link.clock.uncertainty_us,
             clock_drift_ppm=self.client.link.clock.drift * 1e6,
             moved_s=moved_s,
@@ -285,8 +254,8 @@ class Session:
             return f"{failure}; the device stops by itself when its heartbeat is missing"
         return "the arm did not come to rest"
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.stop_asked = True
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.desk.ask(SIGNALS[number])
 
     def pids(self) -> dict[str, int]:
         """Process ids, for those who want to look."""
@@ -297,7 +266,6 @@ class Session:
 
     def close(self) -> None:
         """Ends the inference process, stops the arm if it still moves, closes the line."""
-        gc.enable()
         if self.armed:
             self._stop()
         if self.inference is not None:

@@ -202,6 +202,14 @@ class DeviceClient:
         """Tells the device that the control loop has reached `loop_tick`."""
         self.link.send(Heartbeat(loop_tick & 0xFFFFFFFF))
 
+    def ask_stop(self) -> None:
+        """As `stop`, without waiting for the answer: the state tells."""
+        self.link.send(Stop())
+
+    def ask_arm(self, pose_urad: tuple[int, ...]) -> None:
+        """As `arm` in a loop that sends heartbeats, without waiting: a refusal comes with a later `poll`."""
+        self.link.send(Arm(pose_urad))
+
     def send_chunk(self, chunk: KnotChunk) -> None:
         """Sends a chunk and its commit; the answer comes with a later `poll`. One chunk is on its way at a time."""
         self._pending = self._sent(chunk, ())

@@ -17,7 +17,9 @@ from edge.bundle import TOKENIZER, Bundle, load_bundle
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
+from edge.realtime import cpus_here
 from edge.session import RunOutcome, Session, SessionSettings
+from edge.supervision import OnLoss
 from edge.telemetry.plot import plot_run
 from edge.telemetry.report import summarise, table, write_report
 from firmware_bridge.errors import BridgeError
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-run",
         description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
         epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
-        "Ctrl-C stops the arm under control and still writes the report.",
+        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again.",
     )
     add = root.add_argument
     add("--arm", required=True, metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
@@ -76,6 +78,20 @@ def parser() -> argparse.ArgumentParser:
         default=Path("run.json"),
         metavar="FILE.json",
         help="report (default %(default)s); the plot goes beside it as .png",
+    )
+    add(
+        "--on-inference-loss",
+        choices=[choice.value for choice in OnLoss],
+        default=OnLoss.END.value,
+        help="when inference ends or hangs, the arm executes what is committed and comes to rest; then end the run "
+        "(default), or start inference again and wait for SIGUSR1 to go on",
+    )
+    add(
+        "--realtime",
+        choices=("auto", "off"),
+        default="auto",
+        help="ask the system for real-time priority, locked memory and a processor of the loop's own, and say what it "
+        "refuses (default %(default)s)",
     )
     add("--trace", type=Path, metavar="FILE.csv", help="with sim: the device's own 1 kHz trace")
     add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
@@ -125,9 +141,18 @@ def _run(args: argparse.Namespace) -> int:
             execute_steps=args.execute,
             seed=args.seed,
             inference=InferenceSettings(
-                str(args.bundle), args.arm, args.task, cameras, args.seed, args.threads, args.inject_latency_ms
+                str(args.bundle),
+                args.arm,
+                args.task,
+                cameras,
+                args.seed,
+                args.threads,
+                args.inject_latency_ms,
+                cpus_here().others if args.realtime == "auto" else (),
             ),
             line=None if bench else BridgeUrl.parse(url).rate,
+            on_loss=OnLoss(args.on_inference_loss),
+            realtime=args.realtime == "auto",
         )
         session = Session(
             bundle, arm, open_transport(url), settings, lambda text: print(f"edge-run: {text}", flush=True)

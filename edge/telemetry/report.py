@@ -29,7 +29,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
 
 def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
     """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
-    counters, lateness = outcome.counters, outcome.lateness.lateness
+    counters, lateness, jitter = outcome.counters, outcome.lateness.lateness, outcome.lateness.jitter
     engines = {
         name: percentiles([row[index] / 1000 for row in counters.engine_us]) for index, name in enumerate(ENGINE_NAMES)
     }
@@ -76,7 +76,11 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
                 "p99": lateness.percentile_us(99),
                 "max": lateness.largest_us,
             },
+            "period_jitter_us": {"p50": jitter.percentile_us(50), "p99": jitter.percentile_us(99)},
+            "spin_us": round(outcome.lateness.spin_ns / 1000, 1),
+            "realtime": [asdict(grant) for grant in outcome.grants],
         },
+        "inference_losses": [loss.reason for loss in outcome.losses],
         "splices": {
             "count": len(counters.splice_acceleration),
             "acceleration_jump_rad_s2": percentiles(counters.splice_acceleration),
@@ -115,6 +119,7 @@ def table(report: dict[str, Any]) -> str:
         ("refusals", f"{chunks['refused_by_host']} by the host, {chunks['refused_by_device']} by the device"),
     ]
     rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
+    rows += [("lost", reason) for reason in report["inference_losses"]]
     pace = report["pace"]
     if pace["changes"]:
         slowest = max(pace["changes"], key=lambda change: change["spacing_us"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.scheduler import FixedStep, Histogram
+from edge.scheduler import FixedStep, Histogram, RateGroup, RateTable, measured_spin_ns
 
 
 class FakeClock:
@@ -63,3 +63,55 @@ def test_histogram_percentiles() -> None:
     assert histogram.percentile_us(100) == 100_000
     assert histogram.largest_us == 10**9
     assert Histogram().percentile_us(99) == 0
+
+
+def test_spinning_makes_up_for_oversleeping() -> None:
+    clock = FakeClock()
+    clock.oversleep_ns = 70_000
+    reads = 0
+
+    def read() -> int:
+        nonlocal reads
+        reads += 1
+        clock.now += 100  # looking at the clock takes time
+        return clock.now
+
+    loop = FixedStep(4_000_000, read, clock.sleep, spin_ns=80_000)
+    for _ in range(100):
+        loop.wait()
+    assert loop.lateness.largest_us == 0
+    assert loop.jitter.largest_us == 0
+    assert reads < 100 * 200, "slept most of the time"
+
+
+def test_jitter_is_told_apart_from_lateness() -> None:
+    """A loop that is always late by the same time has a steady period."""
+    clock = FakeClock()
+    clock.oversleep_ns = 300_000
+    loop = FixedStep(4_000_000, clock, clock.sleep)
+    for _ in range(100):
+        loop.wait()
+    assert loop.lateness.percentile_us(1) == 300
+    assert loop.jitter.percentile_us(98) == 10, "the lowest bin"
+
+
+def test_groups_run_at_their_rates_and_once_after_a_gap() -> None:
+    ran: list[tuple[str, int]] = []
+
+    def group(name: str, every: int) -> RateGroup:
+        return RateGroup(name, every, lambda _, tick: ran.append((name, tick)))
+
+    table = RateTable(group("fast", 1), group("slow", 5))
+    for tick in (1, 2, 3, 4, 5, 6, 23, 24, 25):
+        table.run(tick, tick)
+    assert [tick for name, tick in ran if name == "fast"] == [1, 2, 3, 4, 5, 6, 23, 24, 25]
+    assert [tick for name, tick in ran if name == "slow"] == [1, 5, 23, 25], "one run for the four that were missed"
+    assert ran[0][0] == "fast"
+
+
+def test_the_spin_is_measured_and_bounded() -> None:
+    clock = FakeClock()
+    clock.oversleep_ns = 60_000
+    assert measured_spin_ns(clock, clock.sleep) == 60_000
+    clock.oversleep_ns = 10_000_000
+    assert measured_spin_ns(clock, clock.sleep) == 250_000

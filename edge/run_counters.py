@@ -1,0 +1,35 @@
+"""What happened in a run, counted for its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PaceChange:
+    """From `device_us` on, steps take `spacing_us`, because of the latency that was expected then."""
+
+    device_us: int
+    spacing_us: int
+    latency_us: int
+
+
+@dataclass
+class Counters:
+    """What happened, for the report."""
+
+    requests: int = 0
+    chunks: int = 0
+    late: int = 0
+    refused: list[str] = field(default_factory=list)
+    latency_us: list[int] = field(default_factory=list)
+    engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
+    delays: list[int] = field(default_factory=list)
+    pace_changes: list[PaceChange] = field(default_factory=list)
+    retimed: int = 0
+    splice_acceleration: list[float] = field(default_factory=list)
+    least_buffer_ms: float = float("inf")
+    interventions: int = 0
+    interventions_before: int | None = None
+    device_refusals: int = 0
+    committed_ids: list[int] = field(default_factory=list)
