@@ -7,9 +7,12 @@ replaced. A run is a function of its arguments: it gives the same result every t
 from __future__ import annotations
 
 import math
+import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edge.sim.bench import BenchVerdict, Scene  # first: it chooses the GL backend before mujoco is imported
 
@@ -22,7 +25,7 @@ from edge.cameras import Frame
 from edge.control import Controller, ControlSettings
 from edge.errors import SafetyStop
 from edge.inference import Inference
-from edge.planning import PlannerStatus, PlanRequest, PlanResult
+from edge.planning import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy import ChunkPolicy
 from edge.session import lead_us, wire_limits
 from edge.sim.render import CameraRenderer
@@ -37,7 +40,11 @@ SESSION = 1
 
 @dataclass(frozen=True)
 class LockstepSettings:
-    """One episode. `latency_ms` is the simulated time from a request to its chunk."""
+    """One episode.
+
+    `latency_ms` is the simulated time from a request to its chunk, `jitter` the share by which each differs from it at
+    most; `joining` replaces the planner, for comparisons with other ways to join chunks.
+    """
 
     task: str
     duration_s: float
@@ -45,6 +52,14 @@ class LockstepSettings:
     latency_ms: float = 30.0
     seed: int = 0
     trace: Path | None = None
+    jitter: float = 0.0
+    joining: Callable[[Planner], JoiningPlanner] | None = None
+
+
+class JoiningPlanner(Planner, Protocol):
+    """A planner that changes chunks before control sees them; told of the controller before the first request."""
+
+    controller: Controller
 
 
 @dataclass(frozen=True)
@@ -77,13 +92,15 @@ class LockstepCamera:
 class InlinePlanner:
     """Computes at once and hands out the chunk when the simulated latency has passed."""
 
-    def __init__(self, inference: Inference, device: LockstepDevice, latency_ms: float) -> None:
-        self._inference, self._device = inference, device
-        self._latency_us = round(1000 * latency_ms)
+    def __init__(self, inference: Inference, device: LockstepDevice, settings: LockstepSettings) -> None:
+        self._inference, self._device, self._settings = inference, device, settings
+        self._draw = random.Random(settings.seed)
         self._waiting: tuple[int, PlanResult] | None = None
 
     def request(self, request: PlanRequest) -> None:
-        self._waiting = (self._device.now_us + self._latency_us, self._inference.answer(request))
+        share = 1 + self._settings.jitter * self._draw.uniform(-1, 1)
+        latency_us = round(1000 * self._settings.latency_ms * share)
+        self._waiting = (self._device.now_us + latency_us, self._inference.answer(request))
 
     def result(self) -> PlanResult | None:
         if self._waiting is None or self._device.now_us < self._waiting[0]:
@@ -136,17 +153,21 @@ def _run(
     client.set_limits(wire_limits(arm.operating))
     client.synchronise_clock()
     inference = Inference(policy, [camera], settings.seed, clock_ns)
+    planner: Planner = InlinePlanner(inference, device, settings)
+    joining = settings.joining(planner) if settings.joining else None
     recorder = Recorder(round(110 * (settings.duration_s + 1)), arm.dof)
     controller = Controller(
         client,
-        InlinePlanner(inference, device, settings.latency_ms),
+        joining or planner,
         arm,
         bundle.manifest.policy,
         policy.embodiment.step_s,
         ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, None)),
         recorder,
     )
-    controller.latency.add(round(1000 * settings.latency_ms))
+    if joining is not None:
+        joining.controller = controller
+    controller.latency.add(round(1000 * settings.latency_ms * (1 + settings.jitter)))
     client.arm(client.wait_for_state().measured_urad, loop_tick=1)
     stop = None
     try:
