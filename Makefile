@@ -20,14 +20,14 @@ $(STAMP): $(PINS)
 	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh
 	touch $(STAMP)
 
-$(VENV)/.firmware: $(STAMP)
-	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh firmware
+$(VENV)/.tests: $(STAMP)
+	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh tests
 	touch $@
 
 demo: setup ## export the shipped checkpoint and drive a simulated Franka to the red cube
 	$(BIN)/python tools/demo.py --out demo
 
-test: setup lint core ## lint, types, the core's own checks, and every test that needs no special hardware
+test: $(VENV)/.tests lint core ## lint, types, the core's own checks, and every test that needs no special hardware
 	$(BIN)/python -m pytest -m "not slow and not gpu and not hil"
 
 lint: setup
@@ -36,17 +36,17 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/python tools/generate.py --check
 
-core: $(VENV)/.firmware ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept
+core: $(VENV)/.tests ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept
 	$(BIN)/python tools/core_checks.py coverage
 	$(BIN)/python tools/core_checks.py sanitize
 	$(BIN)/python tools/microcontroller.py
 	$(BIN)/python tools/misra.py
 	$(BIN)/python tools/fuzz.py --seconds 20
 
-fuzz: $(VENV)/.firmware ## ten million inputs for the frame parser and the whole device, from the committed corpus
+fuzz: $(VENV)/.tests ## ten million inputs for the frame parser and the whole device, from the committed corpus
 	$(BIN)/python tools/fuzz.py --runs 10000000
 
-mutants: $(VENV)/.firmware ## every small change to the firmware core must make a test fail
+mutants: $(VENV)/.tests ## every small change to the firmware core must make a test fail
 	$(BIN)/python tools/mutate_core.py
 
 latency: setup ## how well the clocks agree, and how long a commit takes, on this machine

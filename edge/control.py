@@ -78,7 +78,7 @@ class Controller:
         self._asked: PlanRequest | None = None
         self._answer_period_us = 0
         self._proposed: Knots | None = None
-        self._splice_us = 0
+        self.splice_us = 0
         self._chunk_id = 0
         self._next_request_step = 0
         self._recorded_step = 0
@@ -103,7 +103,7 @@ class Controller:
         self._take_answers(inbox)
         self._remember_steps(now_us)
         # The device holds one plan beside the one it executes: an answer waits until the last one is under way.
-        if self._proposed is None and now_us >= self._splice_us:
+        if self._proposed is None and now_us >= self.splice_us:
             result = self.planner.result()
             if result is not None:
                 self._take_chunk(result, now_ns, now_us)
@@ -144,7 +144,7 @@ class Controller:
         self.motion = Motion.RESUMING
         self.timeline = Timeline(self.timeline.step_us, self.arm.dof)
         self._proposed = None
-        self._splice_us = self._next_request_step = self._recorded_step = self._refusals_in_row = 0
+        self.splice_us = self._next_request_step = self._recorded_step = self._refusals_in_row = 0
 
     def _say_again(self, loop_tick: int) -> None:
         """Words that the device takes any number of times; it answers with its state."""
@@ -157,12 +157,15 @@ class Controller:
     # The device ------------------------------------------------------------------------------------------------------
 
     def _observe(self, inbox: Inbox) -> None:
-        for event in inbox.events:
-            self.motion = after_report(self.motion, event.state, event.reason)
         report = inbox.state
+        said = [(event.device_us, event.state, event.reason) for event in inbox.events]
+        if report is not None:
+            said.append((report.device_us, report.state, report.reason))
+        unwrap = self.client.link.clock.unwrap
+        for _, state, reason in sorted(said, key=lambda entry: unwrap(entry[0])):
+            self.motion = after_report(self.motion, state, reason)
         if report is None:
             return
-        self.motion = after_report(self.motion, report.state, report.reason)
         if self.last_state is None:
             self.history.rest(MICRO * np.array(report.measured_urad))
         self.last_state = report
@@ -187,7 +190,7 @@ class Controller:
             self.counters.committed_ids.append(chunk)
             if self._proposed is not None:
                 self._record_splice(self._proposed)
-                self._splice_us = self.timeline.due_us(self._proposed.first)
+                self.splice_us = self.timeline.due_us(self._proposed.first)
                 self.timeline.accept(self._proposed)
                 self._proposed = None
                 self._refusals_in_row = 0
@@ -277,7 +280,7 @@ class Controller:
 
     def _slow_down(self, knot: int, by_us: float, now_us: float) -> bool:
         """Stretches the plan so that `knot` is due at `by_us`; False when nothing can be sent."""
-        if now_us < self._splice_us:
+        if now_us < self.splice_us:
             return False
         from_us = now_us + self.settings.lead_us + COMMIT_MARGIN_US
         knots = stretched(self.timeline, knot, by_us, from_us, self.arm.operating)

@@ -7,8 +7,11 @@ nobody. Nothing here allocates, logs or locks while it runs.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 BIN_US = 10
 BINS = 10_000
@@ -41,9 +44,10 @@ class Histogram:
                 return min((index + 1) * BIN_US, self.largest_us)
         return 0
 
-    def counts(self) -> list[tuple[int, int]]:
-        """Upper edge in us, and count, of every bin that is not empty."""
-        return [((index + 1) * BIN_US, count) for index, count in enumerate(self._counts) if count]
+    def coarse(self, edges_us: Sequence[int]) -> NDArray[np.uint64]:
+        """Counts between wider edges, of which the first bin begins at 0 and the last takes all that is later."""
+        starts = [0, *(edge // BIN_US for edge in edges_us[:-1])]
+        return np.add.reduceat(np.frombuffer(self._counts, dtype=np.uint64), starts)
 
 
 class FixedStep:

@@ -6,8 +6,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -24,6 +24,7 @@ from edge.run_counters import Counters
 from edge.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
 from edge.supervision import Loss, OnLoss, Supervisor
 from edge.telemetry.recorder import Recorder, Samples
+from edge.view.launch import LiveView
 from firmware_bridge.bus_load import BusLoad, bus_load
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import MICRO, DeviceState
@@ -34,14 +35,29 @@ from firmware_bridge.transports import LineRate, Transport
 
 STOP_TIMEOUT_S = 5.0
 SUPERVISION_S = 0.02
+VIEW_S = 0.04
+PROGRESS_S = 0.25
 STATE_RATE_HZ = 100
 LEAD_MARGIN_US = 10_000
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WORD_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 SIGNALS: dict[int, Command] = {
     signal.SIGINT: Command.STOP,
     signal.SIGTERM: Command.STOP,
     signal.SIGUSR1: Command.START,
     signal.SIGUSR2: Command.PAUSE,
 }
+
+
+@contextmanager
+def handled(numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """These signals go to `handler` for a while."""
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class SessionSettings:
     line: LineRate | None
     on_loss: OnLoss = OnLoss.END
     realtime: bool = True
+    wait_for_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,14 +134,17 @@ class Session:
         transport: Transport,
         settings: SessionSettings,
         tell: Callable[[str], None],
+        progress: Callable[[float], None],
+        view: LiveView | None = None,
     ) -> None:
-        self.bundle, self.arm, self.settings, self.tell = bundle, arm, settings, tell
+        self.bundle, self.arm, self.settings, self.view = bundle, arm, settings, view
+        self._progress = progress
+        self._say = tell
         self.client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
         self.transport = transport
         self.inference: InferenceProcess | None = None
         self.armed = False
         self.desk = OperatorDesk()
-        self.progress_s = 0.0
 
     def run(self) -> RunOutcome:
         """From start to standstill. Raises `InputError` or `BridgeError` while nothing has moved yet."""
@@ -137,7 +157,7 @@ class Session:
         self.client.set_limits(wire_limits(self.arm.operating))
         self.tell(f"device '{self.arm.name}', firmware {caps.firmware:08x}; synchronising clocks")
         self.client.synchronise_clock()
-        status = self.inference.wait_ready(self.tell, self._keep_line_empty)
+        status = self.inference.wait_ready(self.tell, self._idle)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment)
         settings = ControlSettings(self.settings.execute_steps, lead_us(caps.min_lead_us, load))
@@ -154,18 +174,50 @@ class Session:
         controller.latency.add(status.warm_ns // 1000)
         self._check_latency(controller)
         with ExitStack() as stack:
+            stack.enter_context(handled(WORD_SIGNALS, self._on_signal))
             grants = stack.enter_context(realtime(cpus_here())) if self.settings.realtime else []
             for grant in grants:
                 if not grant.granted:
                     self.tell(f"no {grant.what}: {grant.detail}")
             spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep) if grants else 0
+            if self.settings.wait_for_start:
+                self._wait_for_start()
             self._arm(self.client.wait_for_state())
+            stack.enter_context(handled(STOP_SIGNALS, self._on_signal))
             return self._control(controller, status, spin_ns, grants)
 
-    def _keep_line_empty(self) -> None:
+    def tell(self, text: str) -> None:
+        """A line for the person in front of it, on the terminal and on the page."""
+        self._say(text)
+        if self.view is not None:
+            self.view.note(text)
+
+    def _show(self, report: StateReport | None) -> None:
+        if self.view is not None and report is not None:
+            self.view.publish_report(report, self.client.link.clock.unwrap(report.device_us))
+
+    def _wait_for_start(self) -> None:
+        """Nothing is armed before the operator's word. Raises `KeyboardInterrupt` when the word is to stop."""
+        self.tell("ready; waits for the word to start (the page's button, or SIGUSR1)")
+        while True:
+            report = self._keep_line_empty()
+            if self.view is not None:
+                self.view.pass_on(self.desk)
+            self._show(report)
+            command = self.desk.take()
+            if command >= Command.STOP:
+                raise KeyboardInterrupt
+            if command is Command.START:
+                return
+
+    def _idle(self) -> None:
+        self._keep_line_empty()
+
+    def _keep_line_empty(self) -> StateReport | None:
         """Reports that nobody reads would fill the line, and the next one to be read would be an old one."""
-        self.client.poll(time.monotonic_ns())
+        report = self.client.poll(time.monotonic_ns()).state
         time.sleep(0.01)
+        return report
 
     def _check_latency(self, controller: Controller) -> None:
         """Says when the motion will have to be slowed down, and refuses what would hardly move."""
@@ -195,28 +247,31 @@ class Session:
     def _control(self, controller: Controller, status: PlannerStatus, spin_ns: int, grants: list[Grant]) -> RunOutcome:
         assert self.inference is not None
         loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
+        began_ns = now_ns = time.monotonic_ns()
         supervisor = Supervisor(controller, self.inference, self.desk, self.settings.on_loss, self.tell)
         work = RateTable(
             RateGroup("control", 1, lambda now_ns, tick: controller.step(now_ns, tick + 1)),
             RateGroup("supervision", max(1, round(SUPERVISION_S * self.settings.rate_hz)), supervisor.step),
+            *self._view_group(controller, loop),
+            RateGroup(
+                "progress",
+                max(1, round(PROGRESS_S * self.settings.rate_hz)),
+                lambda now_ns, tick: self._progress((now_ns - began_ns) / 1e9),
+            ),
         )
-        began_ns = now_ns = time.monotonic_ns()
         ended, error = "duration", None
-        previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.desk.waits(Command.STOP):
                 now_ns = loop.wait()
                 work.run(now_ns, loop.ticks)
-                self.progress_s = (now_ns - began_ns) / 1e9
                 self.client.keep_clock(now_ns, loop.slack_s() - spin_ns / 1e9)
             ended = "user" if self.desk.waits(Command.STOP) else ended
         except (SafetyStop, LinkLost) as stop:
             ended, error = "safety stop", str(stop)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
         moved_s = (now_ns - began_ns) / 1e9
         error = "; ".join(part for part in (error, self._stop()) if part) or None
+        if self.view is not None:
+            self.view.note(error or f"the run has ended ({ended})")
         return RunOutcome(
             ended="safety stop" if error else ended,
             error=error,
@@ -235,6 +290,17 @@ class Session:
             bad_frames=self.client.link.bad_frames,
         )
 
+    def _view_group(self, controller: Controller, loop: FixedStep) -> tuple[RateGroup, ...]:
+        view = self.view
+        if view is None:
+            return ()
+
+        def show(now_ns: int, tick: int) -> None:
+            view.publish(controller, loop)
+            view.pass_on(self.desk)
+
+        return (RateGroup("view", max(1, round(VIEW_S * self.settings.rate_hz)), show),)
+
     def _stop(self) -> str | None:
         """Controlled stop, then drive off. Returns what went wrong, None when all is well."""
         try:
@@ -242,6 +308,7 @@ class Session:
             deadline = time.monotonic() + STOP_TIMEOUT_S
             while time.monotonic() < deadline:
                 state = self.client.wait_for_state()
+                self._show(state)
                 if state.state in (DeviceState.HOLD, DeviceState.IDLE):
                     if state.state == DeviceState.HOLD:
                         self.client.disarm()

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment; with the argument "firmware", also gets what the tests of the firmware need.
+# Makes the virtual environment; with the argument "tests", also gets what the tests need: compilers, an emulator, a
+# browser.
 # Installs missing Debian packages where it may, and says which where it may not.
 set -eu
 PYTHON=${PYTHON:-python3}
@@ -18,11 +19,12 @@ command -v cc >/dev/null || missing="$missing gcc libc6-dev"
 ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || missing="$missing libegl1"
 ldconfig -p 2>/dev/null | grep -q 'libEGL_' || missing="$missing libegl-mesa0"
 ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
-if [ "${1:-}" = firmware ]; then
+if [ "${1:-}" = tests ]; then
     command -v arm-none-eabi-gcc >/dev/null || missing="$missing gcc-arm-none-eabi libnewlib-arm-none-eabi"
     command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
     command -v cppcheck >/dev/null || missing="$missing cppcheck"
     command -v clang >/dev/null || missing="$missing clang"
+    command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || missing="$missing chromium"
 fi
 if [ -n "$missing" ]; then
     as_root=""
@@ -35,6 +37,8 @@ if [ -n "$missing" ]; then
     case "$missing" in
     *clang*) ! apt-cache show libclang-rt-dev >/dev/null 2>&1 || missing="$missing libclang-rt-dev" ;;
     esac
+    ! apt-cache show chromium-headless-shell >/dev/null 2>&1 ||
+        missing=$(echo "$missing" | sed 's/ chromium$/ chromium-headless-shell/')
     echo "setup: installing$missing"
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
 fi

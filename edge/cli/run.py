@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.cli.progress import Progress
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
@@ -22,6 +20,7 @@ from edge.session import RunOutcome, Session, SessionSettings
 from edge.supervision import OnLoss
 from edge.telemetry.plot import plot_run
 from edge.telemetry.report import summarise, table, write_report
+from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
 
@@ -93,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
         help="ask the system for real-time priority, locked memory and a processor of the loop's own, and say what it "
         "refuses (default %(default)s)",
     )
+    add("--view", action="store_true", help="serve a live page on 127.0.0.1 and print its address, which holds its key")
+    add("--view-port", type=int, default=0, metavar="N", help="its port (default: any that is free)")
+    add(
+        "--wait",
+        action="store_true",
+        help="arm nothing until told to start: by the page's button, or by SIGUSR1",
+    )
     add("--trace", type=Path, metavar="FILE.csv", help="with sim: the device's own 1 kHz trace")
     add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
     return root
@@ -153,13 +159,14 @@ def _run(args: argparse.Namespace) -> int:
             line=None if bench else BridgeUrl.parse(url).rate,
             on_loss=OnLoss(args.on_inference_loss),
             realtime=args.realtime == "auto",
+            wait_for_start=args.wait,
         )
-        session = Session(
-            bundle, arm, open_transport(url), settings, lambda text: print(f"edge-run: {text}", flush=True)
-        )
+        view = _open_view(args, arm, bundle, stack)
+        progress = Progress(args.duration)
+        stack.callback(progress.close)
+        session = Session(bundle, arm, open_transport(url), settings, _say, progress.show, view)
         stack.callback(session.close)
-        with _Progress(session, args.duration):
-            outcome = session.run()
+        outcome = session.run()
         verdict = bench.verdict(args.task) if bench else None
         extra: dict[str, Any] = {
             "arm": arm.name,
@@ -196,6 +203,27 @@ def _finish(
     return 0
 
 
+def _say(text: str) -> None:
+    print(f"edge-run: {text}", flush=True)
+
+
+def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack: ExitStack) -> LiveView | None:
+    if not args.view:
+        return None
+    about = {
+        "arm": arm.model,
+        "simulated": args.bridge == "sim:",
+        "joints": arm.joints,
+        "task": args.task,
+        "bridge": args.bridge,
+        "step_ms": 1000 * bundle.embodiment(arm.embodiment).step_s,
+    }
+    view = LiveView(arm.dof, about, args.view_port)
+    stack.callback(view.close)
+    _say(f"live page: {view.url}")
+    return view
+
+
 def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Any:
     try:
         from edge.sim.bench import SimulatedBench
@@ -221,34 +249,6 @@ def _rate(text: str) -> float:
     if not 50 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text} Hz; the control loop runs at 50 to 1000 Hz")
     return value
-
-
-class _Progress:
-    """A bar drawn by a thread of its own: the control loop prints nothing."""
-
-    def __init__(self, session: Session, duration_s: float) -> None:
-        self._session, self._duration_s = session, duration_s
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._draw, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _draw(self) -> None:
-        while not self._done.wait(0.1):
-            if self._session.progress_s > 0:
-                break
-        else:
-            return
-        layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} s"
-        with tqdm(total=self._duration_s, bar_format=layout, desc="edge-run", disable=None, leave=False) as bar:
-            while not self._done.wait(0.25):
-                bar.n = min(self._session.progress_s, self._duration_s)
-                bar.refresh()
 
 
 if __name__ == "__main__":

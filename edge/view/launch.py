@@ -1,0 +1,78 @@
+"""The run's side of the live page."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from edge.control import Controller
+from edge.errors import InputError
+from edge.operator_desk import Command, OperatorDesk
+from edge.scheduler import FixedStep
+from edge.view.server import HOST
+from edge.view.snapshot import TEXT_BYTES, ViewRecords, fill, fill_report
+from firmware_bridge.messages import StateReport
+
+
+class LiveView:
+    """Starts the page's process. `publish` and `pass_on` are for the loop: they neither wait nor allocate for long."""
+
+    def __init__(self, joints: int, about: dict[str, Any], port: int = 0) -> None:
+        self._records = ViewRecords(joints)
+        self._record = np.zeros(1, dtype=self._records.snapshot_type)
+        self._pressed = np.zeros(len(Command), dtype=np.int64)
+        self._seen = 0
+        token = secrets.token_urlsafe(24)
+        descriptor = self._records.memory.descriptor
+        command = [sys.executable, "-m", "edge.view.server", "--memory", str(descriptor)]
+        self.process = subprocess.Popen(
+            [*command, "--joints", str(joints), "--port", str(port)],
+            pass_fds=[descriptor],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"token": token, "about": about}) + "\n")
+        self.process.stdin.close()
+        answer = json.loads(self.process.stdout.readline() or '{"error": "its process did not start"}')
+        if "port" not in answer:
+            self.close()
+            raise InputError(f"--view: {answer['error']}; choose another with --view-port")
+        self.url = f"http://{HOST}:{answer['port']}/#{token}"
+
+    def publish(self, controller: Controller, loop: FixedStep | None) -> None:
+        """Shows the run as it is now."""
+        fill(self._record, controller, loop)
+        self._records.snapshots.write(self._record)
+
+    def publish_report(self, report: StateReport, device_us: int) -> None:
+        """Shows the device before anything moves; `device_us` is its time, unwrapped."""
+        fill_report(self._record, report, device_us)
+        self._records.snapshots.write(self._record)
+
+    def note(self, text: str) -> None:
+        """A line that stays on the page until the next one; shown with the next `publish`."""
+        self._record["note"] = text.encode()[:TEXT_BYTES]
+        self._records.snapshots.write(self._record)
+
+    def pass_on(self, desk: OperatorDesk) -> None:
+        """Takes presses of the page's buttons to the desk."""
+        found = self._records.presses.read(self._seen)
+        if found is None:
+            return
+        self._seen, record = found
+        counts = record["count"][0]
+        for command in Command:
+            if counts[command] > self._pressed[command]:
+                desk.ask(command)
+        self._pressed[:] = counts
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()

@@ -1,0 +1,203 @@
+"use strict";
+// Draws what the run publishes, and sends the buttons. Nothing is fetched from anywhere else.
+const PAST_S = 10, AHEAD_S = 2, CHUNKS = 60, LOST_MS = 1500;
+const ENGINES = ["camera", "history_encoder", "backbone", "action_decoder"];
+const token = location.hash.slice(1);
+const at = (id) => document.getElementById(id);
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+let about = null, newest = null, heardAt = 0, ended = false, dirty = false;
+const samples = [], splices = [], latencies = [], refusals = [];
+
+function canvasOf(element) {
+  const ratio = window.devicePixelRatio || 1, width = element.clientWidth, height = element.clientHeight;
+  if (element.width !== Math.round(width * ratio)) element.width = Math.round(width * ratio);
+  if (element.height !== Math.round(height * ratio)) element.height = Math.round(height * ratio);
+  const pen = element.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  pen.font = "11px system-ui, sans-serif";
+  return [pen, width, height];
+}
+
+function line(pen, points, x, y, style, width, dash) {
+  pen.beginPath();
+  points.forEach(([px, py], index) => (index ? pen.lineTo(x(px), y(py)) : pen.moveTo(x(px), y(py))));
+  pen.strokeStyle = style; pen.lineWidth = width; pen.setLineDash(dash || []); pen.stroke(); pen.setLineDash([]);
+}
+
+function setUp() {
+  at("arm").textContent = about.arm + (about.simulated ? " (simulated)" : "");
+  document.title = `${about.arm} - vla-edge`;
+  at("task").textContent = `${about.task} - ${about.bridge}`;
+  at("joints").replaceChildren(...about.joints.map((name, index) => {
+    const box = document.createElement("div"), head = document.createElement("p"), canvas = document.createElement("canvas");
+    const label = document.createElement("span"), value = document.createElement("span");
+    box.className = "joint"; label.textContent = name; value.id = `joint-${index}`;
+    head.append(label, value); box.append(head, canvas);
+    return box;
+  }));
+  at("engines").replaceChildren(...ENGINES.flatMap((name, index) => {
+    const mark = document.createElement("i");
+    mark.style.background = `var(--e${index})`; mark.style.height = "8px"; mark.style.marginBottom = "0";
+    return [mark, name.replace("_", " ")];
+  }));
+}
+
+function take(snapshot) {
+  const before = newest;
+  newest = snapshot;
+  if (!before || snapshot.device_us > before.device_us) {
+    samples.push(snapshot);
+    while (samples[0].device_us < snapshot.device_us - PAST_S * 1e6) samples.shift();
+  }
+  if (snapshot.splice_us && (!splices.length || splices[splices.length - 1] !== snapshot.splice_us)) {
+    splices.push(snapshot.splice_us);
+    if (splices.length > 200) splices.shift();
+  }
+  if (before && snapshot.chunks > before.chunks) {
+    latencies.push([snapshot.latency_ms, snapshot.engines_ms]);
+    if (latencies.length > CHUNKS) latencies.shift();
+  }
+  if (snapshot.refused > (before ? before.refused : 0)) {
+    refusals.unshift(`${snapshot.refused}. ${snapshot.refusal}`);
+    refusals.length = Math.min(refusals.length, 5);
+  }
+  dirty = true;
+}
+
+function drawJoint(canvas, joint) {
+  const [pen, width, height] = canvasOf(canvas), now = newest.device_us;
+  const seconds = (us) => (us - now) / 1e6;
+  const commanded = samples.map((s) => [seconds(s.device_us), s.commanded[joint]]);
+  const measured = samples.map((s) => [seconds(s.device_us), s.measured[joint]]);
+  const plan = newest.plan.map((row, index) => [seconds(newest.plan_us[index]), row[joint]]);
+  const values = [...commanded, ...measured, ...plan].map((point) => point[1]);
+  let low = Math.min(...values), high = Math.max(...values);
+  const room = Math.max(0.01, 0.1 * (high - low));
+  low -= room; high += room;
+  const left = 46, x = (s) => left + (s + PAST_S) / (PAST_S + AHEAD_S) * (width - left - 4), y = (v) => height - 14 - (v - low) / (high - low) * (height - 20);
+  pen.strokeStyle = colour("--line"); pen.lineWidth = 1;
+  pen.fillStyle = colour("--dim");
+  [low, (low + high) / 2, high].forEach((value) => {
+    pen.beginPath(); pen.moveTo(left, y(value)); pen.lineTo(width - 4, y(value)); pen.stroke();
+    pen.textAlign = "right"; pen.fillText(value.toFixed(2), left - 4, y(value) + 4);
+  });
+  splices.map(seconds).filter((s) => s >= -PAST_S && s <= AHEAD_S).forEach((s) => {
+    line(pen, [[s, low], [s, high]], x, y, colour("--splice"), 0.6);
+  });
+  line(pen, [[0, low], [0, high]], x, y, colour("--dim"), 1);
+  line(pen, plan.filter(([s]) => s <= AHEAD_S), x, y, colour("--plan"), 3);
+  line(pen, commanded, x, y, colour("--commanded"), 1.8);
+  line(pen, measured, x, y, colour("--measured"), 1.4, [4, 3]);
+  pen.textAlign = "center"; pen.fillStyle = colour("--dim");
+  [-8, -4, 0, 2].forEach((s) => pen.fillText(s ? `${s > 0 ? "+" : ""}${s} s` : "now", Math.min(x(s), width - 16), height - 2));
+  at(`joint-${joint}`).textContent = `${newest.measured[joint].toFixed(4)} rad`;
+}
+
+function drawBuffer() {
+  const [pen, width, height] = canvasOf(at("buffer")), now = newest.device_us;
+  const most = Math.max(500, ...samples.map((s) => s.buffered_ms)) * 1.05;
+  const x = (us) => 54 + ((us - now) / 1e6 + PAST_S) / PAST_S * (width - 58), y = (ms) => height - 6 - ms / most * (height - 14);
+  pen.beginPath(); pen.moveTo(x(samples[0].device_us), y(0));
+  samples.forEach((s) => pen.lineTo(x(s.device_us), y(s.buffered_ms)));
+  pen.lineTo(x(now), y(0)); pen.closePath();
+  pen.fillStyle = colour("--buffer"); pen.globalAlpha = 0.35; pen.fill(); pen.globalAlpha = 1;
+  line(pen, samples.map((s) => [s.device_us, s.buffered_ms]), x, y, colour("--buffer"), 1.5);
+  pen.fillStyle = colour("--dim"); pen.textAlign = "right";
+  [0, most / 1.05].forEach((value) => pen.fillText(`${value.toFixed(0)} ms`, 50, y(value) + 4));
+  at("buffer-now").textContent = `${newest.buffered_ms} ms`;
+}
+
+function drawLatency() {
+  const [pen, width, height] = canvasOf(at("latency"));
+  const most = Math.max(20, ...latencies.map(([whole]) => whole)) * 1.1;
+  const step = (width - 58) / CHUNKS, y = (ms) => height - 6 - ms / most * (height - 14);
+  latencies.forEach(([whole, engines], index) => {
+    const x = 56 + (CHUNKS - latencies.length + index) * step;
+    let sum = 0;
+    pen.fillStyle = colour("--line"); pen.fillRect(x, y(whole), Math.max(1, step - 1.5), y(0) - y(whole));
+    engines.forEach((ms, engine) => {
+      pen.fillStyle = colour(`--e${engine}`);
+      pen.fillRect(x, y(sum + ms), Math.max(1, step - 1.5), y(sum) - y(sum + ms));
+      sum += ms;
+    });
+  });
+  pen.fillStyle = colour("--dim"); pen.textAlign = "right";
+  [0, most / 1.1].forEach((value) => pen.fillText(`${value.toFixed(0)} ms`, 50, y(value) + 4));
+  at("latency-now").textContent = newest.chunks ? `${newest.latency_ms.toFixed(1)} ms` : "";
+}
+
+function drawLateness() {
+  const [pen, width, height] = canvasOf(at("lateness")), counts = newest.lateness, edges = about.lateness_edges_us;
+  const most = Math.log10(Math.max(10, ...counts)), step = width / counts.length;
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  counts.forEach((count, index) => {
+    const tall = count ? Math.max(2, (Math.log10(count) + 0.15) / (most + 0.15) * (height - 30)) : 0;
+    pen.fillStyle = colour(edges[index] > 1000 ? "--bad" : "--commanded");
+    pen.fillRect(index * step + 2, height - 15 - tall, step - 4, tall);
+    pen.fillStyle = colour("--dim"); pen.textAlign = "center";
+    const edge = edges[index], last = index === counts.length - 1;
+    pen.fillText((last ? ">" + edges[index - 1] / 1000 + "m" : edge >= 1000 ? edge / 1000 + "m" : edge + "u"), (index + 0.5) * step, height - 3);
+    if (count) pen.fillText(count >= 1e4 ? `${(count / 1e3).toFixed(0)}k` : count, (index + 0.5) * step, height - 18 - tall);
+  });
+  let seen = 0, percentile = "";
+  counts.some((count, index) => { seen += count; percentile = `p99 up to ${edges[index]} us`; return seen >= 0.99 * total; });
+  at("late-now").textContent = total ? percentile : "";
+}
+
+function drawWords() {
+  const lost = ended || Date.now() - heardAt > LOST_MS;
+  at("state").textContent = lost ? "not connected" : newest.motion === "running" ? newest.state : `${newest.state} (${newest.motion})`;
+  at("state").dataset.state = lost ? "lost" : newest.state;
+  const moves = newest.motion === "running" && ["armed", "streaming"].includes(newest.state);
+  at("note").textContent = lost ? `Not connected; this is the last that was heard. ${newest.note}` : moves ? "" : newest.note;
+  at("note").className = lost ? "bad" : "";
+  const held = newest.motion === "held" || newest.state === "idle";
+  at("start").disabled = lost || !held;
+  at("pause").disabled = lost || !moves;
+  at("stop").disabled = lost; at("estop").disabled = lost;
+  const rows = { "chunks joined": newest.committed, "late": newest.late, "refused": newest.refused, "limiter": newest.interventions,
+    "loop steps": newest.ticks, "overruns": newest.overruns, "step": `${newest.step_ms.toFixed(0)} ms`,
+    "pace": `${(100 * about.step_ms / newest.step_ms).toFixed(0)} %` };
+  at("counts").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => {
+    const term = document.createElement("dt"), number = document.createElement("dd");
+    term.textContent = name; number.textContent = value;
+    return [term, number];
+  }));
+  if (refusals.length) at("refusals").replaceChildren(...refusals.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+}
+
+function draw() {
+  requestAnimationFrame(draw);
+  if (!newest || !about) return;
+  if (dirty) {
+    dirty = false;
+    if (samples.length && newest.device_us) {
+      document.querySelectorAll(".joint canvas").forEach(drawJoint);
+      drawBuffer(); drawLatency(); drawLateness();
+    }
+  }
+  drawWords();
+}
+
+async function press(name) {
+  try {
+    const answer = await fetch("/command", { method: "POST", headers: { "X-Token": token }, body: name });
+    if (!answer.ok) throw new Error(await answer.text());
+  } catch (error) {
+    at("note").textContent = `${name} was NOT sent: ${error.message}`;
+    at("note").className = "bad";
+  }
+}
+
+["start", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") press("estop"); });
+const events = new EventSource(`/events?token=${encodeURIComponent(token)}`);
+const heard = () => { heardAt = Date.now(); };
+events.addEventListener("about", (event) => { heard(); about = JSON.parse(event.data); setUp(); });
+events.addEventListener("snapshot", (event) => { heard(); take(JSON.parse(event.data)); });
+events.addEventListener("beat", heard);
+events.onerror = () => {
+  if (!about) { at("note").textContent = "No run here, or a wrong token: open the address that edge-run printed."; at("note").className = "bad"; }
+};
+requestAnimationFrame(draw);
