@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import threading
@@ -27,7 +28,13 @@ from firmware_bridge.transports.python_can import PythonCanBus
 from tests.support import FRANKA, swing
 
 ARM = SimulatedArm(FRANKA.name, FRANKA.home_rad)
-LINES = ["serial", "slcan", "slcan-fd", "can", "can-fd", "loopback", "qemu"]
+KERNEL_BUS = os.environ.get("VLA_EDGE_CAN", "vcan0")
+"""For the marked tests on the kernel's own CAN, with both ends on this bus. To make one:
+`ip link add vcan0 type vcan && ip link set vcan0 mtu 72 up`."""
+LINES = [
+    *("serial", "slcan", "slcan-fd", "can", "can-fd", "loopback", "qemu"),
+    *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd")),
+]
 
 
 class DeviceThread:
@@ -95,10 +102,14 @@ def open_line(kind: str, stack: ExitStack, folder: Path) -> Transport:
         process = SimulatorProcess(SimulatedArm(ARM.arm, ARM.start_rad, line=kind))
         stack.callback(process.close)
         return open_transport(f"{kind.partition('-')[0]}:{process.port}" + ("?fd=1" if kind == "slcan-fd" else ""))
-    if kind in ("can", "can-fd"):
-        fd = kind == "can-fd"
-        device: DeviceThread = BusDevice(PythonCanBus("virtual", kind, 1_000_000, 5_000_000 if fd else None), fd)
-        transport = open_transport(f"can:virtual:{kind}" + ("?fd=1" if fd else ""))
+    name, _, form = kind.partition("-")
+    if name in ("can", "socketcan"):
+        interface, channel = ("virtual", kind) if name == "can" else ("socketcan", KERNEL_BUS)
+        fd = form == "fd"
+        if name == "socketcan" and not Path(f"/sys/class/net/{channel}").exists():
+            pytest.skip(f"no CAN interface {channel}; name another in VLA_EDGE_CAN")
+        device: DeviceThread = BusDevice(PythonCanBus(interface, channel, 1_000_000, 5_000_000 if fd else None), fd)
+        transport = open_transport(f"can:{interface}:{channel}" + ("?fd=1" if fd else ""))
     elif kind == "loopback":
         transport, end = LoopbackTransport.pair()
         device = LoopbackDevice(end)
