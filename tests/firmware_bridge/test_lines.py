@@ -33,7 +33,7 @@ KERNEL_BUS = os.environ.get("VLA_EDGE_CAN", "vcan0")
 `ip link add vcan0 type vcan && ip link set vcan0 mtu 72 up`."""
 LINES = [
     *("serial", "slcan", "slcan-fd", "can", "can-fd", "loopback", "qemu"),
-    *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd")),
+    *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd", "real")),
 ]
 
 
@@ -102,6 +102,10 @@ def open_line(kind: str, stack: ExitStack, folder: Path) -> Transport:
         process = SimulatorProcess(SimulatedArm(ARM.arm, ARM.start_rad, line=kind))
         stack.callback(process.close)
         return open_transport(f"{kind.partition('-')[0]}:{process.port}" + ("?fd=1" if kind == "slcan-fd" else ""))
+    if kind == "real":
+        if "VLA_EDGE_BRIDGE" not in os.environ:
+            pytest.skip("no device: VLA_EDGE_BRIDGE names one, as edge-run --bridge would; what it drives will MOVE")
+        return open_transport(os.environ["VLA_EDGE_BRIDGE"])
     name, _, form = kind.partition("-")
     if name in ("can", "socketcan"):
         interface, channel = ("virtual", kind) if name == "can" else ("socketcan", KERNEL_BUS)
