@@ -119,17 +119,45 @@ def test_2_s_without_the_control_process_stop_the_arm_for_good(folder: Path, bun
     assert run.report["ended"] == "safety stop"
 
 
+def inference_of(run: RealRun) -> int:
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    return int(next(pid for pid in children if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text()))
+
+
 def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path: Path) -> None:
     run = RealRun(folder, bundle_path, 20)
     run.wait_until_streaming()
-    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    inference = next(pid for pid in children if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text())
-    os.kill(int(inference), signal.SIGKILL)
+    os.kill(inference_of(run), signal.SIGKILL)
     code, _, err = run.finish()
     assert code == 1
-    assert "the inference process ended by itself (exit -9)" in err
-    assert states_in_order(run.trace)[-3:] == ["DECEL", "HOLD", "IDLE"]
+    assert "the inference process ended by itself (killed by SIGKILL); the arm has come to rest" in err
     assert violations(run.trace, FRANKA.operating) == []
+    assert states_in_order(run.trace)[-4:] == ["STREAMING", "DECEL", "HOLD", "IDLE"]
+
+
+def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(folder: Path, bundle_path: Path) -> None:
+    run = RealRun(folder, bundle_path, 60, "--on-inference-loss", "wait")
+    run.wait_until_streaming()
+    os.kill(inference_of(run), signal.SIGSTOP)
+    assert run.process.stdout is not None
+    told: list[str] = []
+    for line in run.process.stdout:
+        told.append(line)
+        if "waits for the word to start" in line:
+            break
+    assert any("inference has not answered for" in line for line in told)
+    assert any("inference is back" in line for line in told)
+    time.sleep(1.0)
+    assert run.trace_file.read_text().rstrip().splitlines()[-2].split(",")[1] == "HOLD"
+    run.process.send_signal(signal.SIGUSR1)
+    time.sleep(3.0)
+    run.process.send_signal(signal.SIGINT)
+    code, out, err = run.finish()
+    assert code == 0, err
+    assert len(run.report["inference_losses"]) == 1
+    assert violations(run.trace, FRANKA.operating) == []
+    order = states_in_order(run.trace)
+    assert order[order.index("HOLD") :] == ["HOLD", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
 def test_ctrl_c_stops_under_control_and_reports(folder: Path, bundle_path: Path) -> None:
