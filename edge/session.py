@@ -224,9 +224,10 @@ class Session:
         shape, step_us = self.bundle.manifest.policy, controller.timeline.step_us
         steps = min(shape.max_delay, shape.horizon - self.settings.execute_steps)
         needed_us = controller.latency.needed_us
-        if needed_us > steps * controller.pace.slowest_us:
+        slowest_us = controller.pace.slowest_us
+        if needed_us > steps * slowest_us:
             raise InputError(
-                f"inference takes {needed_us / 1e6:.1f} s and this bundle allows {steps * step_us / 1e6:.1f} s; "
+                f"inference takes {needed_us / 1e6:.1f} s and this bundle allows {steps * slowest_us / 1e6:.1f} s; "
                 "use a faster engine, fewer flow steps or a smaller --execute"
             )
         stretch = controller.pace.wanted_us(needed_us, steps) / step_us
