@@ -47,10 +47,12 @@ CHUNK_IDS = 0xFFFF
 @dataclass(frozen=True)
 class ControlSettings:
     """`execute_steps` steps are executed of each chunk before the next is asked for; a chunk must reach the device
-    `lead_us` before its first new knot."""
+    `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held, and the run goes on.
+    """
 
     execute_steps: int
     lead_us: int
+    may_starve: bool = False
 
 
 class Controller:
@@ -163,7 +165,7 @@ class Controller:
             said.append((report.device_us, report.state, report.reason))
         unwrap = self.client.link.clock.unwrap
         for _, state, reason in sorted(said, key=lambda entry: unwrap(entry[0])):
-            self.motion = after_report(self.motion, state, reason)
+            self.motion = after_report(self.motion, state, reason, self.settings.may_starve)
         if report is None:
             return
         if self.last_state is None:

@@ -160,7 +160,11 @@ class Session:
         status = self.inference.wait_ready(self.tell, self._idle)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment)
-        settings = ControlSettings(self.settings.execute_steps, lead_us(caps.min_lead_us, load))
+        settings = ControlSettings(
+            self.settings.execute_steps,
+            lead_us(caps.min_lead_us, load),
+            may_starve=self.settings.on_loss is OnLoss.WAIT,
+        )
         recorder = Recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof)
         controller = Controller(
             self.client,

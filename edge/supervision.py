@@ -82,7 +82,6 @@ class Supervisor:
         if command is Command.PAUSE:
             self.controller.pause()
         elif command is Command.START and self._lost is None:
-            self._said_held = False
             self.controller.resume()
 
     def _watch(self, now_ns: int) -> None:
@@ -117,6 +116,8 @@ class Supervisor:
             self._tell("inference is back")
 
     def _say_held(self) -> None:
-        if self.controller.motion is Motion.HELD and self._lost is None and not self._said_held:
+        if self.controller.motion is Motion.RUNNING:
+            self._said_held = False
+        elif self.controller.motion is Motion.HELD and self._lost is None and not self._said_held:
             self._said_held = True
             self._tell("the arm is at rest and waits for the word to start")

@@ -52,8 +52,14 @@ ALLOWED = {
 PLANNED_STOPS = (StopReason.NONE, StopReason.BUFFER_EMPTY, StopReason.HOST_STOP)
 
 
-def after_report(motion: Motion, state: int, reason: int) -> Motion:
-    """The motion after the device reported `state`, which it last stopped for `reason`. Raises `SafetyStop`."""
+def after_report(motion: Motion, state: int, reason: int, may_starve: bool = False) -> Motion:
+    """The motion after the device reported `state`, which it last stopped for `reason`. Raises `SafetyStop`.
+
+    With `may_starve`, a plan that ran out is not the end of the run: the arm comes to rest and is HELD.
+    """
+    starved = state in (DeviceState.DECEL, DeviceState.HOLD) and reason == StopReason.BUFFER_EMPTY
+    if may_starve and motion is Motion.RUNNING and starved:
+        motion = Motion.ENDING
     at_rest_by_itself = state in (DeviceState.DECEL, DeviceState.HOLD) and reason not in PLANNED_STOPS
     if state not in ALLOWED[motion] or at_rest_by_itself:
         cure = CURES.get(StopReason(reason)) if reason in set(StopReason) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Supervised(Run):
 
     def __init__(self, trace: Path, on_loss: OnLoss, **arguments: object) -> None:
         super().__init__(trace, **arguments)  # type: ignore[arg-type]
+        self.controller.settings = replace(self.controller.settings, may_starve=on_loss is OnLoss.WAIT)
         self.desk, self.inference, self.told = OperatorDesk(), FakeInference(self), list[str]()
         self.supervisor = Supervisor(self.controller, self.inference, self.desk, on_loss, self.told.append)
 
@@ -163,6 +165,20 @@ def test_inference_that_is_lost_before_the_first_chunk_ends_the_run(start: Calla
         run.go(1000)
 
 
+def test_a_plan_that_runs_out_leaves_the_arm_held_until_the_word(start: Callable[..., Supervised]) -> None:
+    """As when a camera fails: inference is there, and gives no chunk."""
+    run = start()
+    run.go(2020)
+    asks, run.controller._ask = run.controller._ask, lambda *_: None  # type: ignore[method-assign]
+    run.go(3000)
+    assert run.controller.motion is Motion.HELD and run.rig.device.state == DeviceState.HOLD
+    assert run.told == ["the arm is at rest and waits for the word to start"]
+    run.controller._ask = asks  # type: ignore[method-assign]
+    assert moved_rad(run, 1000) == 0.0
+    run.desk.ask(Command.START)
+    assert moved_rad(run, 3000) > 0.05
+
+
 def test_an_emergency_stop_overrides_all_else(start: Callable[..., Supervised]) -> None:
     run = start()
     run.go(2020)
@@ -199,3 +215,13 @@ def test_every_report_is_either_expected_or_ends_the_run(
     after = after_report(motion, state, reason)
     moves_again = after is Motion.RUNNING and motion is not Motion.RUNNING
     assert not moves_again or (motion is Motion.RESUMING and state == DeviceState.ARMED)
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_only_an_empty_buffer_may_be_forgiven(reason: StopReason) -> None:
+    for state in (DeviceState.DECEL, DeviceState.HOLD):
+        if reason is StopReason.BUFFER_EMPTY:
+            assert after_report(Motion.RUNNING, state, reason, may_starve=True) in (Motion.ENDING, Motion.HELD)
+        else:
+            with pytest.raises(SafetyStop):
+                after_report(Motion.RUNNING, state, reason, may_starve=True)
