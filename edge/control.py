@@ -16,6 +16,7 @@ from edge.bundle import PolicyShape
 from edge.chunks import DelayEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
 from edge.history import HistoryRing
+from edge.pauses import PauseLog
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
 from edge.safety.checks import check_finite, check_knots
 from edge.telemetry.recorder import Recorder
@@ -32,6 +33,8 @@ PUNCTUAL_US = 25_000
 """A request is made this soon after its step began, or waits for the next step: the frames belong to the step."""
 MEASURED_KEPT = 64
 CHUNK_IDS = 0xFFFF
+PAUSED_AT_REST_NS = 5_000_000_000
+"""A pause this long before the arm has moved ends the run; once it moves, the end of the buffer does."""
 
 CURES = {
     StopReason.HEARTBEAT_LOST: "the host was silent for over 100 ms; free its CPU or lower --rate",
@@ -56,13 +59,19 @@ class ControlSettings:
 
 @dataclass
 class Counters:
-    """What happened, for the report."""
+    """What happened, for the report.
+
+    latency_us    from the request (its states are the newest then) to the chunk in control's hands
+    frame_age_us  how old the oldest frame of a chunk was at the request; 0 for one captured later
+    """
 
     requests: int = 0
     chunks: int = 0
     late: int = 0
     refused: list[str] = field(default_factory=list)
     latency_us: list[int] = field(default_factory=list)
+    frame_age_us: list[int] = field(default_factory=list)
+    pauses: PauseLog = field(default_factory=PauseLog)
     engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
     splice_acceleration: list[float] = field(default_factory=list)
@@ -96,6 +105,7 @@ class Controller:
         self._asked: PlanRequest | None = None
         self._proposed: Knots | None = None
         self._next_request_step = 0
+        self._ask_from_ns = 0
         self._recorded_step = 0
         self._refusals_in_row = 0
         self._next_heartbeat_ns = 0
@@ -149,6 +159,8 @@ class Controller:
     def _check_state(self, state: int, reason: int) -> None:
         if state not in (DeviceState.ARMED, DeviceState.STREAMING):
             cure = CURES.get(StopReason(reason)) if reason in set(StopReason) else None
+            if reason == StopReason.BUFFER_EMPTY and self.counters.pauses.reason is not None:
+                cure = f"the policy was paused: {self.counters.pauses.reason}"
             raise SafetyStop(f"the device stopped the arm: {stop_text(state, reason)}" + (f"; {cure}" if cure else ""))
 
     def _take_answers(self, inbox: Inbox) -> None:
@@ -200,6 +212,8 @@ class Controller:
     def _ask(self, now_ns: int, now_us: float) -> None:
         if self._asked is not None or self._proposed is not None or self.last_state is None:
             return
+        if now_ns < self._ask_from_ns:
+            return
         step, delay = 0, 0
         if self.timeline.begun:
             step = self.timeline.step_at(now_us)
@@ -224,6 +238,10 @@ class Controller:
         self._asked = None
         if result.outcome is Outcome.FAILED:
             raise SafetyStop(f"inference failed: {result.message}")
+        if result.outcome is Outcome.PAUSED:
+            self._pause(asked, result.message, now_ns)
+            return
+        self.counters.pauses.resume(now_ns)
         refusal = check_finite(result.increments_rad)
         if refusal is not None:
             raise SafetyStop(f"chunk {result.id} refused, {refusal}; check the checkpoint and the camera's image")
@@ -232,6 +250,7 @@ class Controller:
         counters = self.counters
         counters.chunks += 1
         counters.latency_us.append(latency_us)
+        counters.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
         counters.engine_us.append(
             (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
         )
@@ -242,6 +261,15 @@ class Controller:
             return
         counters.delays.append(delay)
         self._propose(asked.step, delay, result, now_us)
+
+    def _pause(self, asked: PlanRequest, reason: str, now_ns: int) -> None:
+        """No chunk for now: the plan in force runs on, and the next step asks again."""
+        pauses = self.counters.pauses
+        pauses.pause(reason, now_ns)
+        self._next_request_step = asked.step + 1
+        self._ask_from_ns = now_ns if self.timeline.begun else now_ns + 1000 * self.timeline.step_us
+        if not self.timeline.begun and pauses.lasted_ns(now_ns) > PAUSED_AT_REST_NS:
+            raise SafetyStop(f"the policy was paused before the arm moved: {reason}")
 
     def _propose(self, step: int, delay: int, result: PlanResult, now_us: float) -> None:
         if not self.timeline.begun:

@@ -18,7 +18,7 @@ MAY_IMPORT_OF_OURS = {
     "firmware_bridge": {"firmware_bridge"},
 }
 MAY_INSTALL = {
-    "edge": {"mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
+    "edge": {"cv2", "mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
     "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
