@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -170,16 +171,19 @@ def main(argv: list[str] | None = None) -> int:
     bundle = load_bundle(Path(settings.bundle))
     joints = load_arm(settings.arm).dof
     records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
+    opened = ExitStack()
     try:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads)
-        cameras = [
-            open_camera(url, policy.shape.frame_px, number) for number, url in enumerate(settings.cameras, start=1)
-        ]
+        cameras = []
+        for number, url in enumerate(settings.cameras, start=1):
+            cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
     except VlaEdgeError as error:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error))))
         return error.exit_code
+    finally:
+        opened.close()
     return 0
 
 
