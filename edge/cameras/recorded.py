@@ -49,7 +49,7 @@ class RecordedSource:
             raise CameraError(f"{path}: the recording names no rate; add ?fps=N")
         self._period_ns = round(1e9 / fps)
         self.traits = SourceTraits(self._period_ns, False, f"recorded at {fps:g} fps, {text}", CURE)
-        self._began_ns = clock_ns()
+        self._began_ns = 0
         self._last: Frame | None = None
 
     def _check_first(self, path: Path) -> str:
@@ -68,6 +68,8 @@ class RecordedSource:
 
     def read(self) -> Frame:
         """The image that is due next; past the end of a recording that does not loop, the last one, unchanged."""
+        if self._last is None:
+            self._began_ns = self._clock_ns()
         passed = (self._clock_ns() - self._began_ns) // self._period_ns
         following = self._last.sequence + 1 if self._last else 0
         due = max(following, passed)

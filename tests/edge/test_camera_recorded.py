@@ -94,6 +94,14 @@ def test_a_single_image_is_a_recording_of_one(tmp_path: Path) -> None:
     assert indices([played.read(), played.read()]) == [2, 2]
 
 
+def test_playing_begins_with_the_first_read_however_late_it_is(tmp_path: Path) -> None:
+    clock = Clock()
+    played = source(write_images(tmp_path / "i", 3), clock, Playback(fps=10.0, loop=False))
+    clock.sleep(5.0)
+    first = played.read()
+    assert indices([first, played.read()]) == [0, 1] and first.captured_ns == 5000 * MS
+
+
 def test_colours_come_out_as_rgb(tmp_path: Path) -> None:
     red_bgr = np.zeros((48, 64, 3), np.uint8)
     red_bgr[..., 2] = 200
