@@ -65,7 +65,7 @@ generate: setup ## write the C header of the wire, the compiled profiles, the ta
 test-slow: setup ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-hil: setup ## tests on a real line, which move what is on it: VLA_EDGE_BRIDGE=serial:/dev/ttyACM0 or VLA_EDGE_CAN=can0 make test-hil
+test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_EDGE_BRIDGE=serial:/dev/ttyACM0 VLA_EDGE_CAN=can0 VLA_EDGE_CAMERA=/dev/video0 make test-hil
 	$(BIN)/python -m pytest -m hil
 
 test-gpu: setup ## tests that need an NVIDIA GPU

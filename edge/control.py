@@ -42,12 +42,14 @@ SPARE_STEPS = 3
 """What should be left of a plan, in trained steps, when the next one is joined to it."""
 MEASURED_KEPT = 64
 CHUNK_IDS = 0xFFFF
+PAUSED_AT_REST_NS = 5_000_000_000
+"""A pause this long before the arm has moved ends the run; once it moves, the end of the buffer does."""
 
 
 @dataclass(frozen=True)
 class ControlSettings:
     """`execute_steps` steps are executed of each chunk before the next is asked for; a chunk must reach the device
-    `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held, and the run goes on.
+    `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held and the run waiting.
     """
 
     execute_steps: int
@@ -83,6 +85,7 @@ class Controller:
         self.splice_us = 0
         self._chunk_id = 0
         self._next_request_step = 0
+        self._ask_from_ns = 0
         self._recorded_step = 0
         self._refusals_in_row = 0
         self._next_heartbeat_ns = 0
@@ -165,7 +168,9 @@ class Controller:
             said.append((report.device_us, report.state, report.reason))
         unwrap = self.client.link.clock.unwrap
         for _, state, reason in sorted(said, key=lambda entry: unwrap(entry[0])):
-            self.motion = after_report(self.motion, state, reason, self.settings.may_starve)
+            self.motion = after_report(
+                self.motion, state, reason, self.settings.may_starve, self.counters.pauses.reason
+            )
         if report is None:
             return
         if self.last_state is None:
@@ -239,6 +244,8 @@ class Controller:
     def _ask(self, now_ns: int, now_us: float) -> None:
         if self._asked is not None or self._proposed is not None or self.last_state is None:
             return
+        if now_ns < self._ask_from_ns:
+            return
         step, delay = 0, 0
         if self.timeline.begun:
             step = self.timeline.step_at(now_us)
@@ -299,6 +306,10 @@ class Controller:
         self._asked = None
         if result.outcome is Outcome.FAILED:
             raise SafetyStop(f"inference failed: {result.message}")
+        if result.outcome is Outcome.PAUSED:
+            self._pause(asked, result.message, now_ns)
+            return
+        self.counters.pauses.resume(now_ns)
         refusal = check_finite(result.increments_rad)
         if refusal is not None:
             raise SafetyStop(f"chunk {result.id} refused, {refusal}; check the checkpoint and the camera's image")
@@ -307,6 +318,7 @@ class Controller:
         counters = self.counters
         counters.chunks += 1
         counters.latency_us.append(latency_us)
+        counters.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
         counters.engine_us.append(
             (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
         )
@@ -317,6 +329,16 @@ class Controller:
             return
         counters.delays.append(delay)
         self._propose(asked.step, delay, result, now_us)
+
+    def _pause(self, asked: PlanRequest, reason: str, now_ns: int) -> None:
+        """No chunk for now: the plan in force runs on, and the next step asks again."""
+        pauses = self.counters.pauses
+        pauses.pause(reason, now_ns)
+        self._next_request_step = asked.step + 1
+        self._ask_from_ns = now_ns if self.timeline.begun else now_ns + 1000 * self.timeline.step_us
+        patient = self.timeline.begun or self.settings.may_starve
+        if not patient and pauses.lasted_ns(now_ns) > PAUSED_AT_REST_NS:
+            raise SafetyStop(f"the policy was paused before the arm moved: {reason}")
 
     def _propose(self, step: int, delay: int, result: PlanResult, now_us: float) -> None:
         if not self.timeline.begun:

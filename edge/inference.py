@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
-from edge.cameras import Camera, open_camera
+from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import Engine, OnnxRuntimeEngine
 from edge.errors import VlaEdgeError
 from edge.instruction import tokenize
@@ -61,18 +62,18 @@ def open_policy(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolic
 class Inference:
     """Answers requests with one policy and its cameras; the loop around it lives in `main`."""
 
-    def __init__(self, policy: ChunkPolicy, cameras: list[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
+    def __init__(self, policy: ChunkPolicy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
         self.policy = policy
         self._cameras = cameras
         self._seed = seed
         self._clock_ns = clock_ns
 
     def answer(self, request: PlanRequest) -> PlanResult:
-        """Looks through every camera and computes the chunk. A failure is an answer too."""
+        """Looks through every camera and computes the chunk. A pause and a failure are answers too."""
         started_ns = self._clock_ns()
-        shape, joints = self.policy.shape, request.states_rad.shape[1]
         try:
-            frames = np.stack([camera.grab().image for camera in self._cameras])
+            looks = [camera.grab() for camera in self._cameras]
+            frames = np.stack([frame.image for frame in looks])
             camera_ns = self._clock_ns() - started_ns
             output = self.policy.infer(
                 PolicyInput(
@@ -84,9 +85,10 @@ class Inference:
                     (self._seed, request.id),
                 )
             )
+        except CameraUnhealthy as unhealthy:
+            return self._nothing(request, Outcome.PAUSED, str(unhealthy))
         except (VlaEdgeError, ValueError, RuntimeError) as error:
-            nothing = np.full((shape.horizon, joints), np.nan)
-            return PlanResult(request.id, Outcome.FAILED, nothing, 0, 0, 0, 0, str(error))
+            return self._nothing(request, Outcome.FAILED, str(error))
         return PlanResult(
             request.id,
             Outcome.CHUNK,
@@ -96,7 +98,12 @@ class Inference:
             output.backbone_ns,
             output.decoder_ns,
             "",
+            min(frame.captured_ns for frame in looks),
         )
+
+    def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
+        nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
+        return PlanResult(request.id, outcome, nothing, 0, 0, 0, 0, message)
 
     def warm_up(self) -> tuple[int, int]:
         """Calls before anything moves: the time of the first (cold) one, and the slowest of the others."""
@@ -114,7 +121,7 @@ class Inference:
         for _ in range(WARM_CALLS):
             started_ns = self._clock_ns()
             result = self.answer(blank)
-            if result.outcome is Outcome.FAILED:
+            if result.outcome is not Outcome.CHUNK:
                 raise VlaEdgeError(result.message)
             times.append(self._clock_ns() - started_ns)
         return times[0], max(times[1:])
@@ -168,14 +175,19 @@ def main(argv: list[str] | None = None) -> int:
     bundle = load_bundle(Path(settings.bundle))
     joints = load_arm(settings.arm).dof
     records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
+    opened = ExitStack()
     try:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads)
-        cameras = [open_camera(url, policy.shape.frame_px) for url in settings.cameras]
+        cameras = []
+        for number, url in enumerate(settings.cameras, start=1):
+            cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
     except VlaEdgeError as error:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error))))
         return error.exit_code
+    finally:
+        opened.close()
     return 0
 
 

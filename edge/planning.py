@@ -31,6 +31,8 @@ class Outcome(IntEnum):
 
     CHUNK = 0
     FAILED = 1
+    PAUSED = 2
+    """No chunk, because a camera is not to be trusted now; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """The answer: increments (horizon, J) from the request's step on, and where the time went."""
+    """The answer: increments (horizon, J) from the request's step on, and where the time went.
+
+    `captured_ns` is the host time at which the oldest of its frames was captured; 0 without frames.
+    """
 
     id: int
     outcome: Outcome
@@ -58,6 +63,7 @@ class PlanResult:
     backbone_ns: int
     decoder_ns: int
     message: str
+    captured_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class PlanningRecords:
                 ("outcome", "<i8"),
                 ("increments", "<f8", (shape.horizon, joints)),
                 ("times_ns", "<i8", (4,)),
+                ("captured_ns", "<i8"),
                 ("message", f"S{TEXT_BYTES}"),
             ]
         )
@@ -154,6 +161,7 @@ class PlanningRecords:
         record["increments"][0] = result.increments_rad
         record["times_ns"][0] = result.camera_ns, result.history_ns, result.backbone_ns, result.decoder_ns
         record["message"] = result.message.encode()[:TEXT_BYTES]
+        record["captured_ns"] = result.captured_ns
         return record
 
     def unpack_result(self, record: NDArray[Any]) -> PlanResult:
@@ -161,7 +169,15 @@ class PlanningRecords:
         camera, history, backbone, decoder = (int(value) for value in row["times_ns"])
         message = bytes(row["message"]).decode("utf-8", "replace")
         return PlanResult(
-            int(row["id"]), Outcome(int(row["outcome"])), row["increments"], camera, history, backbone, decoder, message
+            int(row["id"]),
+            Outcome(int(row["outcome"])),
+            row["increments"],
+            camera,
+            history,
+            backbone,
+            decoder,
+            message,
+            int(row["captured_ns"]),
         )
 
     def pack_status(self, status: PlannerStatus) -> NDArray[Any]:

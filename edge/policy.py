@@ -71,6 +71,10 @@ class ChunkPolicy:
         self._decoder.inputs["used"][:] = 0
         self._decoder.inputs["used"][0, list(embodiment.actions.slots)] = 1
 
+    def describe(self) -> tuple[str, ...]:
+        """What runs the history encoder, the backbone and the decoder."""
+        return tuple(engine.describe() for engine in (self._history, self._backbone, self._decoder))
+
     def infer(self, observed: PolicyInput) -> PolicyOutput:
         """Computes one chunk. The caller checks that it is finite."""
         started_ns = self._clock_ns()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edge.pauses import PauseLog
+
 
 @dataclass(frozen=True)
 class PaceChange:
@@ -16,13 +18,19 @@ class PaceChange:
 
 @dataclass
 class Counters:
-    """What happened, for the report."""
+    """What happened, for the report.
+
+    latency_us    from the request (its states are the newest then) to the chunk in control's hands
+    frame_age_us  how old the oldest frame of a chunk was at the request; 0 for one captured later
+    """
 
     requests: int = 0
     chunks: int = 0
     late: int = 0
     refused: list[str] = field(default_factory=list)
     latency_us: list[int] = field(default_factory=list)
+    frame_age_us: list[int] = field(default_factory=list)
+    pauses: PauseLog = field(default_factory=PauseLog)
     engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
     pace_changes: list[PaceChange] = field(default_factory=list)

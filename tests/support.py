@@ -1,8 +1,12 @@
-"""Shared by the tests: a lockstep device with a client in front, and chunks to send."""
+"""Shared by the tests: a lockstep device with a client in front, chunks to send, and a real run to judge."""
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
 from edge.session import wire_limits
+from edge.telemetry.trace import Trace, read_trace
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Nak, StateReport
@@ -17,6 +22,7 @@ from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 FRANKA = load_arm("franka")
 HOME = np.array(FRANKA.home_rad)
+STREAM_TIMEOUT_S = 40.0
 
 
 class Rig:
@@ -103,3 +109,40 @@ def swing(
     rate = 2.0
     q = around + amplitude * (1 - np.cos(rate * times))
     return chunk_from(identity, start_us, q, amplitude * rate * np.sin(rate * times) * np.ones(7), spacing_us)
+
+
+class RealRun:
+    """`edge-run` as a user starts it, with its report and the device's trace in one folder."""
+
+    def __init__(self, folder: Path, bundle: Path, duration_s: float, *more: str, trace: Path | None = None) -> None:
+        self.trace_file = trace or folder / "trace.csv"
+        self.report_file = folder / "run.json"
+        words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
+        words += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
+        words += [] if trace else ["--trace", str(self.trace_file)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_until_streaming(self) -> None:
+        deadline = time.monotonic() + STREAM_TIMEOUT_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.communicate()
+            if self.trace_file.exists() and ",STREAMING," in self.trace_file.read_text()[-4000:]:
+                return
+            time.sleep(0.05)
+        raise AssertionError("the arm never moved")
+
+    def finish(self, timeout_s: float = 60.0) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+    @property
+    def report(self) -> dict:
+        return json.loads(self.report_file.read_text())
+
+    @property
+    def trace(self) -> Trace:
+        return read_trace(self.trace_file)
+
+
+def states_in_order(trace: Trace) -> list[str]:
+    return [state for index, state in enumerate(trace.state) if index == 0 or state != trace.state[index - 1]]

@@ -18,7 +18,7 @@ MAY_IMPORT_OF_OURS = {
     "firmware_bridge": {"firmware_bridge"},
 }
 MAY_INSTALL = {
-    "edge": {"mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
+    "edge": {"cv2", "mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
     "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
@@ -59,10 +59,12 @@ def test_the_table_in_the_docs_names_the_same_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["edge.cli.run", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
+    "module", ["edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
 )
 def test_the_robots_side_loads_no_torch(module: str) -> None:
-    script = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'onnx', 'mujoco'}} & set(sys.modules)))"
+    script = (
+        f"import sys, {module}; print(sorted({{'torch', 'transformers', 'onnx', 'mujoco', 'cv2'}} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,53 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import Trace, read_trace, violations
+from edge.telemetry.trace import violations
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from tests.support import FRANKA
-
-STREAM_TIMEOUT_S = 40.0
-
-
-class RealRun:
-    """`edge-run` as a user starts it, with its report and the device's trace in one folder."""
-
-    def __init__(self, folder: Path, bundle: Path, duration_s: float, *more: str, trace: Path | None = None) -> None:
-        self.trace_file = trace or folder / "trace.csv"
-        self.report_file = folder / "run.json"
-        words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
-        words += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
-        words += [] if trace else ["--trace", str(self.trace_file)]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def wait_until_streaming(self) -> None:
-        deadline = time.monotonic() + STREAM_TIMEOUT_S
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.process.communicate()
-            if self.trace_file.exists() and ",STREAMING," in self.trace_file.read_text()[-4000:]:
-                return
-            time.sleep(0.05)
-        raise AssertionError("the arm never moved")
-
-    def finish(self, timeout_s: float = 60.0) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, out, err
-
-    @property
-    def report(self) -> dict:
-        return json.loads(self.report_file.read_text())
-
-    @property
-    def trace(self) -> Trace:
-        return read_trace(self.trace_file)
+from tests.support import FRANKA, RealRun, states_in_order
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
-
-
-def states_in_order(trace: Trace) -> list[str]:
-    return [state for index, state in enumerate(trace.state) if index == 0 or state != trace.state[index - 1]]
 
 
 def test_a_minute_of_motion_breaks_no_limit(folder: Path, bundle_path: Path) -> None:

@@ -10,11 +10,12 @@ from edge.sim.render import CameraRenderer  # first: it chooses the GL backend b
 import mujoco
 import numpy as np
 
-from edge.cameras.base import CameraError, Frame
+from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
+from edge.errors import InputError
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 
 
-class SimulatedCamera:
+class SimulatedSource:
     """Draws the newest published pose of the arm and the objects."""
 
     def __init__(self, folder: Path, frame_px: tuple[int, int]) -> None:
@@ -27,14 +28,25 @@ class SimulatedCamera:
         self._model, self._data = model, mujoco.MjData(model)
         self._world = WorldReader(folder / WORLD_FILE)
         self._renderer = CameraRenderer(model, frame_px[0])
+        self._sequence = -1
+        self.traits = SourceTraits(
+            0,
+            False,
+            f"the simulated bench at {frame_px[1]}x{frame_px[0]}, drawn on demand",
+            "start the simulation again",
+        )
 
-    def grab(self) -> Frame:
-        position = self._world.position()
+    def read(self) -> Frame:
+        try:
+            position = self._world.position()
+        except InputError as error:
+            raise CameraLost(str(error)) from None
         captured_ns = time.monotonic_ns()
         self._data.qpos[:] = np.array(position)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        return Frame(self._renderer.render(self._data), captured_ns)
+        self._sequence += 1
+        return Frame(self._renderer.render(self._data), captured_ns, self._sequence)
 
     def close(self) -> None:
         self._renderer.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.cameras import FORMS, on_bench
 from edge.cli.progress import Progress
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
@@ -22,10 +23,11 @@ from edge.telemetry.plot import plot_run
 from edge.telemetry.report import summarise, table, write_report
 from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
+from firmware_bridge.transports import FORMS as BRIDGE_FORMS
+from firmware_bridge.transports import BridgeUrl, open_transport
 
 DEFAULT_TASK = "reach the red cube"
-BRIDGE_HELP = f"sim: (default, simulated arm), {', '.join(FORMS.values())}"
+BRIDGE_HELP = f"sim: (default, simulated arm), {', '.join(BRIDGE_FORMS.values())}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="URL",
-        help="one per camera of the bundle: sim: (default with --bridge sim:) or pattern:",
+        help="one per camera of the bundle: sim: (default with --bridge sim:), "
+        f"{', '.join(form for scheme, form in FORMS.items() if scheme != 'sim')}",
     )
     add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, in words (default: '%(default)s')")
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
@@ -134,7 +137,7 @@ def _run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         bench = _open_bench(args, arm, stack) if simulated else None
         cameras = tuple(args.camera) or ((bench.camera_url,) * shape.cameras if bench else ())
-        cameras = tuple(bench.camera_url if url == "sim:" and bench else url for url in cameras)
+        cameras = tuple(on_bench(url, bench.folder) if bench else url for url in cameras)
         if len(cameras) != shape.cameras:
             raise InputError(
                 f"this bundle sees through {shape.cameras} camera(s) and {len(cameras)} given; repeat --camera URL"

@@ -52,10 +52,13 @@ ALLOWED = {
 PLANNED_STOPS = (StopReason.NONE, StopReason.BUFFER_EMPTY, StopReason.HOST_STOP)
 
 
-def after_report(motion: Motion, state: int, reason: int, may_starve: bool = False) -> Motion:
+def after_report(
+    motion: Motion, state: int, reason: int, may_starve: bool = False, paused_by: str | None = None
+) -> Motion:
     """The motion after the device reported `state`, which it last stopped for `reason`. Raises `SafetyStop`.
 
-    With `may_starve`, a plan that ran out is not the end of the run: the arm comes to rest and is HELD.
+    With `may_starve`, a plan that ran out is not the end of the run: the arm comes to rest and is HELD. `paused_by`
+    says why the policy gives no chunk at present, if it says so itself.
     """
     starved = state in (DeviceState.DECEL, DeviceState.HOLD) and reason == StopReason.BUFFER_EMPTY
     if may_starve and motion is Motion.RUNNING and starved:
@@ -63,6 +66,8 @@ def after_report(motion: Motion, state: int, reason: int, may_starve: bool = Fal
     at_rest_by_itself = state in (DeviceState.DECEL, DeviceState.HOLD) and reason not in PLANNED_STOPS
     if state not in ALLOWED[motion] or at_rest_by_itself:
         cure = CURES.get(StopReason(reason)) if reason in set(StopReason) else None
+        if starved and paused_by is not None:
+            cure = f"the policy was paused: {paused_by}"
         raise SafetyStop(f"the device stopped the arm: {stop_text(state, reason)}" + (f"; {cure}" if cure else ""))
     if motion in (Motion.ENDING, Motion.STOPPING) and state == DeviceState.HOLD:
         return Motion.HELD

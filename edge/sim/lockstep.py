@@ -78,12 +78,14 @@ class LockstepCamera:
         self._data = mujoco.MjData(model)
         self._model, self._device = model, device
         self._renderer = CameraRenderer(model, size_px)
+        self._sequence = -1
 
     def grab(self) -> Frame:
         self._data.qpos[:] = self._device.world()
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        return Frame(self._renderer.render(self._data), self._device.now_us * 1000)
+        self._sequence += 1
+        return Frame(self._renderer.render(self._data), self._device.now_us * 1000, self._sequence)
 
     def close(self) -> None:
         self._renderer.close()

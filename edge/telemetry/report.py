@@ -28,11 +28,17 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
-    """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
+    """The whole report as plain data. Times are milliseconds unless the key says otherwise.
+
+    `observation_to_chunk` begins with the oldest part of the observation, the capture of the oldest frame or the
+    request, and ends when control holds the chunk; `request_to_chunk` leaves out the age of the frame.
+    """
     counters, lateness, jitter = outcome.counters, outcome.lateness.lateness, outcome.lateness.jitter
     engines = {
         name: percentiles([row[index] / 1000 for row in counters.engine_us]) for index, name in enumerate(ENGINE_NAMES)
     }
+    pauses = counters.pauses
+    observed_us = [age + wait for age, wait in zip(counters.frame_age_us, counters.latency_us)]
     return {
         "format": REPORT_FORMAT,
         "created_by": f"vla-edge {__version__}",
@@ -61,10 +67,19 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
             "changes": [asdict(change) for change in counters.pace_changes],
         },
         "latency_ms": {
-            "observation_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
+            "observation_to_chunk": percentiles([value / 1000 for value in observed_us]),
+            "request_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
+            "frame_age_at_request": percentiles([value / 1000 for value in counters.frame_age_us]),
             "engines": engines,
             "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
             "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
+        },
+        "pauses": {
+            "count": sum(pauses.reasons.values()),
+            "answers": pauses.answers,
+            "ended_s": round(pauses.ended_us / 1e6, 3),
+            "reasons": pauses.reasons,
+            "in_force": pauses.reason,
         },
         "loop": {
             "rate_hz": settings.rate_hz,
@@ -130,6 +145,10 @@ def table(report: dict[str, Any]) -> str:
                 f"slowed down to {share:.0%} of the trained one: inference took {slowest['latency_us'] // 1000} ms",
             )
         )
+    pauses = report["pauses"]
+    if pauses["count"]:
+        rows.append(("pauses", f"{pauses['count']}, those that ended took {pauses['ended_s']:.1f} s"))
+        rows += [("", f"  {count} x {reason}") for reason, count in list(pauses["reasons"].items())[:3]]
     scene = report.get("simulated_scene")
     if scene:
         verdict = "reached" if scene["reached"] else "NOT reached"

@@ -54,7 +54,7 @@ def stood_still(trace: Path) -> bool:
         ({"--bridge": "serial:/dev/null?speed=9"}, "unknown option speed"),
         ({"--bridge": "serial:/dev/null?baud=fast"}, "baud must be a whole number from 1"),
         ({"--bridge": "serial:/dev/null", "--camera": None}, "sees through 1 camera(s) and 0 given"),
-        ({"--camera": "v4l2:/dev/video0"}, "no camera 'v4l2:/dev/video0'; this version has sim:"),
+        ({"--camera": "v4l2:/dev/video99"}, "/dev/video99: there is no such camera; plug it in, or name another"),
         (
             {"--task": "reach the red cube " * 5},
             "the task has 20 tokens and this bundle takes 16; say it in fewer words",
@@ -231,7 +231,8 @@ def test_bridge_sim_describes_itself_and_traces(tmp_path: Path, plant: str) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["edge.cli.run", "edge.cli.bridge_sim", "export.commands.export", "export.commands.train"]
+    "command",
+    ["edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "export.commands.export", "export.commands.train"],
 )
 def test_help_is_worth_reading(command: str) -> None:
     result = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True)

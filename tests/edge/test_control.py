@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +301,75 @@ def test_a_failure_in_inference_is_told_in_its_own_words(start: Callable[..., Ru
     run.controller._asked = run.planner.requests[-1]
     with pytest.raises(SafetyStop, match="inference failed: lens fell off"):
         run.go(100)
+
+
+def pausing(run: Run, paused: Callable[[int], bool]) -> None:
+    """Some of the policy's answers become pauses, each in words of its own."""
+    original = run.planner.result
+
+    def result() -> PlanResult | None:
+        answer = original()
+        if answer is None or not paused(answer.id):
+            return answer
+        nothing = np.full((15, 7), np.nan)
+        return PlanResult(answer.id, Outcome.PAUSED, nothing, 0, 0, 0, 0, "camera 2 (file:x) is stale; cure")
+
+    run.planner.result = result  # type: ignore[method-assign]
+
+
+def test_a_pause_that_ends_in_time_is_only_counted(start: Callable[..., Run]) -> None:
+    run = start()
+    pausing(run, lambda request: 4 <= request < 8 or request == 10)
+    run.go(8000)
+    counters = run.controller.counters
+    assert counters.pauses.answers == 5
+    assert counters.pauses.reasons == {"camera 2 (file:x) is stale; cure": 2}
+    assert counters.pauses.reason is None
+    asked = [request.step for request in run.planner.requests]
+    assert asked[3:8] == list(range(asked[3], asked[3] + 5)), "each step asks again"
+    assert 400_000 < counters.pauses.ended_us < 600_000
+    assert run.rig.device.state == DeviceState.STREAMING
+    assert (counters.late, counters.refused, counters.interventions) == (0, [], 0)
+
+
+def test_a_pause_that_lasts_ends_in_a_stop_that_names_the_camera(start: Callable[..., Run]) -> None:
+    run = start()
+    pausing(run, lambda request: request >= 4)
+    with pytest.raises(
+        SafetyStop, match=r"\(buffer empty\); the policy was paused: camera 2 \(file:x\) is stale; cure"
+    ):
+        run.go(8000)
+    assert run.controller.counters.pauses.answers >= 5
+    run.rig.device.tick(1000)
+    assert run.rig.device.state == DeviceState.HOLD
+
+
+def test_a_pause_before_the_first_motion_ends_the_run(start: Callable[..., Run]) -> None:
+    run = start()
+    pausing(run, lambda request: True)
+    with pytest.raises(SafetyStop, match=r"paused before the arm moved: camera 2 \(file:x\) is stale"):
+        run.go(8000)
+    assert run.rig.device.state == DeviceState.ARMED
+    assert 25 <= len(run.planner.requests) <= 51, "asks about once a step"
+
+
+def test_the_age_of_the_frame_counts(start: Callable[..., Run]) -> None:
+    run = start()
+    original = run.planner.result
+
+    def result() -> PlanResult | None:
+        answer = original()
+        if answer is None:
+            return None
+        sent_ns = run.planner.requests[-1].sent_ns
+        age_ns = 30_000_000 if answer.id % 2 else -5_000_000  # captured before the request, or after it
+        return replace(answer, captured_ns=sent_ns - age_ns)
+
+    run.planner.result = result  # type: ignore[method-assign]
+    run.go(3000)
+    ages = run.controller.counters.frame_age_us
+    assert len(ages) == run.controller.counters.chunks == len(run.controller.counters.latency_us)
+    assert set(ages[::2]) == {30_000} and set(ages[1::2]) == {0}
 
 
 def test_a_lost_commit_answer_is_asked_for_again(start: Callable[..., Run]) -> None:

@@ -1,0 +1,132 @@
+"""A camera of the Linux kernel, through OpenCV: `v4l2:/dev/video0?size=640x480&fps=30&fourcc=MJPG`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
+from edge.cameras.images import fit, fit_text, opencv
+
+CURE = "check its cable and its other users (fuser -v /dev/video*)"
+OLDEST_STAMP_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class V4l2Mode:
+    """What is asked of the driver; None leaves its own choice."""
+
+    size_px: tuple[int, int] | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+
+
+def capture_time(stamp_ms: float, read_ns: int) -> tuple[int, bool]:
+    """When a frame that was read at `read_ns` was captured, and whether the driver said so.
+
+    `stamp_ms` is the driver's own time. It counts only where it can be one of the monotonic clock: not after the
+    reading and less than a second before it. A driver that stamps with the time of day, or with nothing, is far off.
+    """
+    stamp_ns = round(stamp_ms * 1e6)
+    if 0 <= read_ns - stamp_ns < OLDEST_STAMP_NS:
+        return stamp_ns, True
+    return read_ns, False
+
+
+class V4l2Source:
+    """Frames of one V4L2 device. Raises `CameraError` when it cannot be opened as asked."""
+
+    def __init__(
+        self,
+        device: Path,
+        mode: V4l2Mode,
+        frame_px: tuple[int, int],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._cv2 = opencv()
+        self._device, self._frame_px, self._clock_ns = device, frame_px, clock_ns
+        self._capture = _open(self._cv2, device)
+        try:
+            found = _set_mode(self._cv2, self._capture, device, mode)
+            self._sequence = 0
+            _, stamped = self._grab()
+            image = self._retrieve()
+            text = fit_text((image.shape[0], image.shape[1]), frame_px)
+            fit(image, frame_px)
+        except (CameraError, CameraLost) as error:
+            self._capture.release()
+            raise CameraError(f"{device}: {error}") from None
+        assert found.fps is not None  # always read back
+        stamps = "the driver's timestamps" if stamped else "timestamps taken right after each read"
+        self.traits = SourceTraits(
+            period_ns=round(1e9 / found.fps),
+            never_still=True,
+            description=f"{found.fourcc} at {found.fps:g} fps, {text}, {stamps}",
+            cure=CURE,
+        )
+
+    def read(self) -> Frame:
+        captured_ns, _ = self._grab()
+        image = fit(self._retrieve(), self._frame_px)
+        self._sequence += 1
+        return Frame(image, captured_ns, self._sequence)
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _grab(self) -> tuple[int, bool]:
+        if not self._capture.grab():
+            raise CameraLost("gives no frames" if self._device.exists() else "the device is gone")
+        read_ns = self._clock_ns()
+        return capture_time(self._capture.get(self._cv2.CAP_PROP_POS_MSEC), read_ns)
+
+    def _retrieve(self) -> Any:
+        whole, image = self._capture.retrieve()
+        if not whole:
+            raise CameraLost("its frames cannot be decoded")
+        return image
+
+
+def _open(cv2: Any, device: Path) -> Any:
+    if not device.exists():
+        raise CameraError(f"{device}: there is no such camera; plug it in, or name another (ls /dev/video*)")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise CameraError(f"{device}: no permission; sudo usermod -aG video $USER, then log in again")
+    capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise CameraError(f"{device}: cannot be opened as a camera; {CURE}")
+    return capture
+
+
+def _set_mode(cv2: Any, capture: Any, device: Path, asked: V4l2Mode) -> V4l2Mode:
+    """Asks for a mode and returns the one that was granted. Raises `CameraError` when it is another one."""
+    if asked.fourcc is not None:  # first: the sizes and rates depend on it
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.fourcc))
+    if asked.size_px is not None:
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, asked.size_px[0])
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, asked.size_px[1])
+    if asked.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, asked.fps)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    found = V4l2Mode(
+        (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))),
+        float(capture.get(cv2.CAP_PROP_FPS)),
+        code.to_bytes(4, "little").decode("ascii", "replace"),
+    )
+    assert found.size_px is not None and found.fps is not None
+    differs = (
+        asked.size_px not in (None, found.size_px)
+        or asked.fourcc not in (None, found.fourcc)
+        or (asked.fps is not None and abs(asked.fps - found.fps) > 0.5)
+    )
+    if differs or found.fps <= 0:
+        raise CameraError(
+            f"the driver gives size={found.size_px[1]}x{found.size_px[0]}&fps={found.fps:g}&fourcc={found.fourcc}; "
+            f"ask for a mode it has (v4l2-ctl -d {device} --list-formats-ext)"
+        )
+    return found

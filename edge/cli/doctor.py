@@ -1,0 +1,183 @@
+"""`edge-doctor`: opens what a run would use, says what it found, and names the cure of whatever is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edge.arms import ArmProfile, available_arms
+from edge.bundle import Bundle
+from edge.cameras import FORMS as CAMERA_FORMS
+from edge.cameras import CameraUrl, on_bench
+from edge.cli.run import DEFAULT_TASK
+from edge.doctor import machine, rights
+from edge.doctor.bridge import check_bridge
+from edge.doctor.cameras import check_camera
+from edge.doctor.check import Check, document, line, passed
+from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
+from edge.errors import InputError
+from edge.telemetry.report import write_report
+from firmware_bridge.errors import BridgeError, PortError
+from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
+from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
+
+SIMULATED = "sim:"
+FRAME_PX = (224, 224)
+"""What cameras are fitted to when no bundle says."""
+ROOT = Path("/")
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="edge-doctor",
+        description="Checks this computer, and whatever of a run is named: bundle, arm, bridge, cameras. "
+        "It opens and asks; it never arms.",
+        epilog="Exit codes: 0 nothing failed (warnings are allowed), 1 a check failed, or Ctrl-C came first, "
+        "2 bad input.",
+    )
+    add = root.add_argument
+    add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export: hashes, engines, two inferences")
+    add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    add("--bridge", metavar="URL", help=f"needs --arm: sim: (simulated device), {', '.join(FORMS.values())}")
+    add(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="URL",
+        help=f"watched for a second each; repeat for more: {', '.join(CAMERA_FORMS.values())}",
+    )
+    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what the inference is told (default: '%(default)s')")
+    add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
+    add("--json", type=Path, metavar="FILE", help="all findings, with figures")
+    return root
+
+
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    """Runs the checks. `root` stands in for / where files of /sys and /proc are read."""
+    args = parser().parse_args(argv)
+    checks: list[Check] = []
+    try:
+        _check_input(args)
+        with ExitStack() as stack:
+            for check in _checks(args, root, stack):
+                checks.append(check)
+                print(line(check), flush=True)
+        if args.json:
+            write_report(args.json, document(checks))
+    except InputError as error:
+        print(f"edge-doctor: {error}", file=sys.stderr)
+        return error.exit_code
+    except PortError as error:
+        print(f"edge-doctor: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nedge-doctor: stopped before all checks were made", file=sys.stderr)
+        return 1
+    return 0 if passed(checks) else 1
+
+
+def _check_input(args: argparse.Namespace) -> None:
+    """What cannot be understood is refused before anything is opened. Raises `InputError` or `PortError`."""
+    if args.json and not args.json.parent.is_dir():
+        raise InputError(f"--json {args.json}: there is no folder {args.json.parent}")
+    if args.bridge and not args.arm:
+        raise InputError("--bridge compares the device with a profile; add --arm NAME")
+    if args.bridge and args.bridge != SIMULATED:
+        BridgeUrl.parse(args.bridge)
+    for url in args.camera:
+        parsed = CameraUrl.parse(url)
+        if parsed.scheme == "sim" and not parsed.target and args.bridge != SIMULATED:
+            raise InputError(f"--camera {url}: the simulated camera looks at a simulated arm; add --bridge sim:")
+
+
+def _checks(args: argparse.Namespace, root: Path, stack: ExitStack) -> Iterator[Check]:
+    arm_check, arm = check_arm(args.arm) if args.arm else (Check.skipped("arm", "--arm NAME"), None)
+    bundle_check, bundle = check_bundle(args.bundle) if args.bundle else (Check.skipped("bundle", "--bundle DIR"), None)
+    yield from _machine_checks(root, bundle)
+    yield arm_check
+    yield bundle_check
+    yield _inference(args, bundle, arm)
+    yield from _device_checks(args, arm, bundle, stack)
+
+
+def _machine_checks(root: Path, bundle: Bundle | None) -> Iterator[Check]:
+    granted = rights.probe()
+    yield machine.check_python(sys.version_info[:3])
+    yield machine.check_packages(_version)
+    yield machine.check_cores(root, len(os.sched_getaffinity(0)))
+    yield machine.check_kernel(root)
+    yield machine.check_governor(root)
+    yield machine.check_memory(root, bundle_bytes(bundle) if bundle else None)
+    yield machine.check_shared_memory()
+    yield rights.check_priority(granted)
+    yield rights.check_locked_memory(granted)
+    yield rights.check_serial_rights(rights.my_groups(), os.geteuid() == 0)
+    yield rights.check_serial_timers(root)
+
+
+def _inference(args: argparse.Namespace, bundle: Bundle | None, arm: ArmProfile | None) -> Check:
+    if bundle is None or arm is None:
+        return Check.skipped("inference", "a sound --bundle DIR and --arm NAME")
+    return check_inference(bundle, arm, args.arm, args.task, args.threads)
+
+
+def _device_checks(
+    args: argparse.Namespace, arm: ArmProfile | None, bundle: Bundle | None, stack: ExitStack
+) -> Iterator[Check]:
+    """Bridge and cameras; a simulated bench behind both is started where one is asked for."""
+    bridge, cameras = args.bridge, list(args.camera)
+    if bridge is None:
+        yield Check.skipped("bridge", "--bridge URL")
+    elif arm is None:
+        yield Check.skipped("bridge", "a sound --arm NAME")
+    else:
+        try:
+            if bridge == SIMULATED:
+                bridge, folder = _simulated(arm, cameras, stack)
+                cameras = [on_bench(url, folder) for url in cameras]
+            transport = open_transport(bridge)
+            stack.callback(transport.close)
+        except BridgeError as error:
+            yield Check.failed("bridge", error)
+        else:
+            yield from check_bridge(transport, arm)
+    if not cameras:
+        yield Check.skipped("cameras", "--camera URL")
+    frame_px = bundle.manifest.policy.frame_px if bundle else FRAME_PX
+    for number, url in enumerate(cameras, start=1):
+        yield check_camera(url, frame_px, number)
+
+
+def _simulated(arm: ArmProfile, cameras: list[str], stack: ExitStack) -> tuple[str, Path]:
+    """Starts the simulated device, with a scene where a camera looks at it. Returns its URL and the scene's folder."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-")))
+    if not any(url.startswith("sim:") for url in cameras):
+        process = SimulatorProcess(SimulatedArm(arm.name, arm.home_rad))
+        stack.callback(process.close)
+        return f"serial:{process.port}", folder
+    try:
+        from edge.sim.bench import SimulatedBench
+    except ImportError as error:
+        raise InputError(
+            f"the simulated camera needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
+        ) from None
+    bench = SimulatedBench(arm, 0, folder, None)
+    stack.callback(bench.close)
+    return f"serial:{bench.process.port}", folder
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The bundle, the arm, and whether the one computes chunks for the other here."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge.arms import ArmProfile, load_arm
+from edge.bundle import Bundle, load_bundle
+from edge.doctor.check import Check, Status
+from edge.errors import VlaEdgeError
+from edge.inference import open_policy
+from edge.policy import ChunkPolicy, PolicyInput
+
+WARM_CALLS = 5
+
+
+def check_arm(name: str) -> tuple[Check, ArmProfile | None]:
+    """The profile, and the profile itself where it loads."""
+    try:
+        arm = load_arm(name)
+    except VlaEdgeError as error:
+        return Check.failed("arm", error), None
+    found = f"{arm.name}: {arm.model}, {arm.dof} joints, limits {arm.hash32:08x}"
+    return Check("arm", Status.OK, found, "", {"joints": arm.dof, "hash32": f"{arm.hash32:08x}"}), arm
+
+
+def bundle_bytes(bundle: Bundle) -> int:
+    """Size of all files that the manifest lists."""
+    return sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
+
+
+def check_bundle(path: Path) -> tuple[Check, Bundle | None]:
+    """Manifest, hashes and verification, and the bundle where they are sound."""
+    try:
+        bundle = load_bundle(path)
+    except VlaEdgeError as error:
+        return Check.failed("bundle", error), None
+    size = bundle_bytes(bundle)
+    manifest = bundle.manifest
+    found = f"{len(manifest.files)} files, {size / 1e6:.1f} MB, hashes as listed, verified, {manifest.precision}"
+    return Check("bundle", Status.OK, found, "", {"bytes": size, "precision": manifest.precision}), bundle
+
+
+def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, threads: int) -> Check:
+    """Opens the engines and computes the same chunk twice: it must be finite, and the same. `arm_name` as given."""
+    try:
+        policy = open_policy(bundle, arm_name, task, threads)
+        observed = _observation(policy, arm)
+        began = time.perf_counter()
+        first = policy.infer(observed).increments_rad
+        cold_ms = 1000 * (time.perf_counter() - began)
+        warm_ms = []
+        for _ in range(WARM_CALLS):
+            began = time.perf_counter()
+            again = policy.infer(observed).increments_rad
+            warm_ms.append(1000 * (time.perf_counter() - began))
+    except (VlaEdgeError, ValueError, RuntimeError) as error:
+        return Check.failed("inference", error)
+    figures = {"cold_ms": round(cold_ms, 2), "warm_ms": [round(value, 2) for value in warm_ms]}
+    if not np.isfinite(first).all():
+        return Check(
+            "inference", Status.FAIL, "a chunk is not finite", "check the checkpoint, export it again", figures
+        )
+    if not np.array_equal(first, again):
+        cure = "use another engine; this one does not compute the same chunk twice"
+        return Check("inference", Status.FAIL, "two chunks from one observation differ", cure, figures)
+    runs = ", ".join(sorted(set(policy.describe())))
+    found = f"{runs}: finite and repeatable, first {cold_ms:.0f} ms, then {max(warm_ms):.1f} ms at most"
+    return Check("inference", Status.OK, found, "", figures)
+
+
+def _observation(policy: ChunkPolicy, arm: ArmProfile) -> PolicyInput:
+    """The arm at rest at home, behind a picture of noise."""
+    shape = policy.shape
+    pixels = np.random.default_rng(0).integers(0, 256, (shape.cameras, *shape.frame_px, 3), dtype=np.uint8)
+    return PolicyInput(
+        frames=pixels,
+        states_rad=np.tile(np.array(arm.home_rad), (shape.history, 1)),
+        actions_rad=np.zeros((shape.history, arm.dof)),
+        mask=np.ones(shape.history, dtype=np.bool_),
+        prefix_rad=np.zeros((0, arm.dof)),
+        seed=(0, 0),
+    )
