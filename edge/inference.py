@@ -28,6 +28,7 @@ from edge.planning import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRe
 from edge.policy import ChunkPolicy, PolicyInput
 
 WARM_CALLS = 6
+WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
 POLL_S = 0.0005
 BEAT_NS = 20_000_000
 
@@ -105,8 +106,11 @@ class Inference:
         nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
         return PlanResult(request.id, outcome, nothing, 0, 0, 0, 0, message)
 
-    def warm_up(self) -> tuple[int, int]:
-        """Calls before anything moves: the time of the first (cold) one, and the slowest of the others."""
+    def warm_up(self, sleep: Callable[[float], None]) -> tuple[int, int]:
+        """Calls before anything moves: the time of the first (cold) one, and the slowest of the others.
+
+        A camera that is unhealthy at first has a few seconds to recover. Raises `VlaEdgeError`.
+        """
         shape, joints = self.policy.shape, len(self.policy.embodiment.joints)
         blank = PlanRequest(
             id=0,
@@ -117,20 +121,25 @@ class Inference:
             mask=np.zeros(shape.history, dtype=np.bool_),
             prefix_rad=np.zeros((0, joints)),
         )
-        times = []
-        for _ in range(WARM_CALLS):
+        times: list[int] = []
+        patience = WARM_PAUSES
+        while len(times) < WARM_CALLS:
             started_ns = self._clock_ns()
             result = self.answer(blank)
-            if result.outcome is not Outcome.CHUNK:
+            if result.outcome is Outcome.CHUNK:
+                times.append(self._clock_ns() - started_ns)
+            elif result.outcome is Outcome.PAUSED and patience:
+                patience -= 1
+                sleep(WARM_PAUSE_S)
+            else:
                 raise VlaEdgeError(result.message)
-            times.append(self._clock_ns() - started_ns)
         return times[0], max(times[1:])
 
 
 def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, parent: int) -> None:
     """Answers requests until the parent is gone."""
     records.statuses.write(records.pack_status(PlannerStatus(Phase.WARMING, 0, 0, 0, "")))
-    cold_ns, warm_ns = inference.warm_up()
+    cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
     seen, beat, last_beat_ns = 0, 0, 0
     while os.getppid() == parent:

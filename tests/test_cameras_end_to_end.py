@@ -37,10 +37,10 @@ def test_a_camera_that_fails_for_good_stops_the_arm(tmp_path: Path, bundle_path:
 
 
 def test_a_camera_that_stalls_briefly_does_not_end_the_run(tmp_path: Path, bundle_path: Path) -> None:
-    run = RealRun(tmp_path, bundle_path, 8, "--camera", "sim:?stall_after=2.5&for=1.0&stale_ms=100")
+    run = RealRun(tmp_path, bundle_path, 8, "--camera", "sim:?stall_after=3&for=0.75&stale_ms=150")
     code, _, err = run.finish()
-    report = run.report
     assert code == 0, err
+    report = run.report
     assert report["pauses"]["count"] >= 1 and report["pauses"]["in_force"] is None
     assert next(iter(report["pauses"]["reasons"])).endswith("leave the simulated fault out of its URL")
     assert states_in_order(run.trace) == STOPPED and report["duration_s"] > 7.9

@@ -39,16 +39,20 @@ class OnDemandCamera:
         self._source, self._watch, self._clock_ns = source, watch, clock_ns
         self._state = HealthState.opened(clock_ns())
         self._frame: Frame | None = None
+        self._read()  # the first one, whose drawing may have to set up a lot, before anyone depends on its age
 
     def grab(self) -> Frame:
+        self._read()
+        self._watch.check(self._state, self._clock_ns())
+        assert self._frame is not None  # without one the check has raised
+        return self._frame
+
+    def _read(self) -> None:
         try:
             self._frame = self._source.read()
             self._state = seen(self._state, self._frame)
         except CameraLost as error:
             self._state = gone(self._state, str(error))
-        self._watch.check(self._state, self._clock_ns())
-        assert self._frame is not None  # without one the check has raised
-        return self._frame
 
     def close(self) -> None:
         self._source.close()

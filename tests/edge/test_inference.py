@@ -62,10 +62,23 @@ def test_an_unhealthy_camera_is_a_pause_and_a_broken_one_a_failure(policy: Chunk
 
 
 def test_nothing_starts_with_an_unhealthy_camera(policy: ChunkPolicy) -> None:
-    camera = Camera(0)
+    camera, waited = Camera(0), []
     camera.fault = CameraUnhealthy("camera 1 (x) is frozen")
     with pytest.raises(VlaEdgeError, match="camera 1"):
-        Inference(policy, [camera], 0, lambda: 1000).warm_up()
+        Inference(policy, [camera], 0, lambda: 1000).warm_up(waited.append)
+    assert 1 < sum(waited) < 10
+
+
+def test_a_camera_that_recovers_during_the_warm_up_is_waited_for(policy: ChunkPolicy) -> None:
+    camera, waited = Camera(0), []
+    camera.fault = CameraUnhealthy("camera 1 (x) is stale")
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        camera.fault = None if len(waited) == 3 else camera.fault
+
+    Inference(policy, [camera], 0, lambda: 1000).warm_up(sleep)
+    assert len(waited) == 3
 
 
 @pytest.mark.parametrize("fault", [None, CameraUnhealthy("camera 1 (x) is stale; cure")])
