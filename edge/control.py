@@ -23,6 +23,7 @@ from edge.trajectory import MICRO, Knots, segment_accelerations, spline_velociti
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text, stop_text
 from firmware_bridge.clock_sync import WRAP_US
 from firmware_bridge.codes import DeviceState, StopReason
+from firmware_bridge.errors import LinkLost
 from firmware_bridge.messages import StateReport
 
 HEARTBEAT_NS = 10_000_000
@@ -107,6 +108,14 @@ class Controller:
 
     def step(self, now_ns: int, loop_tick: int) -> None:
         """One control step. Raises `SafetyStop` or `LinkLost`; the arm is then stopping or has stopped."""
+        self.recorder.begin_step(now_ns, loop_tick)
+        try:
+            self._step(now_ns, loop_tick)
+        except (SafetyStop, LinkLost) as stop:
+            self.recorder.decide("stop", reason=str(stop))
+            raise
+
+    def _step(self, now_ns: int, loop_tick: int) -> None:
         inbox = self.client.poll(now_ns)
         self.client.check_alive(now_ns)
         if now_ns >= self._next_heartbeat_ns:
@@ -174,6 +183,7 @@ class Controller:
         old, _ = segment_accelerations(before.q_rad, before.dq_rad_s, step_s)
         new, _ = segment_accelerations(knots.q_rad[:2], knots.dq_rad_s[:2], step_s)
         self.counters.splice_acceleration.append(float(np.abs(new - old).max()))
+        self.recorder.decide("splice", acceleration_jump_rad_s2=self.counters.splice_acceleration[-1])
 
     # History ---------------------------------------------------------------------------------------------------------
 
@@ -238,6 +248,7 @@ class Controller:
         delay = len(asked.prefix_rad)
         if self.timeline.begun and now_us + self.settings.lead_us > self.timeline.due_us(asked.step + delay):
             counters.late += 1
+            self.recorder.decide("late", chunk=result.id, latency_us=latency_us, prefix_steps=delay)
             self._next_request_step = asked.step + 1
             return
         counters.delays.append(delay)
@@ -270,6 +281,7 @@ class Controller:
         if self.timeline.last == 0:  # nothing has moved: begin again with the next chunk
             self.timeline.last = -1
         self.counters.refused.append(text)
+        self.recorder.decide("refused", reason=text)
         self._refusals_in_row += 1
         self._next_request_step = 0
         if self._refusals_in_row >= MAX_REFUSALS:

@@ -48,6 +48,7 @@ class FixedStep:
         self._deadline_ns = clock_ns()
         self.ticks = 0
         self.overruns = 0
+        self.late_ns = 0
         self.lateness = Histogram()
 
     def slack_s(self) -> float:
@@ -61,7 +62,7 @@ class FixedStep:
         if ahead_ns > 0:
             self._sleep(ahead_ns / 1e9)
         now_ns = self._clock_ns()
-        late_ns = now_ns - self._deadline_ns
+        self.late_ns = late_ns = now_ns - self._deadline_ns
         self.lateness.add(late_ns // 1000)
         self.ticks += 1
         if late_ns >= self.period_ns:

@@ -19,12 +19,14 @@ from edge.errors import InputError, SafetyStop
 from edge.inference import InferenceSettings, start_arguments
 from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
 from edge.scheduler import FixedStep
-from edge.telemetry.recorder import Recorder, Samples
+from edge.telemetry.log import RunLog
+from edge.telemetry.recorder import Samples
+from edge.telemetry.records import Kind
+from edge.telemetry.taps import open_client, open_recorder, pack_controller, tapped_planner
 from firmware_bridge.bus_load import BusLoad, bus_load
-from firmware_bridge.client import DeviceClient, stop_text
+from firmware_bridge.client import stop_text
 from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import BridgeError, LinkLost
-from firmware_bridge.link import Link
 from firmware_bridge.messages import Limits, StateReport
 from firmware_bridge.transports import LineRate, Transport
 
@@ -153,9 +155,11 @@ class Session:
         transport: Transport,
         settings: SessionSettings,
         tell: Callable[[str], None],
+        log: RunLog | None = None,
     ) -> None:
-        self.bundle, self.arm, self.settings, self.tell = bundle, arm, settings, tell
-        self.client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
+        self.bundle, self.arm, self.settings, self.tell, self.log = bundle, arm, settings, tell, log
+        number = secrets.randbelow(0xFFFF) + 1
+        self.client = open_client(transport, time.monotonic_ns, number, time.sleep, log.journal if log else None)
         self.transport = transport
         self.inference: InferenceProcess | None = None
         self.armed = False
@@ -177,10 +181,11 @@ class Session:
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment)
         settings = ControlSettings(self.settings.execute_steps, lead_us(caps.min_lead_us, load))
-        recorder = Recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof)
+        journal = self.log.journal if self.log else None
+        recorder = open_recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof, journal)
         controller = Controller(
             self.client,
-            self.inference.planner,
+            tapped_planner(self.inference.planner, journal),
             self.arm,
             self.bundle.manifest.policy,
             embodiment.step_s,
@@ -188,6 +193,8 @@ class Session:
             recorder,
         )
         controller.delay.add(status.warm_ns // 1000)
+        if journal is not None:
+            journal.put(Kind.CONTROLLER, pack_controller(controller, embodiment.step_s, status.warm_ns // 1000))
         self._check_delay(controller)
         gc.collect()  # a collection takes longer than a heartbeat may stay away
         gc.freeze()
@@ -222,14 +229,19 @@ class Session:
         loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep)
         began_ns = now_ns = time.monotonic_ns()
         next_check_ns = began_ns
+        beats = SharedPlanner(self.inference.records)  # one that reads for the log only: a status is handed out once
         ended, error = "duration", None
         previous = {number: signal.signal(number, self._on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.stop_asked:
                 now_ns = loop.wait()
+                if self.log is not None:
+                    self.log.loop(loop)
                 controller.step(now_ns, loop.ticks + 1)
                 if now_ns >= next_check_ns:
                     self.inference.check()
+                    if self.log is not None:
+                        self.log.beat(beats.status())
                     next_check_ns = now_ns + CHILD_CHECK_NS
                 self.progress_s = (now_ns - began_ns) / 1e9
                 self.client.keep_clock(now_ns, loop.slack_s())

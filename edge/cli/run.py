@@ -6,19 +6,21 @@ import argparse
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, available_arms, load_arm
-from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.bundle import TOKENIZER, load_bundle
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
 from edge.session import RunOutcome, Session, SessionSettings
+from edge.telemetry.log import RunLog, run_header
 from edge.telemetry.plot import plot_run
+from edge.telemetry.replay_table import replay_log
 from edge.telemetry.report import summarise, table, write_report
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
@@ -32,11 +34,12 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-run",
         description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
         epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
-        "Ctrl-C stops the arm under control and still writes the report.",
+        "Ctrl-C stops the arm under control and still writes the report. "
+        "--replay FILE.mcap needs nothing else: exit 0 identical, 1 different, 2 not readable or records missing.",
     )
     add = root.add_argument
-    add("--arm", required=True, metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
-    add("--bundle", type=Path, required=True, metavar="DIR", help="folder made by edge-export")
+    add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
     add("--bridge", default="sim:", metavar="URL", help=BRIDGE_HELP)
     add(
         "--camera",
@@ -77,15 +80,34 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="report (default %(default)s); the plot goes beside it as .png",
     )
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE.mcap",
+        help="every input, frame and decision, written beside the loop, for Foxglove and --replay "
+        "(needs the 'log' extra)",
+    )
+    add(
+        "--replay",
+        type=Path,
+        metavar="FILE.mcap",
+        help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
+    )
     add("--trace", type=Path, metavar="FILE.csv", help="with sim: the device's own 1 kHz trace")
     add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    root = parser()
+    args = root.parse_args(argv)
+    if not args.replay and not (args.arm and args.bundle):
+        root.error("--arm and --bundle are required for a run, or --replay FILE.mcap alone")
     try:
-        return _run(args)
+        if args.replay:
+            return replay_log(args.replay)
+        with RunLog(args.log) if args.log else nullcontext() as log:
+            return _run(args, log)
     except (VlaEdgeError, BridgeError) as error:
         print(f"edge-run: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, VlaEdgeError) else 2
@@ -94,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     arm = load_arm(args.arm)
     bundle = load_bundle(args.bundle)
     shape = bundle.manifest.policy
@@ -129,8 +151,10 @@ def _run(args: argparse.Namespace) -> int:
             ),
             line=None if bench else BridgeUrl.parse(url).rate,
         )
+        if log is not None:
+            log.begin(run_header(bundle, arm, settings, {"bridge": args.bridge, "scene_seed": args.scene_seed}))
         session = Session(
-            bundle, arm, open_transport(url), settings, lambda text: print(f"edge-run: {text}", flush=True)
+            bundle, arm, open_transport(url), settings, lambda text: print(f"edge-run: {text}", flush=True), log
         )
         stack.callback(session.close)
         with _Progress(session, args.duration):
@@ -145,18 +169,22 @@ def _run(args: argparse.Namespace) -> int:
             "processes": session.pids() | ({"device": bench.process.pid} if bench else {}),
             "simulated_scene": verdict.to_plain() if verdict else None,
         }
-    return _finish(args, arm, bundle, settings, outcome, extra)
+        if log is not None:
+            extra["log"] = log.summary()
+    return _finish(args, arm, settings, outcome, extra, log)
 
 
 def _finish(
     args: argparse.Namespace,
     arm: ArmProfile,
-    bundle: Bundle,
     settings: SessionSettings,
     outcome: RunOutcome,
     extra: dict[str, Any],
+    log: RunLog | None,
 ) -> int:
     report = summarise(outcome, settings, extra)
+    if log is not None:
+        log.end(report)
     picture = args.report.with_suffix(".png")
     kind = "simulated" if extra["simulated"] else "real line"
     drawn = plot_run(
@@ -165,6 +193,8 @@ def _finish(
     write_report(args.report, report)
     print(table(report))
     print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
+    if log is not None:
+        print(f"edge-run: {log.close() or f'wrote {log.path}; edge-run --replay {log.path} takes its decisions again'}")
     if outcome.ended == "safety stop":
         print(f"edge-run: safety stop: {outcome.error}", file=sys.stderr)
         return 1
