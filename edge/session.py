@@ -252,6 +252,8 @@ class Session:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         moved_s = (now_ns - began_ns) / 1e9
+        if self.log is not None:
+            self.log.control_ended(ended, error)
         error = "; ".join(part for part in (error, self._stop()) if part) or None
         return RunOutcome(
             ended="safety stop" if error else ended,

@@ -78,6 +78,10 @@ class RunLog:
         if status is not None:
             self.journal.put(Kind.BEAT, pack_plain({"phase": int(status.phase), "beat": status.beat}))
 
+    def control_ended(self, ended: str, error: str | None) -> None:
+        """Why the control loop ended, also where the reason came from outside of its decisions."""
+        self.journal.put(Kind.NOTE, pack_plain({"decision": "ended", "why": ended, "error": error}))
+
     def end(self, report: dict[str, Any]) -> None:
         """The last record: the run's report."""
         self.journal.put(Kind.ENDED, pack_plain(report))

@@ -46,6 +46,7 @@ class Kind(IntEnum):
     LOOP = 18
     BEAT = 19
     ENDED = 20
+    NOTE = 21
 
 
 WORDS: dict[Kind, tuple[struct.Struct, tuple[str, ...]]] = {
@@ -60,7 +61,7 @@ WORDS: dict[Kind, tuple[struct.Struct, tuple[str, ...]]] = {
 ARRAYS = frozenset({Kind.RESULT, Kind.REQUEST, Kind.CHUNK})
 """Kinds whose body is a JSON head and raw arrays: a few in a second."""
 RAW = frozenset({Kind.RECEIVED, Kind.SENT})
-INFORMATION = frozenset({Kind.HEADER, Kind.LOOP, Kind.BEAT, Kind.ENDED})
+INFORMATION = frozenset({Kind.HEADER, Kind.LOOP, Kind.BEAT, Kind.ENDED, Kind.NOTE})
 """Kinds that no decision depends on."""
 
 

@@ -30,6 +30,7 @@ class Views:
             Kind.ENDED: lambda record: [("/report", {"report": decode(record.kind, record.body)})],
             Kind.COMMAND: _command,
             Kind.DECISION: _decision,
+            Kind.NOTE: _decision,
             Kind.LINE_LOST: lambda record: [
                 ("/decisions", {"decision": "line lost", "details": decode(record.kind, record.body)})
             ],

@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the run, whose end is the end of the pipe
         signal.signal(number, signal.SIG_IGN)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # whatever the control process runs as
     os.nice(NICENESS)
     ring = Ring(SharedMemory(Ring.size_of(args.capacity), args.memory), args.capacity)
     with os.fdopen(args.file, "wb") as stream:

@@ -37,6 +37,8 @@ def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_pa
     assert header["bundle"]["checkpoint_sha256"] == manifest["checkpoint_sha256"]
     assert header["bundle"]["files"] == manifest["files"]
     assert next(content["report"] for topic, content in found if topic == "/report") == report
+    ended = next(c for topic, c in found if topic == "/decisions" and c["decision"] == "ended")
+    assert ended["details"] == {"why": "duration", "error": None}
     ticks = [content["ticks"] for topic, content in found if topic == "/loop"]
     assert len(ticks) > 500 and ticks[-1] == report["loop"]["ticks"]
     assert max(content["overruns"] for topic, content in found if topic == "/loop") == report["loop"]["overruns"]
