@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.bundle import PolicyShape
 from edge.chunks import LatencyEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
-from edge.history import HistoryRing
+from edge.history import HistoryRing, MeasuredTrack
 from edge.pace import Pace, gentle, splice_acceleration, stretched
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
 from edge.run_counters import Counters, PaceChange
@@ -26,6 +25,7 @@ from edge.trajectory import MICRO, Knots, spline_velocities
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
 from firmware_bridge.codes import DeviceState
+from firmware_bridge.errors import LinkLost
 from firmware_bridge.messages import StateReport
 
 HEARTBEAT_NS = 10_000_000
@@ -40,7 +40,6 @@ OVERDUE = 1.25
 """An answer that takes longer than any before it is expected to take this many times what it has taken so far."""
 SPARE_STEPS = 3
 """What should be left of a plan, in trained steps, when the next one is joined to it."""
-MEASURED_KEPT = 64
 CHUNK_IDS = 0xFFFF
 PAUSED_AT_REST_NS = 5_000_000_000
 """A pause this long before the arm has moved ends the run; once it moves, the end of the buffer does."""
@@ -90,14 +89,20 @@ class Controller:
         self._refusals_in_row = 0
         self._next_heartbeat_ns = 0
         self._next_word_ns = 0
-        self._measured_us = np.zeros(MEASURED_KEPT, dtype=np.int64)
-        self._measured = np.zeros((MEASURED_KEPT, arm.dof))
-        self._measured_count = 0
+        self._track = MeasuredTrack(arm.dof)
         for knots in range(2, shape.horizon + 2):  # each length of chunk once, before the arm depends on it
             spline_velocities(np.zeros((knots, arm.dof)), step_s, np.zeros(arm.dof))
 
     def step(self, now_ns: int, loop_tick: int) -> None:
         """One control step. Raises `SafetyStop` or `LinkLost`; the arm is then stopping or has stopped."""
+        self.recorder.begin_step(now_ns, loop_tick)
+        try:
+            self._step(now_ns, loop_tick)
+        except (SafetyStop, LinkLost) as stop:
+            self.recorder.decide("stop", reason=str(stop))
+            raise
+
+    def _step(self, now_ns: int, loop_tick: int) -> None:
         inbox = self.client.poll(now_ns)
         self.client.check_alive(now_ns)
         if now_ns >= self._next_heartbeat_ns:
@@ -130,20 +135,28 @@ class Controller:
         """How long inference has owed an answer; 0 when it owes none."""
         return 0.0 if self._asked is None else (now_ns - self._asked.sent_ns) / 1000
 
-    def run_out(self) -> None:
+    def expect(self, latency_us: int) -> None:
+        """Takes a latency that was measured elsewhere: by an inference process that has just been warmed up."""
+        self.recorder.word("expect", latency_us)
+        self.latency.add(latency_us)
+
+    def run_out(self, reason: str) -> None:
         """Asks for no more chunks: the arm executes what is committed, and comes to rest under the device's control."""
+        self.recorder.word("run_out", reason)
         if self.motion is Motion.RUNNING:
             self.motion = Motion.ENDING
             self._asked = None
 
     def pause(self) -> None:
         """Asks the device for a controlled stop; the run goes on, at rest."""
+        self.recorder.word("pause")
         if self.motion in (Motion.RUNNING, Motion.ENDING):
             self.motion = Motion.STOPPING
             self._asked = None
 
     def resume(self) -> None:
         """Starts again from rest, as if the run began here. Only an operator may ask for this."""
+        self.recorder.word("resume")
         if self.motion is not Motion.HELD:
             return
         self.motion = Motion.RESUMING
@@ -177,10 +190,7 @@ class Controller:
             self.history.rest(MICRO * np.array(report.measured_urad))
         self.last_state = report
         device_us = self.client.link.clock.unwrap(report.device_us)
-        row = self._measured_count % MEASURED_KEPT
-        self._measured_us[row] = device_us
-        self._measured[row] = report.measured_urad
-        self._measured_count += 1
+        self._track.add(device_us, report.measured_urad)
         self.recorder.sample(device_us, report.commanded_urad, report.measured_urad, report.buffered_ms, report.state)
         counters = self.counters
         if counters.interventions_before is None:
@@ -212,8 +222,10 @@ class Controller:
         if knots.spacing_us != self._spacing_us():
             change = PaceChange(self.timeline.due_us(knots.first), knots.spacing_us, self.latency.largest_us)
             self.counters.pace_changes.append(change)
+            self.recorder.decide("pace", spacing_us=change.spacing_us, latency_us=change.latency_us)
         if knots.first < self.timeline.last:
             self.counters.splice_acceleration.append(splice_acceleration(self.timeline, knots))
+            self.recorder.decide("splice", acceleration_jump_rad_s2=self.counters.splice_acceleration[-1])
 
     def _spacing_us(self) -> int:
         """Of the plan in force, at its end."""
@@ -227,17 +239,9 @@ class Controller:
         step = self.timeline.step_at(now_us)
         while self._recorded_step < step:
             done = self._recorded_step
-            state = self._measured_at(self.timeline.due_us(done))
+            state = self._track.at(self.timeline.due_us(done))
             self.history.push(state, self.timeline.increments_rad(done, 1)[0])
             self._recorded_step += 1
-
-    def _measured_at(self, device_us: int) -> NDArray[np.float64]:
-        """Measured positions at a device time, between the two nearest reports, rad (J,)."""
-        held = min(self._measured_count, MEASURED_KEPT)
-        rows = np.arange(self._measured_count - held, self._measured_count) % MEASURED_KEPT
-        times = self._measured_us[rows]
-        positions = self._measured[rows] * MICRO
-        return np.array([np.interp(device_us, times, positions[:, joint]) for joint in range(self.arm.dof)])
 
     # Chunks ----------------------------------------------------------------------------------------------------------
 
@@ -325,6 +329,7 @@ class Controller:
         delay = len(asked.prefix_rad)
         if self.timeline.begun and now_us + self.settings.lead_us > self.timeline.due_us(asked.step + delay):
             counters.late += 1
+            self.recorder.decide("late", chunk=result.id, latency_us=latency_us, prefix_steps=delay)
             self._next_request_step = asked.step + 1
             return
         counters.delays.append(delay)
@@ -334,6 +339,7 @@ class Controller:
         """No chunk for now: the plan in force runs on, and the next step asks again."""
         pauses = self.counters.pauses
         pauses.pause(reason, now_ns)
+        self.recorder.decide("paused", reason=reason)
         self._next_request_step = asked.step + 1
         self._ask_from_ns = now_ns if self.timeline.begun else now_ns + 1000 * self.timeline.step_us
         patient = self.timeline.begun or self.settings.may_starve
@@ -378,6 +384,7 @@ class Controller:
         if self.timeline.last == 0:  # nothing has moved: begin again with the next chunk
             self.timeline.last = -1
         self.counters.refused.append(text)
+        self.recorder.decide("refused", reason=text)
         self._refusals_in_row += 1
         self._next_request_step = 0
         if self._refusals_in_row >= MAX_REFUSALS:

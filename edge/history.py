@@ -1,11 +1,16 @@
-"""The last state-action pairs, one per policy step, in a ring of fixed size."""
+"""What the arm has done: the last state-action pairs, one per policy step, and measured positions over time."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.trajectory import MICRO
+
 FloatArray = NDArray[np.float64]
+TRACK_KEPT = 64
 
 
 class HistoryRing:
@@ -41,3 +46,26 @@ class HistoryRing:
         actions_rad[self._length - held :] = self._actions[rows]
         states_rad[: self._length - held] = 0
         actions_rad[: self._length - held] = 0
+
+
+class MeasuredTrack:
+    """The newest measured positions by device time."""
+
+    def __init__(self, joints: int) -> None:
+        self._device_us = np.zeros(TRACK_KEPT, dtype=np.int64)
+        self._measured = np.zeros((TRACK_KEPT, joints))
+        self._count = 0
+
+    def add(self, device_us: int, measured_urad: Sequence[int]) -> None:
+        """Takes one report of the device."""
+        row = self._count % TRACK_KEPT
+        self._device_us[row] = device_us
+        self._measured[row] = measured_urad
+        self._count += 1
+
+    def at(self, device_us: int) -> FloatArray:
+        """Positions at a device time, between the two nearest reports, rad (J,)."""
+        held = min(self._count, TRACK_KEPT)
+        rows = np.arange(self._count - held, self._count) % TRACK_KEPT
+        times, positions = self._device_us[rows], self._measured[rows] * MICRO
+        return np.array([np.interp(device_us, times, column) for column in positions.T])

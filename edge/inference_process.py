@@ -11,7 +11,7 @@ from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.errors import InputError
 from edge.inference import InferenceSettings, start_arguments
-from edge.planning import Phase, PlannerStatus, PlanningRecords, SharedPlanner
+from edge.planning import Phase, Planner, PlannerStatus, PlanningRecords, SharedPlanner
 
 READY_TIMEOUT_S = 120.0
 
@@ -19,15 +19,19 @@ READY_TIMEOUT_S = 120.0
 class InferenceProcess:
     """One process at a time, and the planner that speaks to it."""
 
-    def __init__(self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings) -> None:
-        self._shape, self._joints, self._settings = bundle.manifest.policy, arm.dof, settings
+    def __init__(
+        self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings, tap: Callable[[Planner], Planner]
+    ) -> None:
+        """`tap` is put around every planner, for those who want to listen."""
+        self._shape, self._joints, self._settings, self._tap = bundle.manifest.policy, arm.dof, settings, tap
         self._start()
 
     def _start(self) -> None:
         records = PlanningRecords(self._shape, self._joints)  # fresh: a process may have died while it wrote
         descriptor = records.memory.descriptor
         self.process = subprocess.Popen(start_arguments(self._settings, descriptor), pass_fds=[descriptor])
-        self.planner = SharedPlanner(records)
+        self.planner = self._tap(SharedPlanner(records))
+        self._listener = SharedPlanner(records)  # a status is handed out once to each reader
 
     def wait_ready(self, tell: Callable[[str], None], idle: Callable[[], None]) -> PlannerStatus:
         """Waits until the policy is warm, calling `idle` meanwhile. Raises `InputError` with the reason if it fails."""
@@ -52,6 +56,10 @@ class InferenceProcess:
             idle()
         raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
 
+    def beat(self) -> PlannerStatus | None:
+        """The newest sign of life, once, beside what the planner hands out."""
+        return self._listener.status()
+
     def gone(self) -> str | None:
         """Why the process is no more; None while it is there."""
         code = self.process.poll()
@@ -60,7 +68,7 @@ class InferenceProcess:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         return f"the inference process ended by itself ({how})"
 
-    def restart(self) -> SharedPlanner:
+    def restart(self) -> Planner:
         """Ends what is left of the process and starts a new one; returns its planner."""
         self.process.kill()
         self.process.wait()

@@ -68,6 +68,7 @@ class FixedStep:
         self._last_ns = self._deadline_ns
         self.ticks = 0
         self.overruns = 0
+        self.late_ns = 0
         self.lateness = Histogram()
         self.jitter = Histogram()
 
@@ -84,7 +85,7 @@ class FixedStep:
         now_ns = self._clock_ns()
         while now_ns < self._deadline_ns:
             now_ns = self._clock_ns()
-        late_ns = now_ns - self._deadline_ns
+        self.late_ns = late_ns = now_ns - self._deadline_ns
         self.lateness.add(late_ns // 1000)
         self.jitter.add(abs(now_ns - self._last_ns - self.period_ns) // 1000)
         self._last_ns = now_ns

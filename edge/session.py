@@ -23,13 +23,15 @@ from edge.realtime import Grant, cpus_here, realtime
 from edge.run_counters import Counters
 from edge.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
 from edge.supervision import Loss, OnLoss, Supervisor
-from edge.telemetry.recorder import Recorder, Samples
+from edge.telemetry.log import RunLog
+from edge.telemetry.recorder import Samples
+from edge.telemetry.records import Kind
+from edge.telemetry.taps import open_client, open_recorder, pack_controller, tapped_planner
 from edge.view.launch import LiveView
 from firmware_bridge.bus_load import BusLoad, bus_load
-from firmware_bridge.client import DeviceClient, stop_text
+from firmware_bridge.client import stop_text
 from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import BridgeError, LinkLost
-from firmware_bridge.link import Link
 from firmware_bridge.messages import Limits, StateReport
 from firmware_bridge.transports import LineRate, Transport
 
@@ -136,11 +138,14 @@ class Session:
         tell: Callable[[str], None],
         progress: Callable[[float], None],
         view: LiveView | None = None,
+        log: RunLog | None = None,
     ) -> None:
-        self.bundle, self.arm, self.settings, self.view = bundle, arm, settings, view
+        self.bundle, self.arm, self.settings, self.view, self.log = bundle, arm, settings, view, log
         self._progress = progress
         self._say = tell
-        self.client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
+        self._journal = log.journal if log else None
+        number = secrets.randbelow(0xFFFF) + 1
+        self.client = open_client(transport, time.monotonic_ns, number, time.sleep, self._journal)
         self.transport = transport
         self.inference: InferenceProcess | None = None
         self.armed = False
@@ -152,7 +157,9 @@ class Session:
         load = line_load(self.bundle, self.arm, self.settings.execute_steps, line) if line else None
         if load is not None:
             load.check()
-        self.inference = InferenceProcess(self.bundle, self.arm, self.settings.inference)
+        self.inference = InferenceProcess(
+            self.bundle, self.arm, self.settings.inference, lambda planner: tapped_planner(planner, self._journal)
+        )
         caps = self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
         self.client.set_limits(wire_limits(self.arm.operating))
         self.tell(f"device '{self.arm.name}', firmware {caps.firmware:08x}; synchronising clocks")
@@ -165,7 +172,7 @@ class Session:
             lead_us(caps.min_lead_us, load),
             may_starve=self.settings.on_loss is OnLoss.WAIT,
         )
-        recorder = Recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof)
+        recorder = open_recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof, self._journal)
         controller = Controller(
             self.client,
             self.inference.planner,
@@ -176,6 +183,9 @@ class Session:
             recorder,
         )
         controller.latency.add(status.warm_ns // 1000)
+        if self._journal is not None:
+            body = pack_controller(controller, embodiment.step_s, status.warm_ns // 1000)
+            self._journal.put(Kind.CONTROLLER, body)
         self._check_latency(controller)
         with ExitStack() as stack:
             stack.enter_context(handled(WORD_SIGNALS, self._on_signal))
@@ -254,9 +264,15 @@ class Session:
         loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
         began_ns = now_ns = time.monotonic_ns()
         supervisor = Supervisor(controller, self.inference, self.desk, self.settings.on_loss, self.tell)
+
+        def supervise(now_ns: int, tick: int) -> None:
+            supervisor.step(now_ns, tick)
+            if self.log is not None and self.inference is not None:
+                self.log.beat(self.inference.beat())
+
         work = RateTable(
             RateGroup("control", 1, lambda now_ns, tick: controller.step(now_ns, tick + 1)),
-            RateGroup("supervision", max(1, round(SUPERVISION_S * self.settings.rate_hz)), supervisor.step),
+            RateGroup("supervision", max(1, round(SUPERVISION_S * self.settings.rate_hz)), supervise),
             *self._view_group(controller, loop),
             RateGroup(
                 "progress",
@@ -268,12 +284,16 @@ class Session:
         try:
             while now_ns - began_ns < self.settings.duration_s * 1e9 and not self.desk.waits(Command.STOP):
                 now_ns = loop.wait()
+                if self.log is not None:
+                    self.log.loop(loop)
                 work.run(now_ns, loop.ticks)
                 self.client.keep_clock(now_ns, loop.slack_s() - spin_ns / 1e9)
             ended = "user" if self.desk.waits(Command.STOP) else ended
         except (SafetyStop, LinkLost) as stop:
             ended, error = "safety stop", str(stop)
         moved_s = (now_ns - began_ns) / 1e9
+        if self.log is not None:
+            self.log.control_ended(ended, error)
         error = "; ".join(part for part in (error, self._stop()) if part) or None
         if self.view is not None:
             self.view.note(error or f"the run has ended ({ended})")

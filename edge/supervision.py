@@ -90,7 +90,7 @@ class Supervisor:
             self._lost = Loss(now_ns, reason)
             self.losses.append(self._lost)
             self._restarted = False
-            self.controller.run_out()
+            self.controller.run_out(reason)
 
     def _hung(self, now_ns: int) -> str | None:
         waited_us = self.controller.waited_us(now_ns)
@@ -111,7 +111,7 @@ class Supervisor:
         if gone is not None or (status is not None and status.phase is Phase.FAILED):
             raise SafetyStop(f"inference could not be started again: {gone or (status.message if status else '')}")
         if status is not None and status.phase is Phase.READY:
-            self.controller.latency.add(status.warm_ns // 1000)
+            self.controller.expect(status.warm_ns // 1000)
             self._lost = None
             self._tell("inference is back")
 

@@ -18,7 +18,9 @@ MAY_IMPORT_OF_OURS = {
     "firmware_bridge": {"firmware_bridge"},
 }
 MAY_INSTALL = {
-    "edge": {"cv2", "mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
+    "edge": {
+        *("cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "tokenizers", "tomli", "tqdm", "zstandard"),
+    },
     "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
@@ -72,7 +74,7 @@ def test_the_robots_side_loads_no_torch(module: str) -> None:
 def test_the_robot_installs_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     robot = " ".join(project["dependencies"])
-    assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib"))
+    assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib", "mcap"))
 
 
 def test_modules_stay_small() -> None:

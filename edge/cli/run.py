@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from edge.instruction import tokenize
 from edge.realtime import cpus_here
 from edge.session import RunOutcome, Session, SessionSettings
 from edge.supervision import OnLoss
+from edge.telemetry.log import RunLog, run_header
 from edge.telemetry.plot import plot_run
+from edge.telemetry.replay_table import replay_log
 from edge.telemetry.report import summarise, table, write_report
 from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
@@ -35,11 +37,12 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-run",
         description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
         epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
-        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again.",
+        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again. "
+        "--replay FILE.mcap needs nothing else: exit 0 identical, 1 different, 2 not readable or records missing.",
     )
     add = root.add_argument
-    add("--arm", required=True, metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
-    add("--bundle", type=Path, required=True, metavar="DIR", help="folder made by edge-export")
+    add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
     add("--bridge", default="sim:", metavar="URL", help=BRIDGE_HELP)
     add(
         "--camera",
@@ -102,15 +105,34 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="arm nothing until told to start: by the page's button, or by SIGUSR1",
     )
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE.mcap",
+        help="every input, frame and decision, written beside the loop, for Foxglove and --replay "
+        "(needs the 'log' extra)",
+    )
+    add(
+        "--replay",
+        type=Path,
+        metavar="FILE.mcap",
+        help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
+    )
     add("--trace", type=Path, metavar="FILE.csv", help="with sim: the device's own 1 kHz trace")
     add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    root = parser()
+    args = root.parse_args(argv)
+    if not args.replay and not (args.arm and args.bundle):
+        root.error("--arm and --bundle are required for a run, or --replay FILE.mcap alone")
     try:
-        return _run(args)
+        if args.replay:
+            return replay_log(args.replay)
+        with RunLog(args.log) if args.log else nullcontext() as log:
+            return _run(args, log)
     except (VlaEdgeError, BridgeError) as error:
         print(f"edge-run: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, VlaEdgeError) else 2
@@ -119,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     arm = load_arm(args.arm)
     bundle = load_bundle(args.bundle)
     shape = bundle.manifest.policy
@@ -164,10 +186,12 @@ def _run(args: argparse.Namespace) -> int:
             realtime=args.realtime == "auto",
             wait_for_start=args.wait,
         )
+        if log is not None:
+            log.begin(run_header(bundle, arm, settings, {"bridge": args.bridge, "scene_seed": args.scene_seed}))
         view = _open_view(args, arm, bundle, stack)
         progress = Progress(args.duration)
         stack.callback(progress.close)
-        session = Session(bundle, arm, open_transport(url), settings, _say, progress.show, view)
+        session = Session(bundle, arm, open_transport(url), settings, _say, progress.show, view, log)
         stack.callback(session.close)
         outcome = session.run()
         verdict = bench.verdict(args.task) if bench else None
@@ -180,18 +204,22 @@ def _run(args: argparse.Namespace) -> int:
             "processes": session.pids() | ({"device": bench.process.pid} if bench else {}),
             "simulated_scene": verdict.to_plain() if verdict else None,
         }
-    return _finish(args, arm, bundle, settings, outcome, extra)
+        if log is not None:
+            extra["log"] = log.summary()
+    return _finish(args, arm, settings, outcome, extra, log)
 
 
 def _finish(
     args: argparse.Namespace,
     arm: ArmProfile,
-    bundle: Bundle,
     settings: SessionSettings,
     outcome: RunOutcome,
     extra: dict[str, Any],
+    log: RunLog | None,
 ) -> int:
     report = summarise(outcome, settings, extra)
+    if log is not None:
+        log.end(report)
     picture = args.report.with_suffix(".png")
     kind = "simulated" if extra["simulated"] else "real line"
     drawn = plot_run(
@@ -200,6 +228,8 @@ def _finish(
     write_report(args.report, report)
     print(table(report))
     print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
+    if log is not None:
+        print(f"edge-run: {log.close() or f'wrote {log.path}; edge-run --replay {log.path} takes its decisions again'}")
     if outcome.ended == "safety stop":
         print(f"edge-run: safety stop: {outcome.error}", file=sys.stderr)
         return 1

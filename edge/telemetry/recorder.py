@@ -52,6 +52,15 @@ class Recorder:
         self._splices[self._splice_count % self._capacity] = device_us
         self._splice_count += 1
 
+    def begin_step(self, now_ns: int, loop_tick: int) -> None:
+        """Control begins a step. Kept by the recorder of a log only."""
+
+    def word(self, name: str, *arguments: float | str) -> None:
+        """Somebody asks something of control from outside. Kept by the recorder of a log only."""
+
+    def decide(self, decision: str, **details: float | str) -> None:
+        """Control has decided something. Kept by the recorder of a log only; the counters hold the sums."""
+
     def samples(self) -> Samples:
         """Everything kept, in time order."""
         order = np.arange(max(0, self._count - self._capacity), self._count) % self._capacity

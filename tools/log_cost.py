@@ -1,0 +1,168 @@
+"""What a log costs the control loop, on this machine: time per record, and lateness with the log on and off.
+
+First a loop of 250 Hz alone, in turns of two seconds: without a log, with the writer as a process (what `edge-run`
+does), and with the writer as a thread of the loop's own process. With `--bundle` also whole runs of `edge-run` on the
+simulated bench, in turns without and with `--log`. Only ratios of turns that alternate are worth anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from edge.mailbox import SharedMemory
+from edge.scheduler import FixedStep, Histogram
+from edge.telemetry.log import CAPACITY, RunLog
+from edge.telemetry.mcap_log import LogWriter
+from edge.telemetry.recorder import Recorder
+from edge.telemetry.records import Journal, Kind, RingJournal, pack_words
+from edge.telemetry.ring import Ring
+from edge.telemetry.taps import open_recorder
+from edge.telemetry.writer import POLL_S, drain
+
+RATE_HZ = 250
+TURN_S = 2.0
+STATE_FRAME = bytes(range(1, 83)) + b"\0"
+"""As long as a state report of seven joints."""
+RECORDS_PER_TICK = 8
+PRIORITY = 60
+PERCENTILES = (50, 95, 99)
+
+
+def put_tick(journal: Journal, recorder: Recorder, tick: int) -> None:
+    """The records of a tick that brings a report and sends a heartbeat: more than the average tick."""
+    now_ns = time.monotonic_ns()
+    journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+    recorder.begin_step(now_ns, tick)
+    journal.put(Kind.POLL, pack_words(Kind.POLL, now_ns))
+    journal.put(Kind.RECEIVED, STATE_FRAME)
+    journal.put(Kind.CLOCK, pack_words(Kind.CLOCK, now_ns))
+    journal.put(Kind.SENT, STATE_FRAME[:20])
+    recorder.sample(now_ns // 1000, range(7), range(7), 900, 3)
+    journal.put(Kind.KEEP_CLOCK, pack_words(Kind.KEEP_CLOCK, now_ns, 0.003))
+
+
+class ThreadLog:
+    """The same ring, emptied by a thread: shares the interpreter's lock with the loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._ring = Ring(SharedMemory(Ring.size_of(CAPACITY)), CAPACITY)
+        self.journal = RingJournal(self._ring.push, time.monotonic_ns)
+        self._log = LogWriter(path.open("wb"))
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._done.wait(POLL_S):
+            drain(self._ring, self._log)
+
+    def close(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def turn(journal: Journal | None, lateness: Histogram, cost_us: list[float]) -> None:
+    """Two seconds of the loop."""
+    loop = FixedStep(round(1e9 / RATE_HZ), time.monotonic_ns, time.sleep)
+    recorder = open_recorder(1000, 7, journal)
+    for tick in range(round(TURN_S * RATE_HZ)):
+        loop.wait()
+        lateness.add(loop.late_ns // 1000)
+        if journal is None:
+            continue
+        began = time.perf_counter()
+        put_tick(journal, recorder, tick)
+        cost_us.append(1e6 * (time.perf_counter() - began) / RECORDS_PER_TICK)
+
+
+def loop_alone(turns: int, folder: Path) -> None:
+    modes = ("off", "process", "thread")
+    lateness = {mode: Histogram() for mode in modes}
+    cost_us: dict[str, list[float]] = {mode: [] for mode in modes}
+    for _ in range(turns):
+        for mode in modes:
+            with ExitStack() as stack:
+                journal: Journal | None = None
+                if mode == "process":
+                    log = RunLog(folder / "process.mcap")
+                    log.begin({})
+                    stack.callback(log.close)
+                    journal = log.journal
+                    time.sleep(1.0)  # the writer imports; in a run the engines load meanwhile
+                elif mode == "thread":
+                    thread = ThreadLog(folder / "thread.mcap")
+                    stack.callback(thread.close)
+                    journal = thread.journal
+                turn(journal, lateness[mode], cost_us[mode])
+    print(f"loop alone, {RATE_HZ} Hz, {turns} turns of {TURN_S:g} s each")
+    for mode in modes:
+        values = [lateness[mode].percentile_us(percent) for percent in PERCENTILES]
+        ratios = [value / max(1, lateness["off"].percentile_us(percent)) for value, percent in zip(values, PERCENTILES)]
+        cost = np.percentile(cost_us[mode], [50, 99]) if cost_us[mode] else (0.0, 0.0)
+        print(f"  {mode:8} {_row('late us', values)} {_row('to off', ratios)} {cost[0]:.1f} us (p99 {cost[1]:.1f})")
+
+
+def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> None:
+    late: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
+    for _ in range(pairs):
+        for mode in ("off", "on"):
+            report = folder / "run.json"
+            words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
+            words += ["--duration", str(duration_s), "--report", str(report)]
+            words += ["--log", str(folder / "run.mcap")] if mode == "on" else []
+            subprocess.run(words, check=True, capture_output=True)
+            late[mode].append(json.loads(report.read_text())["loop"]["lateness_us"])
+    print(f"edge-run on the simulated bench, {pairs} pairs of {duration_s:g} s; medians over the runs")
+    middle = {
+        mode: [statistics.median(run[f"p{percent}"] for run in runs) for percent in PERCENTILES]
+        for mode, runs in late.items()
+    }
+    ratios = [on / max(1.0, off) for on, off in zip(middle["on"], middle["off"])]
+    print(f"  off {_row('late us', middle['off'])}\n  on  {_row('late us', middle['on'])}  {_row('to off', ratios)}")
+    each = [on["p99"] / max(1, off["p99"]) for on, off in zip(late["on"], late["off"])]
+    print(f"  p99 on to off, pair by pair: {', '.join(f'{ratio:.2f}' for ratio in each)}")
+
+
+def _row(name: str, values: list[float]) -> str:
+    return f"{name} " + " ".join(f"p{percent} {value:.4g}" for percent, value in zip(PERCENTILES, values))
+
+
+def ask_for_realtime() -> bool:
+    """Puts this process, and not its children, above whatever else the machine does; False where not granted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+    except PermissionError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=10, help="turns per mode of the loop alone (default %(default)d)")
+    parser.add_argument("--bundle", type=Path, help="also whole runs with this bundle")
+    parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
+    parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
+    parser.add_argument("--realtime", action="store_true", help="the loop alone under SCHED_FIFO, where granted")
+    args = parser.parse_args()
+    if args.realtime and not ask_for_realtime():
+        parser.error("SCHED_FIFO is not granted here; run as root or raise `ulimit -r`")
+    with tempfile.TemporaryDirectory(prefix="vla-edge-") as folder:
+        loop_alone(args.turns, Path(folder))
+        if args.bundle:
+            whole_runs(args.bundle, args.pairs, args.duration, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
