@@ -20,7 +20,7 @@ from edge.safety.motion import Motion
 LOST_PERIODS = 2
 
 
-class OnLoss(Enum):
+class OnLoss(str, Enum):
     """What becomes of a run whose inference is lost, once the arm is at rest."""
 
     END = "end"

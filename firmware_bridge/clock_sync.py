@@ -20,6 +20,8 @@ WRAP_US = 1 << 32
 WINDOW = 48
 DRIFT_PRIOR = 100e-6
 """Standard deviation of the drift between two crystals before anything has been measured."""
+MOST_DRIFT = 500e-6
+"""No two crystals differ by more; a slope that does comes from a jump of one clock."""
 RESOLUTION_US = 3.0
 """A bound is never taken to be straighter than this."""
 JUMP_US = 100.0
@@ -108,4 +110,4 @@ def _combined_slope(host: list[float], bounds: tuple[list[float], list[float]]) 
         straightness_us = max(RESOLUTION_US, 1.5 * median(abs(value - middle) for value in rest))
         weight = spread / straightness_us**2
         weights, total = weights + weight, total + weight * slope
-    return total / weights
+    return min(max(total / weights, -MOST_DRIFT), MOST_DRIFT)

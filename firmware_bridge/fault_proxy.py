@@ -24,6 +24,7 @@ from firmware_bridge.transports.url import open_transport
 
 BITS_PER_BYTE = 10
 """Start bit, eight data bits, stop bit."""
+MOST_WAITING = 65536
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FaultyLine:
     """One direction. Time comes in with every call, in nanoseconds from any origin."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
-        self._faults = faults
+        self.faults = faults
         self._random = random.Random(seed)
         self._held: bytes | None = None
         self._free_ns = 0
@@ -66,7 +67,7 @@ class FaultyLine:
         """Takes one write."""
         if self._start_ns is None:
             self._start_ns = now_ns
-        faults, draw = self._faults, self._random
+        faults, draw = self.faults, self._random
         since_s = (now_ns - self._start_ns) / 1e9
         if faults.disconnect_s[0] <= since_s < faults.disconnect_s[1] or draw.random() < faults.loss:
             return
@@ -88,7 +89,7 @@ class FaultyLine:
         return bytes(out)
 
     def _damage(self, data: bytes) -> bytes:
-        faults, draw = self._faults, self._random
+        faults, draw = self.faults, self._random
         if faults.truncate and draw.random() < faults.truncate:
             data = data[: draw.randrange(len(data))]
         if faults.byte_loss:
@@ -100,7 +101,7 @@ class FaultyLine:
         return data
 
     def _schedule(self, data: bytes, now_ns: int) -> None:
-        faults = self._faults
+        faults = self.faults
         delay_ms = faults.delay_ms + faults.jitter_ms * self._random.random()
         begins_ns = max(now_ns + round(delay_ms * 1e6), self._free_ns)
         byte_ns = BITS_PER_BYTE * 1_000_000_000 // faults.baud if faults.baud else 0
@@ -111,7 +112,7 @@ class FaultyLine:
         self._free_ns = begins_ns + len(data) * byte_ns
 
     def _released(self, at_ns: int) -> int:
-        batch_ns = round(self._faults.batch_ms * 1e6)
+        batch_ns = round(self.faults.batch_ms * 1e6)
         return at_ns if batch_ns == 0 else -(-at_ns // batch_ns) * batch_ns
 
 
@@ -120,8 +121,14 @@ class FaultyTransport:
 
     def __init__(self, inner: Transport, faults: Faults, seed: int, clock_ns: Callable[[], int]) -> None:
         self._inner, self._clock_ns = inner, clock_ns
-        self._outward = FaultyLine(replace(faults, batch_ms=0.0), 2 * seed)
+        self._outward = FaultyLine(faults, 2 * seed)
         self._inward = FaultyLine(faults, 2 * seed + 1)
+        self.change(faults)
+
+    def change(self, faults: Faults) -> None:
+        """From now on these go wrong; what is on its way stays as it is."""
+        self._outward.faults = replace(faults, batch_ms=0.0)
+        self._inward.faults = faults
 
     def pump(self) -> None:
         """Moves what is due towards the device; call it as often as time should matter."""
@@ -148,6 +155,7 @@ class FaultyTransport:
 def serve(transport: FaultyTransport, master: int, stop: Callable[[], bool]) -> None:
     """Moves bytes between a pseudo-terminal's master and the faulty line until told to stop."""
     os.set_blocking(master, False)
+    out = b""
     while not stop():
         try:
             data = os.read(master, 65536)
@@ -155,10 +163,13 @@ def serve(transport: FaultyTransport, master: int, stop: Callable[[], bool]) -> 
             data = b""
         if data:
             transport.write(data)
-        out = transport.read()
+        out += transport.read()
         if out:
-            os.write(master, out)
-        if not data and not out:
+            try:
+                out = out[os.write(master, out) :]
+            except BlockingIOError:
+                out = out[-MOST_WAITING:]  # nobody reads: a line holds only so much
+        if not data:
             time.sleep(100e-6)
 
 

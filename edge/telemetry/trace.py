@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,24 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Reads the CSV that `bridge-sim --trace` and `edge-run --trace` write."""
     with path.open() as file:
-        header, *rows = list(csv.reader(file))
+        reader = csv.reader(file)
+        header = next(reader)
+        return _trace(header, list(reader))
+
+
+def trace_blocks(path: Path, rows: int = 60_000, overlap: int = 4) -> Iterator[Trace]:
+    """A long trace piece by piece; each begins with the last `overlap` rows of the one before, for the differences."""
+    with path.open() as file:
+        reader = csv.reader(file)
+        header = next(reader)
+        kept: list[list[str]] = []
+        while block := list(islice(reader, rows)):
+            block = [row for row in block if len(row) == len(header)]  # the last line of a run that was cut short
+            yield _trace(header, kept + block)
+            kept = block[-overlap:]
+
+
+def _trace(header: list[str], rows: list[list[str]]) -> Trace:
     joints = sum(name.startswith("q") for name in header)
     numbers = np.array([row[2 : 2 + 2 * joints] for row in rows], dtype=np.float64).reshape(len(rows), 2 * joints)
     whole = np.array([(row[0], *row[-2:]) for row in rows], dtype=np.int64).reshape(len(rows), 3)

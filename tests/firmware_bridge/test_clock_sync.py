@@ -89,6 +89,18 @@ def test_a_device_that_starts_again_is_followed() -> None:
     assert sync.device_us(round(host_us * 1000)) % WRAP_US == pytest.approx(device.true_us(host_us), abs=50)
 
 
+def test_a_second_jump_right_after_the_first_is_a_jump_as_well() -> None:
+    """With two exchanges a line goes through any jump: only its slope gives it away."""
+    sync = ClockSync()
+    device = FakeDevice(20.0, 0.0, lambda: (30.0, 30.0))
+    for second, jump_us in enumerate((0.0, 0.0, -124_000.0, -377_000.0, 0.0, 0.0)):
+        device.offset_us += jump_us
+        device.exchange(sync, 1e6 * second)
+    assert sync.restarts == 2
+    assert abs(sync.drift) < 200e-6
+    assert sync.device_us(5_500_000_000) == pytest.approx(device.true_us(5_500_000.0), abs=100)
+
+
 def test_one_late_answer_does_not_restart_it() -> None:
     sync = ClockSync()
     device = FakeDevice(0, 0.0, lambda: (30.0, 30.0))

@@ -1,0 +1,265 @@
+"""A long run under random faults of camera, inference, line and scheduling, and what became of it.
+
+`edge-run --on-inference-loss wait --log` drives the simulated bench through a line that can be made to misbehave.
+Something goes wrong every 6 to 15 s, drawn from the seed. The camera fails by itself for 3 s, 20 s after inference has
+started. Whenever inference has to start again, the cubes stand elsewhere, so that the arm keeps moving. When the run
+waits for a word, it gets one a second later. At the end:
+
+- the device's own trace, position by position, against its limits;
+- the resident memory of control and inference, the last third of the run against the third before it;
+- every fault against the log: what was to be seen of it, with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.sim.bench import (
+    MODEL_FILE,
+    Scene,
+    SimulatedBench,
+)  # first: it chooses the GL backend before mujoco is imported
+
+import mujoco
+import numpy as np
+from mcap.reader import make_reader
+
+from edge.arms import load_arm
+from edge.telemetry.trace import trace_blocks, violations
+from firmware_bridge.fault_proxy import Faults, FaultyTransport, serve
+from firmware_bridge.transports import open_transport
+
+FIRST_SCENE = 3_000_000
+CAMERA_FAULT = "stall_after=20&for=3"
+CALM = Faults()
+WORD = "waits for the word to start"
+MEMORY_EVERY_S = 5.0
+START_S = 90.0
+
+
+@dataclass
+class Happened:
+    """One fault: when it began and ended, in ns of the monotonic clock."""
+
+    kind: str
+    began_ns: int
+    ended_ns: int = 0
+
+
+@dataclass
+class Soak:
+    """A run and all that is around it."""
+
+    folder: Path
+    run: subprocess.Popen[str]
+    line: FaultyTransport
+    draw: random.Random
+    held: threading.Event = field(default_factory=threading.Event)
+    happened: list[Happened] = field(default_factory=list)
+    memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    scenes: int = 0
+
+    def inference(self) -> int | None:
+        """Process id of inference, while there is one."""
+        children = Path(f"/proc/{self.run.pid}/task/{self.run.pid}/children").read_text().split()
+        for pid in children:
+            try:
+                if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text():
+                    return int(pid)
+            except OSError:
+                continue
+        return None
+
+    def pause_process(self, pid: int | None, seconds: float) -> None:
+        if pid is not None:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                return
+
+    def line_faults(self, faults: Faults, seconds: float) -> None:
+        self.line.change(faults)
+        time.sleep(seconds)
+        self.line.change(CALM)
+
+    def move_cubes(self) -> None:
+        """For the next inference process: it reads the scene when it starts."""
+        self.scenes += 1
+        other = self.folder / "other.mjb"
+        mujoco.mj_saveModel(Scene(FIRST_SCENE + self.scenes).model, str(other))
+        other.rename(self.folder / MODEL_FILE)
+
+    def hang_inference(self) -> None:
+        self.move_cubes()
+        self.pause_process(self.inference(), 4.0)
+
+    def kill_inference(self) -> None:
+        self.move_cubes()
+        pid = self.inference()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+FAULTS: dict[str, Callable[[Soak], None]] = {
+    "inference killed": Soak.kill_inference,
+    "inference hangs": Soak.hang_inference,
+    "inference stalls": lambda soak: soak.pause_process(soak.inference(), soak.draw.uniform(0.2, 0.6)),
+    "control stalls": lambda soak: soak.pause_process(soak.run.pid, soak.draw.uniform(0.03, 0.06)),
+    "line damaged": lambda soak: soak.line_faults(Faults(bit_flip=0.001, garbage=0.02), 2.0),
+    "line lossy": lambda soak: soak.line_faults(Faults(loss=0.05, duplicate=0.02, reorder=0.02), 2.0),
+    "line batches": lambda soak: soak.line_faults(Faults(batch_ms=16.0, delay_ms=2.0), 3.0),
+    "line silent": lambda soak: soak.line_faults(Faults(loss=1.0), soak.draw.uniform(0.02, 0.05)),
+}
+SEEN_IN = {
+    "inference killed": r'"run_out".*killed by SIGKILL',
+    "inference hangs": r'"run_out".*has not answered',
+}
+"""What `/decisions` has to say of those faults that are always to be noticed, while the arm moves."""
+
+
+def listen(soak: Soak) -> None:
+    """Reads what the run says, and gives the word when it waits for one."""
+    assert soak.run.stdout is not None
+    for text in soak.run.stdout:
+        soak.said.append(text.rstrip())
+        if WORD in text:
+            soak.held.set()
+
+
+def resident_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))  # type: ignore[union-attr]
+
+
+def drive(soak: Soak, seconds: float) -> None:
+    """Lets things go wrong until it is time."""
+    began = time.monotonic()
+    next_fault = began + 10.0
+    next_memory = began
+    word_at: float | None = None
+    while time.monotonic() - began < seconds and soak.run.poll() is None:
+        now = time.monotonic()
+        if soak.held.is_set():
+            soak.held.clear()
+            word_at = now + 1.0
+        if word_at is not None and now >= word_at:
+            soak.run.send_signal(signal.SIGUSR1)
+            word_at = None
+            next_fault = max(next_fault, now + 3.0)
+        if now >= next_memory:
+            next_memory = now + MEMORY_EVERY_S
+            pids = {"control": soak.run.pid, "inference": soak.inference()}
+            soak.memory.append((now - began, {name: resident_kb(pid) for name, pid in pids.items() if pid}))
+        if now >= next_fault and word_at is None:
+            kind = soak.draw.choice(list(FAULTS))
+            happened = Happened(kind, time.monotonic_ns())
+            soak.happened.append(happened)
+            print(f"{now - began:7.1f} s  {kind}", flush=True)
+            FAULTS[kind](soak)
+            happened.ended_ns = time.monotonic_ns()
+            next_fault = time.monotonic() + soak.draw.uniform(6.0, 15.0)
+        time.sleep(0.05)
+
+
+def judge(soak: Soak, limits: Any) -> dict[str, Any]:
+    """The findings, and the figures behind them."""
+    findings = []
+    rows = 0
+    for block in trace_blocks(soak.folder / "trace.csv"):
+        rows += len(block.q)
+        findings += [f"limit: {found}" for found in violations(block, limits)]
+    with (soak.folder / "soak.mcap").open("rb") as file:
+        texts = [message.data for _, _, message in make_reader(file).iter_messages(topics=["/decisions"])]
+    decisions = [(json.loads(text)["host_ns"], text.decode()) for text in texts]
+    unseen = []
+    for happened in soak.happened:
+        pattern = SEEN_IN.get(happened.kind)
+        near = [text for at, text in decisions if happened.began_ns <= at <= happened.ended_ns + 4_000_000_000]
+        if pattern and not any(re.search(pattern, text) for text in near):
+            unseen.append(f"not in the log: {happened.kind} at {happened.began_ns}")
+    paused = [text for _, text in decisions if '"paused"' in text and "no new frame" in text]
+    if not paused:
+        unseen.append("not in the log: the camera's fault")
+    third = len(soak.memory) // 3
+    growth = {}
+    for name in ("control", "inference"):
+        middle, last = (
+            np.median([sizes[name] for _, sizes in part if name in sizes])
+            for part in (soak.memory[third : 2 * third], soak.memory[2 * third :])
+        )
+        growth[name] = round(float(last / middle - 1), 4)
+    findings += unseen + [f"memory of {name} grew by {share:.1%}" for name, share in growth.items() if share > 0.01]
+    kinds = sorted({happened.kind for happened in soak.happened})
+    return {
+        "minutes": round(rows / 60_000, 1),
+        "faults": {kind: sum(happened.kind == kind for happened in soak.happened) for kind in kinds},
+        "camera_pauses": len(paused),
+        "memory_growth": growth,
+        "resident_mb": {name: round(size / 1024, 1) for name, size in soak.memory[-1][1].items()},
+        "findings": findings,
+        "said": sorted({re.sub(r"[\d.]+ s", "N s", text) for text in soak.said if text.startswith("edge-run:")}),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("demo/bundle"))
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("soak"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    arm = load_arm("franka")
+    bench = SimulatedBench(arm, FIRST_SCENE, args.out, args.out / "trace.csv")
+    line = FaultyTransport(open_transport(f"serial:{bench.process.port}"), CALM, args.seed, time.monotonic_ns)
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    ended = threading.Event()
+    proxy = threading.Thread(target=serve, args=(line, master, ended.is_set), daemon=True)
+    proxy.start()
+    words = ["--arm", "franka", "--bundle", str(args.bundle), "--bridge", f"serial:{os.ttyname(slave)}"]
+    words += ["--camera", f"{bench.camera_url}?{CAMERA_FAULT}", "--duration", str(60 * args.minutes + 20)]
+    words += ["--on-inference-loss", "wait", "--log", str(args.out / "soak.mcap")]
+    words += ["--report", str(args.out / "run.json")]
+    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *words], stdout=subprocess.PIPE, text=True)
+    soak = Soak(args.out, run, line, random.Random(args.seed))
+    threading.Thread(target=listen, args=(soak,), daemon=True).start()
+    deadline = time.monotonic() + START_S
+    while not any("first inference" in text for text in soak.said) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    drive(soak, 60 * args.minutes)
+    early = run.poll()
+    if early is None:
+        run.send_signal(signal.SIGINT)
+    run.wait(timeout=60)
+    ended.set()
+    proxy.join()
+    bench.close()
+    verdict = judge(soak, arm.limits)
+    if early is not None:
+        verdict["findings"].insert(0, f"the run ended by itself (exit {early}): {soak.said[-1:]}")
+    verdict["happened"] = [asdict(happened) for happened in soak.happened]
+    (args.out / "soak.json").write_text(json.dumps(verdict, indent=1))
+    print(json.dumps({key: value for key, value in verdict.items() if key != "happened"}, indent=1))
+    return 1 if verdict["findings"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
