@@ -9,7 +9,7 @@ PINS   := pyproject.toml tools/setup.sh
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults format generate evaluate checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,19 @@ latency: setup ## how well the clocks agree, and how long a commit takes, on thi
 
 faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
 	$(BIN)/python -m edge.sim.faults --seeds 50
+
+soak: setup ## half an hour under random faults of camera, inference, line and scheduling
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python tools/soak.py --bundle demo/bundle --out soak
+
+bench-loop: setup ## timing of the loop beside openpi-client's and LeRobot's, from PyPI
+	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2 lerobot==0.4.4
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python -m bench.loop --bundle demo/bundle --rate 1000 --seconds 600 --json demo/loop.json
+
+bench-chunking: setup ## ways to join chunks, judged from the device's trace
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python -m bench.chunking --bundle demo/bundle --json demo/chunking.json
 
 format: setup ## format the code
 	$(BIN)/ruff format .
