@@ -114,11 +114,11 @@ class Row:
     reached: int
     reached_95: tuple[float, float]
     splices: int
-    jump_p50: float
-    jump_p95: float
-    jump_max: float
-    step_p50: float
-    step_p95: float
+    jump_p50: float | None
+    jump_p95: float | None
+    jump_max: float | None
+    step_p50: float | None
+    step_p95: float | None
     least_buffer_ms: float
     interventions: int
     refused: int
@@ -134,6 +134,11 @@ def jumps_and_steps(trace: Trace) -> tuple[FloatArray, FloatArray]:
     moving = np.maximum(np.abs(before), np.abs(after)).max(axis=1) >= MOVES_RAD
     steps = np.abs(trace.q[STEP_TICKS:] - trace.q[:-STEP_TICKS])[::STEP_TICKS].max(axis=1)
     return np.abs(after - before).max(axis=1)[moving], steps[steps >= MOVES_RAD]
+
+
+def percentile(values: FloatArray, percent: float) -> float | None:
+    """None where there was nothing to measure: every run stopped before its first splice."""
+    return round(float(np.percentile(values, percent)), 2) if len(values) else None
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
@@ -175,11 +180,11 @@ def measure(args: argparse.Namespace) -> list[Row]:
                     reached=reached,
                     reached_95=(round(low, 3), round(high, 3)),
                     splices=len(all_jumps),
-                    jump_p50=round(float(np.percentile(all_jumps, 50)), 2),
-                    jump_p95=round(float(np.percentile(all_jumps, 95)), 2),
-                    jump_max=round(float(all_jumps.max()), 2),
-                    step_p50=round(float(np.percentile(all_steps, 50)), 2),
-                    step_p95=round(float(np.percentile(all_steps, 95)), 2),
+                    jump_p50=percentile(all_jumps, 50),
+                    jump_p95=percentile(all_jumps, 95),
+                    jump_max=percentile(all_jumps, 100),
+                    step_p50=percentile(all_steps, 50),
+                    step_p95=percentile(all_steps, 95),
                     least_buffer_ms=min(counter.least_buffer_ms for counter in counters),
                     interventions=sum(counter.interventions for counter in counters),
                     refused=sum(len(counter.refused) for counter in counters),
