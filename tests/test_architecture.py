@@ -19,7 +19,7 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {"mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
-    "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
+    "export": {"numpy", "onnx", "onnx_ir", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}

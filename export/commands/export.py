@@ -10,10 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge.bundle import MANIFEST
+from edge.bundle import MANIFEST, sha256
 from export import __version__
-from export.engines.package import export_bundle
-from export.policy.checkpoint import CheckpointError, load_checkpoint
+from export.engines.observations import Recorded, draw_samples, recorded_samples
+from export.engines.package import Origin, Recipe, export_bundle
+from export.engines.precision import PRECISIONS
+from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+
+CALIBRATION_SAMPLES = 256
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +37,16 @@ def parser() -> argparse.ArgumentParser:
         help="folder to write; an older bundle there is replaced",
     )
     root.add_argument(
-        "--precision", choices=("fp32",), default="fp32", help="of weights and activations (default %(default)s)"
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the large products; flow state, time, norms and softmax stay FP32 (default %(default)s)",
+    )
+    root.add_argument(
+        "--observations",
+        type=Path,
+        metavar="DIR",
+        help="recorded demonstrations to calibrate and verify on; int8 needs them, the others can do without",
     )
     root.add_argument(
         "--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)"
@@ -64,24 +77,29 @@ def _export(args: argparse.Namespace) -> int:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
+    recipe = _recipe(args, checkpoint, steps)
+    origin = Origin(
+        sha256(args.checkpoint), f"vla-edge {__version__}", checkpoint.embodiments, checkpoint.tokenizer or ""
+    )
     with ExitStack() as bars:
 
         def stage(name: str, size: int) -> Callable[[], None]:
-            bar = bars.enter_context(tqdm(total=size, desc=f"{name:<22}", disable=None, unit=""))
+            bar = bars.enter_context(tqdm(total=size, desc=f"{name:<28}", disable=None, unit=""))
             return lambda: bar.update() and None
 
-        created_by = f"vla-edge {__version__}"
-        report = export_bundle(checkpoint, args.checkpoint, args.out, steps, args.samples, args.seed, created_by, stage)
+        report = export_bundle(checkpoint, recipe, origin, args.out, stage)
     for name, agreement in report["agreement"].items():
-        error = f"max abs {agreement['max_abs']:.1e} (limit {agreement['limit']:.0e})"
-        print(f"{name:<32} {error}, cosine {agreement['cosine']:.8f}")
+        limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
+        found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
+        print(f"{name:<32} {found}, cosine {agreement['cosine']:.8f} (gate: {limits})")
     caught = report["negative_control"]["caught"]
     print(
         f"{'negative control':<32} "
         + ("fails as it must" if caught else "was NOT noticed: the comparison proves nothing")
     )
     print(
-        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, {steps} flow steps"
+        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, "
+        f"{args.precision}, {steps} flow steps"
     )
     if not report["passed"]:
         print(
@@ -90,6 +108,22 @@ def _export(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _recipe(args: argparse.Namespace, checkpoint: Checkpoint, steps: int) -> Recipe:
+    """What to verify on, and for int8 what to calibrate on."""
+    if args.observations is None:
+        if args.precision == "int8":
+            raise CheckpointError(
+                "int8 is calibrated on real observations: add --observations DIR "
+                "(python -m edge.sim.demonstrations --episodes 16 --seed 7 --out DIR records some)"
+            )
+        samples = Recorded([], draw_samples(checkpoint.config, args.samples, args.seed))
+    else:
+        count = CALIBRATION_SAMPLES if args.precision == "int8" else 0
+        samples = recorded_samples(checkpoint, args.observations, count, args.samples, args.seed)
+    source = "synthetic" if args.observations is None else f"recorded, {args.observations.name}"
+    return Recipe(args.precision, steps, args.seed, samples.verification, samples.calibration, source)
 
 
 if __name__ == "__main__":
