@@ -20,7 +20,7 @@ import numpy as np
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
 from edge.cameras import Camera, open_camera
-from edge.engines import Engine, OnnxRuntimeEngine
+from edge.engines.opening import open_engines
 from edge.errors import VlaEdgeError
 from edge.instruction import tokenize
 from edge.planning import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
@@ -42,16 +42,13 @@ class InferenceSettings:
     seed: int
     threads: int
     inject_latency_ms: float
+    engine: str = "onnxruntime"
 
 
-def open_policy(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolicy:
-    """Opens the three engines, the largest first. Raises `VlaEdgeError`."""
+def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str = "onnxruntime") -> ChunkPolicy:
+    """Opens the three engines with one of `edge.engines.opening.KINDS`. Raises `VlaEdgeError`."""
     manifest = bundle.manifest
-    sizes = {name: bundle.file(spec.file).stat().st_size for name, spec in manifest.engines.items()}
-    engines: dict[str, Engine] = {}
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        spec = manifest.engines[name]
-        engines[name] = OnnxRuntimeEngine(bundle.file(spec.file), spec, threads)
+    engines = open_engines(bundle, engine, threads)
     instruction = tokenize(task, bundle.file(TOKENIZER), manifest.policy.token_budget)
     return ChunkPolicy(bundle, bundle.embodiment(load_arm(arm).embodiment), engines, instruction)
 
@@ -166,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
     try:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
-        policy = open_policy(bundle, settings.arm, settings.task, settings.threads)
+        policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         cameras = [open_camera(url, policy.shape.frame_px) for url in settings.cameras]
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
     except VlaEdgeError as error:

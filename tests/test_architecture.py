@@ -18,7 +18,7 @@ MAY_IMPORT_OF_OURS = {
     "firmware_bridge": {"firmware_bridge"},
 }
 MAY_INSTALL = {
-    "edge": {"mujoco", "numpy", "onnxruntime", "matplotlib", "tokenizers", "tomli", "tqdm"},
+    "edge": {"cuda", "mujoco", "numpy", "onnxruntime", "matplotlib", "pycuda", "tokenizers", "tomli", "tqdm"},
     "export": {"numpy", "onnx", "onnx_ir", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
@@ -59,10 +59,11 @@ def test_the_table_in_the_docs_names_the_same_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["edge.cli.run", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
+    "module", ["edge.cli.build", "edge.cli.run", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
 )
 def test_the_robots_side_loads_no_torch(module: str) -> None:
-    script = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'onnx', 'mujoco'}} & set(sys.modules)))"
+    heavy = {"torch", "transformers", "onnx", "mujoco", "tensorrt", "tensorrt_rtx", "pycuda", "cuda"}
+    script = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

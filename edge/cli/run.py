@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.engines.opening import KINDS, built_engines
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
@@ -57,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--engine",
-        choices=("auto", "onnxruntime"),
+        choices=KINDS,
         default="auto",
-        help="what runs the graphs (default %(default)s: onnxruntime)",
+        help="what runs the graphs (default %(default)s: tensorrt where edge-build has built it here, else onnxruntime)",
     )
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of the flow noise (default %(default)d)")
@@ -98,6 +99,8 @@ def _run(args: argparse.Namespace) -> int:
     arm = load_arm(args.arm)
     bundle = load_bundle(args.bundle)
     shape = bundle.manifest.policy
+    if args.engine == "tensorrt":
+        built_engines(bundle)
     bundle.embodiment(arm.embodiment)
     tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
     if not 1 <= args.execute < shape.horizon:
@@ -125,7 +128,14 @@ def _run(args: argparse.Namespace) -> int:
             execute_steps=args.execute,
             seed=args.seed,
             inference=InferenceSettings(
-                str(args.bundle), args.arm, args.task, cameras, args.seed, args.threads, args.inject_latency_ms
+                str(args.bundle),
+                args.arm,
+                args.task,
+                cameras,
+                args.seed,
+                args.threads,
+                args.inject_latency_ms,
+                args.engine,
             ),
             line=None if bench else BridgeUrl.parse(url).rate,
         )

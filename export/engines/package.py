@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edge.bundle import (
     MANIFEST,
+    REFERENCE,
     TOKENIZER,
     VERIFICATION,
     EmbodimentSpec,
@@ -31,6 +34,7 @@ from export.engines.graphs import PART_OF, Graph, graph_of
 from export.engines.observations import Sample
 from export.engines.precision import embedding_to_bf16, to_bf16, to_int8, widen_bf16
 from export.engines.static_backbone import EMBEDDING
+from export.engines.tensors import activation_bytes, read_bytes
 from export.engines.trace import trace, write
 from export.engines.verify import GATES, Trail, Verification, answer
 from export.policy.config import PolicyConfig
@@ -43,6 +47,7 @@ ONNX_TYPES = {
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.BOOL: "bool",
 }
+REFERENCE_SAMPLES = 4
 Stage = Callable[[str, int], Callable[[], None]]
 """(name, size) starts a stage and returns its `advance`."""
 
@@ -84,6 +89,7 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
         report = maker.report(specs)
         (folder / VERIFICATION).write_text(json.dumps(report, indent=2) + "\n")
         (folder / TOKENIZER).write_text(origin.tokenizer)
+        np.savez_compressed(folder / REFERENCE, **maker.reference())
         manifest = Manifest(
             policy=policy_shape(parts.config, recipe.steps),
             embodiments=tuple(_embodiment(arm) for arm in origin.embodiments),
@@ -106,6 +112,8 @@ class _Maker:
         self._verification = Verification(recipe.samples, recipe.steps, GATES[recipe.precision], recipe.seed)
         self._calibration = Trail(recipe.calibration)
         self._engine = ""
+        self._activations: dict[str, int] = {}
+        self._reads: dict[str, int] = {}
 
     def make(self, name: str) -> EngineSpec:
         recipe, part_name = self._recipe, PART_OF[name]
@@ -126,6 +134,10 @@ class _Maker:
         self._calibration.follow(name, latents)
         return spec
 
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """A few samples with torch's answers, keyed `engine/number/input|output/tensor`."""
+        return self._verification.examples(REFERENCE_SAMPLES)
+
     def report(self, specs: dict[str, EngineSpec]) -> dict[str, Any]:
         """The content of `verification.json`."""
         how = {"bf16": "; BF16 operands and results rounded, products in FP32: ONNX Runtime's CPU has no BF16 products"}
@@ -140,6 +152,8 @@ class _Maker:
             "observations": self._recipe.observations,
             "calibration_samples": len(self._recipe.calibration),
             "size_bytes": sizes,
+            "activation_bytes": self._activations,
+            "read_bytes": self._reads,
         }
 
     def _write(self, graph: Graph) -> tuple[EngineSpec, Path]:
@@ -159,6 +173,8 @@ class _Maker:
             to_int8(model, ranges)
         if precision != "fp32" and graph.name == "backbone":
             embedding_to_bf16(model, EMBEDDING)
+        self._activations[graph.name] = activation_bytes(model.graph)
+        self._reads[graph.name] = read_bytes(model.graph)
         write(model, path)
         if precision == "bf16":  # what a CPU can verify is written beside the bundle, and thrown away
             opened = self._scratch

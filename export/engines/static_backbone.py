@@ -12,7 +12,7 @@ from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
-from export.engines.static_layers import RootMeanSquareNorm, StaticLayer, consumed, project_linears
+from export.engines.static_layers import RootMeanSquareNorm, StaticLayer, consumed, project_linears, rotary_constants
 from export.policy.backbone import Backbone
 from export.policy.qwen import MASKED
 
@@ -45,7 +45,7 @@ class StaticBackbone(nn.Module):
             )
             self.register_buffer("vision_cos", cos)
             self.register_buffer("vision_sin", sin)
-            cos, sin = language.rotary_emb(torch.zeros(1), layout.positions[:, None])
+            cos, sin = rotary_constants(*language.rotary_emb(torch.zeros(1), layout.positions[:, None]))
             self.register_buffer("text_cos", cos)
             self.register_buffer("text_sin", sin)
             causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()

@@ -7,7 +7,14 @@ import math
 import torch
 from torch import nn
 
-from export.engines.static_layers import Projection, RootMeanSquareNorm, StaticAttention, StaticMlp, consumed
+from export.engines.static_layers import (
+    Projection,
+    RootMeanSquareNorm,
+    StaticAttention,
+    StaticMlp,
+    consumed,
+    rotary_constants,
+)
 from export.policy.action_decoder import ActionDecoder, DecoderLayer
 from export.policy.flow import flow_schedule
 from export.policy.qwen import attention_bias
@@ -29,7 +36,7 @@ class StaticDecoderLayer(nn.Module):
         rotary: tuple[torch.Tensor, torch.Tensor],
         bias: torch.Tensor | None,
     ) -> torch.Tensor:
-        """`modulations` are scale, shift and gate of both norms, each (tokens, hidden)."""
+        """`modulations` are scale, shift and gate of both norms, each (1, tokens, hidden)."""
         scale, shift, gate = modulations[:3]
         x = x + gate * self.attention(self.before_attention(x) * scale + shift, rotary, bias)
         scale, shift, gate = modulations[3:]
@@ -49,7 +56,7 @@ class DecoderStep(nn.Module):
             one = torch.ones(1, config.horizon)
             self.register_buffer("clean", _table(decoder, one))
             self.register_buffer("noisy", torch.stack([_table(decoder, one * time) for time in flow_schedule(steps)]))
-            cos, sin = decoder.rotary(torch.zeros(1), torch.arange(tokens)[None])
+            cos, sin = rotary_constants(*decoder.rotary(torch.zeros(1), torch.arange(tokens)[None]))
             self.register_buffer("cos", cos)
             self.register_buffer("sin", sin)
             visible = torch.ones(1, tokens, dtype=torch.bool)
@@ -95,7 +102,7 @@ class DecoderStep(nn.Module):
             clean = torch.cat([torch.ones_like(committed[:, :1]), committed], dim=1)
         else:
             tokens = tokens + latent
-        modulations = torch.where(clean[..., None], self.clean, noisy).unbind(0)
+        modulations = torch.where(clean[..., None], self.clean, noisy).split(1)
         for index, layer in enumerate(self.layers):
             tokens = layer(tokens, modulations[6 * index : 6 * index + 6], (self.cos, self.sin), self.bias)
         scale, shift, _ = modulations[-3:]

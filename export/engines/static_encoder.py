@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from export.engines.static_layers import Projection, RootMeanSquareNorm, StaticLayer, consumed
+from export.engines.static_layers import Projection, RootMeanSquareNorm, StaticLayer, consumed, rotary_constants
 from export.policy.action_encoder import ActionEncoder
 from export.policy.qwen import attention_bias
 
@@ -20,7 +20,7 @@ class StaticEncoder(nn.Module):
         self.causal = config.encoder_causal
         length = 1 + config.soft_prompt_tokens + 2 * config.history
         with torch.no_grad():
-            cos, sin = encoder.model.rotary_emb(torch.zeros(1), torch.arange(length)[None])
+            cos, sin = rotary_constants(*encoder.model.rotary_emb(torch.zeros(1), torch.arange(length)[None]))
             self.register_buffer("cos", cos)
             self.register_buffer("sin", sin)
             self.register_buffer("cls", encoder.cls.detach()[None, None])

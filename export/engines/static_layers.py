@@ -68,7 +68,7 @@ class StaticAttention(nn.Module):
     def forward(
         self, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """x (1, tokens, hidden); rotary cosine and sine, (1, tokens, head_dim); bias (1, tokens, tokens) or None."""
+        """x (1, tokens, hidden); rotary as `rotary_constants` gives it; bias (1, tokens, tokens) or None."""
         tokens, heads = x.shape[1], self.groups * self.kv_heads
         cos, sin = rotary
         parts = self.qkv(x).view(tokens, heads + 2 * self.kv_heads, self.head_dim)
@@ -112,10 +112,16 @@ class StaticLayer(nn.Module):
         return x + self.mlp(self.before_mlp(x))
 
 
+def rotary_constants(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and signed sine, (1, tokens, head_dim), for `rotate`."""
+    first, second = sin.chunk(2, dim=-1)
+    return cos, torch.cat([-first, second], dim=-1)
+
+
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions on the last axis, half against half."""
+    """Rotary positions on the last axis, half against half; the sine carries the sign."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+    return x * cos + torch.cat([second, first], dim=-1) * sin
 
 
 def consumed(layers: nn.ModuleList, static: type[nn.Module]) -> nn.ModuleList:

@@ -17,8 +17,15 @@ from torch import nn
 
 from edge.engines import Engine
 from export.engines.observations import Sample
+from export.policy.action_decoder import ActionDecoder
+from export.policy.backbone import Backbone
 from export.policy.flow import integrate
 
+INPUTS = {
+    "history_encoder": ("states", "actions", "mask", "embodiment"),
+    "backbone": ("frames", "tokens", "token_mask", "history", "has_history", "embodiment"),
+    "action_decoder": ("noise", "z", "prefix", "committed", "used"),
+}
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 STILL = 0.1
 """Actions below this, in units of their own spread, are an arm that hardly moves: they have no direction to compare,
@@ -167,6 +174,16 @@ class Verification:
             samples = self.reference.samples
             self._whole = [in_use(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
+    def examples(self, count: int) -> dict[str, NDArray[Any]]:
+        """The first samples with torch's answers, keyed `engine/number/input|output/tensor`."""
+        arrays = {}
+        for name, answers in self._wanted.items():
+            for number, (sample, wanted) in enumerate(list(zip(self.reference.samples, answers))[:count]):
+                inputs = {key: sample[key] for key in INPUTS[name]}
+                for kind, tensors in (("input", inputs), ("output", wanted)):
+                    arrays.update({f"{name}/{number}/{kind}/{key}": value.numpy() for key, value in tensors.items()})
+        return arrays
+
     def report(self) -> dict[str, Any]:
         """Agreement of every engine output and of the whole chunk, and the negative control."""
         wanted = [right for _, right in self._pairs["action_decoder.chunk"]]
@@ -206,16 +223,14 @@ def in_use(sample: Sample, array: NDArray[Any]) -> NDArray[Any]:
 @torch.no_grad()
 def answer(part: nn.Module, sample: Sample, steps: int) -> dict[str, torch.Tensor]:
     """What one part of the policy makes of a sample, by the names of its engine's outputs."""
-    kind = type(part).__name__
-    if kind == "ActionEncoder":
-        return {"z_history": part(*(sample[name] for name in ("states", "actions", "mask", "embodiment")))}
-    if kind == "Backbone":
-        names = ("frames", "tokens", "token_mask", "history", "has_history", "embodiment")
-        return {"z": part(*(sample[name] for name in names))}
-    noise, z, prefix, committed, used = (sample[name] for name in ("noise", "z", "prefix", "committed", "used"))
-    start = torch.where(committed[..., None], prefix, noise * used[:, None])
-    chunk = integrate(lambda x, r: part(x, r, z), noise, prefix, committed, used, steps)
-    return {"chunk": chunk, "first_velocity": part(start, committed.float(), z)}
+    if isinstance(part, ActionDecoder):
+        noise, z, prefix, committed, used = (sample[name] for name in INPUTS["action_decoder"])
+        start = torch.where(committed[..., None], prefix, noise * used[:, None])
+        chunk = integrate(lambda x, r: part(x, r, z), noise, prefix, committed, used, steps)
+        return {"chunk": chunk, "first_velocity": part(start, committed.float(), z)}
+    if isinstance(part, Backbone):
+        return {"z": part(*(sample[name] for name in INPUTS["backbone"]))}
+    return {"z_history": part(*(sample[name] for name in INPUTS["history_encoder"]))}
 
 
 def run_engine(engine: Engine, sample: Sample) -> dict[str, NDArray[Any]]:

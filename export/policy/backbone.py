@@ -118,7 +118,8 @@ class Backbone(nn.Module):
         Each holds its frame `temporal` times, by default as often as the vision tower's temporal patch is long.
         """
         vision, (height, width) = self.config.vision, self.config.image_px
-        images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255.0
+        # Cast first: TensorRT takes bytes as an input, and does nothing else with them.
+        images = frames.float().flatten(0, 1).permute(0, 3, 1, 2) / 255.0
         images = F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
         images = (images - IMAGE_MEAN) / IMAGE_STD
         patch, merge = vision.patch_px, vision.merge

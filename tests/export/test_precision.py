@@ -15,6 +15,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from edge.bundle import load_bundle
+from edge.engines.tensorrt_builder import BuildSettings, build_engine
+from edge.engines.tensorrt_library import find_tensorrt
 from export.commands.export import main
 from export.engines.calibrate import calibrate, large_projections
 from export.engines.graphs import Graph, graph_of
@@ -214,6 +216,14 @@ def test_the_widened_form_rounds_like_torch(tmp_path: Path) -> None:
     found = run(tmp_path / "wide.onnx", {"x": x})
     assert np.abs(found - rounded).max() <= np.abs(rounded).max() * 2**-8, "at most one rounding apart"
     assert np.mean(found == rounded) > 0.95
+
+
+@pytest.mark.parametrize("kind", ["int8", "bf16"])
+def test_tensorrt_takes_the_graph(kind: str, request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86-64 only")
+    _, path = request.getfixturevalue(kind)
+    built = build_engine(find_tensorrt(), path, BuildSettings((86, 89, 120), 256 << 20, None))
+    assert len(built.plan) > 500_000
 
 
 @pytest.fixture(scope="module")

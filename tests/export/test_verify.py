@@ -40,7 +40,7 @@ def test_fp32_engines_agree_with_torch_and_the_control_fails(bundle_path: Path) 
 def test_the_bundle_has_what_the_contract_names(bundle_path: Path) -> None:
     names = {path.name for path in bundle_path.iterdir()}
     assert names == {
-        "manifest.json", "verification.json", "tokenizer.json",
+        "manifest.json", "verification.json", "tokenizer.json", "reference.npz",
         "backbone.onnx", "history_encoder.onnx", "action_decoder.onnx",
     }  # fmt: skip
     manifest = load_bundle(bundle_path).manifest
