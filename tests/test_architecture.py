@@ -19,7 +19,7 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {"cuda", "mujoco", "numpy", "onnxruntime", "matplotlib", "pycuda", "tokenizers", "tomli", "tqdm"},
-    "export": {"numpy", "onnx", "onnx_ir", "tokenizers", "torch", "tqdm", "transformers"},
+    "export": {"numpy", "onnx", "onnx_ir", "safetensors", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}

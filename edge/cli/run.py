@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--engine",
         choices=KINDS,
         default="auto",
-        help="what runs the graphs (default %(default)s: tensorrt where edge-build has built it here, else onnxruntime)",
+        help="what runs the graphs (default %(default)s: tensorrt where edge-build has made it, else onnxruntime)",
     )
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of the flow noise (default %(default)d)")

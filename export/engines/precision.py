@@ -133,4 +133,4 @@ def _torch(value: ir.Value) -> torch.Tensor:
     held = value.const_value
     assert held is not None
     raw = held.raw
-    return raw.detach() if isinstance(raw, torch.Tensor) else torch.from_numpy(held.numpy())
+    return raw.detach() if isinstance(raw, torch.Tensor) else torch.from_numpy(held.numpy().copy())
