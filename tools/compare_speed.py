@@ -32,7 +32,7 @@ from export.engines.graphs import Graph, graph_of
 from export.engines.observations import Sample, draw_samples
 from export.engines.package import engine_spec
 from export.engines.precision import to_int8
-from export.engines.trace import OPSET, trace, write
+from export.engines.trace import OPSET, release, trace, write
 from export.engines.verify import INPUTS, run_engine
 from export.policy.checkpoint import load_checkpoint
 from export.policy.config import PRESETS, PolicyConfig
@@ -44,9 +44,11 @@ Run = Callable[[], Any]
 
 
 def sliced(config: PolicyConfig, layers: int) -> PolicyConfig:
-    """The same widths with fewer layers."""
+    """The same widths with fewer layers, and a small table of tokens, which costs memory and no time."""
     return dataclasses.replace(
         config,
+        vocabulary=1024,
+        tied_image_tokens=(2, 3),
         vision=dataclasses.replace(config.vision, layers=layers, deepstack_layers=(0, 1, 2)),
         **{name: dataclasses.replace(getattr(config, name), layers=layers) for name in ("text", "encoder", "decoder")},
     )
@@ -60,6 +62,7 @@ def engine(graph: Graph, folder: Path, samples: list[Sample] | None, threads: in
         to_int8(model, ranges)
     folder.mkdir()
     write(model, folder / f"{graph.name}.onnx")
+    release(model)
     spec = engine_spec(folder, graph.name)
     return OnnxRuntimeEngine(folder / spec.file, spec, threads)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,19 +26,20 @@ def watched(words: list[str]) -> dict[str, Any]:
     Resident memory counts pages of files that are only mapped, and that the system may drop; `peak_own_bytes` does not.
     """
     started, peak, own = time.monotonic(), 0, 0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(words)
     while process.poll() is None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
         except OSError:
             break
-        found = {
-            line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith(("VmRSS", "RssAnon"))
-        }
-        peak, own = max(peak, 1024 * int(found.get("VmRSS", 0))), max(own, 1024 * int(found.get("RssAnon", 0)))
+        found = dict(line.split()[:2] for line in status.splitlines() if line.startswith(("VmRSS", "RssAnon")))
+        peak, own = max(peak, 1024 * int(found.get("VmRSS:", 0))), max(own, 1024 * int(found.get("RssAnon:", 0)))
         time.sleep(1)
     wall_s = time.monotonic() - started
-    return {"exit_code": process.wait(), "wall_s": wall_s, "peak_rss_bytes": peak, "peak_own_bytes": own}
+    exit_code, used = process.wait(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return {"exit_code": exit_code, "wall_s": wall_s, "cpu_s": cpu_s, "peak_rss_bytes": peak, "peak_own_bytes": own}
 
 
 def main() -> int:
@@ -61,10 +63,9 @@ def main() -> int:
     for step in ("export", "build"):
         if step in report:
             found = report[step]
-            print(
-                f"{step}: exit code {found['exit_code']}, {found['wall_s']:.0f} s, resident at most "
-                f"{found['peak_rss_bytes'] / 2**30:.1f} GB, of its own {found['peak_own_bytes'] / 2**30:.1f} GB"
-            )
+            own, resident = found["peak_own_bytes"] / 2**30, found["peak_rss_bytes"] / 2**30
+            print(f"{step}: exit code {found['exit_code']}, {found['wall_s']:.0f} s ({found['cpu_s']:.0f} s of CPU)")
+            print(f"{step}: {own:.1f} GB of its own, {resident:.1f} GB with mapped files, at most")
     if not args.keep:
         shutil.rmtree(bundle, ignore_errors=True)
         shutil.rmtree(args.out / "tensorrt", ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
@@ -35,7 +36,7 @@ from export.engines.observations import Sample
 from export.engines.precision import embedding_to_bf16, to_bf16, to_int8, widen_bf16
 from export.engines.static_backbone import EMBEDDING
 from export.engines.tensors import activation_bytes, read_bytes
-from export.engines.trace import trace, write
+from export.engines.trace import release, trace, write
 from export.engines.verify import GATES, Trail, Verification, answer
 from export.policy.config import PolicyConfig
 from export.policy.embodiment import Embodiment, SlotStatistics
@@ -127,6 +128,7 @@ class _Maker:
         del part
         spec, opened = self._write(graph)
         del graph
+        gc.collect()  # what was traced holds itself in cycles
         advance = self._stage(f"{name}: verify", len(recipe.samples))
         engine: Engine = OnnxRuntimeEngine(opened / spec.file, spec, threads=0)
         self._verification.judge(name, engine, advance)
@@ -176,6 +178,7 @@ class _Maker:
         self._activations[graph.name] = activation_bytes(model.graph)
         self._reads[graph.name] = read_bytes(model.graph)
         write(model, path)
+        release(model)
         if precision == "bf16":  # what a CPU can verify is written beside the bundle, and thrown away
             opened = self._scratch
             write_widened(path, opened / path.name)

@@ -12,7 +12,14 @@ from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
-from export.engines.static_layers import RootMeanSquareNorm, StaticLayer, consumed, project_linears, rotary_constants
+from export.engines.static_layers import (
+    RootMeanSquareNorm,
+    StaticLayer,
+    StaticMerger,
+    consumed,
+    project_linears,
+    rotary_constants,
+)
 from export.policy.backbone import Backbone
 from export.policy.qwen import MASKED
 
@@ -56,8 +63,9 @@ class StaticBackbone(nn.Module):
         self.register_buffer("patch_bias", patches.bias.detach())
         for block in self.visual.blocks:
             project_linears(block, precise=False)
-        project_linears(self.visual.merger, precise=False)
-        project_linears(self.visual.deepstack_merger_list, precise=False)
+        self.merger = StaticMerger(self.visual.merger)
+        self.deepstack_mergers = nn.ModuleList(StaticMerger(merger) for merger in self.visual.deepstack_merger_list)
+        self.visual.merger, self.visual.deepstack_merger_list = nn.Identity(), nn.ModuleList()
         backbone.history_projector = project_linears(backbone.history_projector, precise=True)
         backbone.head = project_linears(backbone.head, precise=True)
         self.norm = RootMeanSquareNorm(language.norm)
@@ -97,10 +105,8 @@ class StaticBackbone(nn.Module):
         for index, block in enumerate(self.visual.blocks):
             x = self.vision_block(block, x)
             if index in self.visual.deepstack_visual_indexes:
-                merger = self.visual.deepstack_merger_list[self.visual.deepstack_visual_indexes.index(index)]
-                deepstack.append(merger(x.flatten(0, 1)).view(cameras, -1, self.backbone.config.text.hidden))
-        merged = self.visual.merger(x.flatten(0, 1))
-        return merged.view(1, cameras, -1, merged.shape[-1]), deepstack
+                deepstack.append(self.deepstack_mergers[self.visual.deepstack_visual_indexes.index(index)](x))
+        return self.merger(x)[None], deepstack
 
     def vision_block(self, block: Qwen3VLVisionBlock, x: torch.Tensor) -> torch.Tensor:
         """One block of the vision tower on a batch of images, (cameras, patches, hidden)."""

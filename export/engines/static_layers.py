@@ -22,7 +22,12 @@ class Projection(nn.Module):
         self.precise = precise
         self.register_buffer("weight", torch.cat([linear.weight.detach() for linear in linears]).T.contiguous())
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-        self.register_buffer("bias", torch.cat(biases) if biases else None)
+        bias = torch.cat(biases) if biases else None
+        if (
+            bias is not None and not precise
+        ):  # on three axes ONNX Runtime leaves it out of a Gemm, which has no INT8 form
+            bias = bias[None, None]
+        self.register_buffer("bias", bias)
         self.register_buffer("calming", None)
 
     def smooth(self, factors: torch.Tensor) -> None:
@@ -131,6 +136,23 @@ def consumed(layers: nn.ModuleList, static: type[nn.Module]) -> nn.ModuleList:
         made.append(static(layers[index]))
         layers[index] = nn.Identity()
     return made
+
+
+class StaticMerger(nn.Module):
+    """Joins neighbouring patches of Qwen3-VL's vision tower into tokens; all axes stay apart. The merger is used up."""
+
+    def __init__(self, merger: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.activation, self.width = merger.norm, merger.act_fn, merger.hidden_size
+        self.norm_joined = merger.use_postshuffle_norm
+        self.first = Projection([merger.linear_fc1], precise=False)
+        self.second = Projection([merger.linear_fc2], precise=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(images, patches, hidden) to (images, tokens, hidden of the language model)."""
+        joined = (x.shape[0], -1, self.width)
+        x = self.norm(x.reshape(joined)) if self.norm_joined else self.norm(x).reshape(joined)
+        return self.second(self.activation(self.first(x)))
 
 
 def project_linears(module: nn.Module, precise: bool) -> nn.Module:

@@ -55,6 +55,12 @@ def write(model: ir.Model, path: Path) -> None:
         ir.save(model, path)
 
 
+def release(model: ir.Model) -> None:
+    """Lets go of the weights of a graph that has been written: the tracer keeps its last graph alive."""
+    for value in model.graph.initializers.values():
+        value.const_value = None
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter narrates its own steps and warns about libraries we do not use; neither helps who exports."""

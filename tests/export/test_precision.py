@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from export.engines.graphs import Graph, graph_of
 from export.engines.observations import draw_samples
 from export.engines.package import write_widened
 from export.engines.precision import to_bf16, to_int8
-from export.engines.trace import trace, write
+from export.engines.tensors import activation_bytes, read_bytes
+from export.engines.trace import release, trace, write
 from export.policy.config import tiny
 from export.policy.parts import RandomParts
 from tests.conftest import SHIPPED
@@ -104,6 +107,23 @@ def test_unrolling_copies_what_a_step_needs_and_shares_the_rest(tmp_path: Path) 
     assert [value.name for value in model.graph.inputs] == ["noise", "z", "prefix", "committed", "used"]
 
 
+def test_memory_is_counted_in_the_graph() -> None:
+    """x (4 x 8 floats) is doubled twice and added to itself: three values of 128 bytes live at once."""
+    weight = numpy_helper.from_array(np.ones((8, 8), np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["a"]),
+        onnx.helper.make_node("MatMul", ["a", "w"], ["b"]),
+        onnx.helper.make_node("Gather", ["w", "row"], ["c"]),
+        onnx.helper.make_node("Add", ["x", "b"], ["y"]),
+    ]
+    floats = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 8]) for name in "xaby"]
+    row = onnx.helper.make_tensor_value_info("row", TensorProto.INT64, [1])
+    graph = onnx.helper.make_graph(nodes, "g", [floats[0], row], [floats[3]], [weight], value_info=floats[1:3])
+    found = ir.from_proto(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])).graph
+    assert activation_bytes(found) == 3 * 128 + 8
+    assert read_bytes(found) == 2 * 8 * 8 * 4, "twice for the products, not for the lookup"
+
+
 def test_smoothing_changes_no_product() -> None:
     graph, sample = decoder(), SAMPLES[0]
     inputs = [sample[name] for name in graph.inputs]
@@ -148,6 +168,24 @@ def test_int8_runs_as_integers_and_comes_close(int8: tuple[Graph, Path], tmp_pat
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = kinds["MatMulIntegerToFloat"] + kinds["QLinearMatMul"]
     assert integer == STEPS * len(large_projections(graph.module)), kinds
+
+
+def test_every_large_product_of_the_backbone_runs_as_integers(tmp_path: Path) -> None:
+    """A bias that a runtime merges into a Gemm takes the product out of INT8 without a word."""
+    graph = graph_of("backbone", RandomParts(tiny(), 3).part("backbone"), STEPS)
+    samples = [
+        {**sample, "history": sample["z"], "has_history": torch.ones(1, dtype=torch.bool)} for sample in SAMPLES[:2]
+    ]
+    ranges = calibrate(graph, samples, lambda: None)
+    model = trace(graph)
+    to_int8(model, ranges)
+    write(model, tmp_path / "backbone.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimised.onnx"), 3
+    onnxruntime.InferenceSession(str(tmp_path / "backbone.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    integer = kinds["MatMulIntegerToFloat"] + kinds["QLinearMatMul"]
+    assert integer == len(large_projections(graph.module)), kinds
 
 
 def test_a_range_that_is_too_small_spoils_int8(tmp_path: Path) -> None:
@@ -249,3 +287,15 @@ def test_int8_exports_a_verified_bundle(recorded: Path, tmp_path: Path, monkeypa
         assert gate["cosine"] == (0.99 if name.endswith("chunk") else 0.999)
         assert agreement["cosine"] >= gate["cosine"] and agreement["relative_rms"] <= gate["relative_rms"]
     assert sum(report["size_bytes"].values()) < 5e6
+
+
+def test_a_written_graph_lets_its_weights_go(tmp_path: Path) -> None:
+    """One part in memory at a time: at the paper's size a graph that stays alive is 8.5 GB."""
+    graph = decoder()
+    weight = weakref.ref(graph.module.layers[0].mlp.down.weight)
+    model = trace(graph)
+    write(model, tmp_path / "action_decoder.onnx")
+    release(model)
+    del graph, model
+    gc.collect()
+    assert weight() is None
