@@ -9,7 +9,7 @@ PINS   := pyproject.toml tools/setup.sh
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate precisions speed paper-size checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -87,6 +87,17 @@ test-gpu: setup ## tests that need an NVIDIA GPU
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --json demo/evaluation.json
+
+precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
+	$(BIN)/python tools/compare_precisions.py --out runs/precision
+
+speed: setup ## engines beside eager torch, torch.compile and a plain ONNX decoder, on this CPU
+	mkdir -p runs
+	$(BIN)/python tools/compare_speed.py --json runs/speed.json
+	$(BIN)/python tools/compare_speed.py --preset paper --layers 4 --json runs/speed_paper.json
+
+paper-size: setup ## export and verify the paper's 3 billion parameters, and build them for SM 86, 89 and 120
+	$(BIN)/python tools/paper_size.py --build
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh

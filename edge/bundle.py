@@ -12,6 +12,8 @@ from edge.errors import InputError
 
 BUNDLE_FORMAT = 1
 MANIFEST, VERIFICATION, TOKENIZER = "manifest.json", "verification.json", "tokenizer.json"
+REFERENCE = "reference.npz"
+"""A few observations with FP32 torch's answers, for whoever builds engines from the bundle."""
 ENGINES = ("backbone", "history_encoder", "action_decoder")
 READ_SIZE = 1 << 20
 

@@ -21,7 +21,7 @@ import numpy as np
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
-from edge.engines import Engine, OnnxRuntimeEngine
+from edge.engines.opening import open_engines
 from edge.errors import VlaEdgeError
 from edge.instruction import tokenize
 from edge.planning import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
@@ -46,16 +46,13 @@ class InferenceSettings:
     inject_latency_ms: float
     cpus: tuple[int, ...] = ()
     """Where it may run; empty for anywhere."""
+    engine: str = "onnxruntime"
 
 
-def open_policy(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolicy:
-    """Opens the three engines, the largest first. Raises `VlaEdgeError`."""
+def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str = "onnxruntime") -> ChunkPolicy:
+    """Opens the three engines with one of `edge.engines.opening.KINDS`. Raises `VlaEdgeError`."""
     manifest = bundle.manifest
-    sizes = {name: bundle.file(spec.file).stat().st_size for name, spec in manifest.engines.items()}
-    engines: dict[str, Engine] = {}
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        spec = manifest.engines[name]
-        engines[name] = OnnxRuntimeEngine(bundle.file(spec.file), spec, threads)
+    engines = open_engines(bundle, engine, threads)
     instruction = tokenize(task, bundle.file(TOKENIZER), manifest.policy.token_budget)
     return ChunkPolicy(bundle, bundle.embodiment(load_arm(arm).embodiment), engines, instruction)
 
@@ -187,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     opened = ExitStack()
     try:
         records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
-        policy = open_policy(bundle, settings.arm, settings.task, settings.threads)
+        policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         cameras = []
         for number, url in enumerate(settings.cameras, start=1):
             cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))

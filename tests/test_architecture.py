@@ -19,9 +19,10 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "tokenizers", "tomli", "tqdm", "zstandard"),
+        *("cuda", "cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pycuda"),
+        *("tokenizers", "tomli", "tqdm", "zstandard"),
     },
-    "export": {"numpy", "onnx", "tokenizers", "torch", "tqdm", "transformers"},
+    "export": {"numpy", "onnx", "onnx_ir", "safetensors", "tokenizers", "torch", "tqdm", "transformers"},
     "firmware_bridge": {"serial", "can"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}
@@ -61,12 +62,15 @@ def test_the_table_in_the_docs_names_the_same_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "edge.cli", "edge.inference", "edge.session"]
+    "module",
+    [
+        *("edge.cli.build", "edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "edge.cli"),
+        *("edge.inference", "edge.session"),
+    ],
 )
 def test_the_robots_side_loads_no_torch(module: str) -> None:
-    script = (
-        f"import sys, {module}; print(sorted({{'torch', 'transformers', 'onnx', 'mujoco', 'cv2'}} & set(sys.modules)))"
-    )
+    heavy = {"torch", "transformers", "onnx", "mujoco", "cv2", "tensorrt", "tensorrt_rtx", "pycuda", "cuda"}
+    script = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

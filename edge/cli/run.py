@@ -13,6 +13,7 @@ from edge.arms import ArmProfile, available_arms, load_arm
 from edge.bundle import TOKENIZER, Bundle, load_bundle
 from edge.cameras import FORMS, on_bench
 from edge.cli.progress import Progress
+from edge.engines.opening import KINDS, built_engines
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
@@ -64,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--engine",
-        choices=("auto", "onnxruntime"),
+        choices=KINDS,
         default="auto",
-        help="what runs the graphs (default %(default)s: onnxruntime)",
+        help="what runs the graphs (default %(default)s: tensorrt where edge-build has made it, else onnxruntime)",
     )
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of the flow noise (default %(default)d)")
@@ -145,6 +146,8 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     arm = load_arm(args.arm)
     bundle = load_bundle(args.bundle)
     shape = bundle.manifest.policy
+    if args.engine == "tensorrt":
+        built_engines(bundle)
     bundle.embodiment(arm.embodiment)
     tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
     if not 1 <= args.execute < shape.horizon:
@@ -180,6 +183,7 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
                 args.threads,
                 args.inject_latency_ms,
                 cpus_here().others if args.realtime == "auto" else (),
+                args.engine,
             ),
             line=None if bench else BridgeUrl.parse(url).rate,
             on_loss=OnLoss(args.on_inference_loss),

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from edge.bundle import EngineSpec, TensorSpec
 from edge.engines.base import EngineError
 
-PROVIDER = "CPUExecutionProvider"
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+"""From the fastest to the one that is always there."""
 ONNX_NAMES = {
     "tensor(float)": "float32",
     "tensor(uint8)": "uint8",
@@ -22,21 +27,18 @@ ONNX_NAMES = {
 
 
 class OnnxRuntimeEngine:
-    """One session on the CPU. `threads` is explicit: the control loop's core is not the inference pool's."""
+    """One session on one provider. `threads` is explicit: the control loop's core is not the inference pool's.
 
-    def __init__(self, path: Path, spec: EngineSpec, threads: int) -> None:
+    What the library lists as available is no proof, and a session falls back without a word: what it really got is
+    what counts, and anything else than `provider` is an error.
+    """
+
+    def __init__(self, path: Path, spec: EngineSpec, threads: int, provider: str = "cpu") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
-        except Exception as error:  # the library's own exceptions share no base but Exception
-            raise EngineError(
-                f"{path}: ONNX Runtime cannot open it ({str(error)[:160]}); export the checkpoint again"
-            ) from None
-        if self._session.get_providers() != [PROVIDER]:
-            raise EngineError(f"{path}: got {self._session.get_providers()} where {PROVIDER} was asked for")
+        self._session = _session(path, options, provider)
         _check(path, self._session.get_inputs(), spec.inputs)
         _check(path, self._session.get_outputs(), spec.outputs)
         self.inputs = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.inputs}
@@ -53,7 +55,44 @@ class OnnxRuntimeEngine:
         self._session.run_with_iobinding(self._binding)
 
     def describe(self) -> str:
-        return f"onnxruntime {onnxruntime.__version__} {PROVIDER}"
+        return f"onnxruntime {onnxruntime.__version__} {self._session.get_providers()[0]}"
+
+
+def open_on_ladder(path: Path, spec: EngineSpec, threads: int) -> tuple[OnnxRuntimeEngine, list[str]]:
+    """The engine on the first provider that really takes it: TensorRT, CUDA, CPU. Also says why each one before did
+    not. Raises `EngineError` when none does."""
+    reasons: list[str] = []
+    for provider in PROVIDERS:
+        try:
+            return OnnxRuntimeEngine(path, spec, threads, provider), reasons
+        except EngineError as error:
+            reasons.append(f"{provider}: {error}")
+    raise EngineError(reasons[-1].removeprefix("cpu: "))
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
+    wanted = PROVIDERS[provider]
+    if wanted not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"this onnxruntime has no {wanted}; install onnxruntime-gpu (on a Jetson, the wheel of the Jetson AI Lab)"
+        )
+    # The CPU stands behind every other provider, for the few nodes that only it has.
+    names = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=names)
+    except Exception as error:  # the library's own exceptions share no base but Exception
+        if "NOT_IMPLEMENTED" in str(error):
+            raise EngineError(
+                f"{path}: ONNX Runtime's {wanted} has no kernels for its precision; export with --precision fp32 or "
+                "int8, or build it with edge-build on a GPU"
+            ) from None
+        raise EngineError(
+            f"{path}: ONNX Runtime cannot open it ({str(error)[:160]}); export the checkpoint again"
+        ) from None
+    if session.get_providers()[:1] != [wanted]:
+        raise EngineError(f"{path}: got {session.get_providers()} where {wanted} was asked for; is its CUDA installed?")
+    session.disable_fallback()
+    return session
 
 
 def _check(path: Path, found: list[Any], expected: tuple[TensorSpec, ...]) -> None:

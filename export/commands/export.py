@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,10 +11,25 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge.bundle import MANIFEST
+from edge.bundle import MANIFEST, TOKENIZER, sha256
 from export import __version__
-from export.engines.package import export_bundle
-from export.policy.checkpoint import CheckpointError, load_checkpoint
+from export.engines.observations import Recorded, draw_samples, recorded_samples
+from export.engines.package import Origin, Recipe, export_bundle
+from export.engines.precision import PRECISIONS
+from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.policy.config import PRESETS, ConfigError
+from export.policy.folder import PretrainedParts, fingerprint, with_folders
+from export.policy.parts import PolicyParts
+
+CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
+SHAPES = {
+    "cameras": ("N", "how many"),
+    "frame_px": ("H,W", "height and width of raw frames"),
+    "image_px": ("H,W", "height and width after the resize, multiples of patch times merge"),
+    "horizon": ("N", "actions per chunk"),
+    "history": ("N", "state-action pairs in the history"),
+    "token_budget": ("N", "tokens of an instruction"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +39,20 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 exported and verified, 1 an engine does not match the policy (the bundle is written "
         "for inspection and will not drive an arm), 2 bad input.",
     )
-    root.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.pt of edge-train vla")
+    root.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="checkpoint.pt of edge-train vla; without one, give --preset: random weights, to measure with",
+    )
+    untrained = root.add_argument_group("without a checkpoint")
+    untrained.add_argument("--preset", choices=sorted(PRESETS), help="sizes of the policy; its weights are random")
+    untrained.add_argument("--vlm", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3-VL, the backbone")
+    untrained.add_argument("--prior", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3, the other two")
+    for name, (form, what) in SHAPES.items():
+        kind = _size if form == "H,W" else _count
+        untrained.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=form, help=f"{what} (the preset's)")
     root.add_argument(
         "-o",
         "--out",
@@ -33,7 +62,16 @@ def parser() -> argparse.ArgumentParser:
         help="folder to write; an older bundle there is replaced",
     )
     root.add_argument(
-        "--precision", choices=("fp32",), default="fp32", help="of weights and activations (default %(default)s)"
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the large products; flow state, time, norms and softmax stay FP32 (default %(default)s)",
+    )
+    root.add_argument(
+        "--observations",
+        type=Path,
+        metavar="DIR",
+        help="recorded demonstrations to calibrate and verify on; int8 needs them, the others can do without",
     )
     root.add_argument(
         "--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)"
@@ -43,6 +81,17 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
     return root
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, ...]:
+    height, _, width = text.partition(",")
+    return _count(height), _count(width)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,30 +107,32 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    checkpoint = load_checkpoint(args.checkpoint)
-    steps = checkpoint.config.flow_steps if args.flow_steps is None else args.flow_steps
+    parts, origin = _parts(args)
+    steps = parts.config.flow_steps if args.flow_steps is None else args.flow_steps
     if not 1 <= steps <= 100 or args.samples < 1:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
+    recipe = _recipe(args, parts, steps)
     with ExitStack() as bars:
 
         def stage(name: str, size: int) -> Callable[[], None]:
-            bar = bars.enter_context(tqdm(total=size, desc=f"{name:<22}", disable=None, unit=""))
+            bar = bars.enter_context(tqdm(total=size, desc=f"{name:<28}", disable=None, unit=""))
             return lambda: bar.update() and None
 
-        created_by = f"vla-edge {__version__}"
-        report = export_bundle(checkpoint, args.checkpoint, args.out, steps, args.samples, args.seed, created_by, stage)
+        report = export_bundle(parts, recipe, origin, args.out, stage)
     for name, agreement in report["agreement"].items():
-        error = f"max abs {agreement['max_abs']:.1e} (limit {agreement['limit']:.0e})"
-        print(f"{name:<32} {error}, cosine {agreement['cosine']:.8f}")
+        limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
+        found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
+        print(f"{name:<32} {found}, cosine {agreement['cosine']:.8f} (gate: {limits})")
     caught = report["negative_control"]["caught"]
     print(
         f"{'negative control':<32} "
         + ("fails as it must" if caught else "was NOT noticed: the comparison proves nothing")
     )
     print(
-        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, {steps} flow steps"
+        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, "
+        f"{args.precision}, {steps} flow steps"
     )
     if not report["passed"]:
         print(
@@ -90,6 +141,51 @@ def _export(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _parts(args: argparse.Namespace) -> tuple[PolicyParts, Origin]:
+    """The trained policy, or one of the size asked for. A bundle of the latter belongs to no arm."""
+    made_by = f"vla-edge {__version__}"
+    shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
+    if args.checkpoint is not None:
+        if args.preset or args.vlm or args.prior or shapes:
+            raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
+        checkpoint = load_checkpoint(args.checkpoint)
+        origin = Origin(sha256(args.checkpoint), made_by, checkpoint.embodiments, checkpoint.tokenizer or "")
+        return checkpoint, origin
+    if args.preset is None:
+        raise CheckpointError("name a checkpoint, or --preset for random weights")
+    try:
+        config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    folders = [folder for folder in (args.vlm, args.prior) if folder is not None]
+    tokenizer = args.vlm / TOKENIZER if args.vlm is not None else None
+    text = tokenizer.read_text(encoding="utf-8") if tokenizer is not None and tokenizer.is_file() else ""
+    origin = Origin(fingerprint(config, args.seed, folders), made_by, (), text)
+    return PretrainedParts(config, args.seed, args.vlm, args.prior), origin
+
+
+def _recipe(args: argparse.Namespace, parts: PolicyParts, steps: int) -> Recipe:
+    """What to verify on, and for int8 what to calibrate on."""
+    if not isinstance(parts, Checkpoint):
+        if args.observations is not None:
+            raise CheckpointError("--observations belong to a trained checkpoint; random weights see synthetic ones")
+        count = UNTRAINED_CALIBRATION if args.precision == "int8" else 0
+        drawn = draw_samples(parts.config, args.samples + count, args.seed)
+        samples = Recorded(drawn[args.samples :], drawn[: args.samples])
+    elif args.observations is None:
+        if args.precision == "int8":
+            raise CheckpointError(
+                "int8 is calibrated on real observations: add --observations DIR "
+                "(python -m edge.sim.demonstrations --episodes 16 --seed 7 --out DIR records some)"
+            )
+        samples = Recorded([], draw_samples(parts.config, args.samples, args.seed))
+    else:
+        count = CALIBRATION_SAMPLES if args.precision == "int8" else 0
+        samples = recorded_samples(parts, args.observations, count, args.samples, args.seed)
+    source = "synthetic" if args.observations is None else f"recorded, {args.observations.name}"
+    return Recipe(args.precision, steps, args.seed, samples.verification, samples.calibration, source)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,24 @@
-"""Makes a bundle from a checkpoint: trace, open, verify, write the manifest; whole or not at all."""
+"""Makes a bundle: trace, rewrite, verify, write the manifest; one part at a time, whole or not at all."""
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edge.bundle import (
     MANIFEST,
+    REFERENCE,
     TOKENIZER,
     VERIFICATION,
     EmbodimentSpec,
@@ -24,12 +30,17 @@ from edge.bundle import (
     sha256,
 )
 from edge.engines import Engine, OnnxRuntimeEngine
-from export.engines.graphs import Graph, backbone_graph, decoder_graph, history_graph
-from export.engines.trace import trace
-from export.engines.verify import verification
-from export.policy.checkpoint import Checkpoint
+from export.engines.calibrate import calibrate, large_projections
+from export.engines.graphs import PART_OF, Graph, graph_of
+from export.engines.observations import Sample
+from export.engines.precision import embedding_to_bf16, to_bf16, to_int8, widen_bf16
+from export.engines.static_backbone import EMBEDDING
+from export.engines.tensors import activation_bytes, read_bytes
+from export.engines.trace import release, trace, write
+from export.engines.verify import GATES, Trail, Verification, answer
 from export.policy.config import PolicyConfig
 from export.policy.embodiment import Embodiment, SlotStatistics
+from export.policy.parts import PolicyParts
 
 ONNX_TYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -37,19 +48,36 @@ ONNX_TYPES = {
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.BOOL: "bool",
 }
+REFERENCE_SAMPLES = 4
+Stage = Callable[[str, int], Callable[[], None]]
+"""(name, size) starts a stage and returns its `advance`."""
 
 
-def export_bundle(
-    checkpoint: Checkpoint,
-    checkpoint_file: Path,
-    out: Path,
-    steps: int,
-    samples: int,
-    seed: int,
-    created_by: str,
-    stage: Callable[[str, int], Callable[[], None]],
-) -> dict[str, Any]:
-    """Writes the bundle and returns the verification; `stage(name, size)` starts a stage and returns its `advance`.
+@dataclass(frozen=True)
+class Recipe:
+    """What to make of the parts; `calibration` holds observations for INT8, `samples` those to verify on."""
+
+    precision: str
+    steps: int
+    seed: int
+    samples: list[Sample]
+    calibration: list[Sample]
+    observations: str
+    """Where the samples come from, for the report."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the manifest says of where a bundle comes from."""
+
+    weights_sha256: str
+    created_by: str
+    embodiments: tuple[Embodiment, ...]
+    tokenizer: str
+
+
+def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path, stage: Stage) -> dict[str, Any]:
+    """Writes the bundle and returns the verification.
 
     The folder `out` appears when everything in it is complete; one that stood there before is replaced.
     """
@@ -57,34 +85,112 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
-        specs: dict[str, EngineSpec] = {}
-        for make in (history_graph, backbone_graph, lambda policy: decoder_graph(policy, steps)):
-            graph = make(checkpoint.build())  # one part at a time; the traced copy is thrown away
-            advance = stage(f"trace {graph.name}", 1)
-            trace(graph, folder)
-            specs[graph.name] = engine_spec(folder, graph)
-            advance()
-        advance = stage("open engines", len(specs))
-        engines: dict[str, Engine] = {}
-        for name, spec in specs.items():
-            engines[name] = OnnxRuntimeEngine(folder / spec.file, spec, threads=0)
-            advance()
-        advance = stage("verify", samples + max(1, samples // 4))
-        report = verification(engines, checkpoint.build(), steps, samples, seed, advance)
+        maker = _Maker(parts, recipe, folder, Path(scratch), stage)
+        specs = {name: maker.make(name) for name in PART_OF}
+        report = maker.report(specs)
         (folder / VERIFICATION).write_text(json.dumps(report, indent=2) + "\n")
-        (folder / TOKENIZER).write_text(checkpoint.tokenizer or "")
+        (folder / TOKENIZER).write_text(origin.tokenizer)
+        np.savez_compressed(folder / REFERENCE, **maker.reference())
         manifest = Manifest(
-            policy=policy_shape(checkpoint.config, steps),
-            embodiments=tuple(_embodiment(arm) for arm in checkpoint.embodiments),
+            policy=policy_shape(parts.config, recipe.steps),
+            embodiments=tuple(_embodiment(arm) for arm in origin.embodiments),
             engines=specs,
-            precision="fp32",
-            checkpoint_sha256=sha256(checkpoint_file),
-            created_by=created_by,
+            precision=recipe.precision,
+            checkpoint_sha256=origin.weights_sha256,
+            created_by=origin.created_by,
             files={path.name: sha256(path) for path in sorted(folder.iterdir())},
         )
         (folder / MANIFEST).write_text(manifest.to_json())
         _replace(folder, out)
     return report
+
+
+class _Maker:
+    """Makes the engines in the order in which they run; each is verified before the next part is built."""
+
+    def __init__(self, parts: PolicyParts, recipe: Recipe, folder: Path, scratch: Path, stage: Stage) -> None:
+        self._parts, self._recipe, self._folder, self._scratch, self._stage = parts, recipe, folder, scratch, stage
+        self._verification = Verification(recipe.samples, recipe.steps, GATES[recipe.precision], recipe.seed)
+        self._calibration = Trail(recipe.calibration)
+        self._engine = ""
+        self._activations: dict[str, int] = {}
+        self._reads: dict[str, int] = {}
+
+    def make(self, name: str) -> EngineSpec:
+        recipe, part_name = self._recipe, PART_OF[name]
+        advance = self._stage(f"{name}: torch", len(recipe.samples) + 1)
+        self._verification.ask_perturbed(name, self._parts.part(part_name))
+        advance()
+        part = self._parts.part(part_name)
+        self._verification.ask(name, part, advance)
+        latents = [answer(part, sample, recipe.steps) for sample in self._calibration.samples]
+        graph = graph_of(name, part, recipe.steps)
+        del part
+        spec, opened = self._write(graph)
+        del graph
+        gc.collect()  # what was traced holds itself in cycles
+        advance = self._stage(f"{name}: verify", len(recipe.samples))
+        engine: Engine = OnnxRuntimeEngine(opened / spec.file, spec, threads=0)
+        self._verification.judge(name, engine, advance)
+        self._engine = engine.describe()
+        self._calibration.follow(name, latents)
+        return spec
+
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """A few samples with torch's answers, keyed `engine/number/input|output/tensor`."""
+        return self._verification.examples(REFERENCE_SAMPLES)
+
+    def report(self, specs: dict[str, EngineSpec]) -> dict[str, Any]:
+        """The content of `verification.json`."""
+        how = {"bf16": "; BF16 operands and results rounded, products in FP32: ONNX Runtime's CPU has no BF16 products"}
+        sizes = {
+            name: sum(file.stat().st_size for file in self._folder.glob(f"{spec.file}*"))
+            for name, spec in specs.items()
+        }
+        return {
+            **self._verification.report(),
+            "precision": self._recipe.precision,
+            "engine": self._engine + how.get(self._recipe.precision, ""),
+            "observations": self._recipe.observations,
+            "calibration_samples": len(self._recipe.calibration),
+            "size_bytes": sizes,
+            "activation_bytes": self._activations,
+            "read_bytes": self._reads,
+        }
+
+    def _write(self, graph: Graph) -> tuple[EngineSpec, Path]:
+        """Writes the engine's file. Returns what it says of itself, and the folder of the file to verify."""
+        precision = self._recipe.precision
+        path, opened = self._folder / f"{graph.name}.onnx", self._folder
+        weights = [f"{name}.weight" for name in large_projections(graph.module)]
+        ranges: dict[str, list[float]] = {}
+        if precision == "int8":
+            advance = self._stage(f"{graph.name}: calibrate", 2 * len(self._calibration.samples))
+            ranges = calibrate(graph, self._calibration.samples, advance)
+        advance = self._stage(f"{graph.name}: trace", 1)
+        model = trace(graph)
+        if precision == "bf16":
+            to_bf16(model, weights)
+        elif precision == "int8":
+            to_int8(model, ranges)
+        if precision != "fp32" and graph.name == "backbone":
+            embedding_to_bf16(model, EMBEDDING)
+        self._activations[graph.name] = activation_bytes(model.graph)
+        self._reads[graph.name] = read_bytes(model.graph)
+        write(model, path)
+        release(model)
+        if precision == "bf16":  # what a CPU can verify is written beside the bundle, and thrown away
+            opened = self._scratch
+            write_widened(path, opened / path.name)
+        advance()
+        return engine_spec(self._folder, graph.name), opened
+
+
+def write_widened(path: Path, out: Path) -> None:
+    """Writes what a BF16 engine's file computes in a form that a CPU can run."""
+    model = ir.load(path)
+    widen_bf16(model)
+    write(model, out)
 
 
 def policy_shape(config: PolicyConfig, steps: int) -> PolicyShape:
@@ -103,9 +209,9 @@ def policy_shape(config: PolicyConfig, steps: int) -> PolicyShape:
     )
 
 
-def engine_spec(folder: Path, graph: Graph) -> EngineSpec:
+def engine_spec(folder: Path, name: str) -> EngineSpec:
     """What the written file itself says of its inputs and outputs."""
-    model = onnx.load(str(folder / f"{graph.name}.onnx"), load_external_data=False)
+    model = onnx.load(str(folder / f"{name}.onnx"), load_external_data=False)
 
     def specs(values: Any) -> tuple[TensorSpec, ...]:
         return tuple(
@@ -117,7 +223,7 @@ def engine_spec(folder: Path, graph: Graph) -> EngineSpec:
             for value in values
         )
 
-    return EngineSpec(f"{graph.name}.onnx", specs(model.graph.input), specs(model.graph.output))
+    return EngineSpec(f"{name}.onnx", specs(model.graph.input), specs(model.graph.output))
 
 
 def _embodiment(arm: Embodiment) -> EmbodimentSpec:

@@ -1,6 +1,6 @@
 """The backbone with nothing left to decide at run time: fixed prompt, fixed image count, constants folded.
 
-It owns the same modules as `Backbone` and computes the same function for one observation, without what a tracer
+It takes over the modules of a `Backbone` and computes the same function for one observation, without what a tracer
 cannot follow: splitting the vision attention by image, boolean indexing for the deepstack features, positions and
 masks built on the fly.
 """
@@ -12,18 +12,29 @@ from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
+from export.engines.static_layers import (
+    RootMeanSquareNorm,
+    StaticLayer,
+    StaticMerger,
+    consumed,
+    project_linears,
+    rotary_constants,
+)
 from export.policy.backbone import Backbone
 from export.policy.qwen import MASKED
 
+EMBEDDING = "backbone.vlm.language_model.embed_tokens.weight"
+"""Name of the table of token embeddings in the traced graph."""
+
 
 class StaticBackbone(nn.Module):
-    """`Backbone.forward` for a batch of one; every constant is a buffer."""
+    """`Backbone.forward` for a batch of one; every constant is a buffer. The backbone is used up."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.visual, self.language = backbone.vlm.visual, backbone.vlm.language_model
-        self.language.config._attn_implementation = "eager"
+        self.visual = backbone.vlm.visual
+        language = backbone.vlm.language_model
         layout, config = backbone.layout, backbone.config
         with torch.no_grad():
             grid = backbone.grid(1)[:1]
@@ -41,11 +52,25 @@ class StaticBackbone(nn.Module):
             )
             self.register_buffer("vision_cos", cos)
             self.register_buffer("vision_sin", sin)
-            cos, sin = self.language.rotary_emb(torch.zeros(1), layout.positions[:, None])
+            cos, sin = rotary_constants(*language.rotary_emb(torch.zeros(1), layout.positions[:, None]))
             self.register_buffer("text_cos", cos)
             self.register_buffer("text_sin", sin)
             causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()
-            self.register_buffer("causal", causal[None, None])
+            self.register_buffer("causal", causal[None])
+        patches = self.visual.patch_embed.proj
+        # Frames that stand still fill every temporal patch alike, so their weights add up.
+        self.register_buffer("patch_weight", patches.weight.detach().sum(2).flatten(1).T.contiguous())
+        self.register_buffer("patch_bias", patches.bias.detach())
+        for block in self.visual.blocks:
+            project_linears(block, precise=False)
+        self.merger = StaticMerger(self.visual.merger)
+        self.deepstack_mergers = nn.ModuleList(StaticMerger(merger) for merger in self.visual.deepstack_merger_list)
+        self.visual.merger, self.visual.deepstack_merger_list = nn.Identity(), nn.ModuleList()
+        backbone.history_projector = project_linears(backbone.history_projector, precise=True)
+        backbone.head = project_linears(backbone.head, precise=True)
+        self.norm = RootMeanSquareNorm(language.norm)
+        self.layers = consumed(language.layers, StaticLayer)
+        backbone.vlm.visual = nn.Identity()  # from here on it is known by one name only
 
     def forward(
         self,
@@ -63,27 +88,25 @@ class StaticBackbone(nn.Module):
         before = torch.ones_like(token_mask[:, :1]).expand(1, layout.instruction.start)
         after = torch.ones_like(token_mask[:, :1]).expand(1, layout.length - layout.instruction.stop)
         visible = torch.cat([before, token_mask, after], dim=1)
-        bias = torch.where(self.causal & visible[:, None, None, :], 0.0, MASKED)
-        for index, layer in enumerate(self.language.layers):
-            x = layer(x, position_embeddings=(self.text_cos, self.text_sin), attention_mask=bias)
+        bias = torch.where(self.causal & visible[:, None, :], 0.0, MASKED)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, (self.text_cos, self.text_sin), bias)
             if index < len(deepstack):
                 x = x + self.at_image_positions(deepstack[index])
-        return self.backbone.latent(self.language.norm(x))
+        query = self.norm(x[:, layout.query])
+        return nn.functional.normalize(self.backbone.head(query), dim=-1)
 
     def see(self, frames: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Image tokens (1, cameras, tokens, hidden), and the deepstack features (cameras, tokens, hidden) per depth."""
         cameras = self.backbone.config.cameras
-        projection = self.visual.patch_embed.proj
-        patches = self.backbone.patches(frames) @ projection.weight.flatten(1).T + projection.bias
+        patches = self.backbone.patches(frames, temporal=1) @ self.patch_weight + self.patch_bias
         x = patches.view(cameras, -1, patches.shape[-1]) + self.patch_positions
         deepstack = []
         for index, block in enumerate(self.visual.blocks):
             x = self.vision_block(block, x)
             if index in self.visual.deepstack_visual_indexes:
-                merger = self.visual.deepstack_merger_list[self.visual.deepstack_visual_indexes.index(index)]
-                deepstack.append(merger(x.flatten(0, 1)).view(cameras, -1, self.backbone.config.text.hidden))
-        merged = self.visual.merger(x.flatten(0, 1))
-        return merged.view(1, cameras, -1, merged.shape[-1]), deepstack
+                deepstack.append(self.deepstack_mergers[self.visual.deepstack_visual_indexes.index(index)](x))
+        return self.merger(x)[None], deepstack
 
     def vision_block(self, block: Qwen3VLVisionBlock, x: torch.Tensor) -> torch.Tensor:
         """One block of the vision tower on a batch of images, (cameras, patches, hidden)."""

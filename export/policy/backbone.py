@@ -112,10 +112,14 @@ class Backbone(nn.Module):
         size = (1, self.config.image_px[0] // patch, self.config.image_px[1] // patch)
         return torch.tensor(size).repeat(batch * self.config.cameras, 1)
 
-    def patches(self, frames: torch.Tensor) -> torch.Tensor:
-        """Resized and normalised patches in Qwen3-VL's order, shape (batch x cameras x patches, values per patch)."""
+    def patches(self, frames: torch.Tensor, temporal: int | None = None) -> torch.Tensor:
+        """Resized and normalised patches in Qwen3-VL's order, shape (batch x cameras x patches, values per patch).
+
+        Each holds its frame `temporal` times, by default as often as the vision tower's temporal patch is long.
+        """
         vision, (height, width) = self.config.vision, self.config.image_px
-        images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255.0
+        # Cast first: TensorRT takes bytes as an input, and does nothing else with them.
+        images = frames.float().flatten(0, 1).permute(0, 3, 1, 2) / 255.0
         images = F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
         images = (images - IMAGE_MEAN) / IMAGE_STD
         patch, merge = vision.patch_px, vision.merge
@@ -123,7 +127,7 @@ class Backbone(nn.Module):
         split = images.view(-1, 3, rows, merge, patch, columns, merge, patch)
         ordered = split.permute(0, 2, 5, 3, 6, 1, 4, 7)  # image, row, column, merge row, merge column, channel, y, x
         flat = ordered.reshape(-1, 3, 1, patch * patch)
-        return flat.expand(-1, -1, vision.temporal_patch, -1).reshape(flat.shape[0], -1)
+        return flat.expand(-1, -1, temporal or vision.temporal_patch, -1).reshape(flat.shape[0], -1)
 
     def prompt(
         self,

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from export.policy.config import ConfigError, PolicyConfig
 from export.policy.embodiment import Embodiment
-from export.policy.policy import ActionPrior, VlaPolicy
+from export.policy.parts import PARTS
+from export.policy.policy import VlaPolicy
 
 FORMAT = 1
 KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
@@ -37,17 +39,30 @@ class Checkpoint:
 
     def build(self) -> VlaPolicy:
         """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
-        parts = {name.split(".")[0] for name in self.state_dict}
-        for part, held in (("backbone", "stage-1 checkpoint (action prior"), ("decoder", "stage-0 checkpoint (VLM")):
-            if part not in parts:
-                raise CheckpointError(f"this is a {held} only); train stage 2 first: edge-train vla")
+        self._require(*PARTS)
         policy = VlaPolicy(self.config)
         self.load_into(policy)
         return policy.eval()
 
-    def load_into(self, module: ActionPrior) -> None:
+    def part(self, name: str) -> nn.Module:
+        """One of the policy's three parts with these weights, in eval mode (see `export.policy.parts`)."""
+        prefix = name + "."
+        weights = {key.removeprefix(prefix): value for key, value in self.state_dict.items() if key.startswith(prefix)}
+        self._require(name)
+        module = PARTS[name](self.config)
+        self.load_into(module, weights)
+        return module.eval()
+
+    def _require(self, *parts: str) -> None:
+        held = {name.split(".")[0] for name in self.state_dict}
+        for part in parts:
+            if part not in held:
+                stage = "stage-1 checkpoint (action prior" if part == "backbone" else "stage-0 checkpoint (VLM"
+                raise CheckpointError(f"this is a {stage} only); train stage 2 first: edge-train vla")
+
+    def load_into(self, module: nn.Module, weights: dict[str, torch.Tensor] | None = None) -> None:
         try:
-            module.load_state_dict(self.state_dict)
+            module.load_state_dict(self.state_dict if weights is None else weights)
         except RuntimeError as error:
             first = str(error).splitlines()[1:2] or [str(error)]
             raise CheckpointError(f"the weights do not fit the configuration:{first[0].strip()[:200]}") from None

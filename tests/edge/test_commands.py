@@ -65,7 +65,7 @@ def stood_still(trace: Path) -> bool:
         ({"--report": "/nowhere/run.json"}, "there is no folder /nowhere"),
         ({"--duration": "-1"}, "argument --duration: -1 is not between"),
         ({"--rate": "5000"}, "argument --rate: 5000 Hz; the control loop runs at 50 to 1000 Hz"),
-        ({"--engine": "tensorrt"}, "argument --engine: invalid choice: 'tensorrt'"),
+        ({"--engine": "openvino"}, "argument --engine: invalid choice: 'openvino'"),
         ({"--bridge": "serial:/dev/null", "--trace": "x.csv"}, "give it to bridge-sim instead"),
     ],
     ids=lambda value: value.get("--bridge", next(iter(value))) if isinstance(value, dict) else "",

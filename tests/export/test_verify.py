@@ -14,7 +14,8 @@ from onnx import numpy_helper
 from edge.bundle import BundleError, load_bundle, sha256
 from edge.engines import OnnxRuntimeEngine
 from export.commands.export import main
-from export.engines.verify import Agreement, Reference, agreements, compare, draw_samples
+from export.engines.observations import draw_samples
+from export.engines.verify import ROUNDED, Agreement, Gate, Gates, Verification, answer, compare, in_use
 from export.policy.checkpoint import load_checkpoint
 from tests.conftest import SHIPPED
 
@@ -29,7 +30,7 @@ def test_fp32_engines_agree_with_torch_and_the_control_fails(bundle_path: Path) 
     for name, agreement in report["agreement"].items():
         limit = 1e-4 if name == "whole_chunk" else 1e-5
         assert agreement["samples"] >= 64
-        assert agreement["limit"] == limit
+        assert agreement["gate"] == {"max_abs": limit}
         assert agreement["max_abs"] <= limit, name
         assert agreement["cosine"] > 0.999999, name
     assert report["negative_control"]["caught"] is True
@@ -39,7 +40,7 @@ def test_fp32_engines_agree_with_torch_and_the_control_fails(bundle_path: Path) 
 def test_the_bundle_has_what_the_contract_names(bundle_path: Path) -> None:
     names = {path.name for path in bundle_path.iterdir()}
     assert names == {
-        "manifest.json", "verification.json", "tokenizer.json",
+        "manifest.json", "verification.json", "tokenizer.json", "reference.npz",
         "backbone.onnx", "history_encoder.onnx", "action_decoder.onnx",
     }  # fmt: skip
     manifest = load_bundle(bundle_path).manifest
@@ -61,27 +62,55 @@ def test_an_engine_with_one_wrong_weight_is_caught(bundle_path: Path, tmp_path: 
     largest.CopyFrom(numpy_helper.from_array(weights, largest.name))
     onnx.save(model, tmp_path / spec.file)
     checkpoint = load_checkpoint(SHIPPED)
-    engines = {"history_encoder": OnnxRuntimeEngine(tmp_path / spec.file, spec, threads=1)}
-    reference = Reference(checkpoint.build(), 1)
-    samples = draw_samples(checkpoint.config, 8, seed=0)
+    engine = OnnxRuntimeEngine(tmp_path / spec.file, spec, threads=1)
+    encoder = checkpoint.part("encoder")
 
     pairs = []
-    for sample in samples:
-        for name, array in engines["history_encoder"].inputs.items():
+    for sample in draw_samples(checkpoint.config, 8, seed=0):
+        for name, array in engine.inputs.items():
             array[:] = sample[name].numpy()
-        engines["history_encoder"].run()
-        found = engines["history_encoder"].outputs["z_history"].copy()
-        pairs.append((found, reference.history_encoder(sample)["z_history"].numpy()))
-    assert not compare(pairs, 1e-5).passed
+        engine.run()
+        found = engine.outputs["z_history"].copy()
+        pairs.append((found, answer(encoder, sample, 1)["z_history"].numpy()))
+    assert not compare(pairs, Gate(max_abs=1e-5)).passed
 
 
 def test_the_worst_sample_decides_and_nan_never_passes() -> None:
     good = np.ones((1, 4), np.float32)
     bad = good + np.float32(1e-3)
-    assert compare([(good, good)] * 9, 1e-5).passed
-    assert not compare([(good, good)] * 9 + [(bad, good)], 1e-5).passed
-    assert not compare([(good * np.nan, good)], 1e-5).passed
-    assert not Agreement(1, float("nan"), 0.0, 1.0, 1e-5).passed
+    gate = Gate(max_abs=1e-5)
+    assert compare([(good, good)] * 9, gate).passed
+    assert not compare([(good, good)] * 9 + [(bad, good)], gate).passed
+    assert not compare([(good * np.nan, good)], gate).passed
+    assert not Agreement(1, float("nan"), 0.0, 1.0, gate).passed
+
+
+def test_lower_precisions_are_judged_by_direction_and_length() -> None:
+    wanted = np.array([[3.0, 4.0]], np.float32)
+    turned = np.array([[3.1, 3.9]], np.float32)
+    gate = Gate(relative_rms=0.1, cosine=0.999)
+    assert compare([(wanted * 1.05, wanted)], gate).passed
+    assert not compare([(wanted * 1.2, wanted)], gate).passed, "a cosine does not see the length"
+    assert compare([(turned, wanted)], gate).passed
+    assert not compare([(wanted[:, ::-1], wanted)], gate).passed
+    assert not compare([(wanted * np.nan, wanted)], gate).passed
+
+
+def test_actions_near_zero_have_no_direction_but_an_error() -> None:
+    still, moving = np.full((4, 2), 0.01, np.float32), np.ones((4, 2), np.float32)
+    pairs = [(moving, moving), (-still, still)]
+    assert not compare(pairs, ROUNDED.chunk).passed
+    assert compare([(moving, moving), (still + 0.005, still)], ROUNDED.chunk, still=0.1).passed
+    assert not compare([(moving, moving), (still + 0.05, still)], ROUNDED.chunk, still=0.1).passed
+    assert not compare([(still, still)], ROUNDED.chunk, still=0.1).passed, "nothing moved, so nothing was compared"
+
+
+def test_only_actions_that_are_used_and_not_committed_count() -> None:
+    sample = draw_samples(load_checkpoint(SHIPPED).config, 1, seed=3)[0]
+    chunk = np.zeros((1, 15, 37), np.float32)
+    free = 15 - int(sample["committed"].sum())
+    assert in_use(sample, chunk).shape == (free, int(sample["used"].sum()))
+    assert in_use(sample, np.zeros((1, 128), np.float32)).shape == (1, 128)
 
 
 def test_samples_cover_padding_histories_and_prefixes() -> None:
@@ -99,7 +128,8 @@ def test_samples_cover_padding_histories_and_prefixes() -> None:
 def test_failed_parity_exits_with_1_and_the_bundle_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("export.engines.verify.ENGINE_LIMIT", 1e-12)
+    never = Gate(max_abs=1e-12)
+    monkeypatch.setattr("export.engines.package.GATES", {"fp32": Gates(never, never, never, 1e-2)})
     out = tmp_path / "bundle"
     assert main([str(SHIPPED), "-o", str(out), "--flow-steps", "1", "--samples", "4"]) == 1
     assert "parity failed" in capsys.readouterr().err
@@ -107,18 +137,20 @@ def test_failed_parity_exits_with_1_and_the_bundle_does_not_run(
         load_bundle(out)
 
 
-def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.engines import verify
-
-    monkeypatch.setattr(verify, "PERTURBATION", 0.0)
-    bundle = load_bundle(bundle_path)
-    specs = bundle.manifest.engines
-    engines = {name: OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1) for name, spec in specs.items()}
-    policy = load_checkpoint(SHIPPED).build()
-    report = verify.verification(engines, policy, policy.config.flow_steps, 4, 0, lambda: None)
+def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path) -> None:
+    bundle, checkpoint = load_bundle(bundle_path), load_checkpoint(SHIPPED)
+    blind = Gate(max_abs=1e-3)
+    samples = draw_samples(checkpoint.config, 4, seed=0)
+    found = Verification(samples, checkpoint.config.flow_steps, Gates(blind, blind, blind, 0.0), seed=0)
+    for name, part in (("history_encoder", "encoder"), ("backbone", "backbone"), ("action_decoder", "decoder")):
+        spec = bundle.manifest.engines[name]
+        found.ask_perturbed(name, checkpoint.part(part))
+        found.ask(name, checkpoint.part(part), lambda: None)
+        found.judge(name, OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1), lambda: None)
+    report = found.report()
+    assert all(agreement["passed"] for agreement in report["agreement"].values())
     assert report["negative_control"]["caught"] is False
     assert report["passed"] is False
-    assert agreements(engines, Reference(policy, policy.config.flow_steps), [], lambda: None) == {}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +159,11 @@ def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path, mo
         (["nowhere.pt", "-o", "x"], "nowhere.pt: no such file"),
         ([str(SHIPPED), "-o", "x", "--flow-steps", "0"], "--flow-steps takes 1 to 100"),
         ([str(SHIPPED), "-o", "x", "--flow-steps", "500"], "--flow-steps takes 1 to 100"),
+        (
+            [str(SHIPPED), "-o", "x", "--precision", "int8"],
+            "int8 is calibrated on real observations: add --observations",
+        ),
+        ([str(SHIPPED), "-o", "x", "--observations", "nowhere"], "nowhere: cannot be read as a dataset"),
     ],
 )
 def test_bad_input_exits_with_2_and_writes_nothing(

@@ -1,0 +1,79 @@
+"""Finds TensorRT, in whichever of its forms is installed, and hides what changed between 10.3 and 11.
+
+`tensorrt` comes with JetPack (10.3 on JetPack 6.2, 10.13 and 10.16 on 7) and builds for the GPU it runs on.
+`tensorrt_rtx` is a wheel on PyPI with the same interface for RTX GPUs; it builds on a machine that has no GPU at all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from edge.engines.base import EngineError
+
+OLDEST = (10, 3)
+CURE = (
+    "on a Jetson it comes with JetPack (apt install python3-libnvinfer; a virtual environment needs "
+    "--system-site-packages); on a PC with an RTX GPU: pip install 'vla-edge[rtx]'"
+)
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """The module that is installed, `tensorrt` or `tensorrt_rtx`, and its version."""
+
+    module: Any
+    name: str
+    version: str
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether it can build for GPUs that are not there."""
+        return self.name == "tensorrt_rtx"
+
+    def logger(self) -> tuple[Any, list[str]]:
+        """A logger for the library, and the warnings and errors that it has been told since."""
+        trt, told = self.module, list[str]()
+
+        class Collector(trt.ILogger):  # type: ignore[misc, name-defined]
+            def log(self, severity: Any, message: str) -> None:
+                if int(severity) <= int(trt.ILogger.Severity.ERROR):
+                    told.append(message)
+
+        return Collector(), told
+
+    def network_flags(self) -> int:
+        """Strongly typed: the graph says what is computed in which precision. 11 knows nothing else."""
+        return 1 << int(self.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+    def device_memory_bytes(self, engine: Any) -> int:
+        """Scratch memory of one execution; 11 has only the second name."""
+        size = getattr(engine, "device_memory_size_v2", None)
+        return int(engine.device_memory_size if size is None else size)
+
+
+def find_tensorrt() -> TensorRt:
+    """The installed library, JetPack's own before the wheel. Raises `EngineError`."""
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except (ImportError, OSError) as error:
+            raise EngineError(f"{name} is installed but does not load ({str(error)[:120]}); install it again") from None
+        found = TensorRt(module, name, str(module.__version__))
+        if not found.is_rtx and _number(found.version) < OLDEST:
+            raise EngineError(f"TensorRT {found.version} is too old, 10.3 or newer is needed; update JetPack to 6.2")
+        return found
+    raise EngineError(f"TensorRT is not installed; {CURE}")
+
+
+def error_text(told: list[str]) -> str:
+    """What the library said, cut to what fits into one line."""
+    said = " ".join(told[-1].split()) if told else "it gave no reason"
+    return said[:240]
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

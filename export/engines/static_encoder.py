@@ -1,0 +1,49 @@
+"""The history encoder for one window: positions are constants, the mask is the only thing left to decide."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from export.engines.static_layers import Projection, RootMeanSquareNorm, StaticLayer, consumed, rotary_constants
+from export.policy.action_encoder import ActionEncoder
+from export.policy.qwen import attention_bias
+
+
+class StaticEncoder(nn.Module):
+    """`ActionEncoder.forward` for a batch of one; the encoder is used up."""
+
+    def __init__(self, encoder: ActionEncoder) -> None:
+        super().__init__()
+        config = encoder.config
+        self.causal = config.encoder_causal
+        length = 1 + config.soft_prompt_tokens + 2 * config.history
+        with torch.no_grad():
+            cos, sin = rotary_constants(*encoder.model.rotary_emb(torch.zeros(1), torch.arange(length)[None]))
+            self.register_buffer("cos", cos)
+            self.register_buffer("sin", sin)
+            self.register_buffer("cls", encoder.cls.detach()[None, None])
+            self.register_buffer("soft_prompt", encoder.soft_prompt.detach())
+        self.state_in = Projection([encoder.state_in], precise=True)
+        self.action_in = Projection([encoder.action_in], precise=True)
+        self.norm = RootMeanSquareNorm(encoder.model.norm)
+        self.layers = consumed(encoder.model.layers, StaticLayer)
+
+    def forward(
+        self, states: torch.Tensor, actions: torch.Tensor, mask: torch.Tensor, embodiment: torch.Tensor
+    ) -> torch.Tensor:
+        """z_hist, shape (1, latent); arguments as in `ActionEncoder.forward` with a batch of one."""
+        pairs = torch.stack([self.state_in(states), self.action_in(actions)], dim=2).flatten(1, 2)
+        prompt = self.soft_prompt[embodiment]
+        always = torch.ones(1, prompt.shape[1] + 1, dtype=torch.bool)
+        pair_mask = mask[..., None].expand(-1, -1, 2).flatten(1)
+        if self.causal:
+            x = torch.cat([prompt, pairs, self.cls], dim=1)
+            visible, at = torch.cat([always[:, 1:], pair_mask, always[:, :1]], dim=1), -1
+        else:
+            x, visible, at = torch.cat([self.cls, prompt, pairs], dim=1), torch.cat([always, pair_mask], dim=1), 0
+        bias = attention_bias(visible, self.causal)[0]
+        for layer in self.layers:
+            x = layer(x, (self.cos, self.sin), bias)
+        return F.normalize(self.norm(x[:, at]), dim=-1)

@@ -1,0 +1,39 @@
+"""The provider a session really got is what counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from edge.bundle import load_bundle
+from edge.engines import EngineError, OnnxRuntimeEngine
+from edge.engines.onnxruntime_engine import open_on_ladder
+
+
+def test_a_provider_that_is_not_installed_is_an_error(bundle_path: Path) -> None:
+    bundle = load_bundle(bundle_path)
+    spec = bundle.manifest.engines["history_encoder"]
+    with pytest.raises(EngineError, match="this onnxruntime has no CUDAExecutionProvider; install onnxruntime-gpu"):
+        OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1, provider="cuda")
+
+
+def test_the_ladder_ends_on_the_cpu_and_says_why(bundle_path: Path) -> None:
+    bundle = load_bundle(bundle_path)
+    spec = bundle.manifest.engines["history_encoder"]
+    engine, reasons = open_on_ladder(bundle.file(spec.file), spec, threads=1)
+    assert engine.describe() == f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider"
+    assert [reason.split(":")[0] for reason in reasons] == ["tensorrt", "cuda"]
+
+
+def test_a_session_that_fell_back_in_silence_is_noticed(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build with CUDA on a machine without: the list is long, the session gets the CPU."""
+    bundle = load_bundle(bundle_path)
+    spec = bundle.manifest.engines["history_encoder"]
+    everything = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
+    with pytest.raises(EngineError, match=r"got \['CPUExecutionProvider'\] where CUDAExecutionProvider was asked for"):
+        OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1, provider="cuda")
+    engine, reasons = open_on_ladder(bundle.file(spec.file), spec, threads=1)
+    assert "CPUExecutionProvider" in engine.describe() and len(reasons) == 2
