@@ -39,6 +39,7 @@ import numpy as np
 from mcap.reader import make_reader
 
 from edge.arms import load_arm
+from edge.realtime import CpuPlan, realtime
 from edge.telemetry.trace import trace_blocks, violations
 from firmware_bridge.fault_proxy import Faults, FaultyTransport, serve
 from firmware_bridge.transports import open_transport
@@ -132,6 +133,12 @@ SEEN_IN = {
     "inference hangs": r'"run_out".*has not answered',
 }
 """What `/decisions` has to say of those faults that are always to be noticed, while the arm moves."""
+
+
+def carry(line: FaultyTransport, master: int, ended: threading.Event) -> None:
+    """The line. Nothing but its faults should hold it up."""
+    with realtime(CpuPlan((), ())):
+        serve(line, master, ended.is_set)
 
 
 def listen(soak: Soak) -> None:
@@ -232,7 +239,7 @@ def main() -> int:
     master, slave = os.openpty()
     tty.setraw(slave)
     ended = threading.Event()
-    proxy = threading.Thread(target=serve, args=(line, master, ended.is_set), daemon=True)
+    proxy = threading.Thread(target=carry, args=(line, master, ended), daemon=True)
     proxy.start()
     words = ["--arm", "franka", "--bundle", str(args.bundle), "--bridge", f"serial:{os.ttyname(slave)}"]
     words += ["--camera", f"{bench.camera_url}?{CAMERA_FAULT}", "--duration", str(60 * args.minutes + 20)]

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <termios.h>
 #include <time.h>
@@ -118,6 +119,7 @@ static int open_terminal(char *name, size_t size) {
 
 static bool ask_realtime(void) {
   const struct sched_param priority = {.sched_priority = 40};
+  (void)mlockall(MCL_CURRENT | MCL_FUTURE); /* a page that was put aside holds the device up */
   return sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
 }
 
