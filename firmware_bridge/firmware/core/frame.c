@@ -12,8 +12,8 @@ uint32_t ve_get_u32(const uint8_t *at) {
 int32_t ve_get_i32(const uint8_t *at) {
   const uint32_t raw = ve_get_u32(at);
   /* Two's complement without relying on an implementation-defined cast. */
-  const int32_t low = (int32_t)(raw & 0x7FFFFFFFu);
-  return ((raw & 0x80000000u) != 0u) ? ((low - INT32_MAX) - 1) : low;
+  const uint32_t low = raw & 0x7FFFFFFFu;
+  return ((raw & 0x80000000u) != 0u) ? (((int32_t)low - INT32_MAX) - 1) : (int32_t)low;
 }
 
 void ve_put_u16(uint8_t *at, uint16_t value) {
