@@ -64,9 +64,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def demands(bundle: Bundle) -> list[EngineDemand]:
-    """What every engine needs, from its files and from what the export has measured of its activations."""
+    """What every engine needs, from its files and from what the export has measured of its activations.
+
+    Raises `InputError` for a bundle whose export did not measure them yet.
+    """
     manifest = bundle.manifest
     report = json.loads(bundle.file(VERIFICATION).read_text(encoding="utf-8"))
+    if not {"activation_bytes", "read_bytes"} <= report.keys():
+        raise InputError(
+            f"{bundle.path}: made by an older edge-export, which did not count activations; export it again"
+        )
     found = []
     for name, spec in manifest.engines.items():
         weights = sum(bundle.file(file).stat().st_size for file in manifest.files if file.startswith(spec.file))
