@@ -127,6 +127,8 @@ class Verification:
 
     def __init__(self, samples: list[Sample], steps: int, gates: Gates, seed: int) -> None:
         self.steps, self.gates, self.seed = steps, gates, seed
+        # Where every number must agree, those that nobody uses must as well: a copied prefix, a slot that stays zero.
+        self._judged = everything if gates.chunk.max_abs is not None else in_use
         controls = samples[: max(1, len(samples) // 4)]
         self.reference, self.engine, self.control = Trail(samples), Trail(samples), Trail(controls)
         self._wanted: dict[str, list[dict[str, torch.Tensor]]] = {}
@@ -145,7 +147,7 @@ class Verification:
         self.control.follow(name, chained)
         if name == "action_decoder":
             samples = self.control.samples
-            self._whole_off = [in_use(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
+            self._whole_off = [self._judged(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
     def ask(self, name: str, part: nn.Module, advance: Callable[[], None]) -> None:
         """What the part itself answers."""
@@ -160,11 +162,11 @@ class Verification:
         for index, (sample, own) in enumerate(zip(self.reference.samples, self.engine.samples)):
             found = run_engine(engine, sample)
             for output, array in found.items():
-                key, array = f"{name}.{output}", in_use(sample, array)
-                wanted = in_use(sample, self._wanted[name][index][output].numpy())
+                key, array = f"{name}.{output}", self._judged(sample, array)
+                wanted = self._judged(sample, self._wanted[name][index][output].numpy())
                 self._pairs.setdefault(key, []).append((array, wanted))
                 if index < len(self._off[name]):
-                    off = in_use(sample, self._off[name][index][output].numpy())
+                    off = self._judged(sample, self._off[name][index][output].numpy())
                     self._control_pairs.setdefault(key, []).append((array, off))
             chained.append({key: torch.from_numpy(array) for key, array in run_engine(engine, own).items()})
             advance()
@@ -172,7 +174,7 @@ class Verification:
         self.engine.follow(name, chained)
         if name == "action_decoder":
             samples = self.reference.samples
-            self._whole = [in_use(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
+            self._whole = [self._judged(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
     def examples(self, count: int) -> dict[str, NDArray[Any]]:
         """The first samples with torch's answers, keyed `engine/number/input|output/tensor`."""
@@ -208,6 +210,10 @@ class Verification:
             name: compare(found, self.gates.of(name), 0.0 if name.endswith((".z", ".z_history")) else STILL)
             for name, found in pairs.items()
         }
+
+
+def everything(sample: Sample, array: NDArray[Any]) -> NDArray[Any]:
+    return array
 
 
 def in_use(sample: Sample, array: NDArray[Any]) -> NDArray[Any]:
