@@ -15,7 +15,7 @@ from edge.arms import ArmProfile, available_arms
 from edge.bundle import Bundle
 from edge.cameras import FORMS as CAMERA_FORMS
 from edge.cameras import CameraUrl, on_bench
-from edge.cli.run import DEFAULT_TASK
+from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge
 from edge.doctor.cameras import check_camera

@@ -1,0 +1,134 @@
+"""The options of `edge-run`, in the groups in which a person looks for them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.arms import available_arms
+from edge.cameras import FORMS as CAMERA_FORMS
+from edge.engines.opening import KINDS
+from edge.supervision import OnLoss
+from firmware_bridge.transports import FORMS as BRIDGE_FORMS
+
+DEFAULT_TASK = "reach the red cube"
+Add = Callable[..., Any]
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="edge-run",
+        description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
+        epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
+        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again. "
+        "--replay FILE.mcap needs nothing else: exit 0 identical, 1 different, 2 not readable or records missing.",
+    )
+    _add_what(root.add_argument_group("what runs where").add_argument)
+    _add_policy(root.add_argument_group("policy and loop").add_argument)
+    _add_operator(root.add_argument_group("operator").add_argument)
+    _add_records(root.add_argument_group("records").add_argument)
+    return root
+
+
+def _add_what(add: Add) -> None:
+    cameras = ", ".join(form for scheme, form in CAMERA_FORMS.items() if scheme != "sim")
+    bridges = ", ".join(BRIDGE_FORMS.values())
+    add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
+    add("--bridge", default="sim:", metavar="URL", help=f"sim: (default, simulated arm), {bridges}")
+    add(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="URL",
+        help=f"one per camera of the bundle: sim: (default with --bridge sim:), {cameras}",
+    )
+    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, in words (default: '%(default)s')")
+    add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
+    add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
+
+
+def _add_policy(add: Add) -> None:
+    add("--rate", type=_rate, default=250.0, metavar="HZ", help="control loop, 50 to 1000 (default %(default)g)")
+    add(
+        "--execute",
+        type=int,
+        default=5,
+        metavar="N",
+        help="steps executed of a chunk before the next is asked for (default %(default)d)",
+    )
+    add(
+        "--engine",
+        choices=KINDS,
+        default="auto",
+        help="what runs the graphs (default %(default)s: tensorrt where edge-build has made it, else onnxruntime)",
+    )
+    add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
+    add("--seed", type=int, default=0, help="seed of the flow noise (default %(default)d)")
+    add(
+        "--inject-latency-ms",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="adds N ms to every inference, to see what happens",
+    )
+    add(
+        "--realtime",
+        choices=("auto", "off"),
+        default="auto",
+        help="ask the system for real-time priority, locked memory and a processor of the loop's own, and say what it "
+        "refuses (default %(default)s)",
+    )
+
+
+def _add_operator(add: Add) -> None:
+    add("--wait", action="store_true", help="arm nothing until told to start: by the page's button, or by SIGUSR1")
+    add(
+        "--on-inference-loss",
+        choices=[choice.value for choice in OnLoss],
+        default=OnLoss.END.value,
+        help="when inference ends or hangs, the arm executes what is committed and comes to rest; then end the run "
+        "(default), or start inference again and wait for SIGUSR1 to go on",
+    )
+    add("--view", action="store_true", help="serve a live page on 127.0.0.1 and print its address, which holds its key")
+    add("--view-port", type=int, default=0, metavar="N", help="its port (default: any that is free)")
+
+
+def _add_records(add: Add) -> None:
+    add(
+        "--report",
+        type=Path,
+        default=Path("run.json"),
+        metavar="FILE.json",
+        help="report (default %(default)s); the plot goes beside it as .png",
+    )
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE.mcap",
+        help="every input, frame and decision, written beside the loop, for Foxglove and --replay "
+        "(needs the 'log' extra)",
+    )
+    add(
+        "--replay",
+        type=Path,
+        metavar="FILE.mcap",
+        help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
+    )
+    add("--trace", type=Path, metavar="FILE.csv", help="with sim: the device's own 1 kHz trace")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 50 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} Hz; the control loop runs at 50 to 1000 Hz")
+    return value
