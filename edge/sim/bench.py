@@ -63,13 +63,20 @@ class Scene:
 
 
 class SimulatedBench:
-    """Scene and device process together, in a folder that the camera reads."""
+    """Scene and device process together, in a folder that the camera reads.
 
-    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, trace: Path | None) -> None:
+    Without `contacts` the arm passes through cubes and table.
+    """
+
+    def __init__(
+        self, arm: ArmProfile, scene_seed: int, folder: Path, trace: Path | None, contacts: bool = True
+    ) -> None:
         if arm.dof != DOF:
             raise InputError(f"the simulated bench has an FR3; '{arm.name}' has {arm.dof} joints")
         self.scene = Scene(scene_seed)
         self.folder = folder
+        if not contacts:
+            self.scene.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         mujoco.mj_saveModel(self.scene.model, str(folder / MODEL_FILE))
         self.process = SimulatorProcess(
             SimulatedArm(arm.name, arm.home_rad, folder / MODEL_FILE, trace, folder / WORLD_FILE)
