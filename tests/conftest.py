@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples everywhere, so that a failure is one that anybody can see; VLA_EDGE_RANDOM=1 looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new")
+settings.load_profile("new" if os.environ.get("VLA_EDGE_RANDOM") else "same")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "checkpoints" / "reach.pt"

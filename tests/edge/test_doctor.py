@@ -245,7 +245,7 @@ def test_ctrl_c_is_one_line() -> None:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for text in process.stdout:
-        if "handshake" in text:
+        if "Franka Research 3" in text:  # the simulated device is about to be started
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
