@@ -15,7 +15,7 @@ from firmware_bridge.native import build
 from firmware_bridge.replay import JointLimits, JointState
 
 PERIOD = 1e-3
-STOP_TICKS = 3
+STOP_TICKS = 2
 """How far from the continuous optimum a stop in steps of one tick may end: it has whole ticks, and fewer corners."""
 
 
@@ -142,6 +142,10 @@ def test_a_stop_is_as_fast_as_one_can_be(limiter: ctypes.CDLL, seed: int) -> Non
         fastest = max(fastest, abs(state.v))
         ticks += 1
         assert ticks < 20_000
-    duration, displacement = fastest_stop(velocity, acceleration, limits)
-    assert abs(ticks * PERIOD - duration) <= STOP_TICKS * PERIOD
-    assert abs(state.q - displacement) <= STOP_TICKS * PERIOD * fastest
+    stop_s = ticks * PERIOD
+    # A tick's acceleration acts on the whole tick: the velocity that counts is known to one tick of it.
+    near = [fastest_stop(velocity + shift * PERIOD * acceleration, acceleration, limits) for shift in (-1, 0, 1)]
+    durations, displacements = zip(*near)
+    late, far = STOP_TICKS * PERIOD, STOP_TICKS * PERIOD * fastest
+    assert min(durations) - late <= stop_s <= max(durations) + late
+    assert min(displacements) - far <= state.q <= max(displacements) + far
