@@ -7,6 +7,7 @@ writes where it should not, shows.
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import TypeVar
 
 from firmware_bridge.codes import MAX_FRAME, MAX_JOINTS, MAX_KNOTS
@@ -161,6 +162,7 @@ def fresh(kind: type[S]) -> S:
     return kind.from_buffer(bytearray([POISON]) * ctypes.sizeof(kind))
 
 
+@cache
 def core() -> ctypes.CDLL:
     """The core as a shared library, its functions typed."""
     library = ctypes.CDLL(str(build(mujoco=False).library))
