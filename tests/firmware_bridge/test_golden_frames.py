@@ -18,7 +18,7 @@ import pytest
 from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_FRAME, MAX_PAYLOAD, PROTOCOL_VERSION, MessageType
 from firmware_bridge.framing import FrameReader, cobs_encode, decode_frame, encode_frame
 from firmware_bridge.messages import BY_TYPE, Chunk
-from firmware_bridge.native import build
+from tests.firmware_core import Frame, Reader, core
 
 DOCUMENT = json.loads((Path(__file__).parents[1] / "vectors" / "frames.json").read_text())
 GOOD = [pytest.param(case, id=case["type"]) for case in DOCUMENT["good"]]
@@ -26,41 +26,15 @@ BAD = [pytest.param(case, id=case["name"]) for case in DOCUMENT["bad"]]
 SESSION, SEQUENCE = DOCUMENT["session"], DOCUMENT["sequence"]
 
 
-class CFrame(ctypes.Structure):
-    """`ve_frame_t` of frame.h."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint8),
-        ("session", ctypes.c_uint16),
-        ("sequence", ctypes.c_uint16),
-        ("length", ctypes.c_uint16),
-        ("payload", ctypes.POINTER(ctypes.c_uint8)),
-    )
-
-
-class CReader(ctypes.Structure):
-    """`ve_frame_reader_t` of frame.h."""
-
-    _fields_ = (
-        ("bytes", ctypes.c_uint8 * MAX_FRAME),
-        ("count", ctypes.c_uint16),
-        ("bad_frames", ctypes.c_uint32),
-    )
-
-
 class Firmware:
     """The core's frame functions."""
 
     def __init__(self) -> None:
-        self.library = ctypes.CDLL(str(build(mujoco=False).library))
-        self.library.ve_frame_reader_push.argtypes = [ctypes.c_void_p, ctypes.c_uint8, ctypes.c_void_p]
-        self.library.ve_frame_reader_push.restype = ctypes.c_bool
-        self.library.ve_frame_encode.restype = ctypes.c_uint16
-        self.reader = CReader(count=3, bad_frames=9)  # whatever stood in this memory before
-        self.library.ve_frame_reader_init(ctypes.byref(self.reader))
+        self.library = core()
+        self.reader = Reader()
 
     def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
-        found, frame = [], CFrame()
+        found, frame = [], Frame()
         for byte in data:
             if self.library.ve_frame_reader_push(ctypes.byref(self.reader), byte, ctypes.byref(frame)):
                 found.append((frame.type, frame.session, frame.sequence, bytes(frame.payload[: frame.length])))

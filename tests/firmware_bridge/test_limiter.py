@@ -15,7 +15,7 @@ from firmware_bridge.native import build
 from firmware_bridge.replay import JointLimits, JointState
 
 PERIOD = 1e-3
-STOP_TICKS = 3
+STOP_TICKS = 2
 """How far from the continuous optimum a stop in steps of one tick may end: it has whole ticks, and fewer corners."""
 
 
@@ -129,10 +129,7 @@ def fastest_stop(velocity: float, acceleration: float, limits: JointLimits) -> t
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_stop_is_as_fast_as_one_can_be(limiter: ctypes.CDLL, seed: int) -> None:
-    """From any state that limits allow: at most a few ticks, and a few ticks of travel, more than the best that can be.
-
-    It may be less: where the continuous optimum has to swing through zero, a sum of ticks can end there.
-    """
+    """From any state that limits allow: within a few ticks, and a few ticks of travel, of the continuous optimum."""
     rng = np.random.default_rng(seed)
     limits = JointLimits(-1e3, 1e3, *np.exp(rng.uniform(np.log([0.2, 0.5, 50]), np.log([5, 20, 10000]))))
     acceleration = rng.uniform(-1, 1) * limits.acceleration
@@ -145,6 +142,10 @@ def test_a_stop_is_as_fast_as_one_can_be(limiter: ctypes.CDLL, seed: int) -> Non
         fastest = max(fastest, abs(state.v))
         ticks += 1
         assert ticks < 20_000
-    duration, displacement = fastest_stop(velocity, acceleration, limits)
-    assert ticks * PERIOD - duration <= STOP_TICKS * PERIOD
-    assert abs(state.q) - abs(displacement) <= STOP_TICKS * PERIOD * fastest
+    stop_s = ticks * PERIOD
+    # A tick's acceleration acts on the whole tick: the velocity that counts is known to one tick of it.
+    near = [fastest_stop(velocity + shift * PERIOD * acceleration, acceleration, limits) for shift in (-1, 0, 1)]
+    durations, displacements = zip(*near)
+    late, far = STOP_TICKS * PERIOD, STOP_TICKS * PERIOD * fastest
+    assert min(durations) - late <= stop_s <= max(durations) + late
+    assert min(displacements) - far <= state.q <= max(displacements) + far

@@ -69,7 +69,7 @@ static void latch(ve_device_t *device, uint8_t state, uint8_t reason, uint64_t n
 }
 
 static void send_caps(ve_device_t *device) {
-  uint8_t payload[VE_CAPS_FIXED_SIZE] = {0};
+  uint8_t payload[VE_CAPS_FIXED_SIZE];
   ve_put_u32(&payload[VE_CAPS_MAGIC_AT], VE_MAGIC);
   ve_put_u32(&payload[VE_CAPS_SCHEMA_AT], VE_SCHEMA_HASH);
   ve_put_u32(&payload[VE_CAPS_FIRMWARE_AT], device->firmware_hash);
@@ -419,9 +419,6 @@ void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t f
   device->state = VE_DEVICE_STATE_BOOT;
   device->limits = profile->limits;
   ve_plan_init(&device->plan, profile->joints);
-  for (uint8_t i = 0u; i < VE_CHANNELS; i++) {
-    ve_frame_reader_init(&device->reader[i]);
-  }
   for (uint8_t i = 0u; i < profile->joints; i++) {
     device->joint[i].q = q[i];
   }
@@ -478,15 +475,15 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
   }
   bool exact = true;
   bool resting = true;
-  double worst = 0.0;
+  bool tracked = true;
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     resting = resting && (point.dq[i] == 0.0);
-    worst = fmax(worst, fabs(point.q[i] - device->joint[i].q));
+    tracked = tracked && (fabs(point.q[i] - device->joint[i].q) <= TRACKING_LIMIT_RAD);
   }
   if (point.ended && !resting) {
     return VE_STOP_REASON_BUFFER_EMPTY;
   }
-  if (worst > TRACKING_LIMIT_RAD) {
+  if (!tracked) {
     return VE_STOP_REASON_TRACKING_LOST;
   }
   for (uint8_t i = 0u; i < device->profile->joints; i++) {

@@ -46,11 +46,6 @@ static uint32_t seed_of(uint8_t type) {
   return unseeded ? 0u : VE_SCHEMA_HASH;
 }
 
-void ve_frame_reader_init(ve_frame_reader_t *reader) {
-  reader->count = 0u;
-  reader->bad_frames = 0u;
-}
-
 /* Decodes in place; the result is never longer than its input. Returns its length, 0 when a code is broken. */
 static uint16_t cobs_decode(uint8_t *bytes, uint16_t count) {
   uint16_t from = 0u;

@@ -17,6 +17,7 @@ typedef struct {
   const uint8_t *payload;
 } ve_frame_t;
 
+/* All zero to begin with. */
 typedef struct {
   uint8_t bytes[VE_MAX_FRAME];
   uint16_t count;
@@ -25,8 +26,6 @@ typedef struct {
 
 /* CRC-32 (IEEE 802.3, reflected) of `size` bytes, continued from `crc`; start with the seed. */
 uint32_t ve_crc32(uint32_t crc, const uint8_t *bytes, size_t size);
-
-void ve_frame_reader_init(ve_frame_reader_t *reader);
 
 /* Takes one byte of the line. True when it completed a good frame, which is then in `frame`. */
 bool ve_frame_reader_push(ve_frame_reader_t *reader, uint8_t byte, ve_frame_t *frame);

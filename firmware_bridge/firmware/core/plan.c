@@ -23,7 +23,6 @@ void ve_plan_init(ve_plan_t *plan, uint8_t joints) {
 
 void ve_plan_clear(ve_plan_t *plan) {
   plan->chained = 0u;
-  plan->staging = 0u;
   plan->staged = 0u;
 }
 
@@ -54,7 +53,6 @@ ve_verdict_t ve_plan_stage(ve_plan_t *plan, uint16_t chunk, uint8_t first, uint8
     ve_knot_t *knot = &staging->knot[index];
     for (uint8_t joint = 0u; joint < plan->joints; joint++) {
       knot->q[joint] = ve_get_i32(&at[4u * joint]);
-      knot->dq[joint] = 0;
     }
     at = &at[row];
     if (with_dq) {
@@ -183,18 +181,20 @@ void ve_plan_retire(ve_plan_t *plan, uint64_t time_us) {
   }
 }
 
+static int32_t micro_of(double dq_urad_s) { return (int32_t)fmin(fmax(dq_urad_s, -2e9), 2e9); }
+
 /* Velocities for a chunk that came without: central differences inside, the plan's own at the start. */
 static void fill_velocities(const ve_plan_t *plan, ve_chunk_t *chunk, const double *first_dq) {
   const double h = MICRO * chunk->spacing_us;
   const uint8_t last = (uint8_t)(chunk->knots - 1u);
   for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-    for (uint8_t i = 0u; i <= last; i++) {
-      const uint8_t before = (i > 0u) ? (uint8_t)(i - 1u) : 0u;
+    chunk->knot[0].dq[joint] = micro_of(first_dq[joint] / MICRO);
+    for (uint8_t i = 1u; i <= last; i++) {
+      const uint8_t before = (uint8_t)(i - 1u);
       const uint8_t after = (i < last) ? (uint8_t)(i + 1u) : last;
       const double rise = (double)chunk->knot[after].q[joint] - (double)chunk->knot[before].q[joint];
       const uint8_t segments = (uint8_t)(after - before);
-      const double dq = (i == 0u) ? (first_dq[joint] / MICRO) : (rise / (h * (double)segments));
-      chunk->knot[i].dq[joint] = (int32_t)fmin(fmax(dq, -2e9), 2e9);
+      chunk->knot[i].dq[joint] = micro_of(rise / (h * (double)segments));
     }
   }
 }
@@ -318,7 +318,6 @@ static bool joint_of_plans(const ve_plan_t *plan, uint64_t start_us, const doubl
     }
     return true;
   }
-  before->ended = true;
   for (uint8_t joint = 0u; joint < plan->joints; joint++) {
     before->q[joint] = rest_q[joint];
     before->dq[joint] = 0.0;

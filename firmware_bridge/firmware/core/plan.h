@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
   uint8_t joints;
   ve_chunk_t slot[VE_CHUNK_SLOTS];
-  uint8_t chain[VE_CHUNK_SLOTS]; /* slots of the committed chunks, in the order of their start */
+  uint8_t chain[VE_CHUNK_SLOTS - 1u]; /* slots of the committed chunks, in the order of their start */
   uint8_t chained;
   uint8_t staging;     /* slot being filled */
   uint64_t staged;     /* bit i: knot i of the staging chunk has arrived */

@@ -18,13 +18,12 @@ static void demand(int holds, const char *what) {
 /* An accepted frame, encoded again and read by a fresh reader, is the same frame. */
 static void read_back(const ve_frame_t *frame) {
   uint8_t encoded[VE_MAX_FRAME];
-  ve_frame_reader_t reader;
+  ve_frame_reader_t reader = {0};
   ve_frame_t again;
   int complete = 0;
   const uint16_t count =
       ve_frame_encode(encoded, frame->type, frame->session, frame->sequence, frame->payload, frame->length);
   demand(count > 0u, "an accepted frame cannot be encoded");
-  ve_frame_reader_init(&reader);
   for (uint16_t i = 0; i < count; i++) {
     complete += ve_frame_reader_push(&reader, encoded[i], &again) ? 1 : 0;
   }
@@ -35,11 +34,10 @@ static void read_back(const ve_frame_t *frame) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  ve_frame_reader_t reader;
+  ve_frame_reader_t reader = {0};
   ve_frame_t frame;
   uint8_t good[VE_MAX_FRAME];
   const uint8_t payload[4] = {0, 1, 0, 255};
-  ve_frame_reader_init(&reader);
   for (size_t i = 0; i < size; i++) {
     if (ve_frame_reader_push(&reader, data[i], &frame)) {
       read_back(&frame);
