@@ -36,12 +36,13 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/python tools/generate.py --check
 
-core: $(VENV)/.tests ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept
+core: $(VENV)/.tests ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept, 50 mutants killed
 	$(BIN)/python tools/core_checks.py coverage
 	$(BIN)/python tools/core_checks.py sanitize
 	$(BIN)/python tools/microcontroller.py
 	$(BIN)/python tools/misra.py
 	$(BIN)/python tools/fuzz.py --seconds 20
+	$(BIN)/python tools/mutate_core.py --sample 50
 
 fuzz: $(VENV)/.tests ## ten million inputs for the frame parser and the whole device, from the committed corpus
 	$(BIN)/python tools/fuzz.py --runs 10000000

@@ -209,6 +209,11 @@ def test_a_session_from_the_handshake_to_the_end(joints: int, channel: int) -> N
     bench.run(500)
     assert bench.state == DeviceState.ARMED and bench.device.interventions == 0
     assert bench.outputs.set_point[joints - 1] == pytest.approx(0.1 * (joints - 1) + 0.002)
+    window = bench.device.window
+    remembered = list(window.q[(window.next - 1) % len(window.q)][:joints])
+    assert remembered == [joint.q for joint in bench.device.joint[:joints]]
+    for spare in range(joints, MAX_JOINTS):
+        bench.device.joint[spare].v = 9.0  # joints that the arm does not have need not come to rest
     bench.send(wire.Stop(), channel)
     bench.run(5)
     assert bench.state == DeviceState.HOLD
@@ -238,6 +243,7 @@ def test_a_new_session_begins_with_the_compiled_limits_and_no_chunk() -> None:
     first = bench.commit(5, bench.now_us + 100_000)
     assert one_of(wire.Ack, bench.send(first)) and bench.device.plan.chained == 1
     assert bench.refusal(wire.Disarm()) is None
+    assert bench.device.plan.chained == 0, "at once"
     report = bench.report()
     assert (report.free_slots, report.buffered_ms) == (3, 0), "a device that is not armed has no plan"
     bench.session += 1

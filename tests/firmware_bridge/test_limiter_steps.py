@@ -64,7 +64,7 @@ class Reference:
         if v >= -swing:
             start = v - swing
             behind = start * t - j * t * t * t / 6.0
-            return max(0.0, self.rest_to_rest(start) - behind) + later * v
+            return self.rest_to_rest(start) - behind + later * v
         zero = (-a - math.sqrt(a * a - 2.0 * j * v)) / j
         return v * zero + 0.5 * a * zero * zero + j * zero * zero * zero / 6.0 + later * v
 

@@ -54,7 +54,7 @@ double ve_stop_reach(double v, double a, const ve_joint_limits_t *limits, double
   if (v >= -swing) { /* already on the way to a stop that began at a higher speed */
     const double start = v - swing;
     const double behind = (start * t) - (j * t * t * t / 6.0);
-    return fmax(0.0, rest_to_rest_distance(start, limits) - behind) + (later * v);
+    return (rest_to_rest_distance(start, limits) - behind) + (later * v); /* what is left is at least j t^3 / 6 */
   }
   const double zero = (-a - sqrt((a * a) - (2.0 * j * v))) / j; /* braking so hard that it turns around */
   return (v * zero) + (0.5 * a * zero * zero) + (j * zero * zero * zero / 6.0) + (later * v);

@@ -68,14 +68,14 @@ ve_verdict_t ve_plan_stage(ve_plan_t *plan, uint16_t chunk, uint8_t first, uint8
 
 static uint32_t crc_of(const ve_plan_t *plan, const ve_chunk_t *chunk) {
   uint32_t crc = 0u;
-  uint8_t bytes[4u * VE_MAX_JOINTS];
+  uint8_t bytes[4];
   for (uint8_t i = 0u; i < chunk->knots; i++) {
     for (uint8_t row = 0u; row < (plan->staged_with_dq ? 2u : 1u); row++) {
       const int32_t *values = (row == 0u) ? chunk->knot[i].q : chunk->knot[i].dq;
       for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-        ve_put_i32(&bytes[4u * joint], values[joint]);
+        ve_put_i32(bytes, values[joint]);
+        crc = ve_crc32(crc, bytes, sizeof(bytes));
       }
-      crc = ve_crc32(crc, bytes, 4u * plan->joints);
     }
   }
   return crc;
