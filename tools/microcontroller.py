@@ -107,7 +107,7 @@ def sizes(elf: Path) -> tuple[int, int]:
 
 
 def exercise(board: EmulatedDevice, arm_name: str) -> None:
-    """Arms the device, has it commit and execute the longest chunk, in motion throughout, and come to rest behind it."""
+    """Has the device commit and execute the longest chunk, in motion throughout, and come to rest behind it."""
     arm = load_arm(arm_name)
     line = SerialTransport(board.port)
     client = DeviceClient(Link(line, time.monotonic_ns, 1), time.sleep)
