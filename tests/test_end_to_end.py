@@ -110,6 +110,9 @@ def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(fo
     run.process.send_signal(signal.SIGUSR1)
     time.sleep(3.0)
     run.process.send_signal(signal.SIGINT)
+    while run.process.poll() is None:  # a word that comes too late changes nothing
+        run.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.005)
     code, _, err = run.finish()
     assert code == 0, err
     assert len(run.report["inference_losses"]) == 1

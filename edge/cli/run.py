@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack, nullcontext
@@ -19,7 +20,7 @@ from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
 from edge.instruction import tokenize
 from edge.realtime import cpus_here
-from edge.session import RunOutcome, Session, SessionSettings
+from edge.session import WORD_SIGNALS, RunOutcome, Session, SessionSettings
 from edge.supervision import OnLoss
 from edge.telemetry.log import RunLog, run_header
 from edge.telemetry.plot import plot_run
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     args = root.parse_args(argv)
     if not args.replay and not (args.arm and args.bundle):
         root.error("--arm and --bundle are required for a run, or --replay FILE.mcap alone")
+    for number in WORD_SIGNALS:  # a word before or after the run finds nobody, and must not end the process
+        signal.signal(number, signal.SIG_IGN)
     try:
         if args.replay:
             return replay_log(args.replay)
