@@ -9,10 +9,10 @@ PINS   := pyproject.toml tools/setup.sh
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate precisions speed paper-size checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate precisions speed paper-size paper-size-tensorrt aarch64 checkpoint clean
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: $(STAMP) ## create .venv with everything that demo and tests need
 
@@ -99,6 +99,13 @@ speed: setup ## engines beside eager torch, torch.compile and a plain ONNX decod
 
 paper-size: setup ## export and verify the paper's 3 billion parameters: 16 GB of memory, 25 GB of disk
 	$(BIN)/python tools/paper_size.py
+
+paper-size-tensorrt: setup ## the same in BF16, and its graphs built with TensorRT-RTX for SM 86, 89 and 120, without a GPU
+	$(BIN)/python tools/paper_size.py --precision bf16 --build
+
+aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks must be this machine's
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python tools/aarch64.py --bundle demo/bundle
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh
