@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,11 @@ STREAM_TIMEOUT_S = 40.0
 class Rig:
     """A device in lockstep and a client; `heartbeats` can be turned off to starve the watchdog."""
 
-    def __init__(self, trace: Path | None = None, arm: ArmProfile = FRANKA, session: int = 7) -> None:
+    def __init__(
+        self, trace: Path | None = None, arm: ArmProfile = FRANKA, session: int = 7, device: Any = None
+    ) -> None:
         self.arm = arm
-        self.device = LockstepDevice(SimulatedArm(arm.name, arm.home_rad, trace=trace))
+        self.device = device or LockstepDevice(SimulatedArm(arm.name, arm.home_rad, trace=trace))
         self.client = self.new_client(session)
         self.heartbeats = True
         self.loop_tick = 1

@@ -23,7 +23,7 @@ MAY_INSTALL = {
         *("tokenizers", "tomli", "tqdm", "zstandard"),
     },
     "export": {"numpy", "onnx", "onnx_ir", "safetensors", "tokenizers", "torch", "tqdm", "transformers"},
-    "firmware_bridge": {"serial", "can"},
+    "firmware_bridge": {"can", "pylibfranka", "serial"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
+from edge.adapter_process import SCHEME, AdapterProcess, DriveUrl
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
@@ -64,8 +65,10 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
         )
     if not args.report.parent.is_dir():
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
-    if args.trace and args.bridge != "sim:":
-        raise InputError("--trace comes from the simulated device; give it to bridge-sim instead")
+    if args.bridge.startswith(SCHEME):
+        DriveUrl.parse(args.bridge)
+    elif args.trace and args.bridge != "sim:":
+        raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
 
 
 def _cameras(args: argparse.Namespace, shape: PolicyShape, bench: Any) -> tuple[str, ...]:
@@ -110,8 +113,10 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     _check(args, arm, bundle)
     with ExitStack() as stack:
         bench = _open_bench(args, arm, stack) if args.bridge == "sim:" else None
-        url = f"serial:{bench.process.port}" if bench else args.bridge
-        settings = _settings(args, _cameras(args, shape, bench), None if bench else BridgeUrl.parse(url).rate)
+        adapter = _open_adapter(args, arm, stack) if args.bridge.startswith(SCHEME) else None
+        device = bench.process if bench else adapter
+        url = f"serial:{device.port}" if device else args.bridge
+        settings = _settings(args, _cameras(args, shape, bench), None if device else BridgeUrl.parse(url).rate)
         if log is not None:
             log.begin(run_header(bundle, arm, settings, {"bridge": args.bridge, "scene_seed": args.scene_seed}))
         view = _open_view(args, arm, bundle, stack)
@@ -127,9 +132,12 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
             "simulated": bench is not None,
             "cameras": list(args.camera) or ["sim:"] * shape.cameras,
             "bundle": {"checkpoint_sha256": bundle.manifest.checkpoint_sha256, "precision": bundle.manifest.precision},
-            "processes": session.pids() | ({"device": bench.process.pid} if bench else {}),
+            "processes": session.pids() | ({"device": device.pid} if device else {}),
             "simulated_scene": verdict.to_plain() if verdict else None,
         }
+        if adapter is not None:
+            adapter.close()
+            extra["adapter"] = adapter.statistics
         if log is not None:
             extra["log"] = log.summary()
     return _finish(args, arm, settings, outcome, extra, log)
@@ -181,6 +189,12 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
     stack.callback(view.close)
     _say(f"live page: {view.url}")
     return view
+
+
+def _open_adapter(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> AdapterProcess:
+    adapter = AdapterProcess(arm.name, args.bridge, args.trace)
+    stack.callback(adapter.close)
+    return adapter
 
 
 def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Any:

@@ -135,6 +135,10 @@ def table(report: dict[str, Any]) -> str:
     ]
     rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
     rows += [("lost", reason) for reason in report["inference_losses"]]
+    line = report.get("adapter")
+    if line:
+        took = f"p50 {line['period_p50_us']}  p99 {line['period_p99_us']} us a period, {line['lost_periods']} lost"
+        rows.append(("robot's line", f"{took}, success rate {line['success_rate_least']:.2f} at least"))
     pace = report["pace"]
     if pace["changes"]:
         slowest = max(pace["changes"], key=lambda change: change["spacing_us"])

@@ -1,0 +1,102 @@
+"""`edge-adapter`: the core beside an arm that speaks its own protocol, with a line for the host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+
+from edge.adapter_process import DriveUrl
+from edge.arms import available_arms, load_arm
+from edge.errors import VlaEdgeError
+from edge.realtime import CpuPlan, realtime
+from firmware_bridge.adapters import Adapter, DriveError, Terminal
+from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive, say_on_stderr
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.hosted import HostedDevice
+
+FLUSH_EVERY_STEPS = 250
+SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="edge-adapter",
+        description="Runs the firmware's core beside an arm that speaks its own protocol, where the arm's line ends. "
+        "The first line of stdout is JSON with the port for the host, the last, after SIGTERM, statistics.",
+        epilog="edge-run --bridge fci:ADDRESS starts one by itself. The drive stays off until a host arms the device.",
+    )
+    root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
+    root.add_argument("--drive", required=True, metavar="URL", help="fci:ADDRESS, or fci:ADDRESS?realtime=ignore")
+    root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopping.append(number))
+    parent = os.getppid()
+    with ExitStack() as stack:
+        try:
+            arm, url = load_arm(args.arm), DriveUrl.parse(args.drive)
+            drive = FrankaDrive(url.address, url.enforce_realtime, say_on_stderr)
+            stack.callback(drive.close)
+            if len(drive.position_rad) != arm.dof:
+                raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {url.address} has another number")
+            device = HostedDevice(arm.name, drive.position_rad, args.trace)
+            stack.callback(device.close)
+        except (VlaEdgeError, BridgeError) as error:
+            print(f"edge-adapter: {error}", file=sys.stderr)
+            return 2
+        line = Terminal()
+        stack.callback(line.close)
+        adapter = Adapter(device, drive, line, time.monotonic_ns, BRIDGED_PERIODS)
+        periods = Periods()
+        with realtime(CpuPlan((), ())):
+            print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)
+            before_ns = time.monotonic_ns()
+            while not adapter.may_leave:
+                if stopping or os.getppid() != parent:
+                    adapter.leave()
+                adapter.step()
+                now_ns = time.monotonic_ns()
+                periods.add(now_ns - before_ns)
+                before_ns = now_ns
+                if adapter.ticks % FLUSH_EVERY_STEPS == 0:
+                    device.flush()
+        counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
+        told = json.dumps(counted | periods.summary() | drive.statistics())
+        with suppress(BrokenPipeError):  # a host that was killed does not read it
+            os.write(sys.stdout.fileno(), f"{told}\n".encode())
+    return 0
+
+
+class Periods:
+    """How long the periods took: counts in steps of 10 us, so that a day of them takes no more room than a minute."""
+
+    STEP_US = 10
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(10_000, dtype=np.int64)
+
+    def add(self, period_ns: int) -> None:
+        self._counts[min(period_ns // (1000 * self.STEP_US), len(self._counts) - 1)] += 1
+
+    def summary(self) -> dict[str, int]:
+        """Percentiles in us, rounded up to the step."""
+        total = np.cumsum(self._counts)
+        at = {name: int(np.searchsorted(total, share * total[-1])) for name, share in SHARES.items()}
+        return {f"period_{name}_us": (index + 1) * self.STEP_US for name, index in at.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What an arm has to offer to be driven by the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from firmware_bridge.errors import BridgeError
+
+
+class DriveError(BridgeError):
+    """The arm cannot be reached, or refuses what it was asked before any motion."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the arm told in one of its periods.
+
+    position_rad  measured joint positions
+    ok            whether they can be relied on, and the arm has no fault of its own
+    drive_is_on   measured, not what was commanded: whether the arm follows set-points now
+    periods       how many periods of 1 ms have passed since the last measurement: 1, more where some were lost
+    """
+
+    position_rad: tuple[float, ...]
+    ok: bool
+    drive_is_on: bool
+    periods: int
+
+
+class ArmDrive(Protocol):
+    """The arm's own protocol. None of this decides anything: limits, stops and states are the core's."""
+
+    def measure(self) -> Measurement:
+        """Waits for the arm's next period. A fault of the arm is told by `ok`, never raised."""
+
+    def command(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
+        """Answers that period. The drive comes on with the first `enable`, and goes off with the first without."""
+
+    def clear(self) -> None:
+        """The host has cleared the fault that the core was in: the arm may recover from its own."""
+
+    def statistics(self) -> dict[str, float]:
+        """What a report should say of the arm's line, by name with its unit."""
+
+    def close(self) -> None:
+        """Ends any motion, and lets go of the arm."""

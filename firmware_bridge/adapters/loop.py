@@ -1,0 +1,91 @@
+"""One period of an adapter: what the arm tells goes into the core, what the core decides goes to the arm.
+
+The arm's periods are the device's clock. Where some were lost, the core is run for each of them, so that the set-point
+that follows stands where it belongs; a gap that no arm bridges is told to the core as it is, which faults by its own
+watchdog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firmware_bridge.adapters.base import ArmDrive, Measurement
+from firmware_bridge.adapters.terminal import Terminal
+from firmware_bridge.codes import TICK_US, DeviceState
+from firmware_bridge.hosted import HostedDevice
+
+LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
+IN_MOTION = (DeviceState.ARMED, DeviceState.STREAMING, DeviceState.DECEL)
+LEAVE_TICKS = 3000
+"""Longest wait for rest: the core's watchdog and the longest stop of any arm together take a fraction of it."""
+
+
+class Adapter:
+    """Core, arm and line. `step` runs one period and is called again and again; it waits in `drive.measure`.
+
+    `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka.
+    """
+
+    def __init__(
+        self,
+        device: HostedDevice,
+        drive: ArmDrive,
+        line: Terminal,
+        clock_ns: Callable[[], int],
+        bridged_periods: int,
+    ) -> None:
+        self.device = device
+        self.drive = drive
+        self.line = line
+        self.ticks = 0
+        self.lost_periods = 0
+        self._clock_ns = clock_ns
+        self._bridged = bridged_periods
+        self._measured_ns = clock_ns()
+        self._enable = False
+        self._latched = False
+        self._leaving_since: int | None = None
+
+    def leave(self) -> None:
+        """From now on the host is not heard, so that the core's watchdog brings the arm to rest."""
+        if self._leaving_since is None:
+            self._leaving_since = self.ticks
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether `leave` was called, and the arm is at rest, or ought to have come to rest long ago."""
+        if self._leaving_since is None:
+            return False
+        return self.device.state not in IN_MOTION or self.ticks - self._leaving_since > LEAVE_TICKS
+
+    def step(self) -> None:
+        """Waits for the arm's next period, and serves it."""
+        told = self.drive.measure()
+        self._receive()
+        self._measured_ns = self._clock_ns()
+        self._tick(told)
+        if self._latched and self.device.state not in LATCHED:
+            self.drive.clear()
+        self._latched = self.device.state in LATCHED
+        self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
+        self._receive()
+        self.line.write(self.device.transmit() if self.line.is_clear else b"")
+
+    def _tick(self, told: Measurement) -> None:
+        if told.periods > self._bridged:
+            self.lost_periods += told.periods - 1
+            self._tick_once(told, (told.periods - 1) * TICK_US)
+            return
+        self.lost_periods += max(0, told.periods - 1)
+        for _ in range(told.periods):
+            self._tick_once(told, 0)
+
+    def _tick_once(self, told: Measurement, late_us: int) -> None:
+        self._enable = self.device.tick(told.position_rad, told.ok, told.drive_is_on, late_us)
+        self.ticks += 1
+
+    def _receive(self) -> None:
+        data = self.line.read()
+        if data and self._leaving_since is None:
+            since_us = (self._clock_ns() - self._measured_ns) // 1000
+            self.device.receive(data, self.device.now_us + min(since_us, TICK_US - 1))

@@ -1,0 +1,42 @@
+"""The host's end of an adapter: a pseudo-terminal, so that a host finds there what it would find on a serial line."""
+
+from __future__ import annotations
+
+import os
+import tty
+
+
+class Terminal:
+    """A raw pseudo-terminal. Its other side stays open here, so that a host that leaves does not hang up the line."""
+
+    def __init__(self) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self._waiting = b""
+
+    def read(self) -> bytes:
+        """What has come since the last call; never waits."""
+        try:
+            return os.read(self._master, 4096)
+        except BlockingIOError:
+            return b""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all that was written has gone; while not, more belongs into the core's own queue."""
+        return not self._waiting
+
+    def write(self, data: bytes) -> None:
+        """Sends what the line takes now, and the rest with the next call."""
+        self._waiting += data
+        if self._waiting:
+            try:
+                self._waiting = self._waiting[os.write(self._master, self._waiting) :]
+            except BlockingIOError:
+                return
+
+    def close(self) -> None:
+        os.close(self._master)
+        os.close(self._slave)

@@ -1,0 +1,206 @@
+"""The Franka's drive against a scripted libfranka: faults that no simulator of the robot makes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from firmware_bridge.adapters import DriveError
+from firmware_bridge.adapters.franka_fci import FrankaDrive
+
+HERE = (0.0, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
+THERE = (0.001, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
+
+
+class NetworkException(RuntimeError):
+    pass
+
+
+class ControlException(RuntimeError):
+    pass
+
+
+class ScriptedRobot:
+    """A robot whose next call raises what `raises` holds."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.now_s, self.errors = 0.0, ""
+        self.raises: Exception | None = None
+        self.written: list[Any] = []
+
+    def _do(self, name: str) -> None:
+        self.calls.append(name)
+        if self.raises is not None:
+            error, self.raises = self.raises, None
+            raise error
+
+    def _state(self) -> SimpleNamespace:
+        self.now_s += 0.001
+        now_s = self.now_s
+        return SimpleNamespace(
+            q=THERE,
+            q_d=HERE,
+            time=SimpleNamespace(to_sec=lambda: now_s),
+            current_errors=self.errors,
+            control_command_success_rate=0.98,
+        )
+
+    def set_collision_behavior(self, *thresholds: Any) -> None:
+        self._do("thresholds")
+
+    def set_joint_impedance(self, values: Any) -> None:
+        self._do("impedance")
+
+    def read_once(self) -> SimpleNamespace:
+        self._do("read")
+        return self._state()
+
+    def start_joint_position_control(self, mode: Any) -> ScriptedRobot:
+        self._do("start")
+        return self
+
+    def readOnce(self) -> tuple[SimpleNamespace, None]:  # noqa: N802 - libfranka's name
+        self._do("readOnce")
+        return self._state(), None
+
+    def writeOnce(self, target: Any) -> None:  # noqa: N802 - as above
+        self._do("writeOnce")
+        self.written.append(target)
+
+    def automatic_error_recovery(self) -> None:
+        self._do("recover")
+
+    def stop(self) -> None:
+        self._do("stop")
+
+
+class Franka:
+    """A drive, the robot behind it, and what it said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.robot = ScriptedRobot(self.calls)
+        self.said: list[str] = []
+        library = SimpleNamespace(
+            Robot=lambda address, realtime: self.robot,
+            RealtimeConfig=SimpleNamespace(kEnforce=1, kIgnore=0),
+            ControllerMode=SimpleNamespace(JointImpedance=1),
+            JointPositions=lambda q: SimpleNamespace(q=q, motion_finished=False),
+            NetworkException=NetworkException,
+        )
+        monkeypatch.setitem(sys.modules, "pylibfranka", library)
+        self.drive = FrankaDrive("172.16.0.2", True, self.said.append)
+
+    def moving(self) -> Franka:
+        self.drive.measure()
+        self.drive.command(HERE, [0.0] * 7, True)
+        assert self.drive.measure().drive_is_on
+        self.drive.command(HERE, [0.0] * 7, True)
+        return self
+
+
+@pytest.fixture
+def franka(monkeypatch: pytest.MonkeyPatch) -> Franka:
+    return Franka(monkeypatch)
+
+
+def test_thresholds_are_set_before_anything_else(franka: Franka) -> None:
+    assert franka.calls == ["thresholds", "impedance", "read"]
+
+
+def test_at_rest_a_motion_begins_where_the_robot_regulates_to(franka: Franka) -> None:
+    told = franka.drive.measure()
+    assert (told.position_rad, told.ok, told.drive_is_on, told.periods) == (HERE, True, False, 1)
+    assert franka.moving().drive.measure().position_rad == THERE
+
+
+def test_the_motion_ends_when_the_core_takes_the_drive_away(franka: Franka) -> None:
+    franka.moving()
+    assert franka.drive.measure().drive_is_on
+    franka.drive.command(THERE, [0.0] * 7, False)
+    assert franka.robot.written[-1].motion_finished and not franka.robot.written[-2].motion_finished
+    assert not franka.drive.measure().drive_is_on
+
+
+def test_lost_packets_are_counted_by_the_robots_own_clock(franka: Franka) -> None:
+    franka.moving()
+    franka.robot.now_s += 0.004
+    assert franka.drive.measure().periods == 5
+    assert franka.drive.statistics() == {"success_rate_least": 0.98, "success_rate_last": 0.98}
+
+
+@pytest.mark.parametrize("during", ["readOnce", "writeOnce"])
+def test_a_reflex_is_told_until_the_core_has_heard_and_stays_until_cleared(franka: Franka, during: str) -> None:
+    franka.moving()
+    error = ControlException("libfranka: motion aborted by reflex! joint_reflex")
+    if during == "readOnce":
+        franka.robot.raises = error
+        assert not franka.drive.measure().ok
+    else:
+        franka.drive.measure()
+        franka.robot.raises = error
+        franka.drive.command(HERE, [0.0] * 7, True)
+    franka.robot.errors = "joint_reflex"
+    for _ in range(3):
+        told = franka.drive.measure()
+        assert not told.ok and not told.drive_is_on
+        franka.drive.command(HERE, [0.0] * 7, True)
+    franka.drive.command(HERE, [0.0] * 7, False)  # the core is in FAULT
+    assert franka.drive.measure().ok, "where it is, it knows: the fault can be cleared"
+    franka.drive.command(HERE, [0.0] * 7, True)
+    assert franka.calls.count("start") == 1, "no motion before the clear"
+    assert "recover" not in franka.calls
+    franka.robot.errors = ""
+    franka.drive.clear()
+    franka.drive.measure()
+    franka.drive.command(HERE, [0.0] * 7, True)
+    assert franka.calls.count("recover") == 1 and franka.calls.count("start") == 2
+    assert any("reflex" in text for text in franka.said)
+
+
+def test_a_robot_that_does_not_recover_is_a_fault_again(franka: Franka) -> None:
+    franka.moving()
+    franka.robot.raises = ControlException("motion aborted by reflex")
+    franka.drive.measure()
+    franka.drive.command(HERE, [0.0] * 7, False)
+    franka.robot.raises = RuntimeError("the user stop is pressed")
+    franka.drive.clear()
+    assert not franka.drive.measure().ok
+    assert franka.said[-1] == "the robot does not recover: the user stop is pressed"
+
+
+def test_a_line_that_breaks_is_found_again(franka: Franka, monkeypatch: pytest.MonkeyPatch) -> None:
+    franka.moving()
+    franka.robot.raises = NetworkException("libfranka: UDP receive: Timeout")
+    told = franka.drive.measure()
+    assert not told.ok and not told.drive_is_on and told.position_rad == THERE
+    franka.drive.command(HERE, [0.0] * 7, True)
+    assert not franka.drive.measure().ok
+    now_s = time.monotonic()
+    monkeypatch.setattr("firmware_bridge.adapters.franka_fci.time.monotonic", lambda: now_s + 5.0)
+    franka.drive.measure()
+    franka.drive.command(HERE, [0.0] * 7, False)
+    assert franka.drive.measure().ok and franka.said[-1] == "the robot answers again"
+    assert franka.calls.count("start") == 1
+
+
+def test_closing_stops_a_motion_and_nothing_else(franka: Franka) -> None:
+    franka.drive.close()
+    assert "stop" not in franka.calls
+    franka.drive.close()
+
+
+def test_closing_in_motion(franka: Franka) -> None:
+    franka.moving().drive.close()
+    assert franka.calls[-1] == "stop"
+
+
+def test_without_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pylibfranka", None)
+    with pytest.raises(DriveError, match=r"vla-edge\[franka\]"):
+        FrankaDrive("172.16.0.2", True, lambda text: None)
