@@ -2,8 +2,8 @@
 
 `edge-run --on-inference-loss wait --log` drives the simulated bench through a line that can be made to misbehave.
 Something goes wrong every 6 to 15 s, drawn from the seed. The camera fails by itself for 3 s, 20 s after inference has
-started. Whenever inference has to start again, the cubes it sees stand elsewhere, so that the arm keeps moving; the arm
-itself meets none (no contacts). When the run waits for a word, it gets one a second later. At the end:
+started. Whenever inference has to start again, the cubes it sees stand a little elsewhere, so that the arm keeps
+moving; the arm itself meets none (no contacts). When the run waits for a word, it gets one a second later. At the end:
 
 - the device's own trace, position by position, against its limits;
 - the resident memory of control and inference, the last third of the run against the third before it;
@@ -40,6 +40,7 @@ from mcap.reader import make_reader
 
 from edge.arms import load_arm
 from edge.realtime import CpuPlan, realtime
+from edge.sim.scene import Placement, build_model
 from edge.telemetry.trace import trace_blocks, violations
 from firmware_bridge.fault_proxy import Faults, FaultyTransport, serve
 from firmware_bridge.transports import open_transport
@@ -49,6 +50,7 @@ CAMERA_FAULT = "stall_after=20&for=3"
 CALM = Faults()
 WORD = "waits for the word to start"
 MEMORY_EVERY_S = 5.0
+MOVED_M = 0.04
 START_S = 90.0
 
 
@@ -73,7 +75,6 @@ class Soak:
     happened: list[Happened] = field(default_factory=list)
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    scenes: int = 0
 
     def inference(self) -> int | None:
         """Process id of inference, while there is one."""
@@ -101,10 +102,15 @@ class Soak:
         self.line.change(CALM)
 
     def move_cubes(self) -> None:
-        """For the next inference process: it reads the scene when it starts."""
-        self.scenes += 1
+        """For the next inference process: it reads the scene when it starts.
+
+        Only by a little. The policy has learned to reach from the home pose; from cube to far-off cube it wanders up to
+        a joint's limit, and a run that the host then ends, rightly, has not lasted long enough to show anything.
+        """
+        by = [self.draw.uniform(-MOVED_M, MOVED_M) for _ in range(2)]
+        first = Scene(FIRST_SCENE).placement.xy_m
         other = self.folder / "other.mjb"
-        mujoco.mj_saveModel(Scene(FIRST_SCENE + self.scenes).model, str(other))
+        mujoco.mj_saveModel(build_model(Placement(tuple((x + by[0], y + by[1]) for x, y in first))), str(other))
         other.rename(self.folder / MODEL_FILE)
 
     def hang_inference(self) -> None:
