@@ -234,6 +234,29 @@ def test_a_device_without_room_drops_its_answer_whole_and_counts() -> None:
         assert bench.device.transmit_dropped == (0 if fits else 1)
 
 
+def test_a_drive_is_armed_anew_only_when_it_is_commanded_told_and_measured_off() -> None:
+    bench = Bench().idle().arm()
+    pose = (0,) * bench.joints
+    refused = (Refusal.DRIVE_ON, 255)
+    assert bench.refusal(wire.Disarm()) is None
+    assert bench.refusal(wire.Arm(pose)) is None, "no tick has told it to come on"
+    bench.tick()
+    assert bench.outputs.drive_enable
+    assert bench.refusal(wire.Disarm()) is None
+    assert bench.refusal(wire.Arm(pose)) == refused, "told to come on, and slow to do so"
+    bench.tick()
+    assert not bench.outputs.drive_enable
+    assert bench.refusal(wire.Arm(pose)) is None
+    bench.drive_is_on = True
+    bench.tick()
+    assert bench.refusal(wire.Disarm()) is None
+    bench.tick()
+    assert bench.refusal(wire.Arm(pose)) == refused, "told to go off, and slow to do so"
+    bench.drive_is_on = False
+    bench.tick()
+    assert bench.refusal(wire.Arm(pose)) is None
+
+
 def test_a_new_session_begins_with_the_compiled_limits_and_no_chunk() -> None:
     bench = Bench().idle()
     rows = ((value,) * 7 for value in (-1_000_000, 1_000_000, 100_000, 100, 100_000))

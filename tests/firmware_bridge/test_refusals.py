@@ -395,6 +395,33 @@ def test_a_drive_that_stays_on_is_not_cleared(rig: Rig) -> None:
     assert refusal(rig, Clear()) is None
 
 
+def test_a_drive_that_is_still_on_is_not_armed_elsewhere(rig: Rig) -> None:
+    """Found by the fuzzer: DISARM and ARM between two ticks, and the drive jumped to where the arm was measured."""
+    rig.armed()
+    rig.run(50)
+    rig.device.fault(SimulatedFault.OFFSET_RAD, 0.01)
+    rig.run(20)
+    measured = rig.state().measured_urad
+    rig.client.heartbeat(rig.loop_tick + 1)
+    rig.client.link.send(Disarm())
+    assert refusal(rig, Arm(measured)) == Refusal.DRIVE_ON
+    rig.run(5)
+    assert rig.device.state == DeviceState.IDLE and not rig.state().flags & StateFlag.DRIVE_ON
+    assert refusal(rig, Arm(measured)) is None
+
+
+def test_an_arm_whose_drive_reports_on_is_not_armed(rig: Rig) -> None:
+    rig.armed()
+    measured = rig.state().measured_urad
+    rig.client.disarm()
+    rig.device.fault(SimulatedFault.DRIVE_STUCK, 1)
+    rig.run(20)
+    assert refusal(rig, Arm(measured)) == Refusal.DRIVE_ON
+    rig.device.fault(SimulatedFault.DRIVE_STUCK, 0)
+    rig.run(5)
+    assert refusal(rig, Arm(measured)) is None
+
+
 def test_heartbeats_beat_on_over_the_wrap_of_their_tick(rig: Rig) -> None:
     rig.armed()
     for tick in (2**32 - 2, 2**32 - 1, 0, 1):

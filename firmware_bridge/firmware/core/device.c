@@ -181,6 +181,11 @@ static ve_verdict_t check_pose(const ve_device_t *device, const ve_frame_t *fram
   return accept();
 }
 
+/* Commanded off, told so at the last tick, and measured off. */
+static bool drive_is_off(const ve_device_t *device) {
+  return !device->drive_enable && !device->drive_told_on && !device->inputs.drive_is_on;
+}
+
 static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_t now_us) {
   if (frame->length != (uint16_t)(4u * device->profile->joints)) {
     return verdict_of(VE_REFUSAL_BAD_LENGTH);
@@ -196,6 +201,9 @@ static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_
   }
   if (!feedback_good(device)) {
     return verdict_of(VE_REFUSAL_FEEDBACK_MISSING);
+  }
+  if ((device->state == VE_DEVICE_STATE_IDLE) && !drive_is_off(device)) {
+    return verdict_of(VE_REFUSAL_DRIVE_ON); /* set-points begin anew where the arm is: nothing may follow them yet */
   }
   const ve_verdict_t verdict = check_pose(device, frame);
   if (verdict.refusal != 0u) {
@@ -335,7 +343,7 @@ static ve_verdict_t on_clear(ve_device_t *device, const ve_frame_t *frame, uint6
   if (!feedback_good(device)) {
     return verdict_of(VE_REFUSAL_CAUSE_REMAINS);
   }
-  if (device->drive_enable || device->inputs.drive_is_on) {
+  if (!drive_is_off(device)) {
     return verdict_of(VE_REFUSAL_DRIVE_ON);
   }
   enter(device, VE_DEVICE_STATE_IDLE, VE_STOP_REASON_NONE, now_us);
@@ -608,4 +616,5 @@ void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t
     outputs->velocity[i] = device->joint[i].v;
   }
   outputs->drive_enable = device->drive_enable;
+  device->drive_told_on = device->drive_enable;
 }
