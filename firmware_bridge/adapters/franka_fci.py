@@ -26,7 +26,8 @@ class FrankaDrive:
     """The robot at `address`. Raises `DriveError` when it cannot be reached, or pylibfranka is not there.
 
     A fault of the robot's own, a reflex or a command it refused, is told to the core until the core has taken the drive
-    away; the robot stays in it until `clear`.
+    away, and again when the core wants it on; the robot stays in it until `clear`. libfranka's exceptions share no base
+    but `Exception`: apart from a broken line, whatever it raises is such a fault.
 
     `enforce_realtime` asks libfranka to insist on a kernel with PREEMPT_RT, as a real robot needs it.
     """
@@ -99,7 +100,9 @@ class FrankaDrive:
             return
         try:
             if self._control is None:
-                if enable and not self._fault:
+                if enable and self._fault:
+                    self._untold = True
+                elif enable:
                     self._control = self._robot.start_joint_position_control(self._franka.ControllerMode.JointImpedance)
                 return
             target = self._franka.JointPositions(list(set_point_rad))
@@ -120,7 +123,7 @@ class FrankaDrive:
             except Exception as error:
                 self._break(f"the robot does not recover: {_line(error)}")
                 return
-        self._fault = ""
+        self._fault, self._untold = "", False
 
     def statistics(self) -> dict[str, float]:
         return {"success_rate_least": self._success[0], "success_rate_last": self._success[1]}

@@ -189,10 +189,12 @@ def test_leaving_brings_the_arm_to_rest_first(rig: Rig, trace_file: Path) -> Non
 
 
 def test_a_line_that_is_full_gets_no_more(rig: Rig) -> None:
-    rig.device.tick()
+    rig.armed()
+    rig.device.tick(20)
+    assert rig.device.read() != b"", "reports of the state"
     rig.device.wire.is_clear = False
-    rig.device.tick(50)
+    rig.device.tick(20)
     assert rig.device.read() == b""
     rig.device.wire.is_clear = True
-    rig.armed()
-    assert rig.device.state == DeviceState.ARMED
+    rig.device.tick(1)
+    assert rig.device.read() != b"", "they have waited in the core"

@@ -174,6 +174,15 @@ def test_a_robot_that_does_not_recover_is_a_fault_again(franka: Franka) -> None:
     assert franka.said[-1] == "the robot does not recover: the user stop is pressed"
 
 
+def test_a_robot_with_a_fault_at_rest_is_not_armed_in_silence(franka: Franka) -> None:
+    franka.robot.errors = "joint_reflex"
+    assert not franka.drive.measure().ok
+    franka.drive.command(HERE, [0.0] * 7, False)
+    assert franka.drive.measure().ok
+    franka.drive.command(HERE, [0.0] * 7, True)
+    assert not franka.drive.measure().ok and "start" not in franka.calls
+
+
 def test_a_line_that_breaks_is_found_again(franka: Franka, monkeypatch: pytest.MonkeyPatch) -> None:
     franka.moving()
     franka.robot.raises = NetworkException("libfranka: UDP receive: Timeout")
