@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
 from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.stage import CAMERA_SIZE_PX
 
 DATASET_FORMAT = 1
 PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
