@@ -85,7 +85,7 @@ class ArmProfile:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of name, envelope and units; the firmware states the same number, so the two cannot disagree unnoticed."""
+        """CRC-32 of name, envelope and units; the firmware states the same number, so no two disagree unnoticed."""
         packed = self.name.encode() + b"\0" + bytes([self.dof])
         for row in self.limits.rows():
             packed += struct.pack(f"<{self.dof}d", *row)

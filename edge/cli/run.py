@@ -73,7 +73,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
 
 def _cameras(args: argparse.Namespace, shape: PolicyShape, bench: Any) -> tuple[str, ...]:
     """The URL of every camera of the bundle. Raises `InputError`."""
-    cameras = tuple(args.camera) or ((bench.camera_url,) * shape.cameras if bench else ())
+    cameras = tuple(args.camera) or (bench.camera_urls(shape.cameras) if bench else ())
     if len(cameras) != shape.cameras:
         raise InputError(
             f"this bundle sees through {shape.cameras} camera(s) and {len(cameras)} given; repeat --camera URL"
@@ -205,7 +205,7 @@ def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> 
             f"the simulated arm needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
         ) from None
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-"))
-    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace)
+    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace, task=args.task)
     stack.callback(bench.close)
     return bench
 

@@ -46,7 +46,7 @@ class Layout:
     held        where that axis is measured while it holds an object: at least, at most
     at_hand_m   how far from the tool an object may be and still be between the fingers
     home_rad    the joints in the posture that others are searched from; ready_m: where the tool is at the start
-    moving      the joints, from the first on, that bring the tool to a place; those behind them keep their pose
+    moving      the joints that bring the tool to a place; the others keep their pose, so that there is one way to do it
     tilt_rad    angle of the tool from straight down while it is at the table, and how much more per metre above it
     speed_m_s   how fast the expert moves the tool
     """
@@ -66,7 +66,7 @@ class Layout:
     at_hand_m: float
     home_rad: tuple[float, ...]
     ready_m: tuple[float, float, float]
-    moving: int
+    moving: tuple[int, ...]
     tilt_rad: tuple[float, float]
     speed_m_s: float
     front: View
@@ -90,7 +90,7 @@ LAYOUTS = {
         at_hand_m=0.02,
         home_rad=(0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398),
         ready_m=(0.44, 0.0, 0.26),
-        moving=7,
+        moving=(0, 1, 3, 4, 5, 6),
         tilt_rad=(0.0, 0.0),
         speed_m_s=0.22,
         front=View((1.02, 0.0, 0.52), (0.47, 0.0, 0.10), 38),
@@ -112,7 +112,7 @@ LAYOUTS = {
         at_hand_m=0.028,
         home_rad=(0.0, -0.3, 0.3, 1.2, 1.570796),
         ready_m=(0.24, 0.0, 0.13),
-        moving=4,
+        moving=(0, 1, 2, 3),
         tilt_rad=(0.3, 4.0),
         speed_m_s=0.15,
         front=View((0.60, 0.0, 0.30), (0.24, 0.0, 0.06), 40),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -37,17 +36,18 @@ DOWN = np.diag([1.0, -1.0, -1.0])
 class ToolKinematics:
     """Where the tool is, and the posture that puts it somewhere, pointing down.
 
-    An FR3 also keeps the direction of its hand. An arm with four joints for the purpose turns with its base, and cannot
-    point straight down everywhere: it tilts outwards by `Layout.tilt_rad`, more the higher the tool is.
+    With six joints for the purpose an FR3 also keeps the direction of its hand. An arm with four turns with its base, and
+    cannot point straight down everywhere: it tilts outwards by `Layout.tilt_rad`, more the higher the tool is.
     """
 
     def __init__(self, model: mujoco.MjModel, layout: Layout) -> None:
         self._model, self._data = model, mujoco.MjData(model)
-        self._home, self._moving, self._tilt = np.array(layout.home_rad), layout.moving, layout.tilt_rad
-        self._whole = layout.moving >= 6
+        self._home, self._moving, self._tilt = np.array(layout.home_rad), list(layout.moving), layout.tilt_rad
+        self._whole = len(layout.moving) == 6
         self._site = model.site(TOOL).id
-        self._addresses = [int(model.jnt_qposadr[model.actuator_trnid[axis, 0]]) for axis in range(self._moving)]
-        self._rest = [int(model.jnt_qposadr[model.actuator_trnid[axis, 0]]) for axis in range(self._moving, model.nu - 1)]
+        joints = [int(model.actuator_trnid[axis, 0]) for axis in range(len(layout.home_rad))]
+        self._positions = [int(model.jnt_qposadr[joint]) for joint in joints]
+        self._speeds = [int(model.jnt_dofadr[joints[axis]]) for axis in self._moving]
 
     def tool_m(self, q: FloatArray) -> FloatArray:
         """Place of the tool, shape (3,), with the arm's joints (the axes without the gripper) at `q`."""
@@ -55,14 +55,13 @@ class ToolKinematics:
         return np.array(self._data.site_xpos[self._site])
 
     def _pose(self, q: FloatArray) -> None:
-        self._data.qpos[self._addresses] = q[: self._moving]
-        self._data.qpos[self._rest] = q[self._moving :]
+        self._data.qpos[self._positions] = q
         mujoco.mj_kinematics(self._model, self._data)
 
-    def posture(self, tool_m: FloatArray, tolerance_m: float = 2e-4) -> FloatArray:
+    def posture(self, tool_m: FloatArray, tolerance: float = 1e-6) -> FloatArray:
         """Joint positions for a place of the tool, always searched from home so that near places get near postures.
 
-        Raises `ValueError` for a place out of reach.
+        `tolerance` is in metres and radians: what is left of the error would shake the joints. Raises `ValueError` for a place out of reach.
         """
         q, jacobian = np.array(self._home), np.zeros((6, self._model.nv))
         for _ in range(SEARCH_STEPS):
@@ -70,11 +69,11 @@ class ToolKinematics:
             mujoco.mj_comPos(self._model, self._data)
             axes, missing = self._turn()
             error = np.concatenate([tool_m - self._data.site_xpos[self._site], missing])
-            if np.linalg.norm(error[:3]) < tolerance_m and np.linalg.norm(error[3:]) < 2e-3:
+            if np.linalg.norm(error) < tolerance:
                 return q
             mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._site)
-            j = np.vstack([jacobian[:3, : self._moving], axes @ jacobian[3:, : self._moving]])
-            q[: self._moving] += np.clip(j.T @ np.linalg.solve(j @ j.T + 1e-6 * np.eye(len(j)), error), -0.2, 0.2)
+            j = np.vstack([jacobian[:3, self._speeds], axes @ jacobian[3:, self._speeds]])
+            q[self._moving] += np.clip(j.T @ np.linalg.solve(j @ j.T + 1e-8 * np.eye(len(j)), error), -0.2, 0.2)
         raise ValueError(f"no posture puts the tool at {tool_m}")
 
     def _turn(self) -> tuple[FloatArray, FloatArray]:
@@ -157,18 +156,3 @@ class LiftExpert:
         step = self.layout.grip_step
         wanted = float(np.clip(goal - command, -step, step))
         return float(np.clip(wanted, last - step / 2, last + step / 2)) if abs(wanted) > abs(last) else wanted
-
-
-def axis_positions(model: mujoco.MjModel, position: FloatArray) -> FloatArray:
-    """Where every axis stands, from the world's generalised positions: a joint, or joints that a tendon couples."""
-    tendon = mujoco.mjtTrn.mjTRN_TENDON
-    return np.array([_length(model, position, axis, model.actuator_trntype[axis] == tendon) for axis in range(model.nu)])
-
-
-def _length(model: mujoco.MjModel, position: FloatArray, axis: int, by_tendon: bool) -> float:
-    target = int(model.actuator_trnid[axis, 0])
-    if not by_tendon:
-        return float(position[model.jnt_qposadr[target]])
-    first = int(model.tendon_adr[target])
-    wraps: Any = range(first, first + int(model.tendon_num[target]))
-    return float(sum(model.wrap_prm[wrap] * position[model.jnt_qposadr[model.wrap_objid[wrap]]] for wrap in wraps))

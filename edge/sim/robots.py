@@ -24,7 +24,7 @@ HAND_TOOL_M = 0.1034
 """From the flange to between the fingertips (Franka Hand, `franka_description`)."""
 FINGER_TRAVEL_M = 0.04
 GRIP_STIFFNESS_N_M, GRIP_DAMPING, GRIP_FORCE_N = 1500.0, 60.0, 70.0
-"""The width as a position servo. The force is the hand's continuous one (data sheet); stiffness and damping are ours."""
+"""The width as a position servo. The force is the hand's continuous one (data sheet); the other two are ours."""
 FINGER_HALF_M = (0.016, 0.007, 0.0225)
 """Width, thickness and length, halved. Ours: pads of 32 mm, wider than the hand's own 20 mm."""
 PAD_FRICTION = (1.5, 0.02, 0.001)
@@ -124,6 +124,8 @@ def add_pad(body: mujoco.MjsBody, pos: tuple[float, float, float], half_m: tuple
 
 def couple(spec: mujoco.MjSpec, one: str, other: str) -> None:
     """Two joints that always stand alike."""
-    equality = spec.add_equality(name1=one, name2=other, type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT)
+    equality = spec.add_equality(
+        name1=one, name2=other, type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT
+    )
     equality.data[:5] = [0.0, 1.0, 0.0, 0.0, 0.0]
     equality.solref[:] = [0.005, 1.0]
