@@ -36,8 +36,8 @@ DOWN = np.diag([1.0, -1.0, -1.0])
 class ToolKinematics:
     """Where the tool is, and the posture that puts it somewhere, pointing down.
 
-    With six joints for the purpose an FR3 also keeps the direction of its hand. An arm with four turns with its base, and
-    cannot point straight down everywhere: it tilts outwards by `Layout.tilt_rad`, more the higher the tool is.
+    With six joints for the purpose an FR3 also keeps the direction of its hand. An arm with four turns with its base
+    and cannot point straight down everywhere: it tilts outwards by `Layout.tilt_rad`, more the higher the tool is.
     """
 
     def __init__(self, model: mujoco.MjModel, layout: Layout) -> None:
@@ -61,7 +61,8 @@ class ToolKinematics:
     def posture(self, tool_m: FloatArray, tolerance: float = 1e-6) -> FloatArray:
         """Joint positions for a place of the tool, always searched from home so that near places get near postures.
 
-        `tolerance` is in metres and radians: what is left of the error would shake the joints. Raises `ValueError` for a place out of reach.
+        `tolerance` is in metres and radians; what is left of the error would shake the joints. Raises `ValueError` for
+        a place out of reach.
         """
         q, jacobian = np.array(self._home), np.zeros((6, self._model.nv))
         for _ in range(SEARCH_STEPS):
@@ -113,10 +114,14 @@ class LiftExpert:
 
     def increments(self, sight: Sight) -> FloatArray:
         """Increments of the commanded positions over one step, shape (axes,)."""
+        tool = self.kinematics.tool_m(sight.command[:-1])
+        return self.towards(*self.intention(tool, sight), sight)
+
+    def towards(self, goal: FloatArray, grip_goal: float, sight: Sight) -> FloatArray:
+        """The same for a goal of the tool (3,) and one of the gripper, whoever sets them."""
         joints, kinematics = sight.command[:-1], self.kinematics
         tool = kinematics.tool_m(joints)
         before = kinematics.tool_m(joints - sight.last[:-1])
-        goal, grip_goal = self.intention(tool, sight)
         after = tool + STEP_S * self._velocity(tool, (tool - before) / STEP_S, goal)
         posture = kinematics.posture(after)
         deviation = joints - kinematics.posture(tool)
