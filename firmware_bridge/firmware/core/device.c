@@ -5,9 +5,9 @@
 
 #define PERIOD_S (MICRO * VE_TICK_US)
 #define TICK_LATE_US (3u * VE_TICK_US)
-#define FOLLOWING_LIMIT_RAD 0.15
 #define TRACKING_LIMIT_RAD 0.05
 #define GUARD (1.0 - 1e-6) /* differences of doubles read back a little larger than what was computed */
+#define EDGE_GUARD 1e-6    /* rad/s; the same for velocity limits near zero */
 
 void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t firmware_hash, const double *q) {
   (void)memset(device, 0, sizeof(*device));
@@ -21,10 +21,16 @@ void ve_device_init(ve_device_t *device, const ve_profile_t *profile, uint32_t f
   }
 }
 
-static ve_joint_limits_t joint_limits(const ve_limits_t *limits, uint8_t joint) {
-  const ve_joint_limits_t one = {limits->position_min[joint], limits->position_max[joint],
-                                 GUARD * limits->velocity[joint], GUARD * limits->acceleration[joint],
-                                 GUARD * limits->jerk[joint]};
+static ve_joint_limits_t joint_limits(const ve_limits_t *limits, const ve_edges_t *edges, uint8_t joint) {
+  const ve_joint_limits_t one = {limits->position_min[joint],
+                                 limits->position_max[joint],
+                                 GUARD * limits->velocity[joint],
+                                 GUARD * limits->acceleration[joint],
+                                 GUARD * limits->jerk[joint],
+                                 edges->offset[joint] + EDGE_GUARD,
+                                 edges->slope[joint],
+                                 edges->low[joint],
+                                 edges->high[joint]};
   return one;
 }
 
@@ -50,7 +56,7 @@ static void watch(ve_device_t *device, uint64_t now_us) {
     return;
   }
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
-    if (fabs(device->inputs.measured[i] - device->joint[i].q) > FOLLOWING_LIMIT_RAD) {
+    if (fabs(device->inputs.measured[i] - device->joint[i].q) > device->profile->following[i]) {
       ve_latch(device, VE_DEVICE_STATE_FAULT, VE_STOP_REASON_FOLLOWING_ERROR, now_us);
       return;
     }
@@ -84,7 +90,7 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
     return VE_STOP_REASON_TRACKING_LOST;
   }
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
-    const ve_joint_limits_t limits = joint_limits(&device->limits, i);
+    const ve_joint_limits_t limits = joint_limits(&device->limits, &device->profile->edges, i);
     exact = ve_limiter_follow(&device->joint[i], point.q[i], point.dq[i], &limits, PERIOD_S) && exact;
   }
   device->interventions += exact ? 0u : 1u;
@@ -97,7 +103,7 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
 
 static void stop_all(ve_device_t *device, const ve_limits_t *limits) {
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
-    const ve_joint_limits_t one = joint_limits(limits, i);
+    const ve_joint_limits_t one = joint_limits(limits, &device->profile->edges, i);
     ve_limiter_stop(&device->joint[i], &one, PERIOD_S);
   }
 }
