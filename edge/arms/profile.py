@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -20,6 +23,8 @@ else:
 from edge.errors import InputError
 
 PROFILE_FORMAT = 1
+EDGE_ROUNDING_RAD_S = 1e-3
+"""A maker's rectangle of positions and velocities is rounded to fewer digits than the formula it comes from."""
 PROFILE_FOLDER = Path(__file__).parent
 LIMIT_KEYS = (
     "position_min_rad",
@@ -61,12 +66,46 @@ class JointLimits:
         return None
 
 
+EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
+
+
+@dataclass(frozen=True)
+class VelocityEdges:
+    """Velocity limits that fall towards the ends of every joint's range, beside the constant ones of `JointLimits`.
+
+    At q a joint may move up at sqrt(slope (high - q)) - offset and down at sqrt(slope (q - low)) - offset, not below 0.
+    """
+
+    offset_rad_s: tuple[float, ...]
+    slope_rad_s2: tuple[float, ...]
+    low_rad: tuple[float, ...]
+    high_rad: tuple[float, ...]
+
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """The four rows in the order of `EDGE_KEYS`."""
+        return tuple(getattr(self, key) for key in EDGE_KEYS)
+
+    def up_rad_s(self, q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fastest motion towards `high` at positions (..., J); `down_rad_s` likewise towards `low`."""
+        return self._at(np.array(self.high_rad) - q_rad)
+
+    def down_rad_s(self, q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._at(q_rad - np.array(self.low_rad))
+
+    def _at(self, room_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        fastest = np.sqrt(np.maximum(0.0, np.array(self.slope_rad_s2) * room_rad))
+        left: NDArray[np.float64] = np.maximum(0.0, fastest - np.array(self.offset_rad_s))
+        return left
+
+
 @dataclass(frozen=True)
 class ArmProfile:
     """One arm: its axes, its home pose, the envelope the firmware enforces and the limits it runs within.
 
-    `units` has one of `UNITS` per axis; numbers called `_rad` hold the axis's own unit. `gripper` is the index of the
-    axis that holds things: being blocked is its purpose, and a policy that closes it further means "hold".
+    `following_rad` is how far a joint may be from its set-point before the firmware faults. `edges` is None for an arm
+    whose velocity limits are the same everywhere. `units` has one of `UNITS` per axis; numbers called `_rad` hold the
+    axis's own unit. `gripper` is the index of the axis that holds things: being blocked is its purpose, and a policy
+    that closes it further means "hold".
     """
 
     name: str
@@ -76,8 +115,10 @@ class ArmProfile:
     home_rad: tuple[float, ...]
     limits: JointLimits
     operating: JointLimits
+    following_rad: tuple[float, ...]
+    edges: VelocityEdges | None
     units: tuple[str, ...]
-    gripper: int | None = None
+    gripper: int | None
 
     @property
     def dof(self) -> int:
@@ -87,7 +128,7 @@ class ArmProfile:
     def hash32(self) -> int:
         """CRC-32 of name, envelope and units; the firmware states the same number, so no two disagree unnoticed."""
         packed = self.name.encode() + b"\0" + bytes([self.dof])
-        for row in self.limits.rows():
+        for row in (*self.limits.rows(), self.following_rad, *(self.edges.rows() if self.edges else ())):
             packed += struct.pack(f"<{self.dof}d", *row)
         if set(self.units) != {"rad"}:
             packed += ",".join(self.units).encode()
@@ -143,6 +184,8 @@ class _Reader:
             home_rad=home,
             limits=limits,
             operating=operating,
+            following_rad=self.following(len(joints)),
+            edges=self.edges(operating) if "velocity_edges" in self.document else None,
             units=self.units(len(joints)),
             gripper=self.gripper(joints),
         )
@@ -158,6 +201,30 @@ class _Reader:
         if name is not None and name not in joints:
             raise self.refuse("gripper", f"names {name!r}, which is none of the joints")
         return None if name is None else joints.index(name)
+
+    def following(self, dof: int) -> tuple[float, ...]:
+        values = self.row("following", "limit_rad", dof)
+        for joint, value in enumerate(values):
+            if not value > 0:
+                raise self.refuse("limit_rad", f"is not positive for joint {joint + 1}", "following")
+        return values
+
+    def edges(self, operating: JointLimits) -> VelocityEdges:
+        """The velocity limits near the ends of the range; a run's constant limits must lie within them."""
+        dof = len(operating.velocity_rad_s)
+        table = "velocity_edges"
+        edges = VelocityEdges(**{key: self.row(table, key, dof) for key in EDGE_KEYS})
+        up = edges.up_rad_s(np.array(operating.position_max_rad))
+        down = edges.down_rad_s(np.array(operating.position_min_rad))
+        for joint, fastest in enumerate(operating.velocity_rad_s):
+            if not (edges.offset_rad_s[joint] >= 0 and edges.slope_rad_s2[joint] > 0):
+                raise self.refuse(
+                    "slope_rad_s2", f"is not positive for joint {joint + 1}, or its offset negative", table
+                )
+            if fastest > min(up[joint], down[joint]) + EDGE_ROUNDING_RAD_S:
+                allowed = f"{min(up[joint], down[joint]):.4f} rad/s at the end of its range"
+                raise self.refuse("velocity_rad_s", f"of joint {joint + 1} is above the {allowed}", "operating")
+        return edges
 
     def limits(self, table: str, dof: int) -> JointLimits:
         rows = {key: self.row(table, key, dof) for key in LIMIT_KEYS}
