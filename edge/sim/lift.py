@@ -48,7 +48,7 @@ class Layout:
     home_rad    the joints in the posture that others are searched from; ready_m: where the tool is at the start
     moving      the joints that bring the tool to a place; the others keep their pose, so that there is one way to do it
     tilt_rad    angle of the tool from straight down while it is at the table, and how much more per metre above it
-    speed_m_s   how fast the expert moves the tool
+    speed_m_s   how fast the expert moves the tool, and acceleration_m_s2 how fast it gets there
     """
 
     build: Callable[[], mujoco.MjSpec]
@@ -69,6 +69,7 @@ class Layout:
     moving: tuple[int, ...]
     tilt_rad: tuple[float, float]
     speed_m_s: float
+    acceleration_m_s2: float
     front: View
     wrist: View
 
@@ -93,6 +94,7 @@ LAYOUTS = {
         moving=(0, 1, 3, 4, 5, 6),
         tilt_rad=(0.0, 0.0),
         speed_m_s=0.22,
+        acceleration_m_s2=0.6,
         front=View((1.02, 0.0, 0.52), (0.47, 0.0, 0.10), 38),
         wrist=View((0.075, 0.0, 0.01), (0.02, 0.0, 0.13), 70),
     ),
@@ -114,7 +116,8 @@ LAYOUTS = {
         ready_m=(0.24, 0.0, 0.13),
         moving=(0, 1, 2, 3),
         tilt_rad=(0.3, 4.0),
-        speed_m_s=0.15,
+        speed_m_s=0.12,
+        acceleration_m_s2=0.25,
         front=View((0.60, 0.0, 0.30), (0.24, 0.0, 0.06), 40),
         wrist=View((0.012, 0.075, -0.02), (0.012, 0.0, -0.11), 70),
     ),

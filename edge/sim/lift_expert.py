@@ -18,8 +18,7 @@ from edge.sim.lift import Layout
 from edge.sim.robots import TOOL
 
 FloatArray = NDArray[np.float64]
-PULL_1_S = 3.5
-ACCELERATION_M_S2 = 0.8
+PULL_1_S = 2.8
 SETTLE = 0.75
 """Share of a deviation from the expert's own posture that is left after one step."""
 NEAR_M = 0.008
@@ -153,7 +152,7 @@ class LiftExpert:
         wanted = PULL_1_S * (goal - tool)
         wanted *= min(1.0, self.layout.speed_m_s / max(float(np.linalg.norm(wanted)), 1e-9))
         change = wanted - velocity
-        most = ACCELERATION_M_S2 * STEP_S
+        most = self.layout.acceleration_m_s2 * STEP_S
         return np.asarray(velocity + change * min(1.0, most / max(float(np.linalg.norm(change)), 1e-9)))
 
     def _grip_increment(self, command: float, last: float, goal: float) -> float:
