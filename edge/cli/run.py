@@ -57,7 +57,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
     shape = bundle.manifest.policy
     if args.engine == "tensorrt":
         built_engines(bundle)
-    bundle.embodiment(arm.embodiment)
+    bundle.embodiment(arm.embodiment, arm.dof)
     tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
     if not 1 <= args.execute < shape.horizon:
         raise InputError(
@@ -156,9 +156,7 @@ def _finish(
         log.end(report)
     picture = args.report.with_suffix(".png")
     kind = "simulated" if extra["simulated"] else "real line"
-    drawn = plot_run(
-        picture, outcome.samples, arm.joints, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}"
-    )
+    drawn = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}")
     write_report(args.report, report)
     print(table(report))
     print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
@@ -181,6 +179,7 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         "arm": arm.model,
         "simulated": args.bridge == "sim:",
         "joints": arm.joints,
+        "units": arm.units,
         "task": args.task,
         "bridge": args.bridge,
         "step_ms": 1000 * bundle.embodiment(arm.embodiment).step_s,

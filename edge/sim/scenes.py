@@ -35,7 +35,7 @@ from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, tar
 from edge.sim.stage import CAMERA
 
 FloatArray = NDArray[np.float64]
-REACH, LIFT = "reach", "lift"
+REACH, LIFT = TASKS = ("reach", "lift")
 VERBS = {
     REACH: ("reach", "go to", "move to", "point at"),
     LIFT: ("pick up", "lift", "grab", "raise"),
