@@ -134,8 +134,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
+    parser.add_argument("--task", choices=("reach", "lift"), default="reach")
+    parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
     args = parser.parse_args(argv)
-    arm = load_arm("franka")
+    if args.task == "lift":
+        from edge.sim.lift_demonstrations import record_lift  # writes LeRobot v3, which needs the data extra
+
+        arm = load_arm(args.arm or "franka_hand")
+        record_lift(arm, args.episodes, args.seed, args.out, not args.no_frames)
+        return
+    arm = load_arm(args.arm or "franka")
     rng = np.random.default_rng(args.seed)
     recorder = Recorder(arm, not args.no_frames)
     episodes = [recorder.record(rng) for _ in tqdm(range(args.episodes), unit="episode")]

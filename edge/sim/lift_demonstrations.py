@@ -8,15 +8,19 @@ under the task `DISTURBED`, which no policy is to imitate; what the expert does 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from edge.arms import ArmProfile
 from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.errors import InputError
 from edge.sim.axes import Axes
 from edge.sim.expert import STEP_S
 from edge.sim.expert_planner import play_step
@@ -44,6 +48,7 @@ STARTS = {"ready": 0.35, "anywhere": 0.35, "low": 0.12, "near": 0.18}
 DISTURBANCES = {"push": 0.4, "grip": 0.25, "move": 0.2, "ask": 0.15}
 EPISODES_DISTURBED = 0.6
 PUSH_M = 0.08
+EPISODES_PER_PART = 50
 
 
 @dataclass
@@ -224,3 +229,26 @@ def succeeded(recorder: LiftRecorder, seed: int, number: int) -> tuple[LiftEpiso
         if episode.success:
             return episode, attempt + 1
     raise RuntimeError(f"episode {number} of seed {seed}: the expert failed a hundred times in a row")
+
+
+def record_lift(arm: ArmProfile, episodes: int, seed: int, out: Path, with_frames: bool) -> None:
+    """Records until the dataset in `out` has so many episodes; goes on where an interrupted run was.
+
+    What the dataset says of itself counts the expert's attempts, so that its failures are not hidden.
+    """
+    about: dict[str, Any] = {
+        "seed": seed,
+        "simulated": True,
+        "source": "edge.sim.demonstrations --task lift",
+        "attempts": 0,
+    }
+    recorder = LiftRecorder(arm, with_frames)
+    with DatasetWriter(out, lift_spec(arm, with_frames), episodes_per_part=EPISODES_PER_PART) as writer:
+        if writer.episodes and writer.remarks.get("seed") != seed:
+            raise InputError(f"{out}: was recorded with seed {writer.remarks.get('seed')}; go on with that")
+        writer.remarks = about | writer.remarks
+        for number in tqdm(range(writer.episodes, episodes), unit="episode", disable=None):
+            episode, attempts = succeeded(recorder, seed, number)
+            writer.remarks["attempts"] += attempts
+            write_lift_episode(writer, episode)
+    recorder.close()
