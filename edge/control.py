@@ -353,8 +353,9 @@ class Controller:
             held = np.array(self.last_state.commanded_urad, dtype=np.int64)
             self.timeline.begin(round(now_us) + 2 * self.settings.lead_us, held)
         at_rest = self.timeline.last == 0
-        splice_rad = from_micro(self.timeline.q_urad(step + delay))
-        increments_rad = within_travel(result.increments_rad, delay, splice_rad, self.arm, self.step_s)
+        splice = step + delay
+        at_rad, at_rad_s = from_micro(self.timeline.q_urad(splice)), from_micro(self.timeline.dq_urad_s(splice))
+        increments_rad = within_travel(result.increments_rad, delay, at_rad, at_rad_s, self.arm, self.step_s)
         if at_rest:
             increments_rad = soft_start(increments_rad)
         pace_us = self._wanted_us() if at_rest else self._spacing_us()

@@ -156,7 +156,8 @@ class LiftExpert:
         return np.asarray(velocity + change * min(1.0, most / max(float(np.linalg.norm(change)), 1e-9)))
 
     def _grip_increment(self, command: float, last: float, goal: float) -> float:
-        """Towards the goal; it takes two steps to reach full speed, and two to lose it."""
-        step = self.layout.grip_step
-        wanted = float(np.clip(goal - command, -step, step))
-        return float(np.clip(wanted, last - step / 2, last + step / 2)) if abs(wanted) > abs(last) else wanted
+        """Towards the goal; it takes three steps to reach full speed, and three to lose it."""
+        most, change = self.layout.grip_step, self.layout.grip_step / 3
+        room = abs(goal - command)
+        reach = min(most, 0.5 * (math.sqrt(change * (change + 8 * room)) - change))
+        return float(np.clip(np.copysign(reach, goal - command), last - change, last + change))
