@@ -85,9 +85,11 @@ class Mixture:
         if weights is None:
             return generator.choice(candidates, count)
         ends = np.searchsorted(candidates, self.bounds)
-        shares = np.where(np.diff(ends) > 0, np.asarray(weights, float), 0.0)
-        if shares.shape != (len(self.parts),) or not np.all(shares >= 0) or not shares.sum() > 0:
+        if len(weights) != len(self.parts) or not all(weight >= 0 for weight in weights):
             raise DatasetError(f"weights {list(weights)} for {len(self.parts)} datasets; give each one, none negative")
+        shares = np.where(np.diff(ends) > 0, np.asarray(weights, float), 0.0)
+        if not shares.sum() > 0:
+            raise DatasetError("every dataset that has a window to draw has weight 0")
         part = generator.choice(len(self.parts), count, p=shares / shares.sum())
         low, high = ends[:-1][part], ends[1:][part]
         return candidates[low + (generator.random(count) * (high - low)).astype(np.int64)]

@@ -92,6 +92,8 @@ def _decoded(path: Path, pictures: NDArray[np.int64], fps: float) -> Iterator[av
                 raise DatasetError(f"{path}: has {rate:g} frames per second, info.json says {fps:g}")
             for frame in container.decode(stream):
                 number = round(frame.time * fps)
+                if frame.is_corrupt:
+                    raise DatasetError(f"{path}: frame {number} is damaged; copy the file again")
                 while position < len(pictures) and pictures[position] == number:
                     position += 1
                     yield frame
@@ -127,6 +129,7 @@ def _picture(data: bytes | None, place: str) -> av.VideoFrame:
     if not data:
         raise DatasetError(f"{place}: the image is empty")
     decoder: Any = av.CodecContext.create("png" if data.startswith(b"\x89PNG") else "mjpeg", "r")
+    decoder.options = {"err_detect": "explode"}  # a damaged one is an error, not a picture that is partly grey
     try:
         frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except av.FFmpegError as error:

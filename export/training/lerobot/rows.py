@@ -159,11 +159,13 @@ def _check_counts(info: DatasetInfo, rows: Rows) -> None:
     episode = np.repeat(np.arange(len(lengths)), lengths)
     frame = np.arange(len(episode)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     both = min(len(episode), len(rows.episode))
-    for name, found, wanted in (("episode_index", rows.episode, episode), ("frame_index", rows.frame, frame)):
-        wrong = np.flatnonzero(found[:both] != wanted[:both])
-        if wrong.size:
-            row = int(wrong[0])
-            raise DatasetError(f"{rows.place(row)}: {name} is {found[row]}, {wanted[row]} should come next")
+    wrong = np.flatnonzero((rows.episode[:both] != episode[:both]) | (rows.frame[:both] != frame[:both]))
+    if wrong.size:
+        row = int(wrong[0])
+        name, found, wanted = "episode_index", rows.episode[row], episode[row]
+        if found == wanted:
+            name, found, wanted = "frame_index", rows.frame[row], frame[row]
+        raise DatasetError(f"{rows.place(row)}: {name} is {found}, {wanted} should come next")
     if len(rows.episode) != len(episode) or len(episode) != info.frames:
         raise DatasetError(
             f"{info.file}: says {info.frames} frames, the episodes add up to {len(episode)}, "
