@@ -6,12 +6,14 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.datasets.spec import DatasetWriteError
 from export.training.data import read_demonstrations
 from tests.scripted_simulator import Scripted
 from tools.datagen.__main__ import record
+from tools.datagen.rollout import canonical
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -55,3 +57,9 @@ def test_another_seed_is_not_mixed_in(tmp_path: Path) -> None:
 def test_an_expert_that_fails_ends_the_recording(tmp_path: Path) -> None:
     with pytest.raises(DatasetWriteError, match="0 of 4 attempts succeeded"):
         record(partial(Scripted, success=0.0), tmp_path, episodes=4, seed=0)
+
+
+def test_a_hand_that_points_down_keeps_the_sign_of_its_rotation() -> None:
+    down = np.array([0.01, 0.9999, 0.0, 0.0])
+    trembling = canonical(down) - canonical(-(down * [-1, 1, 1, 1]))
+    assert np.abs(trembling).max() < 0.03

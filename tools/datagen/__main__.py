@@ -109,14 +109,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes per arm (default %(default)s)")
     args = parser.parse_args(argv)
-    lines = []
     try:
         for arm in args.arms:
-            lines.append(record(partial(simulator_of, arm), args.out / arm, args.episodes, args.seed, args.jobs))
+            print(record(partial(simulator_of, arm), args.out / arm, args.episodes, args.seed, args.jobs), flush=True)
     except DatasetWriteError as error:
         print(f"datagen: {error}", file=sys.stderr)
         return error.exit_code
-    print("\n".join(lines))
     return 0
 
 

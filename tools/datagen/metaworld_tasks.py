@@ -9,7 +9,7 @@ import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 
-from tools.datagen.rollout import Attempt, upright
+from tools.datagen.rollout import Attempt, canonical
 
 TASKS = tuple(sorted(ENV_POLICY_MAP))
 FRAMES, FRAMES_AFTER = 400, 10
@@ -35,7 +35,7 @@ class MetaworldSawyer:
         after = 0
         for _ in range(FRAMES):
             hand = env.data.body("hand")
-            record.pose.append(np.concatenate([env.get_endeff_pos(), upright(hand.xquat)]))
+            record.pose.append(np.concatenate([env.get_endeff_pos(), canonical(hand.xquat)]))
             record.joints.append(self._joints(env, seen))
             action = np.clip(policy.get_action(seen), -1, 1)
             seen, _, _, truncated, info = env.step(action)

@@ -8,7 +8,7 @@ import numpy as np
 import robosuite
 from numpy.typing import NDArray
 
-from tools.datagen.rollout import Attempt, upright
+from tools.datagen.rollout import Attempt, canonical
 
 ARMS = ("Panda", "Sawyer", "UR5e", "IIWA", "Kinova3", "XArm7")
 HOVER_M, GRASP_M, LIFT_M = 0.10, -0.005, 0.15
@@ -50,7 +50,9 @@ class RobosuiteLift:
         record = Attempt("pick up the cube")
         phase, closed = 0, 0
         for _ in range(FRAMES):
-            record.pose.append(np.concatenate([seen["robot0_eef_pos"], upright(seen["robot0_eef_quat"][[3, 0, 1, 2]])]))
+            record.pose.append(
+                np.concatenate([seen["robot0_eef_pos"], canonical(seen["robot0_eef_quat"][[3, 0, 1, 2]])])
+            )
             record.joints.append(self._joints(seen))
             action, phase, closed = expert(seen["robot0_eef_pos"], seen["cube_pos"], phase, closed)
             seen, *_ = env.step(action)

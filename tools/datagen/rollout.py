@@ -64,6 +64,9 @@ def dataset_spec(simulator: Simulator) -> DatasetSpec:
     )
 
 
-def upright(quaternion_wxyz: NDArray[Any]) -> NDArray[Any]:
-    """The one of the two quaternions of a rotation that has w >= 0."""
-    return quaternion_wxyz if quaternion_wxyz[0] >= 0 else -quaternion_wxyz
+def canonical(quaternion_wxyz: NDArray[Any]) -> NDArray[Any]:
+    """The one of the two quaternions of a rotation whose largest element is positive.
+
+    Not the one with w >= 0: a hand that points down has w near 0, and would change sign with every tremor.
+    """
+    return quaternion_wxyz * np.sign(quaternion_wxyz[np.argmax(np.abs(quaternion_wxyz))])

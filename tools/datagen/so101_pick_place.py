@@ -9,7 +9,7 @@ from lerobot_env_so101.pick_place_env import SO101PickPlaceGymEnv
 from lerobot_env_so101.scripted import PickPlaceController
 from numpy.typing import NDArray
 
-from tools.datagen.rollout import Attempt, upright
+from tools.datagen.rollout import Attempt, canonical
 
 ACTION_SCALE_M = 0.025
 """Metres per unit of action, the scale the environment's own expert is written for."""
@@ -50,4 +50,4 @@ class So101PickPlace:
 
     def _pose(self) -> NDArray[Any]:
         """The grasp point between the jaws, and the gripper's rotation."""
-        return np.concatenate([self._env.ik_point_pos, upright(self._env.data.body("gripper").xquat)])
+        return np.concatenate([self._env.ik_point_pos, canonical(self._env.data.body("gripper").xquat)])
