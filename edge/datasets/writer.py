@@ -68,6 +68,14 @@ class DatasetWriter:
         if (folder / INFO_PATH).exists():
             self._go_on()
 
+    def continues(self, remarks: Mapping[str, Any]) -> None:
+        """States what this recording is: the remarks of a new dataset, and those that one being continued must have."""
+        differ = [key for key, value in remarks.items() if self.episodes and self.remarks.get(key) != value]
+        if differ:
+            was = ", ".join(f"{key} {self.remarks.get(key)!r}" for key in differ)
+            raise DatasetWriteError(f"{self.folder}: was begun with {was}; give the same again, or another folder")
+        self.remarks = {**self.remarks, **remarks}
+
     def add_episode(
         self,
         columns: Mapping[str, NDArray[Any]],

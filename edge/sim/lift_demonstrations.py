@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
 
@@ -20,7 +19,6 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile
 from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
-from edge.errors import InputError
 from edge.sim.axes import Axes
 from edge.sim.expert import STEP_S
 from edge.sim.expert_planner import play_step
@@ -236,17 +234,10 @@ def record_lift(arm: ArmProfile, episodes: int, seed: int, out: Path, with_frame
 
     What the dataset says of itself counts the expert's attempts, so that its failures are not hidden.
     """
-    about: dict[str, Any] = {
-        "seed": seed,
-        "simulated": True,
-        "source": "edge.sim.demonstrations --task lift",
-        "attempts": 0,
-    }
     recorder = LiftRecorder(arm, with_frames)
     with DatasetWriter(out, lift_spec(arm, with_frames), episodes_per_part=EPISODES_PER_PART) as writer:
-        if writer.episodes and writer.remarks.get("seed") != seed:
-            raise InputError(f"{out}: was recorded with seed {writer.remarks.get('seed')}; go on with that")
-        writer.remarks = about | writer.remarks
+        writer.continues({"seed": seed, "simulated": True, "source": "edge.sim.demonstrations --task lift"})
+        writer.remarks.setdefault("attempts", 0)
         for number in tqdm(range(writer.episodes, episodes), unit="episode", disable=None):
             episode, attempts = succeeded(recorder, seed, number)
             writer.remarks["attempts"] += attempts

@@ -11,9 +11,11 @@ from tokenizers import Tokenizer
 
 from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from export.policy.config import PRESETS, PolicyConfig
-from export.training.data import DatasetError, read_demonstrations
+from export.training.data import DatasetError
 from export.training.instructions import word_tokenizer
 from export.training.loop import Schedule
+from export.training.mapping import read_mapping
+from export.training.mixture import read_all
 from export.training.pointing import read_scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.vla import train_vla
@@ -37,9 +39,6 @@ def parser() -> argparse.ArgumentParser:
     vla = stages.add_parser("vla", help="stage 2: the VLM, from a stage-1 checkpoint and demonstrations with images")
     for stage, schedule in ((point, POINT_SCHEDULE), (prior, PRIOR_SCHEDULE), (vla, VLA_SCHEDULE)):
         stage.add_argument(
-            "--data", type=Path, required=True, metavar="DIR", help="a recorded dataset; rendered scenes for stage 0"
-        )
-        stage.add_argument(
             "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint.pt, metrics and resume state"
         )
         stage.add_argument("--steps", type=int, default=schedule.steps, help="optimiser steps (default %(default)s)")
@@ -48,6 +47,26 @@ def parser() -> argparse.ArgumentParser:
             "--seed", type=int, default=0, help="seed of weights, batches and noise (default %(default)s)"
         )
         stage.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    point.add_argument("--data", type=Path, required=True, metavar="DIR", help="rendered scenes")
+    for stage in (prior, vla):
+        stage.add_argument(
+            "--data", type=Path, required=True, nargs="+", metavar="DIR", help="LeRobot v3 datasets, one or several"
+        )
+        stage.add_argument(
+            "--mapping",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="FILE",
+            help="which columns go to which slots, for robots that have no mapping yet (docs/data.md)",
+        )
+        stage.add_argument(
+            "--weights",
+            type=float,
+            nargs="+",
+            metavar="W",
+            help="how often each dataset is drawn (default: every window is as likely as any other)",
+        )
     for stage in (point, prior):
         stage.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
     vla.add_argument(
@@ -112,25 +131,26 @@ def _point(args: argparse.Namespace) -> Checkpoint:
 
 
 def _prior(args: argparse.Namespace) -> Checkpoint:
-    data = read_demonstrations(args.data)
+    _check_weights(args)
+    datasets = read_all(args.data, [read_mapping(file) for file in args.mapping])
+    config, schedule = PRESETS[args.preset](), _schedule(args, PRIOR_SCHEDULE)
     args.out.mkdir(parents=True, exist_ok=True)
-    return train_prior(PRESETS[args.preset](), data, _schedule(args, PRIOR_SCHEDULE), args.seed, args.out)
+    return train_prior(config, datasets, schedule, args.seed, args.out, args.weights)
 
 
 def _vla(args: argparse.Namespace) -> Checkpoint:
-    data = read_demonstrations(args.data)
-    if data.frames is None:
-        raise DatasetError(f"{args.data} has no frames; stage 2 needs images")
+    _check_weights(args)
     prior = load_checkpoint(args.prior)
+    datasets = read_all(args.data, [read_mapping(file) for file in args.mapping], prior.config)
     vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
-    tokenizer = _tokenizer(args.data, data.instructions, prior.config)
+    tokenizer = _tokenizer(args.data[0], datasets[0].instructions, prior.config)
     schedule = _schedule(args, VLA_SCHEDULE)
     args.out.mkdir(parents=True, exist_ok=True)
     return train_vla(
         prior,
         vlm,
         tokenizer,
-        data,
+        datasets,
         schedule,
         args.distillation_steps,
         args.seed,
@@ -138,7 +158,13 @@ def _vla(args: argparse.Namespace) -> Checkpoint:
         args.freeze_prior,
         args.without_history,
         args.whole_windows,
+        args.weights,
     )
+
+
+def _check_weights(args: argparse.Namespace) -> None:
+    if args.weights is not None and (len(args.weights) != len(args.data) or not all(w > 0 for w in args.weights)):
+        raise DatasetError(f"--weights {args.weights} for {len(args.data)} datasets; give each one, above 0")
 
 
 def _tokenizer(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:

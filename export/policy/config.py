@@ -64,7 +64,7 @@ class PolicyConfig:
     state_slots: int = 74
     """[P]"""
 
-    embodiments: int = 8
+    embodiments: int = 16
     """[ours] Rows of the soft-prompt tables."""
     soft_prompt_tokens: int = 4
     """[ours] Tokens of p_k, in the VLM and in the encoder."""
@@ -208,7 +208,6 @@ def paper() -> PolicyConfig:
         vocabulary=151936,
         mrope_section=(24, 20, 20),
         tied_image_tokens=(151652, 151653),
-        embodiments=16,
         soft_prompt_tokens=16,
         cameras=2,
         frame_px=(256, 256),

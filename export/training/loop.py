@@ -15,6 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 Losses = dict[str, torch.Tensor]
+Draw = Callable[[np.random.Generator, int, NDArray[np.int64]], NDArray[np.int64]]
+"""(generator, count, candidates) -> that many of the candidates."""
+
+
+def uniform(generator: np.random.Generator, count: int, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Every candidate is as likely as any other."""
+    return generator.choice(candidates, count)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def run(
     folder: Path,
     name: str,
     pretrained: Pretrained | None = None,
+    draw: Draw = uniform,
 ) -> None:
     """Trains `module` in place; `losses_at(step, rows)` returns the losses of a batch, "loss" among them.
 
@@ -91,7 +99,7 @@ def run(
     ) as bar:
         for step in bar:
             torch.manual_seed(seed * 1_000_003 + step)
-            rows = np.random.default_rng([seed, step]).choice(candidates, schedule.batch)
+            rows = draw(np.random.default_rng([seed, step]), schedule.batch, candidates)
             losses = losses_at(step, rows)
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,26 @@ import torch
 from export.policy.checkpoint import Checkpoint
 from export.policy.config import PolicyConfig
 from export.policy.policy import ActionPrior
-from export.training.data import Demonstrations, Windows, fit_embodiment
+from export.training.data import Demonstrations, fit_embodiments
 from export.training.loop import Losses, Schedule, run
+from export.training.mixture import Mixture
 
 
-def train_prior(config: PolicyConfig, data: Demonstrations, schedule: Schedule, seed: int, folder: Path) -> Checkpoint:
-    """Trains a prior from random weights; the statistics fitted here stay with the policy through stage 2."""
+def train_prior(
+    config: PolicyConfig,
+    datasets: Sequence[Demonstrations],
+    schedule: Schedule,
+    seed: int,
+    folder: Path,
+    weights: Sequence[float] | None = None,
+) -> Checkpoint:
+    """Trains a prior from random weights; the statistics fitted here stay with the policy through stage 2.
+
+    `weights` say how often each dataset is drawn; without them every window is as likely as any other.
+    """
     torch.manual_seed(seed)
-    embodiment = fit_embodiment(data, index=0, quantile=config.normalisation_quantile)
-    windows = Windows(data, embodiment, config)
+    embodiments = fit_embodiments(datasets, config.normalisation_quantile)
+    windows = Mixture(datasets, embodiments, config)
     prior = ActionPrior(config)
     device = torch.device("cpu")
 
@@ -26,5 +39,6 @@ def train_prior(config: PolicyConfig, data: Demonstrations, schedule: Schedule, 
         window = windows.window(rows, device)
         return prior.losses(window, prior.encode_future(window))
 
-    run(prior, losses_at, np.arange(len(windows)), schedule, seed, folder, "prior")
-    return Checkpoint(config, prior.state_dict(), (embodiment,), tokenizer=None)
+    everything = np.arange(len(windows))
+    run(prior, losses_at, everything, schedule, seed, folder, "prior", draw=partial(windows.draw, weights=weights))
+    return Checkpoint(config, prior.state_dict(), embodiments, tokenizer=None)

@@ -14,41 +14,14 @@ from export.commands.train import main
 from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.policy.config import tiny
 from export.policy.policy import VlaPolicy
-from export.training.data import DatasetError, Windows, fit_embodiment, read_demonstrations
+from export.training.data import Windows, fit_embodiment, read_demonstrations
 from export.training.instructions import word_tokenizer
 from export.training.loop import Pretrained, Schedule, run
+from export.training.mixture import Mixture
 from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.vla import SeenFrames, train_vla
-
-INSTRUCTIONS = ["reach the red cube", "reach the blue cube"]
-
-
-def write_dataset(folder: Path, frames: bool = False) -> Path:
-    """Two short episodes of a smooth swing, the second with a change of mind at its middle."""
-    rng = np.random.default_rng(0)
-    steps = np.arange(121)[:, None]
-    command = 0.3 * np.sin(0.08 * steps + rng.uniform(0, 6, 7))
-    arrays = {
-        "state_rad": command[:-1].astype(np.float32),
-        "action_rad": np.diff(command, axis=0).astype(np.float32),
-        "instruction": np.repeat([0, 0, 1, 0], 30).astype(np.int16),
-        "segment": np.repeat([0, 0, 0, 1], 30).astype(np.int16),
-        "episode": np.repeat([0, 1], 60).astype(np.int32),
-    }
-    if frames:
-        arrays["frames"] = rng.integers(0, 256, (120, 128, 128, 3), dtype=np.uint8)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "episodes.npz", **arrays)
-    description = {
-        "format": 1,
-        "embodiment": "fr3",
-        "step_s": 0.1,
-        "joints": [f"j{joint}" for joint in range(7)],
-        "instructions": INSTRUCTIONS,
-    }
-    (folder / "dataset.json").write_text(json.dumps(description))
-    return folder
+from tests.recordings import write_dataset
 
 
 def test_windows_stop_at_the_end_of_an_instruction_and_begin_at_rest(tmp_path: Path) -> None:
@@ -76,9 +49,9 @@ def test_whole_windows_end_before_the_next_instruction(tmp_path: Path) -> None:
 def test_statistics_ignore_outliers(tmp_path: Path) -> None:
     data = read_demonstrations(write_dataset(tmp_path))
     plain = fit_embodiment(data, 0, 0.02).states.scale
-    spoilt = data.state_rad.copy()
+    spoilt = data.states.copy()
     spoilt[50] = 1e6
-    robust = fit_embodiment(dataclasses.replace(data, state_rad=spoilt), 0, 0.02).states.scale
+    robust = fit_embodiment(dataclasses.replace(data, states=spoilt), 0, 0.02).states.scale
     assert robust == pytest.approx(plain, rel=0.2)
 
 
@@ -100,7 +73,7 @@ def test_the_prior_learns_and_a_resumed_run_equals_an_uninterrupted_one(tmp_path
 
         Schedule.rate = rate  # type: ignore[method-assign]
         try:
-            return train_prior(tiny(), data, schedule, seed=3, folder=folder).state_dict
+            return train_prior(tiny(), [data], schedule, seed=3, folder=folder).state_dict
         finally:
             Schedule.rate = original  # type: ignore[method-assign]
 
@@ -136,11 +109,11 @@ def test_the_latent_learns_where_the_arm_is(tmp_path: Path) -> None:
     data = read_demonstrations(write_dataset(tmp_path / "data"))
     (tmp_path / "x").mkdir()
     schedule = Schedule(steps=100, batch=16, warmup=5, peak_rate=2e-3, final_rate=1e-5)
-    train_prior(tiny(), data, schedule, 0, tmp_path)
+    train_prior(tiny(), [data], schedule, 0, tmp_path)
     pose = [json.loads(line)["pose"] for line in (tmp_path / "prior.metrics.jsonl").read_text().splitlines()]
     assert pose[-1] < 0.2 * pose[0]
     without = train_prior(
-        dataclasses.replace(tiny(), pose_weight=0.0), data, Schedule(1, 4, 0, 1e-3, 1e-3), 0, tmp_path / "x"
+        dataclasses.replace(tiny(), pose_weight=0.0), [data], Schedule(1, 4, 0, 1e-3, 1e-3), 0, tmp_path / "x"
     )
     assert not any(name.startswith("pose") for name in without.state_dict)
 
@@ -180,13 +153,13 @@ def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_frozen_stays_and_is_computed_once(tmp_path: Path) -> None:
-    data = read_demonstrations(write_dataset(tmp_path / "data", frames=True))
+    data = read_demonstrations(write_dataset(tmp_path / "data", frames=True), config=tiny())
     tokenizer = word_tokenizer(data.instructions)
     few = Schedule(steps=2, batch=4, warmup=1, peak_rate=1e-3, final_rate=1e-3)
-    prior = train_prior(tiny(), data, few, 0, tmp_path)
+    prior = train_prior(tiny(), [data], few, 0, tmp_path)
     vlm = Checkpoint(tiny(), VlaPolicy(tiny()).state_dict(), (), tokenizer.to_str())
     (tmp_path / "vla").mkdir()
-    after = train_vla(prior, vlm, tokenizer, data, few, 1, 0, tmp_path / "vla", freeze_prior=True)
+    after = train_vla(prior, vlm, tokenizer, [data], few, 1, 0, tmp_path / "vla", freeze_prior=True)
     moved = {name for name, value in after.state_dict.items() if not torch.equal(value, whole_before(prior, vlm)[name])}
     assert moved and all(name.startswith("backbone.") and ".visual." not in name for name in moved)
     records = (tmp_path / "vla" / "vla.metrics.jsonl").read_text().splitlines()
@@ -195,8 +168,8 @@ def test_what_is_frozen_stays_and_is_computed_once(tmp_path: Path) -> None:
     backbone, rows = after.build().backbone, np.array([5, 0, 17])
     assert data.frames is not None
     with torch.no_grad():
-        direct = backbone.see(torch.from_numpy(data.frames[rows][:, None]))
-    cached = SeenFrames(backbone, data, batch=7).of(rows)
+        direct = backbone.see(torch.from_numpy(data.frames[rows]))
+    cached = SeenFrames(backbone, Mixture([data], prior.embodiments, tiny()), batch=7).of(rows)
     for one, other in zip((direct.tokens, *direct.deepstack), (cached.tokens, *cached.deepstack)):
         assert torch.allclose(one, other, rtol=2e-3, atol=2e-3)
 
@@ -217,32 +190,3 @@ def test_the_backbone_learns_to_point(tmp_path: Path) -> None:
     train_pointing(tiny(), word_tokenizer(("go",)), scenes, schedule, 0, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "pointing.metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.5 * losses[0]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda arrays: arrays.pop("segment"), "no column segment"),
-        (lambda arrays: arrays["state_rad"].__setitem__((37, 2), np.nan), "state_rad is not finite in row 37"),
-        (
-            lambda arrays: arrays.__setitem__("action_rad", arrays["action_rad"][:, :6]),
-            r"action_rad has shape \(120, 6\)",
-        ),
-    ],
-)
-def test_broken_data_is_refused_with_its_place(tmp_path: Path, spoil: object, message: str) -> None:
-    folder = write_dataset(tmp_path)
-    with np.load(folder / "episodes.npz") as archive:
-        arrays = dict(archive)
-    spoil(arrays)  # type: ignore[operator]
-    np.savez(folder / "episodes.npz", **arrays)
-    with pytest.raises(DatasetError, match=message):
-        read_demonstrations(folder)
-
-
-def test_a_truncated_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_dataset(tmp_path)
-    data = (folder / "episodes.npz").read_bytes()
-    (folder / "episodes.npz").write_bytes(data[: len(data) // 2])
-    assert main(["prior", "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
-    assert "cannot be read as a dataset" in capsys.readouterr().err
