@@ -23,7 +23,10 @@ LEAVE_TICKS = 3000
 class Adapter:
     """Core, arm and line. `step` runs one period and is called again and again; it waits in `drive.measure`.
 
-    `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka.
+    `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka. `cycle_periods` is how
+    many periods the arm takes from one measurement to the next; more count as lost. `idle_us` is how far device time
+    goes on by itself between two: up to the next period of an arm whose clock may stand still, and through several
+    where the periods are told by this computer's own clock.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class Adapter:
         line: Terminal,
         clock_ns: Callable[[], int],
         bridged_periods: int,
+        cycle_periods: int = 1,
+        idle_us: int = TICK_US - 1,
     ) -> None:
         self.device = device
         self.drive = drive
@@ -41,6 +46,8 @@ class Adapter:
         self.lost_periods = 0
         self._clock_ns = clock_ns
         self._bridged = bridged_periods
+        self._cycle = cycle_periods
+        self._idle_us = idle_us
         self._measured_ns = clock_ns()
         self._enable = False
         self._latched = False
@@ -62,7 +69,7 @@ class Adapter:
         """Waits for the arm's next period, and serves it."""
         told = self.drive.measure()
         self._receive()
-        self._measured_ns = self._clock_ns()
+        self._measured_ns = self._clock_ns() - 1000 * told.age_us
         self._tick(told)
         if self._latched and self.device.state not in LATCHED:
             self.drive.clear()
@@ -73,10 +80,10 @@ class Adapter:
 
     def _tick(self, told: Measurement) -> None:
         if told.periods > self._bridged:
-            self.lost_periods += told.periods - 1
+            self.lost_periods += told.periods - self._cycle
             self._tick_once(told, (told.periods - 1) * TICK_US)
             return
-        self.lost_periods += max(0, told.periods - 1)
+        self.lost_periods += max(0, told.periods - self._cycle)
         for _ in range(told.periods):
             self._tick_once(told, 0)
 
@@ -88,4 +95,4 @@ class Adapter:
         data = self.line.read()
         if data and self._leaving_since is None:
             since_us = (self._clock_ns() - self._measured_ns) // 1000
-            self.device.receive(data, self.device.now_us + min(since_us, TICK_US - 1))
+            self.device.receive(data, self.device.now_us + min(since_us, self._idle_us))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from firmware_bridge.adapters.feetech import packets
 from firmware_bridge.adapters.feetech.packets import OVERHEAD, Packet, PacketReader
-from firmware_bridge.adapters.feetech.registers import Register
+from firmware_bridge.adapters.feetech.registers import ID, Register
 from firmware_bridge.adapters.feetech.timing import BAUD
 from firmware_bridge.transports.base import Transport
 from firmware_bridge.transports.serial_port import SerialTransport
@@ -104,10 +104,9 @@ class ServoBus:
 
     # One servo, with patience: for set-up, never in the loop ---------------------------------------------------------
 
-    def ping(self, servo: int) -> bool:
-        """Whether the servo answers."""
-        request = Packet(servo, packets.Instruction.PING).pack()
-        return any(servo in self.ask(request, (servo,), 0, self._takes_s(len(request), 0)) for _ in range(TRIES))
+    def find(self, servo: int) -> bool:
+        """Whether the servo answers. It is asked for its id, since the echo of a PING reads like an answer to it."""
+        return self.read(servo, ID) == servo
 
     def read(self, servo: int, register: Register) -> int | None:
         """A register's value; None when the servo does not answer."""

@@ -1,4 +1,4 @@
-"""The half-duplex bus on a stepped clock: what is lost is counted, and nothing is waited for longer than its deadline."""
+"""The half-duplex bus on a stepped clock: what is lost is counted, and nothing is waited for beyond its deadline."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_question_that_got_lost_is_asked_again_where_there_is_time() -> None:
 
 
 def test_nobody_there(line: Line) -> None:
-    assert not line.bus.ping(9) and line.bus.read(9, reg.MODEL) is None and not line.bus.write(9, reg.LOCK, 0)
+    assert not line.bus.find(9) and line.bus.read(9, reg.MODEL) is None and not line.bus.write(9, reg.LOCK, 0)
 
 
 def test_an_answer_that_comes_after_its_deadline_belongs_to_nobody(line: Line) -> None:
