@@ -8,6 +8,7 @@ watchdog.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from firmware_bridge.adapters.base import ArmDrive, Measurement
 from firmware_bridge.adapters.terminal import Terminal
@@ -18,6 +19,14 @@ LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
 IN_MOTION = (DeviceState.ARMED, DeviceState.STREAMING, DeviceState.DECEL)
 LEAVE_TICKS = 3000
 """Longest wait for rest: the core's watchdog and the longest stop of any arm together take a fraction of it."""
+
+
+@runtime_checkable
+class LongCycle(Protocol):
+    """A drive whose cycle is several periods: while it waits for the next one, the host is to be heard."""
+
+    def while_waiting(self, serve: Callable[[], None]) -> None:
+        """`serve` is to be called about every half millisecond in which there is nothing else to do."""
 
 
 class Adapter:
@@ -52,6 +61,8 @@ class Adapter:
         self._enable = False
         self._latched = False
         self._leaving_since: int | None = None
+        if isinstance(drive, LongCycle):
+            drive.while_waiting(self.serve)
 
     def leave(self) -> None:
         """From now on the host is not heard, so that the core's watchdog brings the arm to rest."""
@@ -75,6 +86,10 @@ class Adapter:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
+        self.serve()
+
+    def serve(self) -> None:
+        """Hears the host and answers it, between two periods: a clock that is asked late tells little."""
         self._receive()
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
 

@@ -32,6 +32,7 @@ FASTEST_COUNTS_S = 4000
 JITTER_COUNTS = 16
 STOP_COUNTS_S2 = ACCELERATION * reg.ACCELERATION_UNIT
 RECONNECT_S = 1.0
+SERVE_S = 0.0005
 GRIPPER = "gripper"
 MS_NS = 1_000_000
 
@@ -39,9 +40,9 @@ MS_NS = 1_000_000
 class FeetechDrive:
     """The arm on the bus that `open_bus` opens, again after the line was lost. Raises `DriveError` at connect.
 
-    A fault is told to the core until it has taken the drive away, and again when it wants it on; it stays until
-    `clear`. What a servo tells counts as a fault when it is told twice in a row: a damaged packet passes its checksum
-    once in a while. `sleep(seconds)` waits for the next cycle.
+    A fault of a servo is told to the core until it has taken the drive away, and again when it wants it on; it stays
+    until `clear`. Silence is told as long as it lasts. What a servo tells counts as a fault when it is told twice in a
+    row: a damaged packet passes its checksum once in a while. `sleep(seconds)` waits for the next cycle.
     """
 
     def __init__(
@@ -73,8 +74,11 @@ class FeetechDrive:
         self._retry_ns = 0
         self._count: dict[int, int] = {}
         self._heard_ns: dict[int, int] = {}
+        self._silent = False
+        self._serve: Callable[[], None] = lambda: None
+        self._due_ns = 0
+        self._told_ns: int | None = None
         self._connect(may_hold=False)
-        self._due_ns = self._told_ns = clock_ns()
 
     # What the core's loop calls --------------------------------------------------------------------------------------
 
@@ -83,9 +87,12 @@ class FeetechDrive:
         """As last measured."""
         return tuple(scale.rad(self._count[scale.servo]) for scale in self._scales)
 
+    def while_waiting(self, serve: Callable[[], None]) -> None:
+        self._serve = serve
+
     def measure(self) -> Measurement:
         stamp_ns = self._wait_for_cycle()
-        periods = (stamp_ns - self._told_ns) // MS_NS
+        periods = 1 if self._told_ns is None else (stamp_ns - self._told_ns) // MS_NS
         self._told_ns = stamp_ns
         try:
             if self._bus is None:
@@ -95,13 +102,8 @@ class FeetechDrive:
         except LinkLost as lost:
             self._lose(lost)
         now_ns = self._clock_ns()
-        oldest_ns = now_ns - min(self._heard_ns.values())
-        if oldest_ns > OLDEST_S * 1e9:
-            silent = min(self._heard_ns, key=lambda servo: self._heard_ns[servo])
-            self._break(f"{self._names[silent]} has been silent for {oldest_ns / 1e6:.0f} ms; check the cables")
-        told = oldest_ns <= OLDEST_S * 1e9 and not self._untold
-        age_us = (now_ns - stamp_ns) // 1000
-        return Measurement(self.position_rad, told and self._bus is not None, self._torque.is_on, periods, age_us)
+        ok = self._all_are_heard(now_ns) and not self._untold
+        return Measurement(self.position_rad, ok, self._torque.is_on, periods, (now_ns - stamp_ns) // 1000)
 
     def command(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
         if not enable:
@@ -178,9 +180,13 @@ class FeetechDrive:
                 self._collect_more(self._bus)
             except LinkLost as lost:
                 self._lose(lost)
+        if self._told_ns is None:  # the loop begins; until now nobody has listened
+            self._due_ns = self._clock_ns()
+            self._heard_ns = dict.fromkeys(self._servos, self._due_ns)
         self._due_ns += max(0, self._clock_ns() - self._due_ns) // self._period_ns * self._period_ns
         while (left_ns := self._due_ns - self._clock_ns()) > 0:
-            self._sleep(left_ns / 1e9)
+            self._serve()
+            self._sleep(min(left_ns / 1e9, SERVE_S))
         due_ns = self._due_ns
         self._due_ns += self._period_ns
         self._cycles += 1
@@ -205,6 +211,16 @@ class FeetechDrive:
             return
         self._count[servo], self._heard_ns[servo] = count, now_ns
         self._suspect(f"status {servo}", self._health[servo].told(answer.code))
+
+    def _all_are_heard(self, now_ns: int) -> bool:
+        """Whether what is known of every position is young enough. No fault that stays: it ends when they are heard."""
+        oldest_ns = now_ns - min(self._heard_ns.values())
+        silent = self._bus is None or oldest_ns > OLDEST_S * 1e9
+        if silent and not self._silent:
+            servo = min(self._heard_ns, key=lambda servo: self._heard_ns[servo])
+            self._say(f"{self._names[servo]} has been silent for {oldest_ns / 1e6:.0f} ms; check the cables")
+        self._silent = silent
+        return not silent
 
     def _ask_more(self, bus: ServoBus, before: bytes) -> None:
         """The cycle's second question: the torque of all while it is being switched, else all of one servo in turn."""
@@ -261,7 +277,8 @@ class FeetechDrive:
             self._bus.port.close()
         self._bus = None
         self._retry_ns = self._clock_ns() + round(RECONNECT_S * 1e9)
-        self._break(f"{lost}; the servos hold their last goals")
+        self._silent = True
+        self._say(f"{lost}; the servos hold their last goals")
 
     def _try_again(self) -> None:
         if self._clock_ns() < self._retry_ns:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -52,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    with suppress(OSError):  # servos do not wait for other programs; where this is refused, these may
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     now_ns = time.monotonic_ns()
     servos = {number: SimulatedServo(number, count) for number, count in enumerate(args.start, start=1)}
     for servo, offset in zip(servos.values(), args.offset):
