@@ -134,8 +134,9 @@ def test_the_servos_follow_in_real_time_with_damaged_packets(tmp_path: Path) -> 
     assert run.err == "" and "FAULT" not in states_in_order(run.trace)
     assert violations(run.trace, SO101.operating) == []
     worst, lag_ms = worst_degrees(run.trace, run.seen_us, run.shafts)
-    assert worst < 1.0, f"{worst:.2f} degrees, {lag_ms} ms later"
-    assert lag_ms <= 25 and np.quantile(errors_degrees(run.trace, run.seen_us, run.shafts, 0), 0.99) < 2.5
+    at_once = float(np.quantile(errors_degrees(run.trace, run.seen_us, run.shafts, 0), 0.99))
+    print(f"{worst:.2f} degrees at most, {lag_ms} ms later; {at_once:.2f} (p99) at the same time; {run.told}")
+    assert worst < 1.0 and lag_ms <= 25 and at_once < 2.5
     assert run.told["packets_corrupted"] > 10 and 0.9 < run.told["success_rate_least"] < 1.0
     assert run.told["period_p50_us"] <= 5200, "200 Hz"
 

@@ -19,7 +19,7 @@ from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
 from tests.servo_bench import SCALES, SO101, ServoBench, ServoRig
-from tests.so101_motion import Motion, worst_degrees
+from tests.so101_motion import Motion, errors_degrees, worst_degrees
 from tests.support import states_in_order
 
 REST = [0.0] * 6
@@ -83,6 +83,8 @@ def test_the_servos_move_along_the_trajectory_within_a_degree(
     seen_us = np.array([at_ns for at_ns, _ in bench.seen]) / 1000 - began_us
     shafts = np.array([shaft for _, shaft in bench.seen])
     worst, lag_ms = worst_degrees(trace, seen_us, shafts)
+    at_once = errors_degrees(trace, seen_us, shafts, 0).max()
+    print(f"{worst:.2f} degrees at most, {lag_ms} ms later; {at_once:.2f} at the same time")  # for docs/so101.md
     assert worst < 0.3 and 5 < lag_ms < 25, "behind by a cycle of the bus and the servo's own response, and no more"
     assert np.degrees(np.ptp(shafts, axis=0))[:5].min() > 30, "five joints have moved; the gripper less"
     assert bench.adapter.lost_periods == 0, "the bus keeps its 200 Hz"
