@@ -123,12 +123,13 @@ def test_nothing_holds_before_the_arm_is_armed() -> None:
     assert np.abs(told.position_rad - bench.shafts_rad).max() <= reg.RAD_PER_COUNT / 2
 
 
-def test_coming_on_is_no_jump_even_where_goals_get_lost() -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_coming_on_is_no_jump_even_where_goals_get_lost(seed: int) -> None:
     def far(servos: dict[int, SimulatedServo]) -> None:
         for servo in servos.values():
             servo[reg.GOAL_POSITION] = 0  # as a servo holds it after its supply came on
 
-    bench = ServoBench(change=far)
+    bench = ServoBench(LineFaults(seed=seed), change=far)
     bench.bus.faults = LineFaults(dropped=0.3)
     before, told = bench.shafts_rad, bench.drive.measure()
     bench.drive.command(told.position_rad, REST, False)
