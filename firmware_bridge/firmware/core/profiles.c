@@ -45,14 +45,14 @@ const ve_profile_t VE_PROFILES[4] = {
    .edges = {.slope = {0.0}}},
   {.name = "so101",
    .joints = 6u,
-   .hash = 0xee564e4du,
+   .hash = 0x2e4a5e77u,
    .limits = {
       .position_min = {-1.91986, -1.74533, -1.69, -1.65806, -2.74384, -0.17453},
       .position_max = {1.91986, 1.74533, 1.69, 1.65806, 2.74384, 1.74533},
       .velocity = {3.1, 3.1, 3.1, 3.1, 3.1, 3.1},
       .acceleration = {15.0, 15.0, 15.0, 15.0, 15.0, 15.0},
       .jerk = {3000.0, 3000.0, 3000.0, 3000.0, 3000.0, 3000.0}},
-   .following = {0.35, 0.35, 0.35, 0.35, 0.35, 1.92},
+   .following = {0.15, 0.15, 0.15, 0.15, 0.15, 1.92},
    .edges = {.slope = {0.0}}}};
 
 const uint8_t VE_PROFILE_COUNT = 4u;
