@@ -94,7 +94,7 @@ def train_vla(
             observation = replace(observation, frames=seen.of(rows))
         return policy.vla_losses(windows.window(rows, device), observation, distillation)
 
-    candidates = windows.whole() if whole_windows else np.arange(len(windows))
+    candidates = windows.whole() if whole_windows else windows.demonstrated()
     draw = partial(windows.draw, weights=weights)
     run(policy, losses_at, candidates, schedule, seed, folder, "vla", pretrained, draw)
     return Checkpoint(config, policy.state_dict(), prior.embodiments, tokenizer.to_str())
