@@ -154,8 +154,10 @@ class _Playing:
         tool = self.recorder.expert.kinematics.tool_m(self.command[:-1])
         goal, grip = tool, float(self.command[-1])
         if kind == "push":
+            near, far, aside = layout.area_m  # the arm reaches all of it
+            lowest = max(layout.grasp_m, tool[2] - 0.03)
             goal = tool + rng.uniform(-PUSH_M, PUSH_M, 3)
-            goal[2] = np.clip(goal[2], max(layout.grasp_m, tool[2] - 0.03), layout.raised_m + 0.06)
+            goal = np.clip(goal, [near, -aside, lowest], [far, aside, layout.raised_m + 0.06])
         else:
             grip = float(rng.uniform(layout.grip[1], layout.grip[0]))
         for _ in range(int(rng.integers(3, 7))):
