@@ -25,6 +25,11 @@ class DriveUrl:
     address: str
     enforce_realtime: bool
 
+    @property
+    def is_simulator(self) -> bool:
+        """An arm on this machine's loopback can only be a simulated one."""
+        return self.address.startswith("127.")
+
     @staticmethod
     def parse(url: str) -> DriveUrl:
         """Raises `InputError`. An address of this machine is a simulator's, and needs no real-time kernel."""
@@ -37,12 +42,17 @@ class DriveUrl:
 
 
 class AdapterProcess:
-    """`edge-adapter` for this arm, for as long as the run lasts. Raises `InputError` when it does not start."""
+    """`edge-adapter` for this arm, for as long as the run lasts. Raises `InputError` when it does not start.
 
-    def __init__(self, arm: str, url: str, trace: Path | None) -> None:
+    `world` is the file in which a simulated camera looks for the pose.
+    """
+
+    def __init__(self, arm: str, url: str, trace: Path | None, world: Path | None = None) -> None:
         words = [sys.executable, "-m", "edge.cli.adapter", "--arm", arm, "--drive", url]
+        for option, path in (("--trace", trace), ("--world", world)):
+            words += [option, str(path)] if path is not None else []
         self.process = subprocess.Popen(
-            [*words, *(["--trace", str(trace)] if trace else [])],
+            words,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is the run's to handle

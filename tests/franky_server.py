@@ -1,4 +1,4 @@
-"""A Franka that speaks FCI, simulated by franky-sim, a millisecond a step by the clock: `python franky_server.py HOST`.
+"""A Franka that speaks FCI, simulated by franky-sim, a millisecond a step: `franky_server.py HOST [Q1,...,Q7]`.
 
 The package's own loop sleeps between steps and runs at 920 Hz; a robot keeps its millisecond.
 """
@@ -15,7 +15,7 @@ STEP_S = 0.001
 LONGEST_BURST_S = 0.02
 
 with MujocoSimulator(enable_visualization=False) as simulator:
-    simulator.add_robot()
+    simulator.add_robot(**({"initial_q": [float(q) for q in sys.argv[2].split(",")]} if len(sys.argv) > 2 else {}))
     with SimulationServer(simulator, hostname_candidates=[sys.argv[1]]) as server:
         print("ready", flush=True)
         due_s = time.monotonic()

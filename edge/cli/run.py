@@ -112,9 +112,9 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     shape = bundle.manifest.policy
     _check(args, arm, bundle)
     with ExitStack() as stack:
-        bench = _open_bench(args, arm, stack) if args.bridge == "sim:" else None
-        adapter = _open_adapter(args, arm, stack) if args.bridge.startswith(SCHEME) else None
-        device = bench.process if bench else adapter
+        bench = _open_bench(args, arm, stack)
+        adapter = _open_adapter(args, arm, bench, stack) if args.bridge.startswith(SCHEME) else None
+        device = adapter or (bench.process if bench else None)
         url = f"serial:{device.port}" if device else args.bridge
         settings = _settings(args, _cameras(args, shape, bench), None if device else BridgeUrl.parse(url).rate)
         if log is not None:
@@ -129,7 +129,7 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
         extra: dict[str, Any] = {
             "arm": arm.name,
             "bridge": args.bridge,
-            "simulated": bench is not None,
+            "simulated": _is_simulated(args.bridge),
             "cameras": list(args.camera) or ["sim:"] * shape.cameras,
             "bundle": {"checkpoint_sha256": bundle.manifest.checkpoint_sha256, "precision": bundle.manifest.precision},
             "processes": session.pids() | ({"device": device.pid} if device else {}),
@@ -141,6 +141,10 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
         if log is not None:
             extra["log"] = log.summary()
     return _finish(args, arm, settings, outcome, extra, log)
+
+
+def _is_simulated(bridge: str) -> bool:
+    return bridge == "sim:" or (bridge.startswith(SCHEME) and DriveUrl.parse(bridge).is_simulator)
 
 
 def _finish(
@@ -179,7 +183,7 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         return None
     about = {
         "arm": arm.model,
-        "simulated": args.bridge == "sim:",
+        "simulated": _is_simulated(args.bridge),
         "joints": arm.joints,
         "task": args.task,
         "bridge": args.bridge,
@@ -191,20 +195,27 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
     return view
 
 
-def _open_adapter(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> AdapterProcess:
-    adapter = AdapterProcess(arm.name, args.bridge, args.trace)
+def _open_adapter(args: argparse.Namespace, arm: ArmProfile, bench: Any, stack: ExitStack) -> AdapterProcess:
+    adapter = AdapterProcess(arm.name, args.bridge, args.trace, bench.world_file if bench else None)
     stack.callback(adapter.close)
     return adapter
 
 
 def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Any:
+    """The simulated arm and its scene; around an arm that a simulator drives elsewhere, the scene alone; or None."""
+    elsewhere = args.bridge != "sim:"
+    looks = not args.camera or any(url.startswith("sim:") for url in args.camera)
+    if elsewhere and not (looks and _is_simulated(args.bridge)):
+        return None
     try:
-        from edge.sim.bench import SimulatedBench
+        from edge.sim.bench import DrawnBench, SimulatedBench
     except ImportError as error:
         raise InputError(
             f"the simulated arm needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
         ) from None
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-"))
+    if elsewhere:
+        return DrawnBench(arm, args.scene_seed, Path(folder))
     bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace)
     stack.callback(bench.close)
     return bench

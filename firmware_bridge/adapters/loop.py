@@ -24,6 +24,7 @@ class Adapter:
     """Core, arm and line. `step` runs one period and is called again and again; it waits in `drive.measure`.
 
     `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka.
+    `measured_rad` is what the arm told last, `answer_ns` how long after that the set-point was with the arm's protocol.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Adapter:
         self.drive = drive
         self.line = line
         self.ticks = 0
+        self.measured_rad: tuple[float, ...] = tuple(device.set_point_rad)
         self.lost_periods = 0
+        self.answer_ns = 0
         self._clock_ns = clock_ns
         self._bridged = bridged_periods
         self._measured_ns = clock_ns()
@@ -61,6 +64,8 @@ class Adapter:
     def step(self) -> None:
         """Waits for the arm's next period, and serves it."""
         told = self.drive.measure()
+        self.measured_rad = told.position_rad
+        told_ns = self._clock_ns()
         self._receive()
         self._measured_ns = self._clock_ns()
         self._tick(told)
@@ -68,6 +73,7 @@ class Adapter:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
+        self.answer_ns = self._clock_ns() - told_ns
         self._receive()
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
 
