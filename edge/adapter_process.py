@@ -9,36 +9,57 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from edge.arms import ArmProfile
 from edge.errors import InputError
+from firmware_bridge.adapters.franka_options import FORM, FrankaOptions
+from firmware_bridge.adapters.velocity import CORRECTION_RAD_S
 
+__all__ = ["FORM", "SCHEME", "AdapterProcess", "DriveUrl"]
 SCHEME = "fci:"
-FORM = "fci:ADDRESS?realtime=enforce|ignore"
 START_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class DriveUrl:
-    """Where the arm is, and whether libfranka is to insist on a real-time kernel."""
+    """Where a Franka is, and how it is to be driven."""
 
+    url: str
     address: str
-    enforce_realtime: bool
+    options: FrankaOptions
 
     @property
     def is_simulator(self) -> bool:
         """An arm on this machine's loopback can only be a simulated one."""
-        return self.address.startswith("127.")
+        return _is_here(self.address)
 
     @staticmethod
     def parse(url: str) -> DriveUrl:
         """Raises `InputError`. An address of this machine is a simulator's, and needs no real-time kernel."""
         parts = urlsplit(url)
-        options = parse_qs(parts.query, keep_blank_values=True)
-        wanted = options.pop("realtime", ["ignore" if parts.path.startswith("127.") else "enforce"])[-1]
-        if parts.scheme != "fci" or not parts.path or options or wanted not in ("enforce", "ignore"):
+        if parts.scheme != "fci" or not parts.path:
             raise InputError(f"'{url}': write {FORM}")
-        return DriveUrl(parts.path, wanted == "enforce")
+        try:
+            options = FrankaOptions.read(dict(parse_qsl(parts.query, keep_blank_values=True)), _is_here(parts.path))
+        except ValueError as error:
+            raise InputError(f"'{url}': {error}") from None
+        return DriveUrl(url, parts.path, options)
+
+    def check(self, arm: ArmProfile) -> None:
+        """What arm and options have to do with one another. Raises `InputError`."""
+        if self.options.mode != "velocity":
+            return
+        for joint, (most, asked) in enumerate(zip(arm.limits.velocity_rad_s, arm.operating.velocity_rad_s), start=1):
+            if most - asked < CORRECTION_RAD_S:
+                raise InputError(
+                    f"'{self.url}': mode=velocity adds up to {CORRECTION_RAD_S} rad/s, and [operating] of '{arm.name}' "
+                    f"leaves less below [limits] for joint {joint}; use mode=position, or tighten [operating]"
+                )
+
+
+def _is_here(address: str) -> bool:
+    return address.startswith("127.")
 
 
 class AdapterProcess:

@@ -6,10 +6,8 @@ The policy sees our scene, drawn at the pose that the adapter measures; franky-s
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge.telemetry.trace import violations
+from tests.franky import franky
 from tests.machine_watch import MachineWatch
 from tests.support import FRANKA, RealRun, states_in_order
 
@@ -27,19 +26,12 @@ ADDRESS = "127.0.0.1"
 TRIES = 3
 STILL_MS = 15.0
 """A machine that stands still for this long makes a robot lose the 20 periods after which it stops by itself."""
-SERVER = Path(__file__).parent / "franky_server.py"
 
 
 @pytest.fixture
 def robot() -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, str(SERVER), ADDRESS, ",".join(str(q) for q in FRANKA.home_rad)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 60.0)[0] and "ready" in process.stdout.readline()
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with franky(ADDRESS) as process:
+        yield process
 
 
 def start(folder: Path, bundle: Path, duration_s: float, *more: str) -> RealRun:

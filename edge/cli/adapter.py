@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.adapter_process import DriveUrl
+from edge.adapter_process import FORM, DriveUrl
 from edge.arms import available_arms, load_arm
 from edge.errors import VlaEdgeError
 from edge.realtime import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive, say_on_stderr
+from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="edge-run --bridge fci:ADDRESS starts one by itself. The drive stays off until a host arms the device.",
     )
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
-    root.add_argument("--drive", required=True, metavar="URL", help="fci:ADDRESS, or fci:ADDRESS?realtime=ignore")
+    root.add_argument("--drive", required=True, metavar="URL", help=FORM)
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
     root.add_argument(
         "--world", type=Path, metavar="FILE", help="publishes the measured pose, for a camera that is simulated"
@@ -52,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             arm, url = load_arm(args.arm), DriveUrl.parse(args.drive)
-            drive = FrankaDrive(url.address, url.enforce_realtime, say_on_stderr)
+            url.check(arm)
+            limits = RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3)
+            drive = FrankaDrive(url.address, url.options, limits, say_on_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
                 raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {url.address} has another number")

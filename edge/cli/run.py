@@ -66,7 +66,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
     if not args.report.parent.is_dir():
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
     if args.bridge.startswith(SCHEME):
-        DriveUrl.parse(args.bridge)
+        DriveUrl.parse(args.bridge).check(arm)
     elif args.trace and args.bridge != "sim:":
         raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
 
