@@ -16,6 +16,7 @@ from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
+from edge.cli.to_home import to_home
 from edge.engines.opening import built_engines
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
@@ -35,13 +36,15 @@ from firmware_bridge.transports import BridgeUrl, LineRate, open_transport
 def main(argv: list[str] | None = None) -> int:
     root = parser()
     args = root.parse_args(argv)
-    if not args.replay and not (args.arm and args.bundle):
-        root.error("--arm and --bundle are required for a run, or --replay FILE.mcap alone")
+    if not args.replay and not (args.arm and (args.bundle or args.to_home)):
+        root.error("--arm and --bundle are required for a run, --arm for --to-home, or --replay FILE.mcap alone")
     for number in WORD_SIGNALS:  # a word before or after the run finds nobody, and must not end the process
         signal.signal(number, signal.SIG_IGN)
     try:
         if args.replay:
             return replay_log(args.replay)
+        if args.to_home:
+            return to_home(args)
         with RunLog(args.log) if args.log else nullcontext() as log:
             return _run(args, log)
     except (VlaEdgeError, BridgeError) as error:

@@ -85,6 +85,12 @@ def _add_policy(add: Add) -> None:
 
 
 def _add_operator(add: Add) -> None:
+    add(
+        "--to-home",
+        action="store_true",
+        help="no policy: after a yes on the terminal, move the arm slowly from where it stands to its home pose",
+    )
+    add("--yes", action="store_true", help="with --to-home: do not ask; look at the arm first")
     add("--wait", action="store_true", help="arm nothing until told to start: by the page's button, or by SIGUSR1")
     add(
         "--on-inference-loss",

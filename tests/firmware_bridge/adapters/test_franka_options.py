@@ -14,7 +14,7 @@ def test_defaults() -> None:
     here, robot = DriveUrl.parse("fci:127.0.0.1"), DriveUrl.parse("fci:172.16.0.2")
     assert here.is_simulator and not here.options.enforce_realtime
     assert not robot.is_simulator and robot.options == FrankaOptions(
-        True, "position", TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N, IMPEDANCE_NM_RAD, False
+        True, "position", TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N, IMPEDANCE_NM_RAD
     )
 
 
@@ -40,7 +40,6 @@ def test_a_contact_threshold_is_the_collisions_unless_it_is_given() -> None:
         ("impedance=15000", "above 0 and at most 14250 N m/rad"),
         ("mode=torque", "mode=torque is not one of position, velocity"),
         ("realtime=perhaps", "realtime=perhaps is not one of enforce, ignore"),
-        ("gripper=yes", "gripper=yes is not one of 0, 1"),
         ("speed=3", "unknown option speed; write fci:ADDRESS"),
     ],
 )
