@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edge.arms import ArmProfile
 from edge.errors import InputError
-from firmware_bridge.adapters.franka_options import FORM, FrankaOptions
+from firmware_bridge.adapters.franka_options import FORM, JOINTS, FrankaOptions
 from firmware_bridge.adapters.velocity import CORRECTION_RAD_S
 
 __all__ = ["FORM", "SCHEME", "AdapterProcess", "DriveUrl"]
@@ -48,6 +48,12 @@ class DriveUrl:
 
     def check(self, arm: ArmProfile) -> None:
         """What arm and options have to do with one another. Raises `InputError`."""
+        axes = JOINTS + self.options.gripper
+        if arm.dof != axes:
+            raise InputError(
+                f"'{self.url}' is an arm of {axes} axes and '{arm.name}' has {arm.dof}; gripper=1 is for a profile "
+                "whose eighth axis is the width of the hand"
+            )
         if self.options.mode != "velocity":
             return
         for joint, (most, asked) in enumerate(zip(arm.limits.velocity_rad_s, arm.operating.velocity_rad_s), start=1):

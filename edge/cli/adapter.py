@@ -19,7 +19,8 @@ from edge.errors import VlaEdgeError
 from edge.realtime import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
-from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive, say_on_stderr
+from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, say_on_stderr
+from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             arm, url = load_arm(args.arm), DriveUrl.parse(args.drive)
             url.check(arm)
             limits = RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3)
-            drive = FrankaDrive(url.address, url.options, limits, say_on_stderr)
+            drive = open_franka(url.address, url.options, limits, say_on_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
                 raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {url.address} has another number")

@@ -18,7 +18,7 @@ MOST_IMPEDANCE_NM_RAD = 14250.0
 MODES = ("position", "velocity")
 FORM = (
     "fci:ADDRESS?mode=position|velocity&collision_torque=7xNM&collision_force=6xN&contact_torque=7xNM&"
-    "contact_force=6xN&impedance=7xNM_RAD&realtime=enforce|ignore"
+    "contact_force=6xN&impedance=7xNM_RAD&gripper=1&realtime=enforce|ignore"
 )
 
 
@@ -31,6 +31,7 @@ class FrankaOptions:
     contact_*, collision_*   per joint in N m, and per axis in N (rotations in N m): above the first the robot reports
                              a contact, above the second it stops
     impedance_nm_rad         stiffness of the robot's own joint controller
+    gripper                  a Franka Hand is driven too, as an eighth axis: its width in metres
     """
 
     enforce_realtime: bool = True
@@ -40,6 +41,7 @@ class FrankaOptions:
     contact_force_n: tuple[float, ...] = FORCE_N
     collision_force_n: tuple[float, ...] = FORCE_N
     impedance_nm_rad: tuple[float, ...] = IMPEDANCE_NM_RAD
+    gripper: bool = False
 
     @staticmethod
     def read(options: Mapping[str, str], simulator: bool) -> FrankaOptions:
@@ -59,6 +61,7 @@ class FrankaOptions:
             contact_force_n=_numbers(left, "contact_force", AXES, force, MOST_THRESHOLD, "N"),
             collision_force_n=force,
             impedance_nm_rad=_numbers(left, "impedance", JOINTS, IMPEDANCE_NM_RAD, MOST_IMPEDANCE_NM_RAD, "N m/rad"),
+            gripper=_choice(left, "gripper", ("0", "1")) == "1",
         )
         if left:
             raise ValueError(f"unknown option {', '.join(sorted(left))}; write {FORM}")

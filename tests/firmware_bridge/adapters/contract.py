@@ -11,8 +11,8 @@ from firmware_bridge.adapters import Adapter, ArmDrive, Measurement
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.hosted import HostedDevice
 
-PATIENCE = 3000
-"""Measurements in which an arm does what it was asked: 3 s where a period is 1 ms."""
+PATIENCE = 10_000
+"""Measurements in which an arm does what it was asked: 10 s where a period is 1 ms."""
 
 
 class ArmBench(ABC):

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.arms import available_arms, load_arm
 from edge.telemetry.trace import read_trace, violations
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive
+from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.codes import DeviceState
@@ -26,6 +28,7 @@ from tests.support import FRANKA, Rig, chunk_from, states_in_order
 ADDRESS = "127.0.0.52"
 LIMITS = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
 SWING_RAD = 0.05
+HAND = "franka_hand" in available_arms()
 
 
 class ScriptedFranka(ArmBench):
@@ -58,17 +61,18 @@ class ScriptedFranka(ArmBench):
 class SimulatedFranka(ArmBench):
     """franky-sim in lockstep; it breaks down by its end."""
 
-    arm, near_rad, bridged = FRANKA, 0.005, BRIDGED_PERIODS
+    near_rad, bridged = 0.005, BRIDGED_PERIODS
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, arm: str, mode: str = "position", gripper: bool = False) -> None:
         pytest.importorskip("franky_sim", reason="pip install franky-sim pin")
         pytest.importorskip("pylibfranka", reason="pip install 'vla-edge[franka]'")
-        self._options = FrankaOptions(enforce_realtime=False, mode=mode)
+        self.arm = load_arm(arm)
+        self._options = FrankaOptions(enforce_realtime=False, mode=mode, gripper=gripper)
         self._stack = ExitStack()
         self.heal()
 
     def open(self) -> ArmDrive:
-        return FrankaDrive(ADDRESS, self._options, LIMITS, lambda text: None)
+        return open_franka(ADDRESS, self._options, LIMITS, lambda text: None)
 
     def break_down(self) -> None:
         self._stack.close()
@@ -82,8 +86,9 @@ class SimulatedFranka(ArmBench):
 
 BENCHES = {
     "franka, scripted": ScriptedFranka,
-    "franka, simulated": lambda: SimulatedFranka("position"),
-    "franka, simulated, by velocity": lambda: SimulatedFranka("velocity"),
+    "franka, simulated": lambda: SimulatedFranka("franka"),
+    "franka, simulated, by velocity": lambda: SimulatedFranka("franka", mode="velocity"),
+    **({"franka with its hand, simulated": lambda: SimulatedFranka("franka_hand", gripper=True)} if HAND else {}),
 }
 
 
@@ -174,15 +179,18 @@ def test_the_core_moves_it_within_the_limits(bench: ArmBench, tmp_path: Path) ->
     try:
         rig.armed()
         begin = np.array(rig.state().commanded_urad) * 1e-6
+        limits = bench.arm.operating
+        way = SWING_RAD * np.sign(np.add(limits.position_min_rad, limits.position_max_rad) / 2 - begin)
+        way[way == 0.0] = SWING_RAD
         phase = np.linspace(0.0, np.pi, 11)[:, None]
-        q = begin + SWING_RAD * 0.5 * (1 - np.cos(phase)) * np.ones(bench.arm.dof)
-        dq = SWING_RAD * 0.5 * np.sin(phase) * np.pi * np.ones(bench.arm.dof)
+        q = begin + way * 0.5 * (1 - np.cos(phase))
+        dq = way * 0.5 * np.sin(phase) * np.pi
         assert rig.commit(chunk_from(1, on_bench.now_us + 50_000, q, dq, 100_000)) is None
         rig.run(1100)
         rig.client.stop()
         rig.run(700)
         assert on_bench.state == DeviceState.HOLD
-        assert np.abs(np.subtract(on_bench.drive.position_rad, begin + SWING_RAD)).max() <= bench.near_rad
+        assert np.abs(np.subtract(on_bench.drive.position_rad, begin + way)).max() <= bench.near_rad
         rig.client.disarm()
         rig.run(50)
         assert on_bench.state == DeviceState.IDLE and not on_bench.drive.measure().drive_is_on

@@ -14,7 +14,7 @@ def test_defaults() -> None:
     here, robot = DriveUrl.parse("fci:127.0.0.1"), DriveUrl.parse("fci:172.16.0.2")
     assert here.is_simulator and not here.options.enforce_realtime
     assert not robot.is_simulator and robot.options == FrankaOptions(
-        True, "position", TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N, IMPEDANCE_NM_RAD
+        True, "position", TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N, IMPEDANCE_NM_RAD, False
     )
 
 
@@ -39,6 +39,7 @@ def test_a_contact_threshold_is_the_collisions_unless_it_is_given() -> None:
         ("contact_torque=13", r"contact_torque 13 is above collision_torque 12 \(number 7\)"),
         ("impedance=15000", "above 0 and at most 14250 N m/rad"),
         ("mode=torque", "mode=torque is not one of position, velocity"),
+        ("gripper=yes", "gripper=yes is not one of 0, 1"),
         ("realtime=perhaps", "realtime=perhaps is not one of enforce, ignore"),
         ("speed=3", "unknown option speed; write fci:ADDRESS"),
     ],
@@ -47,6 +48,11 @@ def test_what_cannot_be_is_one_line_with_the_cure(options: str, line: str) -> No
     with pytest.raises(InputError, match=line) as caught:
         DriveUrl.parse(f"fci:172.16.0.2?{options}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hand_is_an_eighth_axis() -> None:
+    with pytest.raises(InputError, match=r"is an arm of 8 axes and 'franka' has 7; gripper=1 is for a profile"):
+        DriveUrl.parse("fci:172.16.0.2?gripper=1").check(load_arm("franka"))
 
 
 def test_velocities_need_room_below_the_limits() -> None:
