@@ -27,7 +27,7 @@ from tests.support import FRANKA, Rig, chunk_from, states_in_order
 
 ADDRESS = "127.0.0.52"
 LIMITS = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
-SWING_RAD = 0.05
+SWING_RAD = 0.03
 HAND = "franka_hand" in available_arms()
 
 
