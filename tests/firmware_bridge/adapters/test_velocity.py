@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.arms import load_arm
 from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, RateLimits, VelocityFollower
 
 MOST, JERK, STEP_S = 10.0, 5000.0, 0.001
@@ -69,3 +70,16 @@ def test_a_motion_begins_without_the_last_ones_correction() -> None:
     assert follower.follow([0.0], [0.0], [0.0], 1)[0] > 0.03
     follower.restart()
     assert follower.follow([0.0], [0.0], [0.0], 1) == [0.0]
+
+
+def test_the_correction_fits_below_the_fr3s_limits_wherever_the_core_brakes_in_time() -> None:
+    arm = load_arm("franka")
+    low, high = np.array(arm.operating.position_min_rad), np.array(arm.operating.position_max_rad)
+    most, strongest = arm.operating.velocity_rad_s, np.array(arm.operating.acceleration_rad_s2)
+    assert arm.edges is not None
+    for share in np.linspace(0.0, 1.0, 1001):
+        q = low + share * (high - low)
+        up = np.minimum(np.sqrt(2 * strongest * (1 - share) * (high - low)), most)
+        down = np.minimum(np.sqrt(2 * strongest * share * (high - low)), most)
+        assert (arm.edges.up_rad_s(q) - up).min() > 2 * CORRECTION_RAD_S
+        assert (arm.edges.down_rad_s(q) - down).min() > 2 * CORRECTION_RAD_S
