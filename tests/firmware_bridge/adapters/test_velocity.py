@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.arms import load_arm
@@ -31,6 +31,7 @@ def random_velocities(seed: int, count: int) -> list[float]:
     return out
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.floats(-0.3, 0.3), st.floats(0.0, 0.05))
 def test_the_sum_keeps_the_limits(seed: int, offset_rad: float, noise_rad: float) -> None:
     follower, rng = VelocityFollower(LIMITS), np.random.default_rng(seed)
