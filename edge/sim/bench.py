@@ -1,4 +1,4 @@
-"""The simulated bench as one thing: scene, device process, camera, and the judge of whether the target was reached."""
+"""The simulated bench as one thing: scene, arm, camera, and the judge of whether the target was reached."""
 
 from __future__ import annotations
 
@@ -62,15 +62,14 @@ class Scene:
             renderer.close()
 
 
-class SimulatedBench:
-    """Scene and device process together, in a folder that the camera reads.
+class DrawnBench:
+    """A scene in a folder that the camera reads, drawn and judged where the arm's world file says that the arm is.
 
-    Without `contacts` the arm passes through cubes and table.
+    By itself it belongs to an arm that is simulated elsewhere, and whose adapter writes `world_file`: the cubes are
+    seen, and nothing collides with them. Without `contacts` the arm passes through cubes and table.
     """
 
-    def __init__(
-        self, arm: ArmProfile, scene_seed: int, folder: Path, trace: Path | None, contacts: bool = True
-    ) -> None:
+    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, contacts: bool = True) -> None:
         if arm.dof != DOF:
             raise InputError(f"the simulated bench has an FR3; '{arm.name}' has {arm.dof} joints")
         self.scene = Scene(scene_seed)
@@ -78,10 +77,10 @@ class SimulatedBench:
         if not contacts:
             self.scene.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         mujoco.mj_saveModel(self.scene.model, str(folder / MODEL_FILE))
-        self.process = SimulatorProcess(
-            SimulatedArm(arm.name, arm.home_rad, folder / MODEL_FILE, trace, folder / WORLD_FILE)
-        )
-        self._world = WorldReader(folder / WORLD_FILE)
+
+    @property
+    def world_file(self) -> Path:
+        return self.folder / WORLD_FILE
 
     @property
     def camera_url(self) -> str:
@@ -89,7 +88,19 @@ class SimulatedBench:
 
     def verdict(self, task: str) -> BenchVerdict | None:
         """Judges where the arm is now."""
-        return self.scene.verdict(task, self._world.position())
+        return self.scene.verdict(task, WorldReader(self.world_file).position())
+
+
+class SimulatedBench(DrawnBench):
+    """Scene and device process together."""
+
+    def __init__(
+        self, arm: ArmProfile, scene_seed: int, folder: Path, trace: Path | None, contacts: bool = True
+    ) -> None:
+        super().__init__(arm, scene_seed, folder, contacts)
+        self.process = SimulatorProcess(
+            SimulatedArm(arm.name, arm.home_rad, folder / MODEL_FILE, trace, self.world_file)
+        )
 
     def close(self) -> None:
         self.process.close()
