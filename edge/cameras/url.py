@@ -103,7 +103,10 @@ def _factory(
         if url.scheme == "file":
             return RecordedSource(Path(url.target), _playback(url), frame_px, clock_ns)
         if not url.target:
-            raise CameraError("the camera sim: belongs to the simulated arm; give --bridge sim:, or another camera")
+            raise CameraError(
+                "the camera sim: belongs to a simulated arm; give --bridge sim: or an address of this machine, "
+                "or another camera"
+            )
         from edge.cameras.simulated import SimulatedSource  # needs the sim extra, which a robot does not install
 
         return SimulatedSource(Path(url.target), frame_px, url.options.get("camera"))

@@ -1,46 +1,43 @@
-"""The simulated bench as one thing: scene, device process, camera, and the judge of whether the task was done."""
+"""The simulated bench as one thing: scene, arm, camera, and the judge of whether the task was done."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from edge.sim.scenes import BenchVerdict, open_scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import (
+    REACH,
+    BenchVerdict,
+    open_scene,
+)  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
 import numpy as np
 
 from edge.arms import ArmProfile
+from edge.errors import InputError
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 
 WATCH_EVERY_S = 0.02
 
 
-class SimulatedBench:
-    """Scene and device process together, in a folder that the camera reads.
+class _Bench:
+    """A scene in a folder that the camera reads, drawn and judged where the world file says that everything is.
 
-    `task` is the instruction, for a scene that suits it. Without `contacts` the arm passes through objects and table.
+    `task` is the instruction, for a scene that suits it.
     """
 
-    def __init__(
-        self,
-        arm: ArmProfile,
-        scene_seed: int,
-        folder: Path,
-        trace: Path | None,
-        contacts: bool = True,
-        task: str = "",
-    ) -> None:
+    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, contacts: bool, task: str) -> None:
         self.scene = open_scene(arm, scene_seed, task)
         self.folder = folder
         if not contacts:
             self.scene.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         mujoco.mj_saveModel(self.scene.model, str(folder / MODEL_FILE))
-        self.process = SimulatorProcess(
-            SimulatedArm(arm.name, self.scene.start, folder / MODEL_FILE, trace, folder / WORLD_FILE)
-        )
-        self._world = WorldReader(folder / WORLD_FILE)
+
+    @property
+    def world_file(self) -> Path:
+        return self.folder / WORLD_FILE
 
     @property
     def camera_url(self) -> str:
@@ -53,11 +50,42 @@ class SimulatedBench:
 
     def verdict(self, task: str) -> BenchVerdict | None:
         """Judges what is there now, and for the scene's `watch_s` from now on."""
-        track = [self._world.position()]
+        world = WorldReader(self.world_file)
+        track = [world.position()]
         for _ in range(round(self.scene.watch_s / WATCH_EVERY_S)):
             time.sleep(WATCH_EVERY_S)
-            track.append(self._world.position())
+            track.append(world.position())
         return self.scene.verdict(task, np.array(track))
+
+
+class DrawnBench(_Bench):
+    """The scene of an arm that is simulated elsewhere, and whose adapter writes `world_file`.
+
+    Objects are seen, and nothing collides with them: there is nothing to lift.
+    """
+
+    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, contacts: bool = True, task: str = "") -> None:
+        super().__init__(arm, scene_seed, folder, contacts, task)
+        if self.scene.task != REACH:
+            raise InputError(f"the objects that '{arm.name}' could lift exist with --bridge sim: only; use that")
+
+
+class SimulatedBench(_Bench):
+    """Scene and device process together. Without `contacts` the arm passes through objects and table."""
+
+    def __init__(
+        self,
+        arm: ArmProfile,
+        scene_seed: int,
+        folder: Path,
+        trace: Path | None,
+        contacts: bool = True,
+        task: str = "",
+    ) -> None:
+        super().__init__(arm, scene_seed, folder, contacts, task)
+        self.process = SimulatorProcess(
+            SimulatedArm(arm.name, self.scene.start, folder / MODEL_FILE, trace, self.world_file)
+        )
 
     def close(self) -> None:
         self.process.close()

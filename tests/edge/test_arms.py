@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomllib
 
 from edge.arms import ProfileError, available_arms, load_arm
 from edge.arms.profile import PROFILE_FOLDER
@@ -94,10 +95,25 @@ def test_a_broken_profile_names_its_line(tmp_path: Path, old: str, new: str, mes
     assert "\n" not in str(caught.value)
 
 
-def test_the_line_is_the_right_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "key", "old", "new"),
+    [
+        ("limits", "velocity_rad_s", "velocity_rad_s = [2.62, ", "velocity_rad_s = ["),  # a wrong joint count
+        ("operating", "velocity_rad_s", "velocity_rad_s = [2.0, ", "velocity_rad_s = ["),
+        ("home", "position_rad", "position_rad = [0.0, ", "position_rad = ["),
+        ("limits", "position_min_rad", "position_min_rad = [-2.7437,", "position_min_rad = [2.7437,"),  # inverted
+        ("operating", "position_min_rad", "position_min_rad = [-2.3093,", "position_min_rad = [2.3093,"),
+        ("limits", "", "velocity_rad_s = [2.62,", "speed = [2.62,"),  # a missing limit: the line of its table
+        ("operating", "", "velocity_rad_s = [2.0,", "speed = [2.0,"),
+    ],
+)
+def test_the_line_is_the_right_one(tmp_path: Path, table: str, key: str, old: str, new: str) -> None:
+    assert old in GOOD
     path = tmp_path / "arm.toml"
-    path.write_text(GOOD.replace("velocity_rad_s = [2.62, ", "velocity_rad_s = [", 1))
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("velocity_rad_s"))
+    path.write_text(GOOD.replace(old, new, 1))
+    lines = path.read_text().splitlines()
+    header = lines.index(f"[{table}]") + 1
+    line = next(n for n, text in enumerate(lines[header:], header + 1) if text.startswith(key)) if key else header
     with pytest.raises(ProfileError, match=rf"arm\.toml:{line}: "):
         load_arm(str(path))
 
@@ -145,3 +161,11 @@ def test_another_unit_is_another_arm(tmp_path: Path) -> None:
     path = tmp_path / "arm.toml"
     path.write_text(HAND.replace('"rad", "m"]', '"rad", "rad"]', 1))
     assert load_arm(str(path)).hash32 != load_arm("franka_hand").hash32
+
+
+@pytest.mark.parametrize("name", available_arms())
+def test_every_table_of_a_shipped_profile_names_its_source(name: str) -> None:
+    document = tomllib.loads((PROFILE_FOLDER / f"{name}.toml").read_text())
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    assert {"home", "limits", "following"} <= set(tables)
+    assert all(len(table["source"]) > 10 for table in tables.values())

@@ -123,20 +123,38 @@ def test_nothing_holds_before_the_arm_is_armed() -> None:
     assert np.abs(told.position_rad - bench.shafts_rad).max() <= reg.RAD_PER_COUNT / 2
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_coming_on_is_no_jump_even_where_goals_get_lost(seed: int) -> None:
+def test_no_torque_before_the_goals_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     def far(servos: dict[int, SimulatedServo]) -> None:
         for servo in servos.values():
             servo[reg.GOAL_POSITION] = 0  # as a servo holds it after its supply came on
 
-    bench = ServoBench(LineFaults(seed=seed), change=far)
-    bench.bus.faults = LineFaults(dropped=0.3)
-    before, told = bench.shafts_rad, bench.drive.measure()
-    bench.drive.command(told.position_rad, REST, False)
-    here = bench.drive.measure().position_rad
-    for _ in range(40):
-        bench.drive.command(here, REST, True)
+    bench = ServoBench(change=far)
+    write, deaf = SimulatedServo.write, [True]
+
+    def heard(servo: SimulatedServo, address: int, data: bytes) -> None:
+        if address != reg.GOAL_POSITION.address or not (deaf[0] and servo[reg.ID] == 4):
+            write(servo, address, data)
+
+    monkeypatch.setattr(SimulatedServo, "write", heard)
+    before, here = bench.shafts_rad, bench.drive.measure().position_rad
+    bench.drive.command(here, REST, False)
+    for cycle in range(20):
         told = bench.drive.measure()
+        bench.drive.command(here, REST, True)
+        assert not any(servo.is_on for servo in bench.servos.values()) or cycle > 10, "servo 4 would jump"
+        deaf[0] = cycle < 10
+    assert told.drive_is_on and all(servo.is_on for servo in bench.servos.values())
+    assert np.degrees(np.abs(bench.shafts_rad - before)).max() < 0.1
+
+
+def test_coming_on_over_a_bad_line() -> None:
+    bench = ServoBench()
+    bench.bus.faults = LineFaults(dropped=0.3)
+    before, here = bench.shafts_rad, bench.drive.measure().position_rad
+    bench.drive.command(here, REST, False)
+    for _ in range(40):
+        told = bench.drive.measure()
+        bench.drive.command(here, REST, True)
     assert told.drive_is_on and all(servo.is_on for servo in bench.servos.values())
     assert np.degrees(np.abs(bench.shafts_rad - before)).max() < 0.1
 
