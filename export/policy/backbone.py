@@ -40,6 +40,7 @@ class Backbone(nn.Module):
         self.layout = prompt_layout(config)
         hidden = config.text.hidden
         self.vlm = Qwen3VLModel(qwen3_vl_config(config))
+        self.vlm.visual.patch_embed.register_forward_hook(_in_fp32)
         self.soft_prompt = nn.Parameter(0.02 * torch.randn(config.embodiments, config.soft_prompt_tokens, hidden))
         self.query = nn.Parameter(0.02 * torch.randn(hidden))
         self.no_history = nn.Parameter(0.02 * torch.randn(hidden))
@@ -150,3 +151,8 @@ class Backbone(nn.Module):
             parts += [start, image_tokens[:, camera], end]
         parts += [embed(tokens), history_token[:, None], self.query.expand(batch, 1, -1)]
         return torch.cat(parts, dim=1)
+
+
+def _in_fp32(module: nn.Module, inputs: tuple[torch.Tensor, ...], patches: torch.Tensor) -> torch.Tensor:
+    """What the vision tower adds everything to, and takes norms of, is not rounded when training rounds to BF16."""
+    return patches.float()

@@ -161,7 +161,8 @@ class Training:
             record["rate_pretrained"] = self.schedule.rate(step) * self.task.pretrained.factor(step)
         record.update({**self.task.notes(step), **found.losses, **judged})
         if self.records is not None:
-            self.records.write(record, bar.format_dict.get("rate"))
+            elapsed_s = bar.format_dict["elapsed"]
+            self.records.write(record, (bar.n - bar.initial) / elapsed_s if elapsed_s else None)
 
     def _validate(self, step: int) -> dict[str, float]:
         validation = self.task.validation
