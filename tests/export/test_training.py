@@ -206,3 +206,38 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         run(Task("nan", module, uniform(np.arange(3), 1, 0), batch_at), few(4, save_every=1), QUIET, tmp_path)
     saved = torch.load(tmp_path / "nan.training.pt", weights_only=True)
     assert saved["steps"] == 2 and saved["module"]["weight"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["vla", "--freeze-prior"], "--freeze-prior and --never-let-go need a --prior"),
+        (["vla", "--prior", "p.pt", "--preset", "tiny"], "are for a run without --prior"),
+        (["vla", "--vlm", "v.pt", "--init-vlm", "d"], "both say where the VLM starts from; give one"),
+        (["prior", "--encoder-sees", "actions"], "an encoder that sees only actions cannot know the pose"),
+        (["prior", "--validate-every", "1", "--held-out", "1"], "2 episodes are too few to hold some out"),
+        (["distil", "--teacher", "nowhere.pt"], "nowhere.pt: no such file"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", frames=64)
+    assert main([*words, "--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1] and said[-1].startswith("edge-train: ")
+
+
+def test_a_run_without_a_prior_is_one_without_lambda(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", frames=128)
+    few_steps = ["--data", str(data), "--steps", "2", "--batch", "2", "--no-tensorboard"]
+    assert main(["vla", *few_steps, "--out", str(tmp_path / "a"), "--history-passes", "both"]) == 0
+    found = load_checkpoint(tmp_path / "a" / "checkpoint.pt")
+    assert found.config.history_passes == "both"
+    assert {"lambda", "predict"} <= set(records(tmp_path / "a", "vla")[0])
+    assert records(tmp_path / "a", "vla")[0]["lambda"] == 0.0 and "align" not in records(tmp_path / "a", "vla")[0]
+    teacher = ["--teacher", str(tmp_path / "a" / "checkpoint.pt")]
+    assert main(["distil", *teacher, *few_steps, "--out", str(tmp_path / "b")]) == 0
+    taught = load_checkpoint(tmp_path / "b" / "checkpoint.pt")
+    assert (taught.config.flow_steps, taught.config.target_time) == (1, True)
+    taught.build()
