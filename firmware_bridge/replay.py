@@ -19,7 +19,11 @@ class JointLimits(ctypes.Structure):
     """`ve_joint_limits_t`."""
 
     _fields_ = [
-        (name, ctypes.c_double) for name in ("position_min", "position_max", "velocity", "acceleration", "jerk")
+        (name, ctypes.c_double)
+        for name in (
+            *("position_min", "position_max", "velocity", "acceleration", "jerk"),
+            *("edge_offset", "edge_slope", "edge_low", "edge_high"),
+        )
     ]
 
 

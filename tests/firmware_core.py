@@ -47,10 +47,23 @@ class Limits(ctypes.Structure):
     _fields_ = tuple((name, Row) for name in ("position_min", "position_max", "velocity", "acceleration", "jerk"))
 
 
+class Edges(ctypes.Structure):
+    """`ve_edges_t`."""
+
+    _fields_ = tuple((name, Row) for name in ("offset", "slope", "low", "high"))
+
+
 class Profile(ctypes.Structure):
     """`ve_profile_t`."""
 
-    _fields_ = (("name", ctypes.c_char * 16), ("joints", u8), ("hash", u32), ("limits", Limits))
+    _fields_ = (
+        ("name", ctypes.c_char * 16),
+        ("joints", u8),
+        ("hash", u32),
+        ("limits", Limits),
+        ("following", Row),
+        ("edges", Edges),
+    )
 
 
 class Knot(ctypes.Structure):

@@ -52,6 +52,9 @@ TESTS = {
     "plan.c": "tests/firmware_bridge/test_plan.py",
     "limiter.c": "tests/firmware_bridge/test_limiter_steps.py",
     "window.c": "tests/firmware_bridge/test_window.py",
+    "states.c": "tests/firmware_bridge/test_device_core.py",
+    "reports.c": "tests/firmware_bridge/test_device_core.py",
+    "handlers.c": "tests/firmware_bridge/test_device_core.py",
     "device.c": "tests/firmware_bridge/test_device_core.py",
 }
 """Where a mutant of a unit is most likely to be found out. The others follow."""
@@ -244,7 +247,7 @@ class Builder:
 
 def run_tests(folder: Path, unit: str) -> str:
     """Runs the tests in a fork against the library in `folder`: "killed", "survived" or "timeout"."""
-    others = [test for test in (*TESTS.values(), *MORE_TESTS) if test != TESTS[unit]]
+    others = [test for test in dict.fromkeys((*TESTS.values(), *MORE_TESTS)) if test != TESTS[unit]]
     child = os.fork()
     if child == 0:
         code = 99

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -20,6 +23,8 @@ else:
 from edge.errors import InputError
 
 PROFILE_FORMAT = 1
+EDGE_ROUNDING_RAD_S = 1e-3
+"""A maker's rectangle of positions and velocities is rounded to fewer digits than the formula it comes from."""
 PROFILE_FOLDER = Path(__file__).parent
 LIMIT_KEYS = (
     "position_min_rad",
@@ -59,9 +64,45 @@ class JointLimits:
         return None
 
 
+EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
+
+
+@dataclass(frozen=True)
+class VelocityEdges:
+    """Velocity limits that fall towards the ends of every joint's range, beside the constant ones of `JointLimits`.
+
+    At q a joint may move up at sqrt(slope (high - q)) - offset and down at sqrt(slope (q - low)) - offset, not below 0.
+    """
+
+    offset_rad_s: tuple[float, ...]
+    slope_rad_s2: tuple[float, ...]
+    low_rad: tuple[float, ...]
+    high_rad: tuple[float, ...]
+
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """The four rows in the order of `EDGE_KEYS`."""
+        return tuple(getattr(self, key) for key in EDGE_KEYS)
+
+    def up_rad_s(self, q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fastest motion towards `high` at positions (..., J); `down_rad_s` likewise towards `low`."""
+        return self._at(np.array(self.high_rad) - q_rad)
+
+    def down_rad_s(self, q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._at(q_rad - np.array(self.low_rad))
+
+    def _at(self, room_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        fastest = np.sqrt(np.maximum(0.0, np.array(self.slope_rad_s2) * room_rad))
+        left: NDArray[np.float64] = np.maximum(0.0, fastest - np.array(self.offset_rad_s))
+        return left
+
+
 @dataclass(frozen=True)
 class ArmProfile:
-    """One arm: its joints, its home pose, the envelope the firmware enforces and the limits it runs within."""
+    """One arm: its joints, its home pose, the envelope the firmware enforces and the limits it runs within.
+
+    `following_rad` is how far a joint may be from its set-point before the firmware faults. `edges` is None for an arm
+    whose velocity limits are the same everywhere.
+    """
 
     name: str
     model: str
@@ -70,6 +111,8 @@ class ArmProfile:
     home_rad: tuple[float, ...]
     limits: JointLimits
     operating: JointLimits
+    following_rad: tuple[float, ...]
+    edges: VelocityEdges | None
 
     @property
     def dof(self) -> int:
@@ -79,7 +122,7 @@ class ArmProfile:
     def hash32(self) -> int:
         """CRC-32 of name and envelope; the firmware states the same number, so the two cannot disagree unnoticed."""
         packed = self.name.encode() + b"\0" + bytes([self.dof])
-        for row in self.limits.rows():
+        for row in (*self.limits.rows(), self.following_rad, *(self.edges.rows() if self.edges else ())):
             packed += struct.pack(f"<{self.dof}d", *row)
         return zlib.crc32(packed)
 
@@ -133,7 +176,33 @@ class _Reader:
             home_rad=home,
             limits=limits,
             operating=operating,
+            following_rad=self.following(len(joints)),
+            edges=self.edges(operating) if "velocity_edges" in self.document else None,
         )
+
+    def following(self, dof: int) -> tuple[float, ...]:
+        values = self.row("following", "limit_rad", dof)
+        for joint, value in enumerate(values):
+            if not value > 0:
+                raise self.refuse("limit_rad", f"is not positive for joint {joint + 1}", "following")
+        return values
+
+    def edges(self, operating: JointLimits) -> VelocityEdges:
+        """The velocity limits near the ends of the range; a run's constant limits must lie within them."""
+        dof = len(operating.velocity_rad_s)
+        table = "velocity_edges"
+        edges = VelocityEdges(**{key: self.row(table, key, dof) for key in EDGE_KEYS})
+        up = edges.up_rad_s(np.array(operating.position_max_rad))
+        down = edges.down_rad_s(np.array(operating.position_min_rad))
+        for joint, fastest in enumerate(operating.velocity_rad_s):
+            if not (edges.offset_rad_s[joint] >= 0 and edges.slope_rad_s2[joint] > 0):
+                raise self.refuse(
+                    "slope_rad_s2", f"is not positive for joint {joint + 1}, or its offset negative", table
+                )
+            if fastest > min(up[joint], down[joint]) + EDGE_ROUNDING_RAD_S:
+                allowed = f"{min(up[joint], down[joint]):.4f} rad/s at the end of its range"
+                raise self.refuse("velocity_rad_s", f"of joint {joint + 1} is above the {allowed}", "operating")
+        return edges
 
     def limits(self, table: str, dof: int) -> JointLimits:
         rows = {key: self.row(table, key, dof) for key in LIMIT_KEYS}

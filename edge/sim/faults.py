@@ -230,8 +230,8 @@ def judge(run: FaultRun, arm: ArmProfile, expected: Expectation, clock_jumps: bo
     trace = run.trace
     rows = np.flatnonzero(np.isin(trace.state, STOPPED))
     stop = int(rows[0]) if rows.size else None
-    wrong = violations(trace.part(slice(stop)), arm.operating, clock_jumps)
-    wrong += violations(trace, arm.limits, clock_jumps)
+    wrong = violations(trace.part(slice(stop)), arm.operating, None, clock_jumps)
+    wrong += violations(trace, arm.limits, arm.edges, clock_jumps)
     wrong += unexplained(trace, run.chunks)
     reaction = standstill = None
     if stop is not None:

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.arms import JointLimits
+from edge.arms import JointLimits, VelocityEdges
 
 TICK_US = 1000
 ROUNDING = 1e-9
 """Differences of doubles read back a little larger than what was computed."""
+SLOWEST_RAD_S = 1e-6
+"""A velocity limit that has fallen to zero counts as this, well above the rounding of positions."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,35 @@ def _trace(header: list[str], rows: list[list[str]]) -> Trace:
     return Trace(whole[:, 0], state, numbers[:, :joints], numbers[:, joints:], whole[:, 1], whole[:, 2])
 
 
-def limit_shares(trace: Trace, limits: JointLimits) -> dict[str, NDArray[np.float64]]:
+def limit_shares(
+    trace: Trace, limits: JointLimits, edges: VelocityEdges | None = None
+) -> dict[str, NDArray[np.float64]]:
     """How much of each limit every row and joint used; above 1 is a violation.
 
     Velocity, acceleration and jerk are finite differences of the positions over one tick; position is the distance
-    from the middle of its range.
+    from the middle of its range. With `edges`, the velocity is judged by what they allow at the position it led to.
     """
     period_s = 1e-6 * TICK_US
     velocity = np.diff(trace.q, axis=0) / period_s
     acceleration = np.diff(velocity, axis=0) / period_s
     jerk = np.diff(acceleration, axis=0) / period_s
     low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
+    fastest = np.broadcast_to(np.array(limits.velocity_rad_s), velocity.shape)
+    if edges is not None:
+        q = trace.q[1:]
+        near_edge = np.where(velocity > 0, edges.up_rad_s(q), edges.down_rad_s(q))
+        fastest = np.clip(near_edge, SLOWEST_RAD_S, fastest)
     return {
         "position": np.abs(2 * trace.q - high - low) / (high - low),
-        "velocity": np.abs(velocity) / limits.velocity_rad_s,
+        "velocity": np.abs(velocity) / fastest,
         "acceleration": np.abs(acceleration) / limits.acceleration_rad_s2,
         "jerk": np.abs(jerk) / limits.jerk_rad_s3,
     }
 
 
-def violations(trace: Trace, limits: JointLimits, clock_jumps: bool = False) -> list[str]:
+def violations(
+    trace: Trace, limits: JointLimits, edges: VelocityEdges | None = None, clock_jumps: bool = False
+) -> list[str]:
     """The first violation of every kind; empty when all limits hold.
 
     Device time must advance by one tick a row, unless `clock_jumps` says that a fault made it jump.
@@ -89,7 +100,7 @@ def violations(trace: Trace, limits: JointLimits, clock_jumps: bool = False) -> 
     found = []
     if not clock_jumps and not np.all(np.diff(trace.tick_us) == TICK_US):
         found.append("device time does not advance by one tick a row")
-    for name, shares in limit_shares(trace, limits).items():
+    for name, shares in limit_shares(trace, limits, edges).items():
         bad = np.argwhere(shares > 1 + ROUNDING)
         if bad.size:
             row, joint = (int(index) for index in bad[0])

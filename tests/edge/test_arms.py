@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.arms import ProfileError, available_arms, load_arm
@@ -24,8 +25,30 @@ def test_fr3_limits_are_frankas() -> None:
     assert limits.position_max_rad == (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
 
 
-def test_a_limit_changes_the_hash() -> None:
-    assert load_arm("franka").hash32 != load_arm("panda").hash32
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("velocity_rad_s = [2.62, 2.62", "velocity_rad_s = [2.62, 2.61"),
+        ("limit_rad = [0.15", "limit_rad = [0.14"),
+        ("slope_rad_s2 = [12.0", "slope_rad_s2 = [12.1"),
+        ("low_rad = [-2.7501", "low_rad = [-2.7502"),
+    ],
+)
+def test_whatever_is_compiled_changes_the_hash(tmp_path: Path, old: str, new: str) -> None:
+    assert GOOD.count(old) == 1
+    (tmp_path / "arm.toml").write_text(GOOD.replace(old, new))
+    assert load_arm(str(tmp_path / "arm.toml")).hash32 != load_arm("franka").hash32
+
+
+def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
+    """libfranka's formula, spelled out for joint 4: -0.30 + sqrt(8.0 (-0.1458 - q)) upwards."""
+    edges = load_arm("franka").edges
+    assert edges is not None
+    q = np.full(7, -1.0)
+    assert edges.up_rad_s(q)[3] == pytest.approx(-0.30 + np.sqrt(8.0 * (-0.145800 + 1.0)))
+    assert edges.down_rad_s(q)[3] == pytest.approx(-0.30 + np.sqrt(8.0 * (3.048100 - 1.0)))
+    assert edges.up_rad_s(np.full(7, 4.52))[5] == 0.0
+    assert load_arm("panda").edges is None
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
@@ -44,6 +67,19 @@ def test_an_unknown_arm_lists_the_known_ones() -> None:
         ("acceleration_rad_s2 = [10.0,", "acceleration_rad_s2 = [nan,", r"not a finite number"),
         ("acceleration_rad_s2", "acceleration", r"\[limits\] acceleration_rad_s2 needs 7 numbers"),
         ("position_rad = [0.0,", "position_rad = [9.0,", r"\[home\] position_rad puts joint 1 outside"),
+        ("limit_rad = [0.15,", "limit_rad = [0.0,", r"\[following\] limit_rad is not positive for joint 1"),
+        ("limit_rad = [0.15,", "limit_rad = [", r"\[following\] limit_rad needs 7 numbers.*has 6"),
+        (
+            "slope_rad_s2 = [12.0,",
+            "slope_rad_s2 = [-1.0,",
+            r"\[velocity_edges\] slope_rad_s2 is not positive for joint 1",
+        ),
+        (
+            "offset_rad_s = [0.30,",
+            "offset_rad_s = [0.35,",
+            r"\[operating\] velocity_rad_s of joint 1 is above the 1\.9",
+        ),
+        ("high_rad = [2.7501,", "high_rad = [", r"\[velocity_edges\] high_rad needs 7 numbers"),
         ('[limits]\nsource = "', '[limits]\nfrom = "', r"\[limits\] source is missing"),
         ("joints = [", "joints = {", r"not valid TOML"),
     ],

@@ -29,7 +29,7 @@ def rig(trace_file: Path) -> Iterator[Rig]:
     rig = Rig(trace_file)
     yield rig
     rig.close()
-    assert violations(read_trace(trace_file), FRANKA.limits) == []
+    assert violations(read_trace(trace_file), FRANKA.limits, FRANKA.edges) == []
 
 
 def test_caps_name_the_device(rig: Rig) -> None:

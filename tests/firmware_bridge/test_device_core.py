@@ -20,12 +20,24 @@ from firmware_bridge import messages as wire
 from firmware_bridge.codes import MAGIC, MAX_JOINTS, DeviceState, Refusal, StateFlag, StopReason
 from firmware_bridge.framing import FrameReader, encode_frame
 from firmware_bridge.replay import JointState
-from tests.firmware_core import TRANSMIT_SIZE, Device, Inputs, Limits, Outputs, Profile, Row, core, fresh
+from tests.firmware_core import (
+    TRANSMIT_SIZE,
+    Device,
+    Edges,
+    Inputs,
+    Limits,
+    Outputs,
+    PlanPoint,
+    Profile,
+    Row,
+    core,
+    fresh,
+)
 
 MICRO, WIDER = 1e-6, 1.0000001
 SESSION, FIRMWARE_HASH, PROFILE_HASH = 0x4321, 0xDEADBEEF, 0xC0FFEE11
 START_US = 3_000_000_000
-POSITION, VELOCITY, ACCELERATION, JERK = 3.0, 2.0, 10.0, 5000.0
+POSITION, VELOCITY, ACCELERATION, JERK, FOLLOWING = 3.0, 2.0, 10.0, 5000.0, 0.15
 M = TypeVar("M", bound=wire.Message)
 
 
@@ -42,6 +54,8 @@ class Bench:
     joints: int = 7
     q: Sequence[float] = ()
     limits: Limits | None = None
+    following: Sequence[float] = ()
+    edges: Edges | None = None
     now_us: int = START_US
     feedback_ok: bool = True
     drive_is_on: bool = False
@@ -56,7 +70,9 @@ class Bench:
         size = self.joints
         rows = (-POSITION, POSITION, VELOCITY, ACCELERATION, JERK)
         limits = self.limits or Limits(*(row(value, size) for value in rows))
-        self.profile = Profile(b"sixteen-letters!", size, PROFILE_HASH, limits)
+        following = row(self.following or FOLLOWING, size)
+        edges = self.edges or Edges(*(row(value, size) for value in (math.nan, 0.0, math.nan, math.nan)))
+        self.profile = Profile(b"sixteen-letters!", size, PROFILE_HASH, limits, following, edges)
         q = row(self.q or [0.0] * size, size)
         self.library.ve_device_init(self.at, ctypes.byref(self.profile), FIRMWARE_HASH, ctypes.byref(q))
 
@@ -377,15 +393,56 @@ def test_a_tick_may_be_three_periods_late(gap_us: int, late: bool) -> None:
 
 @pytest.mark.parametrize("joint", range(7))
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_a_joint_may_lag_by_fifteen_hundredths(joint: int, side: float) -> None:
-    bench = Bench().idle().arm()
+def test_a_joint_may_lag_by_what_its_profile_says(joint: int, side: float) -> None:
+    limits = [0.1 + 0.05 * index for index in range(7)]
+    bench = Bench(following=limits).idle().arm()
     bench.measured = [0.0] * 7
-    bench.measured[joint] = side * 0.15
+    bench.measured[joint] = side * limits[joint]
     bench.tick()
     assert bench.state == DeviceState.ARMED
-    bench.measured[joint] = side * math.nextafter(0.15, 1.0)
+    bench.measured[joint] = side * math.nextafter(limits[joint], 1.0)
     bench.tick()
     assert (bench.state, bench.device.reason) == (DeviceState.FAULT, StopReason.FOLLOWING_ERROR)
+
+
+@pytest.mark.parametrize("joint", range(7))
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(("beyond_urad_s", "followed"), [(1.25, True), (0.75, False)])
+def test_velocities_near_an_edge_keep_a_microradian_a_second_below_its_limit(
+    joint: int, side: int, beyond_urad_s: float, followed: bool
+) -> None:
+    """On a plan of 1 mrad/s, where an edge far away allows so much more; the one on the other side allows nothing."""
+    slopes, ends = [0.0] * 7, [[math.nan] * 7, [math.nan] * 7]
+    allowed, room = 1e-3 + MICRO * beyond_urad_s, 1e6
+    offset = [math.nan] * 7
+    offset[joint], slopes[joint] = 0.25, (allowed + 0.25) ** 2 / room
+    ends[0][joint], ends[1][joint] = (0.0, room) if side > 0 else (-room, 0.0)
+    bench = Bench(edges=Edges(row(offset, 7), row(slopes, 7), row(ends[0], 7), row(ends[1], 7))).idle().arm()
+    speed, zeros = only(joint, side * 1000), (0,) * 7
+    values = (*zeros, *speed, *only(joint, side * 100), *speed)
+    assert bench.send(wire.Chunk(1, 0, 2, values)) == []
+    crc = zlib.crc32(struct.pack("<28i", *values))
+    assert bench.refusal(wire.Commit(1, 2, 1, (bench.now_us + 20_000) & 0xFFFFFFFF, 100_000, crc)) is None
+    bench.run(40)
+    point = PlanPoint()
+    assert bench.library.ve_plan_at(ctypes.addressof(bench.device.plan), bench.now_us, ctypes.byref(point))
+    bench.device.joint[joint] = JointState(point.q[joint], side * 1e-3, 0.0, False)
+    bench.tick()
+    assert bench.state == DeviceState.STREAMING
+    assert bench.device.joint[joint].off_plan is not followed
+
+
+@pytest.mark.parametrize("joint", range(7))
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_stop_does_not_ask_what_an_edge_allows(joint: int, side: int) -> None:
+    """Motion that is there already, and too fast for where it is, can only be slowed down."""
+    edges = Edges(*(row(value, 7) for value in (0.5, 10.0, -0.01, 0.01)))
+    bench = Bench(edges=edges).idle().arm()
+    bench.device.joint[joint] = JointState(0.0, side * 0.1, 0.0, False)
+    bench.send(wire.Stop())
+    bench.run(60)
+    assert bench.state == DeviceState.HOLD
+    assert bench.device.joint[joint].v == 0.0
 
 
 @pytest.mark.parametrize("joint", range(7))

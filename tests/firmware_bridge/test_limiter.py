@@ -46,12 +46,16 @@ def wild_set_points(kind: int, rng: np.random.Generator, count: int) -> np.ndarr
 
 
 @settings(max_examples=150, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 5))
-def test_no_limit_is_ever_broken(limiter: ctypes.CDLL, seed: int, kind: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 5), edges=st.booleans())
+def test_no_limit_is_ever_broken(limiter: ctypes.CDLL, seed: int, kind: int, edges: bool) -> None:
+    """With edges, neither is a velocity limit that falls towards the ends of the range."""
     rng = np.random.default_rng(seed)
     limits = JointLimits(
         -1 - rng.random(), 1 + rng.random(), *np.exp(rng.uniform(np.log([0.2, 0.5, 50]), np.log([5, 20, 10000])))
     )
+    if edges:
+        limits.edge_offset, limits.edge_slope = rng.uniform(0, 0.5), np.exp(rng.uniform(0, 4))
+        limits.edge_low, limits.edge_high = -rng.uniform(0.9, 2.1), rng.uniform(0.9, 2.1)
     state = JointState(rng.uniform(limits.position_min, limits.position_max), 0.0, 0.0)
     positions = [state.q]
     set_points = wild_set_points(kind, rng, 1500)
@@ -72,6 +76,10 @@ def test_no_limit_is_ever_broken(limiter: ctypes.CDLL, seed: int, kind: int) -> 
     assert np.abs(velocity).max() <= limits.velocity + 1e-9
     assert np.abs(acceleration).max() <= limits.acceleration + 1e-6
     assert np.abs(jerk).max() <= limits.jerk + 1e-3
+    if edges:
+        room = np.where(velocity > 0, limits.edge_high - q, q - limits.edge_low)
+        fastest = np.sqrt(np.maximum(0.0, limits.edge_slope * room)) - limits.edge_offset
+        assert np.all(np.abs(velocity) <= np.maximum(0.0, fastest) + 1e-9)
 
 
 @given(v=st.floats(-2.6, 2.6), a=st.floats(-10, 10), jerk=st.floats(500, 10000), acceleration=st.floats(5, 20))

@@ -68,17 +68,27 @@ class Reference:
         zero = (-a - math.sqrt(a * a - 2.0 * j * v)) / j
         return v * zero + 0.5 * a * zero * zero + j * zero * zero * zero / 6.0 + later * v
 
+    def fastest(self, room: float) -> float:
+        limits = self.limits
+        if limits.edge_slope <= 0.0:
+            return float(limits.velocity)
+        near_edge = math.sqrt(max(0.0, limits.edge_slope * room)) - limits.edge_offset
+        return float(min(max(near_edge, 0.0), limits.velocity))
+
     def allowed(self, q: float, v: float, a: float, wanted: float) -> bool:
         if abs(wanted - a) > self.step or abs(wanted) > self.limits.acceleration:
             return False
         v_next = v + wanted * self.period
         q_next = q + v_next * self.period
         swing = 0.5 * wanted * wanted / self.limits.jerk
-        fastest = abs(v_next) + swing if v_next * wanted > 0.0 else max(abs(v_next), swing - abs(v_next))
+        up = v_next + (swing if wanted > 0.0 else 0.0)
+        down = (swing if wanted < 0.0 else 0.0) - v_next
+        top, bottom = q_next + self.reach(v_next, wanted), q_next - self.reach(-v_next, -wanted)
         return bool(
-            fastest <= self.limits.velocity
-            and q_next + self.reach(v_next, wanted) <= self.limits.position_max
-            and q_next - self.reach(-v_next, -wanted) >= self.limits.position_min
+            top <= self.limits.position_max
+            and bottom >= self.limits.position_min
+            and up <= self.fastest(self.limits.edge_high - top)
+            and down <= self.fastest(bottom - self.limits.edge_low)
         )
 
     def follow(self, before: JointState, q_next: float, v_next: float) -> tuple[float, float, float, bool]:
@@ -124,6 +134,13 @@ def stop_acceleration(v: float, a: float, limits: JointLimits, period: float = P
 def some_limits(draw: Draw) -> JointLimits:
     low, high = (0.2, 0.5, 50.0), (5.0, 20.0, 10_000.0)
     return JointLimits(-1.0, 1.0, *(math.exp(draw.uniform(math.log(a), math.log(b))) for a, b in zip(low, high)))
+
+
+def with_edges(limits: JointLimits, draw: Draw) -> JointLimits:
+    """The same, with velocity limits that fall towards the ends of the range, or a little before or behind."""
+    limits.edge_offset, limits.edge_slope = draw.choice([0.0, 0.1, 0.4]), math.exp(draw.uniform(0.0, 4.0))
+    limits.edge_low, limits.edge_high = -draw.uniform(0.9, 1.1), draw.uniform(0.9, 1.1)
+    return limits
 
 
 STATES: dict[str, Callable[[Draw, JointLimits], tuple[float, float]]] = {
@@ -199,12 +216,13 @@ def test_a_stop_stays_within_its_reach(kind: str) -> None:
         assert bound <= farthest + 4.0 * PERIOD * highest
 
 
+@pytest.mark.parametrize("edges", [False, True])
 @pytest.mark.parametrize("off_plan", [False, True])
 @pytest.mark.parametrize("kind", STATES)
-def test_every_step_is_the_references(kind: str, off_plan: bool) -> None:
+def test_every_step_is_the_references(kind: str, off_plan: bool, edges: bool) -> None:
     draw = Draw(f"{kind} {off_plan}")
     for _ in range(3000):
-        limits = some_limits(draw)
+        limits = with_edges(some_limits(draw), draw) if edges else some_limits(draw)
         reference = Reference(limits, PERIOD)
         v, a = STATES[kind](draw, limits)
         if draw.random() < 0.3:  # at full speed, or nearly, with or against the acceleration
@@ -260,6 +278,30 @@ def test_the_plan_may_run_at_the_velocity_limit(side: float) -> None:
     for velocity, off_plan in ((1.0, False), (math.nextafter(1.0, 0.0), True)):
         limits = JointLimits(-10.0, 10.0, velocity, 8.0, 1024.0)
         assert follow(JointState(0.0, side, 0.0, False), limits, side * TICK, side, TICK)[3] is off_plan
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_plan_may_run_at_the_velocity_limit_near_an_edge(side: float) -> None:
+    """With 2 rad left to where the stop ends: sqrt(8 * 2) - 3 is 1 rad/s, as fast as the plan. Away from it, faster."""
+    q_next = side * TICK
+    room = 2.0 + TICK + reach(1.0, 0.0, JointLimits(-10.0, 10.0, 5.0, 8.0, 1024.0), TICK)
+    for offset, off_plan in ((3.0, False), (math.nextafter(3.0, 4.0), True)):
+        ends = (-100.0, room) if side > 0 else (-room, 100.0)
+        limits = JointLimits(-10.0, 10.0, 5.0, 8.0, 1024.0, offset, 8.0, *ends)
+        assert follow(JointState(0.0, side, 0.0, False), limits, q_next, side, TICK)[3] is off_plan
+        away = JointLimits(-10.0, 10.0, 5.0, 8.0, 1024.0, offset, 8.0, -ends[1], -ends[0])
+        assert not follow(JointState(0.0, side, 0.0, False), away, q_next, side, TICK)[3]
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_at_an_edge_a_joint_may_stand_and_only_leave(side: float) -> None:
+    limits = JointLimits(-1.0, 1.0, 2.0, 16.0, 4096.0, 0.3, 12.0, -1.0, 1.0)
+    at_edge = side * 0.999
+    assert not follow(JointState(at_edge, 0.0, 0.0, False), limits, at_edge, 0.0, TICK)[3]
+    outwards = at_edge + side * TICK * TICK
+    assert follow(JointState(at_edge, 0.0, 0.0, False), limits, outwards, side * TICK, TICK)[3]
+    inwards = at_edge - side * TICK * TICK
+    assert not follow(JointState(at_edge, 0.0, 0.0, False), limits, inwards, -side * TICK, TICK)[3]
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])

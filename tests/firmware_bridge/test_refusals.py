@@ -45,7 +45,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path / "trace.csv", session=SESSION)
     yield rig
     rig.close()
-    assert violations(read_trace(tmp_path / "trace.csv"), FRANKA.limits) == []
+    assert violations(read_trace(tmp_path / "trace.csv"), FRANKA.limits, FRANKA.edges) == []
 
 
 @pytest.fixture

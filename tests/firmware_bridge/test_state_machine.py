@@ -53,7 +53,7 @@ class Bridge(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "rig"):
             self.rig.close()
-            assert violations(read_trace(self.trace), FRANKA.limits) == []
+            assert violations(read_trace(self.trace), FRANKA.limits, FRANKA.edges) == []
             self.folder.cleanup()
 
     @property

@@ -60,7 +60,17 @@ double ve_stop_reach(double v, double a, const ve_joint_limits_t *limits, double
   return (v * zero) + (0.5 * a * zero * zero) + (j * zero * zero * zero / 6.0) + (later * v);
 }
 
-/* Whether a tick with acceleration `a` obeys every limit and leaves a stop that does. */
+/* The velocity limit where `room` rad are left to the edge that a joint moves towards. */
+static double velocity_limit(double room, const ve_joint_limits_t *limits) {
+  if (limits->edge_slope <= 0.0) {
+    return limits->velocity;
+  }
+  const double near_edge = sqrt(fmax(0.0, limits->edge_slope * room)) - limits->edge_offset;
+  return clamp(near_edge, 0.0, limits->velocity);
+}
+
+/* Whether a tick with acceleration `a` obeys every limit and leaves a stop that does. The velocity limit falls towards
+ * an edge, so the one where the stop ends holds for the whole of it. */
 static bool allowed(const ve_joint_state_t *state, double a, const ve_joint_limits_t *limits, double period) {
   const double step = limits->jerk * period;
   if ((fabs(a - state->a) > step) || (fabs(a) > limits->acceleration)) {
@@ -69,12 +79,13 @@ static bool allowed(const ve_joint_state_t *state, double a, const ve_joint_limi
   const double v = state->v + (a * period);
   const double q = state->q + (v * period);
   const double swing = 0.5 * a * a / limits->jerk;
-  const double fastest = ((v * a) > 0.0) ? (fabs(v) + swing) : fmax(fabs(v), swing - fabs(v));
-  if (fastest > limits->velocity) {
-    return false;
-  }
-  return ((q + ve_stop_reach(v, a, limits, period)) <= limits->position_max) &&
-         ((q - ve_stop_reach(-v, -a, limits, period)) >= limits->position_min);
+  const double up = v + ((a > 0.0) ? swing : 0.0);
+  const double down = ((a < 0.0) ? swing : 0.0) - v;
+  const double top = q + ve_stop_reach(v, a, limits, period);
+  const double bottom = q - ve_stop_reach(-v, -a, limits, period);
+  return (top <= limits->position_max) && (bottom >= limits->position_min) &&
+         (up <= velocity_limit((limits->edge_high - top), limits)) &&
+         (down <= velocity_limit((bottom - limits->edge_low), limits));
 }
 
 /* Back on the plan only where it can be kept: after the exact step, the plan's velocity must be within reach of the

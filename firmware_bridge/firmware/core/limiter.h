@@ -11,13 +11,17 @@
 
 #include <stdbool.h>
 
-/* Limits of one joint; radians and seconds. */
+/* Limits of one joint; radians and seconds. The last four are those of ve_edges_t. */
 typedef struct {
   double position_min;
   double position_max;
   double velocity;
   double acceleration;
   double jerk;
+  double edge_offset;
+  double edge_slope;
+  double edge_low;
+  double edge_high;
 } ve_joint_limits_t;
 
 typedef struct {

@@ -103,6 +103,7 @@ static void listen(bench_t *bench) {
 static void observe(bench_t *bench, bool drive_was_on) {
   const ve_device_t *device = &bench->device;
   const ve_limits_t *limits = &device->profile->limits;
+  const ve_edges_t *edges = &device->profile->edges;
   const double *q = bench->outputs.set_point;
   bool moved = false;
   const bool on = drive_was_on && bench->outputs.drive_enable;
@@ -118,7 +119,11 @@ static void observe(bench_t *bench, bool drive_was_on) {
       demand((q[i] >= limits->position_min[i]) && (q[i] <= limits->position_max[i]), "a position limit is broken", bench);
     }
     if (on && (bench->moving_for >= 1u)) {
+      const double room = (v > 0.0) ? (edges->high[i] - q[i]) : (q[i] - edges->low[i]);
+      const double near_edge = sqrt(fmax(0.0, edges->slope[i] * room)) - edges->offset[i];
       demand(fabs(v) <= limits->velocity[i] + (SLACK / PERIOD_S), "a velocity limit is broken", bench);
+      demand((edges->slope[i] <= 0.0) || (fabs(v) <= fmax(0.0, near_edge) + (SLACK / PERIOD_S)),
+             "a velocity limit near the end of the range is broken", bench);
     }
     if (on && (bench->moving_for >= 2u)) {
       demand(fabs(a) <= limits->acceleration[i] + 1e-6, "an acceleration limit is broken", bench);

@@ -107,7 +107,7 @@ def rig(trace_file: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     yield rig
     rig.close()
     gap = "a_gap" in request.node.name
-    assert violations(read_trace(trace_file), FRANKA.limits, clock_jumps=gap) == []
+    assert violations(read_trace(trace_file), FRANKA.limits, FRANKA.edges, clock_jumps=gap) == []
 
 
 def streaming(rig: Rig) -> AdapterBench:
