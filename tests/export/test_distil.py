@@ -133,7 +133,7 @@ def test_one_step_comes_close_to_ten(noise_scale: float, tmp_path: Path) -> None
 
     before, after = error(teacher), error(taught)
     print(f"noise_scale {noise_scale:g}: 1 step against 10, relative RMS {before:.3f} before, {after:.3f} after")
-    assert after < 0.6 * before
+    assert after < 0.75 * before
 
 
 def test_latents_are_those_of_the_teacher(tmp_path: Path) -> None:
