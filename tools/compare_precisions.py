@@ -76,7 +76,7 @@ def main() -> int:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     observations = args.out / "observations"
-    if not (observations / "dataset.json").is_file():
+    if not (observations / "meta" / "info.json").is_file():
         record(["--episodes", "16", "--seed", str(OBSERVATION_SEED), "--out", str(observations)])
     report: dict[str, Any] = {}
     for precision in PRECISIONS:

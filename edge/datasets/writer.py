@@ -42,6 +42,7 @@ REMARKS = "vla_edge"
 class DatasetWriter:
     """Writes one dataset; used as a context manager it closes at the end, and drops an unfinished part on an error.
 
+    What cannot be had again, such as a person's demonstration, is kept by a `flush` after each episode.
     `remarks` is a mapping of plain data that goes into info.json with every part: seeds, counts, where it came from.
     Opening a folder that already holds a dataset of the same columns goes on after its last whole part. Raises
     `DatasetWriteError` for another dataset in the folder, for a folder that another process writes to, and for an

@@ -140,23 +140,19 @@ def fit_embodiments(datasets: Sequence[Demonstrations], quantile: float, first: 
 
 
 class Windows:
-    """All windows of one dataset, one per step, as batches of tensors."""
+    """All windows of one dataset, one per step, as batches of tensors (a `Source`)."""
 
     def __init__(self, data: Demonstrations, embodiment: Embodiment, config: PolicyConfig) -> None:
         self.data, self.embodiment, self.config = data, embodiment, config
         self._states = embodiment.states.spread_into(data.states, config.state_slots)
         self._actions = embodiment.actions.spread_into(data.actions, config.action_slots)
         self._first = np.searchsorted(data.episode, data.episode)
+        self.episode, self.bounds = data.episode, np.array([0, len(data.episode)])
         self._slots = np.zeros(config.action_slots, dtype=bool)
         self._slots[list(embodiment.actions.slots)] = True
 
     def __len__(self) -> int:
         return len(self._states)
-
-    @property
-    def episode(self) -> NDArray[np.int64]:
-        """The episode of every window; none is cut in two by holding out whole episodes."""
-        return self.data.episode
 
     def demonstrated(self) -> NDArray[np.int64]:
         """The steps that show what to do: those whose task is `DISTURBED` show what went wrong."""

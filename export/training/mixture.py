@@ -30,7 +30,7 @@ def read_all(
 
 
 class Mixture:
-    """The windows of several datasets, counted through from the first to the last; used like `Windows`."""
+    """The windows of several datasets, counted through from the first to the last (a `Source`)."""
 
     def __init__(
         self, datasets: Sequence[Demonstrations], embodiments: Sequence[Embodiment], config: PolicyConfig
@@ -73,30 +73,6 @@ class Mixture:
         """Raw frames at `rows`, (batch, cameras, height, width, 3)."""
         pieces = self._pieces(rows, lambda part, steps: part.frames(steps))
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)[_order(self._part_of(rows)).numpy()]
-
-    def draw(
-        self,
-        generator: np.random.Generator,
-        count: int,
-        candidates: NDArray[np.int64],
-        weights: Sequence[float] | None = None,
-    ) -> NDArray[np.int64]:
-        """So many of `candidates`, which ascend: all alike, or from each dataset by its weight and alike within it.
-
-        A function of the generator alone, so a step that seeds its own draws the same again. Raises `DatasetError`
-        for weights that fit no dataset.
-        """
-        if weights is None:
-            return generator.choice(candidates, count)
-        ends = np.searchsorted(candidates, self.bounds)
-        if len(weights) != len(self.parts) or not all(weight >= 0 for weight in weights):
-            raise DatasetError(f"weights {list(weights)} for {len(self.parts)} datasets; give each one, none negative")
-        shares = np.where(np.diff(ends) > 0, np.asarray(weights, float), 0.0)
-        if not shares.sum() > 0:
-            raise DatasetError("every dataset that has a window to draw has weight 0")
-        part = generator.choice(len(self.parts), count, p=shares / shares.sum())
-        low, high = ends[:-1][part], ends[1:][part]
-        return candidates[low + (generator.random(count) * (high - low)).astype(np.int64)]
 
     def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self.bounds, rows, side="right") - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 from export.commands.train import main
 from export.policy.checkpoint import load_checkpoint
 from export.policy.config import tiny
-from export.training.data import DatasetError, fit_embodiments
+from export.training.data import fit_embodiments
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.mapping import read_mapping, shipped_mappings
 from export.training.mixture import Mixture, read_all
+from export.training.schedule import Settings, TrainingError
+from export.training.source import sampler_of
 from tests.recordings import INSTRUCTIONS, write_dataset
 
 CPU = torch.device("cpu")
@@ -33,8 +35,8 @@ def other_arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory, other_arm: Path) -> Mixture:
     folder = tmp_path_factory.mktemp("data")
-    one = write_dataset(folder / "one", frames=True)
-    two = write_dataset(folder / "two", frames=True, robot="arm", seed=1)
+    one = write_dataset(folder / "one", frames=128)
+    two = write_dataset(folder / "two", frames=128, robot="arm", seed=1)
     datasets = read_all([one, two], [read_mapping(other_arm)], tiny())
     return Mixture(datasets, fit_embodiments(datasets, 0.01), tiny())
 
@@ -71,21 +73,22 @@ def test_episodes_and_whole_windows_are_counted_through(mixture: Mixture) -> Non
 
 def test_weights_say_how_often_a_dataset_is_drawn(mixture: Mixture) -> None:
     everything = np.arange(240)
-    drawn = mixture.draw(np.random.default_rng([0, 5]), 4000, everything, [3, 1])
+    settings = Settings(seed=0, weights=(3.0, 1.0))
+    drawn = sampler_of(mixture, everything, 4000, settings)(5)
     assert 0.72 < (drawn < 120).mean() < 0.78
     assert len(np.unique(drawn)) == 240
-    again = mixture.draw(np.random.default_rng([0, 5]), 4000, everything, [3, 1])
-    assert np.array_equal(drawn, again)
-    evenly = mixture.draw(np.random.default_rng([0, 5]), 8, everything)
-    assert np.array_equal(evenly, np.random.default_rng([0, 5]).choice(240, 8)), "as without a mixture"
+    assert np.array_equal(drawn, sampler_of(mixture, everything, 4000, settings)(5))
+    evenly = sampler_of(mixture, everything, 8, Settings(seed=0))(5)
+    assert np.array_equal(evenly, np.random.default_rng([0, 5]).choice(240, 8)), "as of one dataset"
     held_out = everything[mixture.episode != 2]
-    assert np.isin(mixture.draw(np.random.default_rng(0), 1000, held_out, [1, 1]), held_out).all()
-    with pytest.raises(DatasetError, match="weights"):
-        mixture.draw(np.random.default_rng(0), 8, everything, [1])
+    assert np.isin(sampler_of(mixture, held_out, 1000, settings)(0), held_out).all()
+    for weights in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
+        with pytest.raises(TrainingError, match="weight"):
+            sampler_of(mixture, everything, 8, replace(settings, weights=weights))
 
 
 def test_a_prior_is_trained_on_two_arms(tmp_path: Path, other_arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = write_dataset(tmp_path / "one", frames=True)
+    one = write_dataset(tmp_path / "one", frames=128)
     two = write_dataset(tmp_path / "two", robot="arm", seed=1)
     few = ["--steps", "2", "--batch", "4", "--mapping", str(other_arm)]
     data = ["--data", str(one), str(two), "--weights", "1", "2"]

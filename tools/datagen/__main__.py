@@ -74,11 +74,13 @@ def record(make: Callable[[], Simulator], folder: Path, episodes: int, seed: int
     simulator = make()
     with DatasetWriter(folder, dataset_spec(simulator), EPISODES_PER_PART) as writer:
         writer.continues({"seed": seed, "simulated": True, "source": "tools.datagen"})
+        if writer.episodes >= episodes:
+            return f"{simulator.robot}: has {writer.episodes} episodes already"
         tried = int(writer.remarks.get("attempts", 0))
         had, before = writer.episodes, tried
         began_s, worked_s = time.monotonic(), time.process_time()
         with tqdm(total=episodes, initial=had, desc=simulator.robot, unit="episode", mininterval=1.0) as bar:
-            for attempt in attempts(simulator, make, seed, tried, jobs) if had < episodes else ():
+            for attempt in attempts(simulator, make, seed, tried, jobs):
                 tried += 1
                 if attempt.success:
                     writer.remarks = {

@@ -12,7 +12,7 @@ from tools.datagen.rollout import Attempt, canonical
 
 ARMS = ("Panda", "Sawyer", "UR5e", "IIWA", "Kinova3", "XArm7")
 HOVER_M, GRASP_M, LIFT_M = 0.10, -0.005, 0.15
-NEAR_M, FRAMES, CLOSING_FRAMES = 0.012, 160, 12
+NEAR_M, FRAMES, CLOSING_FRAMES = 0.015, 160, 12
 GAIN = 10.0
 """From metres of error to the controller's command in -1 to 1."""
 
