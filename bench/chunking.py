@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edge.sim.bench import Scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
 
 import numpy as np
 from tqdm import tqdm
@@ -162,7 +162,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
                         trace=Path(folder) / "trace.csv",
                         joining=JOININGS[name],
                     )
-                    scene = Scene(args.first_scene + episode)
+                    scene = open_scene(arm, args.first_scene + episode)
                     outcomes.append(run_lockstep(bundle, arm, policies[colour], scene, settings))
                     found = jumps_and_steps(read_trace(Path(folder) / "trace.csv"))
                 jumps.append(1000 * found[0])
@@ -170,7 +170,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
                 bar.update()
             all_jumps, all_steps = np.concatenate(jumps), np.concatenate(steps)
             counters = [outcome.controller.counters for outcome in outcomes]
-            reached = sum(bool(outcome.verdict and outcome.verdict.reached) for outcome in outcomes)
+            reached = sum(bool(outcome.verdict and outcome.verdict.success) for outcome in outcomes)
             low, high = wilson(reached, args.episodes)
             rows.append(
                 Row(

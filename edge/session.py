@@ -117,7 +117,7 @@ def wire_limits(limits: JointLimits) -> Limits:
 
 def line_load(bundle: Bundle, arm: ArmProfile, execute_steps: int, line: LineRate) -> BusLoad:
     """What a run of this bundle takes of its line."""
-    step_s = bundle.embodiment(arm.embodiment).step_s
+    step_s = bundle.embodiment(arm.embodiment, arm.dof).step_s
     knots = bundle.manifest.policy.horizon + 1
     return bus_load(line, arm.dof, knots, execute_steps * step_s, 1e9 / HEARTBEAT_NS)
 
@@ -167,7 +167,7 @@ class Session:
         self.client.synchronise_clock()
         status = self.inference.wait_ready(self.tell, self._idle)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
-        embodiment = self.bundle.embodiment(self.arm.embodiment)
+        embodiment = self.bundle.embodiment(self.arm.embodiment, self.arm.dof)
         settings = ControlSettings(
             self.settings.execute_steps,
             lead_us(caps.min_lead_us, load),

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.sim.bench import Scene
 from edge.sim.scene import REACHED_M
+from edge.sim.scenes import ReachScene
 from edge.telemetry.trace import Trace, read_trace, violations
 from tests.franky import franky
 from tests.machine_watch import MachineWatch
@@ -63,8 +63,8 @@ def driven(trace: Trace) -> Trace:
 
 def nearest_m(trace: Trace) -> float:
     """How near the tip came to its goal above the red cube, looked at four times a second."""
-    scene = Scene(0)
-    verdicts = [scene.verdict("reach the red cube", q) for q in trace.q[::250]]
+    scene = ReachScene(FRANKA, 0)
+    verdicts = [scene.verdict("reach the red cube", q[None]) for q in trace.q[::250]]
     return min(verdict.distance_m for verdict in verdicts if verdict is not None)
 
 

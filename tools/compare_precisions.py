@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.sim.demonstrations import main as record  # first: it chooses the GL backend before mujoco is imported
-from edge.sim.evaluate import evaluate
+from edge.sim.evaluate import EvaluationSettings, evaluate
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def main() -> int:
         if code := edge_export([*words, "--precision", precision]):
             return code
         driven = widened(load_bundle(path), args.out / "bf16-widened") if precision == "bf16" else path
-        success = evaluate(driven, "franka", args.episodes, 8.0, 30.0, args.threads, 2_000_000)
+        success = evaluate(EvaluationSettings(driven, "franka", args.episodes, threads=args.threads))
         verification = json.loads((path / "verification.json").read_text())
         report[precision] = {"verification": verification, "closed_loop": dataclasses.asdict(success)}
     taken = speeds({name: args.out / name for name in ("fp32", "int8")}, args.threads)
@@ -98,7 +98,7 @@ def main() -> int:
         worst = verification["agreement"]["whole_chunk"]
         print(
             f"{precision}: {sum(verification['size_bytes'].values()) / 1e6:.1f} MB, whole chunk cosine "
-            f"{worst['cosine']:.6f} relative {worst['relative_rms']:.1e}, reached {success['reached']} of "
+            f"{worst['cosine']:.6f} relative {worst['relative_rms']:.1e}, reached {success['succeeded']} of "
             f"{success['episodes']}, "
             + ", ".join(f"{engine} {value:.2f} ms" for engine, value in found.get("median_ms", {}).items())
         )

@@ -20,10 +20,10 @@ from edge.cameras.watched import LiveCamera, OnDemandCamera, Watch
 FORMS = {
     "v4l2": "v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD",
     "file": "file:PATH?fps=N&end=loop|hold",
-    "sim": "sim:",
+    "sim": "sim:?camera=NAME",
     "pattern": "pattern:",
 }
-OWN_OPTIONS = {"v4l2": {"size", "fps", "fourcc"}, "file": {"fps", "end"}, "sim": set(), "pattern": set()}
+OWN_OPTIONS = {"v4l2": {"size", "fps", "fourcc"}, "file": {"fps", "end"}, "sim": {"camera"}, "pattern": set()}
 HEALTH_OPTIONS = {"stale_ms", "frozen_ms"}
 FAULT_OPTIONS = {f"{kind}_after" for kind in KINDS} | {"for"}
 LIVE = ("v4l2", "file")
@@ -109,7 +109,7 @@ def _factory(
             )
         from edge.cameras.simulated import SimulatedSource  # needs the sim extra, which a robot does not install
 
-        return SimulatedSource(Path(url.target), frame_px)
+        return SimulatedSource(Path(url.target), frame_px, url.options.get("camera"))
 
     return plain if plan is None else lambda: FaultySource(plain(), plan, clock_ns)
 

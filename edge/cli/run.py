@@ -61,7 +61,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
     shape = bundle.manifest.policy
     if args.engine == "tensorrt":
         built_engines(bundle)
-    bundle.embodiment(arm.embodiment)
+    bundle.embodiment(arm.embodiment, arm.dof)
     tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
     if not 1 <= args.execute < shape.horizon:
         raise InputError(
@@ -78,7 +78,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
 
 def _cameras(args: argparse.Namespace, shape: PolicyShape, bench: Any) -> tuple[str, ...]:
     """The URL of every camera of the bundle. Raises `InputError`."""
-    cameras = tuple(args.camera) or ((bench.camera_url,) * shape.cameras if bench else ())
+    cameras = tuple(args.camera) or (bench.camera_urls(shape.cameras) if bench else ())
     if len(cameras) != shape.cameras:
         raise InputError(
             f"this bundle sees through {shape.cameras} camera(s) and {len(cameras)} given; repeat --camera URL"
@@ -166,9 +166,7 @@ def _finish(
         log.end(report)
     picture = args.report.with_suffix(".png")
     kind = "simulated" if extra["simulated"] else "real line"
-    drawn = plot_run(
-        picture, outcome.samples, arm.joints, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}"
-    )
+    drawn = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}")
     write_report(args.report, report)
     print(table(report))
     print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
@@ -191,6 +189,7 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         "arm": arm.model,
         "simulated": _is_simulated(args.bridge),
         "joints": arm.joints,
+        "units": arm.units,
         "task": args.task,
         "bridge": args.bridge,
         "step_ms": 1000 * bundle.embodiment(arm.embodiment).step_s,
@@ -221,8 +220,8 @@ def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> 
         ) from None
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-"))
     if elsewhere:
-        return DrawnBench(arm, args.scene_seed, Path(folder))
-    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace)
+        return DrawnBench(arm, args.scene_seed, Path(folder), task=args.task)
+    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace, task=args.task)
     stack.callback(bench.close)
     return bench
 

@@ -21,7 +21,9 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
 from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.lift_demonstrations import record_lift
+from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.stage import CAMERA_SIZE_PX
 
 CAMERA = "observation.images.front"
 PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
@@ -123,8 +125,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
+    parser.add_argument("--task", choices=("reach", "lift"), default="reach")
+    parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
     args = parser.parse_args(argv)
-    arm = load_arm("franka")
+    if args.task == "lift":
+        record_lift(load_arm(args.arm or "franka_hand"), args.episodes, args.seed, args.out, not args.no_frames)
+        return
+    arm = load_arm(args.arm or "franka")
     with DatasetWriter(args.out, dataset_spec(arm, not args.no_frames)) as writer:
         writer.continues({"seed": args.seed, "simulated": True, "source": "edge.sim.demonstrations"})
         recorder = Recorder(arm, not args.no_frames)

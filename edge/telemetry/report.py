@@ -154,13 +154,7 @@ def table(report: dict[str, Any]) -> str:
         rows += [("", f"  {count} x {reason}") for reason, count in list(pauses["reasons"].items())[:3]]
     scene = report.get("simulated_scene")
     if scene:
-        verdict = "reached" if scene["reached"] else "NOT reached"
-        rows.append(
-            (
-                "target",
-                f"{scene['target']} cube {verdict}, {1000 * scene['distance_m']:.0f} mm from its goal (simulated)",
-            )
-        )
+        rows.append(("target", f"{scene['text']} (simulated)"))
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
 
 

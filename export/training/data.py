@@ -21,6 +21,9 @@ from export.training.steps import actions_of, states_of, step_rows
 
 __all__ = ["DatasetError", "Demonstrations", "Windows", "fit_embodiment", "fit_embodiments", "read_demonstrations"]
 
+DISTURBED = "(disturbed)"
+"""The task of recorded steps that no policy is to imitate; see docs/lift.md."""
+
 
 @dataclass(frozen=True)
 class Demonstrations:
@@ -151,10 +154,16 @@ class Windows:
     def __len__(self) -> int:
         return len(self._states)
 
+    def demonstrated(self) -> NDArray[np.int64]:
+        """The steps that show what to do: those whose task is `DISTURBED` show what went wrong."""
+        told = np.array([text != DISTURBED for text in self.data.instructions])
+        return np.flatnonzero(told[self.data.instruction])
+
     def whole(self) -> NDArray[np.int64]:
-        """The steps whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
+        """Those of them whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
         ends = np.searchsorted(self.data.segment, self.data.segment, side="right")
-        return np.flatnonzero(np.arange(len(self)) + self.config.horizon <= ends)
+        rows = self.demonstrated()
+        return rows[rows + self.config.horizon <= ends[rows]]
 
     def window(self, steps: NDArray[np.int64], device: torch.device) -> Window:
         """Windows at `steps` (batch,): what follows within the same instruction, what came before in the episode.

@@ -51,6 +51,10 @@ class Mixture:
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
+    def demonstrated(self) -> NDArray[np.int64]:
+        """The windows that show what to do, as in `Windows.demonstrated`."""
+        return np.concatenate([part.demonstrated() + first for part, first in zip(self.parts, self.bounds)])
+
     def whole(self) -> NDArray[np.int64]:
         """The windows that nothing cuts short, as in `Windows.whole`."""
         return np.concatenate([part.whole() + first for part, first in zip(self.parts, self.bounds)])

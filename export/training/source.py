@@ -33,8 +33,11 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def demonstrated(self) -> Rows:
+        """The steps that show what to do, not what went wrong."""
+
     def whole(self) -> Rows:
-        """The steps whose chunk nothing cuts short."""
+        """Those of them whose chunk nothing cuts short."""
 
     def window(self, rows: Rows, device: torch.device) -> Window:
         """Trajectories at these steps. No images are read for it: every process asks for all of a batch."""

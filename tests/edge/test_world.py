@@ -12,8 +12,10 @@ import pytest
 from edge.cameras import open_camera
 from edge.cli.run import _open_bench
 from edge.errors import InputError
-from edge.sim.bench import DrawnBench, Scene
+from edge.sim.bench import DrawnBench
 from edge.sim.expert import InverseKinematics
+from edge.sim.scene import Placement
+from edge.sim.scenes import picture
 from edge.sim.world import SEQUENCE, WorldReader, WorldWriter
 from tests.support import FRANKA, HOME
 
@@ -45,7 +47,7 @@ def test_the_camera_sees_the_arm_where_the_adapter_says_it_is(tmp_path: Path) ->
     writer.publish(1000, HOME, HOME)
     camera = open_camera(bench.camera_url, (128, 128))
     at_home = camera.grab().image
-    assert (at_home == bench.scene.picture(HOME, 128)).all()
+    assert (at_home == picture(bench.scene, tuple(HOME), 128)).all()
     writer.publish(2000, HOME, HOME + 0.2)
     assert np.abs(camera.grab().image.astype(int) - at_home).max() > 50
     camera.close()
@@ -57,10 +59,10 @@ def test_the_run_is_judged_at_the_published_pose(tmp_path: Path) -> None:
     writer = WorldWriter(bench.world_file, 7)
     writer.publish(1000, HOME, HOME)
     far = bench.verdict("reach the blue cube")
-    pose = InverseKinematics(Scene(3).model, HOME).solve(bench.scene.placement.goal_m("blue"))
+    pose = InverseKinematics(bench.scene.model, HOME).solve(Placement.sample(np.random.default_rng(3)).goal_m("blue"))
     writer.publish(2000, HOME, pose)
     near = bench.verdict("reach the blue cube")
-    assert far is not None and not far.reached and near is not None and near.reached
+    assert far is not None and not far.success and near is not None and near.success
     writer.close()
 
 
@@ -77,5 +79,5 @@ def test_the_run_is_judged_at_the_published_pose(tmp_path: Path) -> None:
 )
 def test_only_an_arm_that_is_simulated_is_drawn(bridge: str, camera: list[str], drawn: bool) -> None:
     with ExitStack() as stack:
-        bench = _open_bench(Namespace(bridge=bridge, camera=camera, scene_seed=0, trace=None), FRANKA, stack)
+        bench = _open_bench(Namespace(bridge=bridge, camera=camera, scene_seed=0, trace=None, task=""), FRANKA, stack)
         assert (bench is not None) is drawn
