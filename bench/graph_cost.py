@@ -43,7 +43,8 @@ LAYER = re.compile(r"(?:^|\.)(\w+)\.(\d+)\.")
 @dataclass(frozen=True)
 class NodeCost:
     """One node. `kind` is gemm, batched, conv, light, heavy or move; `rows` x `inner` x `columns` describe a product,
-    `batch` how many of them; `layer` the stack and number of the layer it belongs to."""
+    `batch` how many of them; `layer` the stack and number of the layer it belongs to, `named`
+    whether a weight of its own says so."""
 
     op: str
     kind: str
@@ -56,6 +57,7 @@ class NodeCost:
     inner: int = 0
     columns: int = 0
     layer: tuple[str, int] | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,9 @@ class _Counter:
                 continue
             if node.op_type in FREE or not node.input:
                 continue
-            layer = self._layer(node, stored) or layer
-            yield replace(self._node(node, stored), layer=layer)
+            own = self._layer(node, stored)
+            layer = own or layer
+            yield replace(self._node(node, stored), layer=layer, named=own is not None)
 
     def _layer(self, node: NodeProto, stored: dict[str, str]) -> tuple[str, int] | None:
         for name in node.input:
@@ -214,7 +217,7 @@ def in_precision(cost: GraphCost, precision: str) -> GraphCost:
     wide = {"fp32": 4, "bf16": 2, "int8": 1}
     changed = [
         replace(node, precision=precision, weight_bytes=node.weight_bytes * wide[precision] / wide[node.precision])
-        if node.kind == "gemm" and node.layer
+        if node.kind == "gemm" and node.named
         else node
         for node in cost.nodes
     ]

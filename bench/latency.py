@@ -5,7 +5,8 @@ torch.compile and a plain ONNX decoder of one step where there is a checkpoint (
 "Observation to chunk" begins when the frames are asked for and ends with joint increments in radians: reading and
 shaping the pictures is counted. "Observation to wire" is a run of its own with two processes, the control loop and the
 simulated device behind a pseudo-terminal: it begins when control asks and ends when the last byte of the commit has
-been written. How often a chunk is made (the replan rate) and how often control decides (the control rate) are told apart.
+been written. How often a chunk is made (the replan rate) and how often control decides (the control rate) are told
+apart.
 """
 
 from __future__ import annotations
@@ -193,6 +194,9 @@ def wires(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recor
         return {}
     found: dict[str, Any] = {"boundary": WIRE_BOUNDARY, "runs": {}}
     for label, bundle in bundles.items():
+        if not options.drives(bundle):
+            recording.leave_out(f"observation to wire, {label}", "its engines are outside an export's gates")
+            continue
         say(f"observation to wire, {label}")
         seconds = 4.0 if args.quick else args.wire_seconds
         found["runs"][label] = wire_run(bundle, args.threads, seconds, args.seed)

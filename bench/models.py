@@ -6,12 +6,11 @@ Imports torch: only the sub-benchmarks that make bundles or compare with torch i
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.options import MADE_HERE
 from edge.arms import load_arm
-from edge.bundle import sha256
 from edge.errors import InputError
 from export.engines.observations import Sample, draw_samples
 from export.engines.package import Origin, Recipe, export_bundle
@@ -61,9 +60,10 @@ def samples_of(parts: PolicyParts, count: int, seed: int) -> list[Sample]:
 
 
 def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: Callable[[str], None]) -> Path:
-    """A verified bundle of `parts`, calibrated and verified on drawn observations: good to measure, not to drive with.
+    """A bundle of `parts`, calibrated and verified on drawn observations: good to measure, not to drive with.
 
-    Raises `InputError` when an engine does not match torch; its speed would mean nothing.
+    Random weights have outliers that INT8 does not keep within an export's gates. Such a bundle is written and says so,
+    can be timed, and is refused by everything that drives an arm.
     """
     samples = samples_of(parts, VERIFIED_ON + CALIBRATED_ON, seed)
     recipe = Recipe(
@@ -81,15 +81,14 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
 
     report = export_bundle(parts, recipe, _origin(parts), out, stage)
     if not report["passed"]:
-        worst = {name: found["cosine"] for name, found in report["agreement"].items()}
-        raise InputError(f"{precision}: the engines do not match torch ({json.dumps(worst)}); leave out this precision")
+        tell(f"{precision}: outside an export's gates on these weights; it can be timed and will drive nothing")
     return out
 
 
 def _origin(parts: PolicyParts) -> Origin:
     tokenizer = getattr(parts, "tokenizer", None)
     embodiments = getattr(parts, "embodiments", None)
-    return Origin("0" * 64, "edge-bench", embodiments or (still_arm(),), tokenizer or word_tokenizer((TASK,)).to_str())
+    return Origin("0" * 64, MADE_HERE, embodiments or (still_arm(),), tokenizer or word_tokenizer((TASK,)).to_str())
 
 
 def still_arm() -> Embodiment:
@@ -104,8 +103,3 @@ def still_arm() -> Embodiment:
         actions=SlotStatistics(tuple(ACTION_JOINTS + joint for joint in joints), zeros, (STILL_RAD,) * arm.dof),
         states=SlotStatistics(tuple(STATE_JOINTS + joint for joint in joints), arm.home_rad, (0.5,) * arm.dof),
     )
-
-
-def weights_hash(path: Path) -> str:
-    """What a checkpoint is told apart by."""
-    return sha256(path)

@@ -1,7 +1,8 @@
 """The roof of the machine at hand, measured: bandwidth, and how fast products of a size class run. Imports onnx.
 
 Products run in ONNX Runtime, as the engines' do, with weights of their own for every product of a pass. Where an
-engine's weights do not fit the last-level cache, neither do those of its size classes: the rate then includes reading them.
+engine's weights do not fit the last-level cache, neither do those of its size classes: the rate then includes
+reading them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnxruntime
@@ -54,26 +55,31 @@ class SizeClass:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure each thing: at least `runs` runs and `least_s` seconds."""
+    """How long to measure each thing: at least `runs` runs and `least_s` seconds of processor time.
+
+    `threads` that are busy throughout share that time.
+    """
 
     runs: int
     least_s: float
+    threads: int = 1
 
     def median_s(self, run: Callable[[], object]) -> float:
         run()
         times: list[float] = []
-        until = time.perf_counter() + self.least_s
-        while len(times) < self.runs or time.perf_counter() < until:
-            began = time.perf_counter()
+        until = time.process_time() + self.least_s
+        while len(times) < self.runs or time.process_time() < until:
+            began_ns = time.process_time_ns()
             run()
-            times.append(time.perf_counter() - began)
+            times.append((time.process_time_ns() - began_ns) / 1e9 / self.threads)
         return statistics.median(times)
 
 
 def stream_bytes_s(effort: Effort) -> float:
     """Bytes per second of reading an array that no cache holds."""
     array = np.ones(STREAM_BYTES // 4, dtype=np.float32)
-    return STREAM_BYTES / effort.median_s(lambda: np.add.reduce(array))
+    alone = replace(effort, threads=1)
+    return STREAM_BYTES / alone.median_s(lambda: np.add.reduce(array))
 
 
 def peak_ops_s(precision: str, threads: int, effort: Effort) -> float:

@@ -10,7 +10,7 @@ from bench.tables import markdown, number, percent
 def lines(body: dict[str, Any]) -> list[str]:
     """The tables, as Markdown."""
     roof = body["roof"]
-    head = ("engine", "operations", "weights read", "floor, ms", "predicted, ms", "measured, ms", "error")
+    head = ("engine", "operations", "weights read", "floor, ms", "predicted, ms", "measured, ms", "error", "passed, ms")
     rows = [
         [
             f"{row['engine']} {row['bundle']}",
@@ -20,7 +20,8 @@ def lines(body: dict[str, Any]) -> list[str]:
             number(row["predicted_ms"]),
             f"{number(row['measured']['p50_ms'])} ({number(row['measured']['p50_low_ms'])} to "
             f"{number(row['measured']['p50_high_ms'])})",
-            percent(row["error_share"]),
+            percent(row["error_share"]) + ("" if row["judged"] else ", not judged"),
+            number(row["wall_p50_ms"]),
         ]
         for row in body["here"]
     ]

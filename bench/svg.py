@@ -9,8 +9,8 @@ from html import escape
 
 from bench.tables import number
 
-WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 640, 26, 150, 74, 8, 34
-HEIGHT = 260
+WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 520, 26, 172, 60, 8, 34
+HEIGHT = 250
 COLOURS = 6
 
 
@@ -84,11 +84,8 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, log_x: bool = Fal
     span, rise = WIDTH - left - right, HEIGHT - TOP - bottom
 
     def x(value: float) -> float:
-        if log_x:
-            share = math.log(max(value, low) / low) / math.log(high / low)
-        else:
-            share = (value - low) / (high - low)
-        return left + span * share
+        linear = (value - low) / (high - low)
+        return left + span * (math.log(max(value, low) / low) / math.log(high / low) if log_x else linear)
 
     def y(value: float) -> float:
         return TOP + rise * (1 - value / most)
