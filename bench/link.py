@@ -26,12 +26,14 @@ from tqdm import tqdm
 from bench import options
 from bench.document import Recording, say
 from bench.harness import summary
-from bench.link_rig import JOINTS, KNOTS, LinkRig
+from bench.link_rig import JOINTS, KNOTS, LinkRig, chunk_sizes
 from bench.link_tables import lines
 from bench.tables import percent
+from edge.errors import InputError
 from edge.realtime import cpus_here, realtime
 from edge.scheduler import FixedStep, measured_spin_ns
 from firmware_bridge.bus_load import BITS_PER_BYTE, LOAD_LIMIT, bus_load, chunk_frames, frame_size, wire_seconds
+from firmware_bridge.codes import MAX_KNOTS
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
 from firmware_bridge.transports import LineRate, LoopbackTransport
 
@@ -56,7 +58,9 @@ class Line:
         """Bits per second at which the proxy lets bytes through, ten to a byte."""
         if self.rate.bitrate is None:
             return self.rate.baud or 0
-        frames = [frame_size(payload) for payload in chunk_frames(KNOTS, JOINTS)]
+        frames = [
+            frame_size(payload) for payload in chunk_frames(KNOTS, JOINTS)
+        ]  # the rate hardly depends on the knots
         return round(BITS_PER_BYTE * sum(frames) / sum(wire_seconds(size, self.rate) for size in frames))
 
 
@@ -76,6 +80,8 @@ UNPACED = 100_000_000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commits", type=options.count, default=100, help="chunks per line (default %(default)d)")
+    parser.add_argument("--knots", type=options.count, default=KNOTS, help="per chunk, 2 to 50 (default %(default)d)")
+    parser.add_argument("--unpaced", action="store_true", help="only the line without a rate")
     parser.add_argument("--stream-seconds", type=float, default=5.0, help="per line (default %(default)g)")
     parser.add_argument("--clock", action="store_true", help="also measure how well the clocks agree")
     parser.add_argument("--clock-seconds", type=float, default=10.0, help="of each of those (default %(default)g)")
@@ -85,14 +91,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.quick:
         args.commits, args.stream_seconds, args.clock_seconds = 5, 0.3, 1.0
-    settings = {"commits": args.commits, "knots": KNOTS, "joints": JOINTS, "execute_s": EXECUTE_S}
+    settings = {"commits": args.commits, "knots": args.knots, "joints": JOINTS, "execute_s": EXECUTE_S}
+    if not 2 <= args.knots <= MAX_KNOTS:
+        raise InputError(f"--knots {args.knots}: a chunk has 2 to {MAX_KNOTS}")
     recording = Recording("link", settings, args.quick)
-    lines_to_run = LINES[:3] if args.quick else LINES
+    lines_to_run = LINES[:1] if args.unpaced else LINES[:3] if args.quick else LINES
     rows = []
     for line in tqdm(lines_to_run, unit="line", disable=None, leave=False):
         say(line.name)
         rows.append(_line(line, args, recording))
-    recording.body = {"boundary": BOUNDARY, "knots": KNOTS, "joints": JOINTS, "lines": rows}
+    recording.body = {"boundary": BOUNDARY, "knots": args.knots, "joints": JOINTS, "lines": rows}
+    recording.body["chunk_sizes"] = chunk_sizes(args.knots)
     if args.clock:
         recording.body["clock"] = _clocks(args)
     print("\n".join(lines(recording.body)))
@@ -101,10 +110,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _line(line: Line, args: argparse.Namespace, recording: Recording) -> dict[str, Any]:
-    load = bus_load(line.rate, JOINTS, KNOTS, EXECUTE_S, HEARTBEAT_HZ)
+    load = bus_load(line.rate, JOINTS, args.knots, EXECUTE_S, HEARTBEAT_HZ)
     size = frame_size(SET_POINT_PAYLOAD)
     stream_share = STREAM_HZ * wire_seconds(size, line.rate)
-    frames = [frame_size(payload) for payload in chunk_frames(KNOTS, JOINTS)]
+    frames = [frame_size(payload) for payload in chunk_frames(args.knots, JOINTS)]
     row: dict[str, Any] = {
         "name": line.name,
         "rate": asdict(line.rate),
@@ -124,13 +133,14 @@ def _line(line: Line, args: argparse.Namespace, recording: Recording) -> dict[st
             f"chunks over {line.name}", f"refused before arming: the line would be {percent(load.share)} busy"
         )
     else:
-        rig = LinkRig(line.how, Faults(baud=row["paced_baud"]))
+        rig = LinkRig(line.how, Faults(baud=row["paced_baud"]), args.knots)
         try:
-            times_ms = rig.commit_times_ms(args.commits)
+            times_ms, after_last_ms = rig.commit_times_ms(args.commits)
             row["resent"] = rig.client.resent
         finally:
             rig.close()
         row["commit"] = {**summary(np.array(times_ms), args.seed, "ms"), "raw_ms": times_ms}
+        row["after_last_byte"] = None if row["paced_baud"] else summary(np.array(after_last_ms), args.seed, "ms")
     row["stream"] = stream(row["paced_baud"], size, args.stream_seconds)
     return row
 

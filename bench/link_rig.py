@@ -9,9 +9,11 @@ from edge.session import wire_limits
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
+from firmware_bridge.framing import encode_frame
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import Transport, open_transport
+from firmware_bridge.transports.can_stream import cut
 
 ARM = "franka"
 KNOTS, JOINTS = 16, 7
@@ -28,17 +30,29 @@ URLS = {
 }
 
 
+def chunk_sizes(knots: int) -> dict[str, int]:
+    """Bytes of a chunk on a serial line and as payload of CAN FD frames, positions alone and with velocities."""
+    row = tuple(range(1_000_001, 1_000_001 + JOINTS))
+    sizes = {}
+    for name, velocities in (("positions", None), ("with velocities", (row,) * knots)):
+        messages = KnotChunk(1, 1, SPACING_US, (row,) * knots, velocities).messages()
+        frames = [encode_frame(1, 1, message) for message in messages]
+        sizes[f"serial, {name}"] = sum(map(len, frames))
+        sizes[f"CAN FD payload, {name}"] = sum(len(part.data) for frame in frames for part in cut(0x210, frame, True))
+    return sizes
+
+
 class LinkRig:
     """One line to one device; `how` is one of `URLS`."""
 
-    def __init__(self, how: str, faults: Faults) -> None:
+    def __init__(self, how: str, faults: Faults, knots: int = KNOTS) -> None:
+        self.knots = knots
         self.arm = load_arm(ARM)
         self.process = SimulatorProcess(SimulatedArm(self.arm.name, self.arm.home_rad, line=how))  # type: ignore[arg-type]
         line: Transport = open_transport(URLS[how].format(port=self.process.port))
         if faults != Faults():
             line = FaultyTransport(line, faults, 0, time.monotonic_ns)
         self.client = DeviceClient(Link(line, time.monotonic_ns, 1), self._idle)
-        self._lead_us = MARGIN_US
         self._tick = 0
         try:
             self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
@@ -74,10 +88,11 @@ class LinkRig:
             errors.append(abs(self.client.link.clock.device_us(now_ns) - (now_ns - zero_ns) / 1000))
         return errors
 
-    def commit_times_ms(self, count: int) -> list[float]:
-        """From a chunk's first byte to its acknowledgement, one chunk after the other, the arm held still.
+    def commit_times_ms(self, count: int) -> tuple[list[float], list[float]]:
+        """From a chunk's first byte to its acknowledgement, and from its last; one chunk after the other, at rest.
 
-        The first tells how long the line takes and is not counted: the lead of the others follows from it.
+        The first tells how long the line takes and is not counted: the lead of the others follows from it. The last
+        byte counts as sent when the line has taken it, which a paced one does before it has passed it on.
         """
         client, link = self.client, self.client.link
         client.set_limits(wire_limits(self.arm.operating))
@@ -86,13 +101,18 @@ class LinkRig:
         here = client.wait_for_state().commanded_urad
         rest = (0,) * len(here)
         times: list[float] = []
+        after_last: list[float] = []
         lead_us = 500_000
         for number in range(count + 1):
             start_us = int(link.clock.device_us(time.monotonic_ns()) + lead_us) & 0xFFFFFFFF
             began_ns = time.monotonic_ns()
-            client.send_chunk(KnotChunk(number % 60_000 + 1, start_us, SPACING_US, (here,) * KNOTS, (rest,) * KNOTS))
+            knots = (here,) * self.knots, (rest,) * self.knots
+            client.send_chunk(KnotChunk(number % 60_000 + 1, start_us, SPACING_US, *knots))
+            written_ns = time.monotonic_ns()
             self._until_committed()
-            times.append((time.monotonic_ns() - began_ns) / 1e6)
+            done_ns = time.monotonic_ns()
+            times.append((done_ns - began_ns) / 1e6)
+            after_last.append((done_ns - written_ns) / 1e6)
             if number == 0:
                 lead_us = round(2000 * times[0]) + MARGIN_US
             until = time.monotonic() + PAUSE_S + lead_us / 1e6
@@ -100,7 +120,7 @@ class LinkRig:
                 self._beat()
                 client.poll(time.monotonic_ns())
                 self._idle(0.001)
-        return times[1:]
+        return times[1:], after_last[1:]
 
     def _until_committed(self) -> None:
         while self.client.commit_pending:

@@ -34,8 +34,13 @@ def lines(body: dict[str, Any]) -> list[str]:
                 f"{number(streamed['delay_p50_ms'])} / {number(streamed['delay_p99_ms'])}",
             ]
         )
-    text = [f"A chunk of {body['knots']} knots x {body['joints']} joints: {body['lines'][0]['chunk_bytes']} bytes.", ""]
+    sizes = ", ".join(f"{name} {size} B" for name, size in body["chunk_sizes"].items())
+    text = [f"A chunk of {body['knots']} knots x {body['joints']} joints: {sizes}.", ""]
     text += markdown(head, rows)
+    last = body["lines"][0].get("after_last_byte")
+    if last:
+        text += ["", f"From the last byte written to the acknowledgement, no rate: p50 {number(last['p50_ms'])} ms, "]
+        text[-1] += f"p99 {number(last['p99_ms'])} ms."
     if "clock" in body:
         clock = [
             [f"line that delivers {name}", *(number(found[f"{key}_us"]) for key in ("p50", "p99", "max"))]
