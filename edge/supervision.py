@@ -18,6 +18,8 @@ from edge.planning import Phase, Planner
 from edge.safety.motion import Motion
 
 LOST_PERIODS = 2
+MOST_STARTS = 3
+"""Attempts to start inference again after one loss; what fails as often as that will not work the next time."""
 
 
 class OnLoss(str, Enum):
@@ -60,7 +62,7 @@ class Supervisor:
         self.losses: list[Loss] = []
         self._tell = tell
         self._lost: Loss | None = None
-        self._restarted = False
+        self._starts = 0
         self._said_held = False
 
     def step(self, now_ns: int, tick: int) -> None:
@@ -89,7 +91,7 @@ class Supervisor:
         if reason is not None:
             self._lost = Loss(now_ns, reason)
             self.losses.append(self._lost)
-            self._restarted = False
+            self._starts = 0
             self.controller.run_out(reason)
 
     def _hung(self, now_ns: int) -> str | None:
@@ -101,19 +103,25 @@ class Supervisor:
     def _recover(self, lost: Loss) -> None:
         if self.on_loss is OnLoss.END:
             raise SafetyStop(f"{lost.reason}; the arm has come to rest")
-        if not self._restarted:
-            self._tell(f"{lost.reason}; the arm is at rest, starting inference again")
-            self.controller.planner = self.inference.restart()
-            self._restarted = True
+        if self._starts == 0:
+            self._start_again(lost.reason)
             return
         gone = self.inference.gone()
         status = self.controller.planner.status()
         if gone is not None or (status is not None and status.phase is Phase.FAILED):
-            raise SafetyStop(f"inference could not be started again: {gone or (status.message if status else '')}")
-        if status is not None and status.phase is Phase.READY:
+            why = gone or (status.message if status else "")
+            if self._starts == MOST_STARTS:
+                raise SafetyStop(f"inference could not be started again in {MOST_STARTS} attempts, the last: {why}")
+            self._start_again(why)
+        elif status is not None and status.phase is Phase.READY:
             self.controller.expect(status.warm_ns // 1000)
             self._lost = None
             self._tell("inference is back")
+
+    def _start_again(self, why: str) -> None:
+        self._tell(f"{why}; the arm is at rest, starting inference again")
+        self.controller.planner = self.inference.restart()
+        self._starts += 1
 
     def _say_held(self) -> None:
         if self.controller.motion is Motion.RUNNING:

@@ -36,6 +36,7 @@ from edge.sim.bench import (
 
 import mujoco
 import numpy as np
+from mcap.exceptions import McapError
 from mcap.reader import make_reader
 
 from edge.arms import load_arm
@@ -198,8 +199,12 @@ def judge(soak: Soak, limits: Any) -> dict[str, Any]:
     for block in trace_blocks(soak.folder / "trace.csv"):
         rows += len(block.q)
         findings += [f"limit: {found}" for found in violations(block, limits)]
-    with (soak.folder / "soak.mcap").open("rb") as file:
-        texts = [message.data for _, _, message in make_reader(file).iter_messages(topics=["/decisions"])]
+    texts: list[bytes] = []
+    try:
+        with (soak.folder / "soak.mcap").open("rb") as file:
+            texts = [message.data for _, _, message in make_reader(file).iter_messages(topics=["/decisions"])]
+    except McapError as error:
+        findings.append(f"the log cannot be read: {error}")
     decisions = [(json.loads(text)["host_ns"], text.decode()) for text in texts]
     unseen = []
     for happened in soak.happened:

@@ -136,6 +136,37 @@ def test_it_is_started_again_and_nothing_moves_until_it_is_told_to(start: Callab
     assert len(run.supervisor.losses) == 1
 
 
+def test_a_start_that_fails_is_tried_again_and_not_forever(start: Callable[..., Supervised]) -> None:
+    run = start(OnLoss.WAIT)
+    run.go(2020)
+    run.inference.why_gone = "the inference process ended by itself (exit 1)"
+    run.go(3000)
+    for starts in (2, 3):
+        run.inference.why_gone = f"killed for the {starts}. time"
+        run.go(100)
+        assert run.inference.restarts == starts
+        assert run.rig.device.state == DeviceState.HOLD
+    assert len(run.supervisor.losses) == 1, "the arm was at rest all the time"
+    run.inference.why_gone = "killed for the last time"
+    with pytest.raises(SafetyStop, match=r"not be started again in 3 attempts, the last: killed for the last time"):
+        run.go(100)
+
+
+def test_every_loss_has_its_own_attempts(start: Callable[..., Supervised]) -> None:
+    run = start(OnLoss.WAIT)
+    run.go(2020)
+    for _ in range(4):
+        run.inference.why_gone = "the inference process ended by itself (exit 1)"
+        run.go(3000)
+        assert isinstance(run.planner, ReadyPlanner)
+        run.planner.ready = True
+        run.go(100)
+        run.desk.ask(Command.START)
+        run.go(2000)
+        assert run.controller.motion is Motion.RUNNING
+    assert run.inference.restarts == 4
+
+
 def test_a_pause_is_a_controlled_stop_and_starts_again_on_a_word(start: Callable[..., Supervised]) -> None:
     run = start()
     run.go(2020)
