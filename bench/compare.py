@@ -63,23 +63,39 @@ def run(args: argparse.Namespace) -> int:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
     """Every median and every ratio that both runs have."""
-    others = {group["name"]: group for group in second.get("groups", [])}
     found = []
+    others = medians(second)
+    for what, (one, noise) in medians(first).items():
+        if what in others:
+            two, its_noise = others[what]
+            found.append(Difference(what, one, two, noise + its_noise))
+    groups = {group["name"]: group for group in second.get("groups", [])}
     for group in first.get("groups", []):
-        other = others.get(group["name"])
-        if other is None:
-            continue
-        for way, one in group["ways"].items():
-            if way in other["ways"]:
-                two = other["ways"][way]
-                allowed = one["noise_share"] + two["noise_share"]
-                found.append(Difference(f"{group['name']}, {way}, ms", one["p50_ms"], two["p50_ms"], allowed))
-        for way, one in group["ratios"].items():
+        other = groups.get(group["name"])
+        for way, ratio in group["ratios"].items() if other else ():
             if way in other["ratios"]:
-                two = other["ratios"][way]
-                allowed = _width(one) + _width(two) + _floor(group) + _floor(other)
-                found.append(Difference(f"{group['name']}, {way}, ratio", one["median"], two["median"], allowed))
+                its_ratio = other["ratios"][way]
+                allowed = _width(ratio) + _width(its_ratio) + _floor(group) + _floor(other)
+                found.append(
+                    Difference(f"{group['name']}, {way}, ratio", ratio["median"], its_ratio["median"], allowed)
+                )
     return found
+
+
+def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Every median time of a document in ms, and the noise it states, by what it is of."""
+    summaries: dict[str, dict[str, Any]] = {}
+    for group in document.get("groups", []):
+        summaries |= {f"{group['name']}, {way}, ms": found for way, found in group["ways"].items()}
+    for label, run_ in (document.get("wire") or {}).get("runs", {}).items():
+        if run_["observation_to_wire"]:
+            summaries[f"observation to wire, {label}, ms"] = run_["observation_to_wire"]
+    for row in document.get("here", []):
+        summaries[f"{row['engine']} {row['bundle']}, processor ms"] = row["measured"]
+    for line in document.get("lines", []):
+        if line["commit"]:
+            summaries[f"chunk over {line['name']}, ms"] = line["commit"]
+    return {what: (found["p50_ms"], found["noise_share"]) for what, found in summaries.items()}
 
 
 def _width(ratio: dict[str, float]) -> float:

@@ -52,7 +52,7 @@ class Recording:
         return {
             "format": FORMAT,
             "benchmark": self.benchmark,
-            "command": ["edge-bench", *sys.argv[1:]],
+            "command": ["edge-bench", *(word.removeprefix(f"{Path.cwd()}/") for word in sys.argv[1:])],
             "started": self.started,
             "seconds": round(time.monotonic() - self._began_s, 1),
             "quick": self.quick,

@@ -42,12 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def jobs(out: Path, checkpoint: Path, quick: bool) -> list[Job]:
     """What is run, in order."""
-    shipped = tuple(
-        word for name in ("fp32", "int8") for word in ("--bundle", str(out / "bundles" / f"shipped-{name}"))
-    )
+    precisions = ("fp32",) if quick else ("fp32", "int8")
+    shipped = tuple(word for name in precisions for word in ("--bundle", str(out / "bundles" / f"shipped-{name}")))
     paper = tuple(word for name in ("fp32", "int8") for word in ("--bundle", str(out / "bundles" / f"paper-{name}")))
     first = shipped[:2]
-    sized = ("--preset", "tiny") if quick else (*PAPER, *paper)
+    sized = ("--preset", "tiny", "--precision", "fp32") if quick else (*PAPER, *paper)
     return [
         Job(("latency", *shipped, "--checkpoint", str(checkpoint)), "latency"),
         Job(("roofline", *sized), "roofline"),
@@ -88,20 +87,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_bundles(args: argparse.Namespace, todo: list[Job]) -> None:
-    """Those that the jobs name and that are not there; made in this order by processes that then go away."""
+    """Those that the jobs name, each by a process that then goes away; an older one may be of another commit."""
     wanted = {Path(word) for job in todo for word in job.words if Path(word).parent == args.out / "bundles"}
     for path in sorted(wanted):
-        if not (path / "manifest.json").is_file():
-            source = list(PAPER) if path.name.startswith("paper") else ["--checkpoint", str(args.checkpoint)]
-            say(f"making {path}")
-            precision = path.name.split("-")[1]
-            if code := _edge_bench(["bundle", "-o", str(path), *source, "--precision", precision]):
-                raise InputError(f"{path} could not be made (exit {code}); the message stands above")
+        source = list(PAPER) if path.name.startswith("paper") else ["--checkpoint", str(args.checkpoint)]
+        say(f"making {path}")
+        if code := _edge_bench(["bundle", "-o", str(path), *source, "--precision", path.name.split("-")[1]]):
+            raise InputError(f"{path} could not be made (exit {code}); the message stands above")
 
 
 def _edge_bench(words: list[str]) -> int:
     """One `edge-bench` in a process of its own, which a Ctrl-C reaches too."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.cli", *words], cwd=None)
+    process = subprocess.Popen([sys.executable, "-m", "bench.cli", *words])
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,15 @@ from bench.document import Recording, say
 from bench.energy import find_meter
 from bench.harness import Plan, Run, group, take_turns
 from bench.policy_run import BOUNDARY as CHUNK_BOUNDARY
-from bench.policy_run import chunk_run
+from bench.policy_run import Runner, chunk_run
 from bench.tables import group_lines, wire_lines
 from bench.wire import WIRE_BOUNDARY, wire_run
 from edge.bundle import Bundle
 from edge.engines import EngineError
 from edge.engines.gpu import present_gpu
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.opening import open_engines
+from edge.engines.opening import KINDS, open_engines
+from firmware_bridge.errors import BridgeError
 
 ENGINES = ("history_encoder", "backbone", "action_decoder")
 ENGINE_BOUNDARY = (
@@ -45,6 +47,13 @@ ENERGY_S = 10.0
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_models(parser)
     options.add_plan(parser)
+    parser.add_argument(
+        "--engine",
+        nargs="+",
+        choices=KINDS,
+        default=["onnxruntime"],
+        help="what whole observations run on (default: onnxruntime); tensorrt takes what edge-build has built",
+    )
     parser.add_argument("--without-torch", action="store_true", help="our engines alone")
     parser.add_argument("--without-wire", action="store_true", help="leave out the runs with control and device")
     parser.add_argument(
@@ -151,10 +160,21 @@ def _torch(name: str, args: argparse.Namespace, recording: Recording, scratch: P
     return torch_ways(name, parts, sample, scratch, args.threads, compiled=not args.quick)
 
 
+def _runners(bundles: dict[str, Bundle], args: argparse.Namespace) -> dict[str, tuple[Bundle, Runner]]:
+    """Every bundle on every engine that was asked for, by label."""
+    found = {}
+    for kind in args.engine:
+        for label, bundle in bundles.items():
+            name = label if kind == "onnxruntime" else f"{label} {kind}"
+            found[name] = bundle, Runner(args.arm, args.task, kind, args.threads, args.seed)
+    return found
+
+
 def chunk_group(bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Observation to chunk with every bundle, in turns."""
     openers: dict[str, Callable[[], Run]] = {
-        label: (lambda bundle=bundle: chunk_run(bundle, args.threads, args.seed)) for label, bundle in bundles.items()
+        label: (lambda bundle=bundle, how=how: chunk_run(bundle, how))
+        for label, (bundle, how) in _runners(bundles, args).items()
     }
     baseline = "fp32" if "fp32" in openers else next(iter(openers))
     say("observation to chunk")
@@ -167,11 +187,9 @@ def energy(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Reco
     if meter is None:
         recording.leave_out("energy", what)
         return None
-    import time
-
     found = {}
-    for label, bundle in bundles.items():
-        infer, chunks = chunk_run(bundle, args.threads, args.seed), 0
+    for label, (bundle, how) in _runners(bundles, args).items():
+        infer, chunks = chunk_run(bundle, how), 0
         infer()
         meter.begin()
         began_s = time.monotonic()
@@ -193,11 +211,14 @@ def wires(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recor
         recording.leave_out("observation to wire", "asked to leave it out")
         return {}
     found: dict[str, Any] = {"boundary": WIRE_BOUNDARY, "runs": {}}
-    for label, bundle in bundles.items():
+    for label, (bundle, how) in _runners(bundles, args).items():
         if not options.drives(bundle):
             recording.leave_out(f"observation to wire, {label}", "its engines are outside an export's gates")
             continue
         say(f"observation to wire, {label}")
         seconds = 4.0 if args.quick else args.wire_seconds
-        found["runs"][label] = wire_run(bundle, args.threads, seconds, args.seed)
+        try:
+            found["runs"][label] = wire_run(bundle, how, seconds)
+        except BridgeError as error:
+            recording.leave_out(f"observation to wire, {label}", str(error))
     return found

@@ -34,6 +34,7 @@ from edge.realtime import cpus_here, realtime
 from edge.scheduler import FixedStep, measured_spin_ns
 from firmware_bridge.bus_load import BITS_PER_BYTE, LOAD_LIMIT, bus_load, chunk_frames, frame_size, wire_seconds
 from firmware_bridge.codes import MAX_KNOTS
+from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
 from firmware_bridge.transports import LineRate, LoopbackTransport
 
@@ -126,23 +127,32 @@ def _line(line: Line, args: argparse.Namespace, recording: Recording) -> dict[st
         "stream_share": stream_share,
         "commit": None,
         "resent": 0,
-        "stream": None,
     }
     if load.share > LOAD_LIMIT:
         recording.leave_out(
             f"chunks over {line.name}", f"refused before arming: the line would be {percent(load.share)} busy"
         )
     else:
-        rig = LinkRig(line.how, Faults(baud=row["paced_baud"]), args.knots)
         try:
-            times_ms, after_last_ms = rig.commit_times_ms(args.commits)
-            row["resent"] = rig.client.resent
-        finally:
-            rig.close()
-        row["commit"] = {**summary(np.array(times_ms), args.seed, "ms"), "raw_ms": times_ms}
-        row["after_last_byte"] = None if row["paced_baud"] else summary(np.array(after_last_ms), args.seed, "ms")
+            row |= _commits(line, row["paced_baud"], args)
+        except BridgeError as error:
+            recording.leave_out(f"chunks over {line.name}", str(error))
     row["stream"] = stream(row["paced_baud"], size, args.stream_seconds)
     return row
+
+
+def _commits(line: Line, baud: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Round trips on one line. Raises `BridgeError` where the device cannot be reached or the clocks do not agree."""
+    rig = LinkRig(line.how, Faults(baud=baud), args.knots)
+    try:
+        times_ms, after_last_ms = rig.commit_times_ms(args.commits)
+    finally:
+        rig.close()
+    return {
+        "resent": rig.client.resent,
+        "commit": {**summary(np.array(times_ms), args.seed, "ms"), "raw_ms": times_ms},
+        "after_last_byte": None if baud else summary(np.array(after_last_ms), args.seed, "ms"),
+    }
 
 
 def stream(baud: int, size: int, seconds: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def lines(body: dict[str, Any]) -> list[str]:
             [
                 row["name"],
                 number(row["chunk_transmission_ms"]) if row["paced_baud"] else "-",
-                *(number(commit[f"{name}_ms"]) if commit else "refused" for name in ("p50", "p99", "max")),
+                *(number(commit[f"{name}_ms"]) if commit else "not run" for name in ("p50", "p99", "max")),
                 percent(row["load_share"]) if row["paced_baud"] else "-",
                 percent(row["stream_share"]) if row["paced_baud"] else "-",
                 f"{row['resent']} of {commit['calls']}" if commit else "-",

@@ -27,6 +27,7 @@ from bench.document import Recording, say
 from bench.harness import median_interval
 from bench.load import inference_load
 from bench.loops import Times
+from bench.policy_run import Runner
 from bench.tables import markdown, number, spread
 from edge.realtime import cpus_here
 
@@ -90,7 +91,7 @@ def _case(loops: list[str], rate_hz: float, load: Path | None, args: argparse.Na
     rounds: dict[str, list[Times]] = {name: [] for name in loops}
     with ExitStack() as stack:
         if load is not None:
-            stack.enter_context(inference_load(load, cpus_here().others))
+            stack.enter_context(inference_load(load, Runner(args.arm, args.task), cpus_here().others))
         for turn in range(args.rounds):
             for name in loops[turn % len(loops) :] + loops[: turn % len(loops)]:
                 rounds[name].append(measure(name, rate_hz, args.seconds / args.rounds))

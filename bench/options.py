@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.document import Recording, say, write_document
 from bench.harness import QUICK, Plan
+from bench.policy_run import ARM, TASK
 from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, _manifest, load_bundle
 
 MADE_HERE = "edge-bench"
@@ -55,6 +56,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS), help="engines made here (default: both)"
     )
+    what.add_argument("--arm", default=ARM, help="of the bundle, for observations to chunks (default %(default)s)")
+    what.add_argument("--task", default=TASK, help="in words that the policy knows (default '%(default)s')")
     parser.add_argument("--threads", type=count, default=1, help="per engine (default %(default)d)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,12 +36,23 @@ def request_of(bundle: Bundle, joints: int, number: int) -> PlanRequest:
     )
 
 
-def chunk_run(bundle: Bundle, threads: int, seed: int) -> Run:
+@dataclass(frozen=True)
+class Runner:
+    """How a bundle is run: on which arm, with which task, engine (`edge.engines.opening.KINDS`), threads, seed."""
+
+    arm: str = ARM
+    task: str = TASK
+    engine: str = "onnxruntime"
+    threads: int = 1
+    seed: int = 0
+
+
+def chunk_run(bundle: Bundle, how: Runner) -> Run:
     """Opens the policy and its cameras; each call looks and computes one chunk. Raises `VlaEdgeError`."""
-    policy = open_policy(bundle, ARM, TASK, threads)
+    policy = open_policy(bundle, how.arm, how.task, how.threads, how.engine)
     shape = policy.shape
     cameras = [open_camera("pattern:", shape.frame_px, number + 1) for number in range(shape.cameras)]
-    inference = Inference(policy, cameras, seed, time.monotonic_ns)
+    inference = Inference(policy, cameras, how.seed, time.monotonic_ns)
     request = request_of(bundle, len(policy.embodiment.joints), 1)
 
     def run() -> object:

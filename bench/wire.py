@@ -8,12 +8,13 @@ byte of each commit has left, the planner when a chunk was asked for and when it
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 
 from bench.harness import summary
-from bench.policy_run import ARM, TASK
+from bench.policy_run import Runner
 from edge.arms import load_arm
 from edge.bundle import Bundle
 from edge.control import Controller, ControlSettings
@@ -27,6 +28,7 @@ from edge.session import lead_us, wire_limits
 from edge.telemetry.recorder import Recorder
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import MessageType
+from firmware_bridge.errors import LinkLost
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport, Transport
@@ -81,27 +83,31 @@ class NotingPlanner:
         return self._inner.status()
 
 
-def wire_run(bundle: Bundle, threads: int, seconds: float, seed: int) -> dict[str, Any]:
+def wire_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     """Runs for `seconds`; times in ms, and what became of the chunks and of the loop's deadlines."""
-    arm = load_arm(ARM)
-    device = SimulatorProcess(SimulatedArm(arm.name, arm.home_rad))
-    line = NotingTransport(SerialTransport(device.port))
+    arm = load_arm(how.arm)
     cameras = ("pattern:",) * bundle.manifest.policy.cameras
-    settings = InferenceSettings(str(bundle.path), ARM, TASK, cameras, seed, threads, 0.0, cpus_here().others)
-    inference = InferenceProcess(bundle, arm, settings, NotingPlanner)
-    try:
-        client = DeviceClient(Link(line, time.monotonic_ns, 1 + seed % 0xFFFF), time.sleep)
-        return _run(bundle, client, line, inference, seconds, seed)
-    finally:
-        inference.close()
-        line.close()
-        device.close()
+    settings = InferenceSettings(
+        str(bundle.path), how.arm, how.task, cameras, how.seed, how.threads, 0.0, cpus_here().others, how.engine
+    )
+    with ExitStack() as stack:
+        device = stack.enter_context(closing(SimulatorProcess(SimulatedArm(arm.name, arm.home_rad))))
+        line = NotingTransport(SerialTransport(device.port))
+        stack.callback(line.close)
+        inference = stack.enter_context(closing(InferenceProcess(bundle, arm, settings, NotingPlanner)))
+        client = DeviceClient(Link(line, time.monotonic_ns, 1 + how.seed % 0xFFFF), time.sleep)
+        return _run(bundle, how, client, line, inference, seconds)
 
 
 def _run(
-    bundle: Bundle, client: DeviceClient, line: NotingTransport, inference: InferenceProcess, seconds: float, seed: int
+    bundle: Bundle,
+    how: Runner,
+    client: DeviceClient,
+    line: NotingTransport,
+    inference: InferenceProcess,
+    seconds: float,
 ) -> dict[str, Any]:
-    arm, planner = load_arm(ARM), inference.planner
+    arm, planner = load_arm(how.arm), inference.planner
     assert isinstance(planner, NotingPlanner)
     caps = client.connect(arm.name, arm.hash32, arm.dof)
     client.set_limits(wire_limits(arm.operating))
@@ -134,11 +140,11 @@ def _run(
                 controller.step(now_ns, loop.ticks + 1)
                 client.keep_clock(now_ns, loop.slack_s() - spin_ns / 1e9)
             client.stop()
-        except SafetyStop as error:
+        except (SafetyStop, LinkLost) as error:
             stop = str(error)
     moved_s = (now_ns - began_ns) / 1e9
     return {
-        **_times(planner, line.commits_ns, seed),
+        **_times(planner, line.commits_ns, how.seed),
         "cold": {"first_call_ms": status.cold_ns / 1e6},
         "replan_hz": len(controller.counters.committed_ids) / moved_s,
         "control_hz": loop.ticks / moved_s,
