@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from edge.arms import load_arm
 from edge.session import wire_limits
@@ -12,8 +13,9 @@ from firmware_bridge.fault_proxy import Faults, FaultyTransport
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from firmware_bridge.transports import Transport, open_transport
-from firmware_bridge.transports.can_stream import cut
+from firmware_bridge.transports import SerialTransport, Transport
+from firmware_bridge.transports.can_stream import CanIds, CanTransport, cut
+from firmware_bridge.transports.slcan import SlcanBus
 
 ARM = "franka"
 KNOTS, JOINTS = 16, 7
@@ -23,11 +25,8 @@ MARGIN_US = 40_000
 LOOK_S = 20e-6
 PAUSE_S = 0.03
 """Until a chunk has begun, and a place in the device is free."""
-URLS = {
-    "serial": "serial:{port}",
-    "slcan": "slcan:{port}?bitrate=1000000",
-    "slcan-fd": "slcan:{port}?bitrate=1000000&data_bitrate=5000000&fd=1",
-}
+BITRATE, DATA_BITRATE = 1_000_000, 5_000_000
+"""What the adapter is told; how fast the simulated bus really is, the proxy decides."""
 
 
 def chunk_sizes(knots: int) -> dict[str, int]:
@@ -43,15 +42,24 @@ def chunk_sizes(knots: int) -> dict[str, int]:
 
 
 class LinkRig:
-    """One line to one device; `how` is one of `URLS`."""
+    """One line to one device; `how` is serial, slcan or slcan-fd.
+
+    Faults stand in the bytes of the port: those of the protocol on a serial line, the adapter's text on a CAN bus.
+    """
 
     def __init__(self, how: str, faults: Faults, knots: int = KNOTS) -> None:
         self.knots = knots
         self.arm = load_arm(ARM)
         self.process = SimulatorProcess(SimulatedArm(self.arm.name, self.arm.home_rad, line=how))  # type: ignore[arg-type]
-        line: Transport = open_transport(URLS[how].format(port=self.process.port))
+        port: Any = SerialTransport(self.process.port)
+        self._pump = lambda: None
         if faults != Faults():
-            line = FaultyTransport(line, faults, 0, time.monotonic_ns)
+            port = FaultyTransport(port, faults, 0, time.monotonic_ns)
+            self._pump = port.pump
+        line: Transport = port
+        if how != "serial":
+            fd = how == "slcan-fd"
+            line = CanTransport(SlcanBus(port, BITRATE, DATA_BITRATE if fd else None), CanIds(), fd)
         self.client = DeviceClient(Link(line, time.monotonic_ns, 1), self._idle)
         self._tick = 0
         try:
@@ -64,13 +72,11 @@ class LinkRig:
         """A paced line moves only when somebody looks at it."""
         until = time.monotonic() + seconds
         while True:
-            pump = getattr(self.client.link.transport, "pump", None)
-            if pump is not None:
-                pump()
+            self._pump()
             left = until - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, LOOK_S if pump else left))
+            time.sleep(min(left, LOOK_S))
 
     def clock_errors_us(self, seconds: float) -> list[float]:
         """Absolute errors of the host's estimate, every 5 ms, while the clocks are kept as in a run.

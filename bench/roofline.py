@@ -163,7 +163,9 @@ def _boards(costs: dict[str, GraphCost], shape: PolicyShape, args: argparse.Name
     rows = []
     for board in TARGETS:
         for precision in ("bf16", "int8"):
-            rows.append(_board(board, precision, costs, shape) | {"depth": "paper" if deep else "as measured here"})
+            rows.append(
+                _board(board, precision, costs, shape) | {"depth": "of the paper" if deep else "as measured here"}
+            )
     return rows
 
 

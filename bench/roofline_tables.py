@@ -33,7 +33,7 @@ def lines(body: dict[str, Any]) -> list[str]:
         "",
         *markdown(head, rows),
         "",
-        f"**Prediction, not measured**: {body['boards'][0]['depth']} depth, "
+        f"**Prediction, not measured**: depth {body['boards'][0]['depth']}, "
         f"steps of {1000 * body['step_s']:g} ms, {1000 * body['lead_s']:g} ms of lead.",
         "",
         *board_lines(body["boards"]),

@@ -10,7 +10,7 @@ from html import escape
 from bench.tables import number
 
 WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 520, 26, 172, 60, 8, 34
-HEIGHT = 250
+HEIGHT = 264
 COLOURS = 6
 
 
@@ -78,9 +78,9 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, log_x: bool = Fal
         return ""
     xs = [x for line in lines for x, _ in line.points if x > 0 or not log_x]
     low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
-    high = high if high > low else low + 1.0
+    single, high = high <= low, high if high > low else low + 1.0
     most = top or max(y for line in lines for _, y in line.points) or 1.0
-    left, right, bottom = 56, 16, 40
+    left, right, bottom = 56, 16, 56
     span, rise = WIDTH - left - right, HEIGHT - TOP - bottom
 
     def x(value: float) -> float:
@@ -94,7 +94,7 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, log_x: bool = Fal
     for tick in ticks(0.0, most):
         parts.append(_line(left, y(tick), WIDTH - right, y(tick), 'class="rule"'))
         parts.append(f'<text class="soft" x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in decades(low, high) if log_x else ticks(low, high):
+    for tick in [low] if single else decades(low, high) if log_x else ticks(low, high):
         parts.append(_line(x(tick), TOP, x(tick), TOP + rise, 'class="rule"'))
         parts.append(
             f'<text class="soft" x="{x(tick):.1f}" y="{TOP + rise + 16}" text-anchor="middle">{number(tick)}</text>'
@@ -105,13 +105,15 @@ def curves(lines: Sequence[Curve], x_label: str, y_label: str, log_x: bool = Fal
         parts.append(f'<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="2"/>')
         if line.dots:
             parts += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="{shade}"/>' for a, b in line.points]
-    parts.append(f'<text class="soft" x="{left}" y="{HEIGHT - 6}">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="soft" x="{WIDTH - right}" y="{TOP + rise + 32}" text-anchor="end">{escape(x_label)}</text>'
+    )
     legend = "".join(
         f'<tspan fill="{colour(index if line.colour is None else line.colour)}" dx="10">&#9632; {escape(line.label)}'
         "</tspan>"
         for index, line in enumerate(lines)
     )
-    parts.append(f'<text x="{WIDTH - right}" y="{HEIGHT - 6}" text-anchor="end">{legend}</text>')
+    parts.append(f'<text x="{left - 40}" y="{HEIGHT - 4}">{legend}</text>')
     parts.append(f'<text class="soft" x="{left + 4}" y="{TOP + 12}">{escape(y_label)}</text>')
     return _svg(HEIGHT, parts)
 

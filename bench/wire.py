@@ -8,6 +8,7 @@ byte of each commit has left, the planner when a chunk was asked for and when it
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -83,6 +84,21 @@ class NotingPlanner:
         return self._inner.status()
 
 
+class WarmInference:
+    """An inference process, and how long its first call took once it is warm."""
+
+    def __init__(self, process: InferenceProcess) -> None:
+        assert isinstance(process.planner, NotingPlanner)
+        self._process, self.planner = process, process.planner
+        self.cold_ns = 0
+
+    def wait_warm(self, idle: Callable[[], None]) -> int:
+        """Waits; returns the slowest warm call in ns. Raises `InputError` if the process fails."""
+        status = self._process.wait_ready(lambda text: None, idle)
+        self.cold_ns = status.cold_ns
+        return status.warm_ns
+
+
 def wire_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     """Runs for `seconds`; times in ms, and what became of the chunks and of the loop's deadlines."""
     arm = load_arm(how.arm)
@@ -96,7 +112,7 @@ def wire_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
         stack.callback(line.close)
         inference = stack.enter_context(closing(InferenceProcess(bundle, arm, settings, NotingPlanner)))
         client = DeviceClient(Link(line, time.monotonic_ns, 1 + how.seed % 0xFFFF), time.sleep)
-        return _run(bundle, how, client, line, inference, seconds)
+        return _run(bundle, how, client, line, WarmInference(inference), seconds)
 
 
 def _run(
@@ -104,33 +120,14 @@ def _run(
     how: Runner,
     client: DeviceClient,
     line: NotingTransport,
-    inference: InferenceProcess,
+    inference: WarmInference,
     seconds: float,
 ) -> dict[str, Any]:
-    arm, planner = load_arm(how.arm), inference.planner
-    assert isinstance(planner, NotingPlanner)
-    caps = client.connect(arm.name, arm.hash32, arm.dof)
-    client.set_limits(wire_limits(arm.operating))
-    client.synchronise_clock()
-
-    def idle() -> None:
-        client.poll(time.monotonic_ns())
-        time.sleep(0.01)
-
-    status = inference.wait_ready(lambda text: None, idle)
-    controller = Controller(
-        client,
-        planner,
-        arm,
-        bundle.manifest.policy,
-        bundle.embodiment(arm.embodiment).step_s,
-        ControlSettings(EXECUTE_STEPS, lead_us(caps.min_lead_us, None)),
-        Recorder(round(110 * (seconds + 10)), arm.dof),
-    )
-    controller.latency.add(status.warm_ns // 1000)
+    planner = inference.planner
     stop = None
     with realtime(cpus_here()) as grants:
         spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep)
+        controller = _controller(bundle, how, client, inference, seconds)
         client.arm(client.wait_for_state().measured_urad, 1)
         loop = FixedStep(round(1e9 / RATE_HZ), time.monotonic_ns, time.sleep, spin_ns)
         began_ns = now_ns = time.monotonic_ns()
@@ -145,7 +142,7 @@ def _run(
     moved_s = (now_ns - began_ns) / 1e9
     return {
         **_times(planner, line.commits_ns, how.seed),
-        "cold": {"first_call_ms": status.cold_ns / 1e6},
+        "cold": {"first_call_ms": inference.cold_ns / 1e6},
         "replan_hz": len(controller.counters.committed_ids) / moved_s,
         "control_hz": loop.ticks / moved_s,
         "execute_steps": EXECUTE_STEPS,
@@ -164,6 +161,33 @@ def _run(
         "realtime": {grant.what: grant.granted for grant in grants},
         "stop": stop,
     }
+
+
+def _controller(
+    bundle: Bundle, how: Runner, client: DeviceClient, inference: WarmInference, seconds: float
+) -> Controller:
+    """Shakes hands with the device, waits for inference, and sets control up as a session does."""
+    arm = load_arm(how.arm)
+    caps = client.connect(arm.name, arm.hash32, arm.dof)
+    client.set_limits(wire_limits(arm.operating))
+    client.synchronise_clock()
+
+    def idle() -> None:
+        client.poll(time.monotonic_ns())
+        time.sleep(0.01)
+
+    warm_ns = inference.wait_warm(idle)
+    controller = Controller(
+        client,
+        inference.planner,
+        arm,
+        bundle.manifest.policy,
+        bundle.embodiment(arm.embodiment).step_s,
+        ControlSettings(EXECUTE_STEPS, lead_us(caps.min_lead_us, None)),
+        Recorder(round(110 * (seconds + 10)), arm.dof),
+    )
+    controller.latency.add(warm_ns // 1000)
+    return controller
 
 
 def _times(planner: NotingPlanner, commits_ns: list[int], seed: int) -> dict[str, Any]:

@@ -93,9 +93,12 @@ def test_streaming_sees_what_a_slow_line_does_to_set_points() -> None:
 
 
 def test_a_can_line_is_paced_at_what_its_frames_leave() -> None:
-    by_name = {line.name: line.paced_baud for line in LINES}
+    by_name = {line.name: line.payload_baud for line in LINES}
     assert by_name["serial 1 Mbaud"] == 1_000_000
     assert 500_000 < by_name["CAN 1 Mbit/s (SLCAN)"] < 1_000_000
+    text = {line.name: line.proxy_baud for line in LINES}
+    assert text["serial 1 Mbaud"] == 1_000_000
+    assert text["CAN 1 Mbit/s (SLCAN)"] > 2 * by_name["CAN 1 Mbit/s (SLCAN)"], "two digits a byte, and the id"
     assert by_name["CAN 500 kbit/s (SLCAN)"] == pytest.approx(by_name["CAN 1 Mbit/s (SLCAN)"] / 2, rel=0.01)
 
 
