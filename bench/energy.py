@@ -49,6 +49,21 @@ class RaplMeter:
         return [int((path / "energy_uj").read_text()) for path in self._packages]
 
 
+class PowerSum:
+    """Energy under a power that was looked at now and then, by the trapezoidal rule."""
+
+    def __init__(self) -> None:
+        self.joules = 0.0
+        self._last: tuple[float, float] | None = None
+
+    def add(self, at_s: float, watts: float) -> None:
+        """Takes one look."""
+        if self._last is not None:
+            before_s, before_w = self._last
+            self.joules += (at_s - before_s) * (watts + before_w) / 2
+        self._last = at_s, watts
+
+
 class SensorMeter:
     """A power sensor, read twenty times a second by a thread and added up."""
 
@@ -57,7 +72,7 @@ class SensorMeter:
         self._clock_s = clock_s
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self._joules = 0.0
+        self._sum = PowerSum()
         self.source = "INA3221, the whole module, as tegrastats shows it"
 
     def watts(self) -> float:
@@ -66,24 +81,21 @@ class SensorMeter:
 
     def begin(self) -> None:
         self._done.clear()
-        self._joules = 0.0
+        self._sum = PowerSum()
+        self._sum.add(self._clock_s(), self.watts())
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        last_s, last_w = self._clock_s(), self.watts()
-        ends = False
-        while not ends:
-            ends = self._done.wait(PERIOD_S)
-            now_s, now_w = self._clock_s(), self.watts()
-            self._joules += (now_s - last_s) * (now_w + last_w) / 2
-            last_s, last_w = now_s, now_w
+        while not self._done.wait(PERIOD_S):
+            self._sum.add(self._clock_s(), self.watts())
 
     def joules(self) -> float:
         assert self._thread is not None
         self._done.set()
         self._thread.join()
-        return self._joules
+        self._sum.add(self._clock_s(), self.watts())
+        return self._sum.joules
 
 
 def find_meter(root: Path = Path("/sys")) -> tuple[Meter | None, str]:

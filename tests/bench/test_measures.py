@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench import cli
-from bench.energy import SensorMeter, find_meter
+from bench.energy import PowerSum, SensorMeter, find_meter
 from bench.link import LINES, stream
 from bench.loop import figures, lateness_ns
 from bench.machine import fingerprint, same_machine
@@ -49,11 +49,20 @@ def test_a_jetsons_sensor_is_added_up_over_time(tmp_path: Path) -> None:
     meter, what = find_meter(tmp_path)
     assert isinstance(meter, SensorMeter) and "tegrastats" in what
     assert meter.watts() == pytest.approx(10.0)
-    began = time.monotonic()
+    before = time.monotonic()
     meter.begin()
+    begun = time.monotonic()
     time.sleep(0.2)
+    asked = time.monotonic()
     joules = meter.joules()
-    assert joules == pytest.approx(10.0 * (time.monotonic() - began), rel=0.2)
+    assert 9.99 * (asked - begun) <= joules <= 10.01 * (time.monotonic() - before)
+
+
+def test_power_is_added_up_between_looks() -> None:
+    energy = PowerSum()
+    for at_s, watts in ((0.0, 10.0), (1.0, 10.0), (3.0, 20.0)):
+        energy.add(at_s, watts)
+    assert energy.joules == pytest.approx(10 + 30)
 
 
 def test_without_a_meter_it_says_why(tmp_path: Path) -> None:
