@@ -1,4 +1,4 @@
-"""An arm that speaks its own protocol, from a bridge URL: `fci:172.16.0.2`. Its adapter is started as a process."""
+"""The adapter of an arm that speaks its own protocol, as a process; and the URL of a Franka, `fci:172.16.0.2`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from edge.errors import InputError
 
-SCHEME = "fci:"
 FORM = "fci:ADDRESS?realtime=enforce|ignore"
 START_TIMEOUT_S = 30.0
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.adapter_process import DriveUrl
 from edge.arms import available_arms, load_arm
-from edge.errors import VlaEdgeError
+from edge.drives import drive_forms, drive_scheme
+from edge.errors import InputError, VlaEdgeError
 from edge.realtime import CpuPlan, realtime
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
-from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive, say_on_stderr
+from firmware_bridge.adapters.franka_fci import say_on_stderr
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
 
@@ -31,10 +31,10 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-adapter",
         description="Runs the firmware's core beside an arm that speaks its own protocol, where the arm's line ends. "
         "The first line of stdout is JSON with the port for the host, the last, after SIGTERM, statistics.",
-        epilog="edge-run --bridge fci:ADDRESS starts one by itself. The drive stays off until a host arms the device.",
+        epilog="edge-run --bridge URL starts one by itself. The drive stays off until a host arms the device.",
     )
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
-    root.add_argument("--drive", required=True, metavar="URL", help="fci:ADDRESS, or fci:ADDRESS?realtime=ignore")
+    root.add_argument("--drive", required=True, metavar="URL", help=drive_forms())
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
     return root
 
@@ -47,11 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     parent = os.getppid()
     with ExitStack() as stack:
         try:
-            arm, url = load_arm(args.arm), DriveUrl.parse(args.drive)
-            drive = FrankaDrive(url.address, url.enforce_realtime, say_on_stderr)
+            arm, scheme = load_arm(args.arm), drive_scheme(args.drive)
+            if scheme is None:
+                raise InputError(f"'{args.drive}': write {drive_forms()}")
+            drive = scheme.open(args.drive, arm, say_on_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
-                raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {url.address} has another number")
+                raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {args.drive} has another number")
             device = HostedDevice(arm.name, drive.position_rad, args.trace)
             stack.callback(device.close)
         except (VlaEdgeError, BridgeError) as error:
@@ -59,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         line = Terminal()
         stack.callback(line.close)
-        adapter = Adapter(device, drive, line, time.monotonic_ns, BRIDGED_PERIODS)
+        adapter = Adapter(
+            device, drive, line, time.monotonic_ns, scheme.bridged_periods, scheme.cycle_periods, scheme.idle_us
+        )
         periods = Periods()
         with realtime(CpuPlan((), ())):
             print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)

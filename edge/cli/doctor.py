@@ -21,6 +21,8 @@ from edge.doctor.bridge import check_bridge
 from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, document, line, passed
 from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
+from edge.doctor.servos import check_servos
+from edge.drives import FEETECH_FORM, FeetechUrl
 from edge.errors import InputError
 from edge.telemetry.report import write_report
 from firmware_bridge.errors import BridgeError, PortError
@@ -44,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export: hashes, engines, two inferences")
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
-    add("--bridge", metavar="URL", help=f"needs --arm: sim: (simulated device), {', '.join(FORMS.values())}")
+    add(
+        "--bridge",
+        metavar="URL",
+        help=f"needs --arm: sim: (simulated device), {', '.join([FEETECH_FORM, *FORMS.values()])}",
+    )
     add(
         "--camera",
         action="append",
@@ -88,7 +94,9 @@ def _check_input(args: argparse.Namespace) -> None:
         raise InputError(f"--json {args.json}: there is no folder {args.json.parent}")
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
-    if args.bridge and args.bridge != SIMULATED:
+    if _is_servo_bus(args.bridge):
+        FeetechUrl.parse(args.bridge)
+    elif args.bridge and args.bridge != SIMULATED:
         BridgeUrl.parse(args.bridge)
     for url in args.camera:
         parsed = CameraUrl.parse(url)
@@ -136,6 +144,8 @@ def _device_checks(
         yield Check.skipped("bridge", "--bridge URL")
     elif arm is None:
         yield Check.skipped("bridge", "a sound --arm NAME")
+    elif _is_servo_bus(bridge):
+        yield from check_servos(bridge, arm)
     else:
         try:
             if bridge == SIMULATED:
@@ -152,6 +162,10 @@ def _device_checks(
     frame_px = bundle.manifest.policy.frame_px if bundle else FRAME_PX
     for number, url in enumerate(cameras, start=1):
         yield check_camera(url, frame_px, number)
+
+
+def _is_servo_bus(bridge: str | None) -> bool:
+    return bool(bridge) and str(bridge).startswith("feetech:")
 
 
 def _simulated(arm: ArmProfile, cameras: list[str], stack: ExitStack) -> tuple[str, Path]:

@@ -10,12 +10,13 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from edge.adapter_process import SCHEME, AdapterProcess, DriveUrl
+from edge.adapter_process import AdapterProcess
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
+from edge.drives import drive_scheme
 from edge.engines.opening import built_engines
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import InferenceSettings
@@ -65,8 +66,9 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
         )
     if not args.report.parent.is_dir():
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
-    if args.bridge.startswith(SCHEME):
-        DriveUrl.parse(args.bridge)
+    scheme = drive_scheme(args.bridge)
+    if scheme is not None:
+        scheme.check(args.bridge)
     elif args.trace and args.bridge != "sim:":
         raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
 
@@ -113,7 +115,7 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     _check(args, arm, bundle)
     with ExitStack() as stack:
         bench = _open_bench(args, arm, stack) if args.bridge == "sim:" else None
-        adapter = _open_adapter(args, arm, stack) if args.bridge.startswith(SCHEME) else None
+        adapter = _open_adapter(args, arm, stack) if drive_scheme(args.bridge) else None
         device = bench.process if bench else adapter
         url = f"serial:{device.port}" if device else args.bridge
         settings = _settings(args, _cameras(args, shape, bench), None if device else BridgeUrl.parse(url).rate)

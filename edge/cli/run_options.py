@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.adapter_process import FORM as DRIVE_FORM
 from edge.arms import available_arms
 from edge.cameras import FORMS as CAMERA_FORMS
+from edge.drives import drive_forms
 from edge.engines.opening import KINDS
 from edge.supervision import OnLoss
 from firmware_bridge.transports import FORMS as BRIDGE_FORMS
@@ -38,7 +38,7 @@ def _add_what(add: Add) -> None:
     bridges = ", ".join(BRIDGE_FORMS.values())
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
-    add("--bridge", default="sim:", metavar="URL", help=f"sim: (default, simulated arm), {DRIVE_FORM}, {bridges}")
+    add("--bridge", default="sim:", metavar="URL", help=f"sim: (default, simulated arm), {drive_forms()}, {bridges}")
     add(
         "--camera",
         action="append",
@@ -118,7 +118,7 @@ def _add_records(add: Add) -> None:
         metavar="FILE.mcap",
         help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
     )
-    add("--trace", type=Path, metavar="FILE.csv", help="with sim: and fci: the device's own 1 kHz trace")
+    add("--trace", type=Path, metavar="FILE.csv", help="with sim:, fci: and feetech: the device's own 1 kHz trace")
 
 
 def _positive(text: str) -> float:

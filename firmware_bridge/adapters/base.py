@@ -21,16 +21,22 @@ class Measurement:
     ok            whether they can be relied on, and the arm has no fault of its own
     drive_is_on   measured, not what was commanded: whether the arm follows set-points now
     periods       how many periods of 1 ms have passed since the last measurement: 1, more where some were lost
+    age_us        how long ago the last of them ended, where the arm's line takes a part of a period to ask
     """
 
     position_rad: tuple[float, ...]
     ok: bool
     drive_is_on: bool
     periods: int
+    age_us: int = 0
 
 
 class ArmDrive(Protocol):
     """The arm's own protocol. None of this decides anything: limits, stops and states are the core's."""
+
+    @property
+    def position_rad(self) -> tuple[float, ...]:
+        """As last measured; at first, where the arm was found."""
 
     def measure(self) -> Measurement:
         """Waits for the arm's next period. A fault of the arm is told by `ok`, never raised."""

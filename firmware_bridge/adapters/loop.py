@@ -8,6 +8,7 @@ watchdog.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from firmware_bridge.adapters.base import ArmDrive, Measurement
 from firmware_bridge.adapters.terminal import Terminal
@@ -20,10 +21,21 @@ LEAVE_TICKS = 3000
 """Longest wait for rest: the core's watchdog and the longest stop of any arm together take a fraction of it."""
 
 
+@runtime_checkable
+class LongCycle(Protocol):
+    """A drive whose cycle is several periods: while it waits for the next one, the host is to be heard."""
+
+    def while_waiting(self, serve: Callable[[], None]) -> None:
+        """`serve` is to be called about every half millisecond in which there is nothing else to do."""
+
+
 class Adapter:
     """Core, arm and line. `step` runs one period and is called again and again; it waits in `drive.measure`.
 
-    `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka.
+    `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka. `cycle_periods` is how
+    many periods the arm takes from one measurement to the next; more count as lost. `idle_us` is how far device time
+    goes on by itself between two: up to the next period of an arm whose clock may stand still, and through several
+    where the periods are told by this computer's own clock.
     """
 
     def __init__(
@@ -33,6 +45,8 @@ class Adapter:
         line: Terminal,
         clock_ns: Callable[[], int],
         bridged_periods: int,
+        cycle_periods: int = 1,
+        idle_us: int = TICK_US - 1,
     ) -> None:
         self.device = device
         self.drive = drive
@@ -41,10 +55,14 @@ class Adapter:
         self.lost_periods = 0
         self._clock_ns = clock_ns
         self._bridged = bridged_periods
+        self._cycle = cycle_periods
+        self._idle_us = idle_us
         self._measured_ns = clock_ns()
         self._enable = False
         self._latched = False
         self._leaving_since: int | None = None
+        if isinstance(drive, LongCycle):
+            drive.while_waiting(self.serve)
 
     def leave(self) -> None:
         """From now on the host is not heard, so that the core's watchdog brings the arm to rest."""
@@ -62,21 +80,25 @@ class Adapter:
         """Waits for the arm's next period, and serves it."""
         told = self.drive.measure()
         self._receive()
-        self._measured_ns = self._clock_ns()
+        self._measured_ns = self._clock_ns() - 1000 * told.age_us
         self._tick(told)
         if self._latched and self.device.state not in LATCHED:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
+        self.serve()
+
+    def serve(self) -> None:
+        """Hears the host and answers it, between two periods: a clock that is asked late tells little."""
         self._receive()
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
 
     def _tick(self, told: Measurement) -> None:
         if told.periods > self._bridged:
-            self.lost_periods += told.periods - 1
+            self.lost_periods += told.periods - self._cycle
             self._tick_once(told, (told.periods - 1) * TICK_US)
             return
-        self.lost_periods += max(0, told.periods - 1)
+        self.lost_periods += max(0, told.periods - self._cycle)
         for _ in range(told.periods):
             self._tick_once(told, 0)
 
@@ -88,4 +110,4 @@ class Adapter:
         data = self.line.read()
         if data and self._leaving_since is None:
             since_us = (self._clock_ns() - self._measured_ns) // 1000
-            self.device.receive(data, self.device.now_us + min(since_us, TICK_US - 1))
+            self.device.receive(data, self.device.now_us + min(since_us, self._idle_us))

@@ -16,6 +16,11 @@ class Terminal:
         self.port = os.ttyname(self._slave)
         self._waiting = b""
 
+    @property
+    def file(self) -> int:
+        """The descriptor on which to wait for what comes."""
+        return self._master
+
     def read(self) -> bytes:
         """What has come since the last call; never waits."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 
 import serial
@@ -40,6 +41,10 @@ class SerialTransport:
         self._send_backlog()
         if len(self._backlog) > MAX_BACKLOG:
             raise LinkLost(f"{self._path}: the device takes no bytes; check cable and baud rate")
+
+    def wait(self, seconds: float) -> None:
+        """Returns when something has arrived, at the latest after `seconds`."""
+        select.select([self._file], [], [], seconds)
 
     def close(self) -> None:
         self._port.close()

@@ -46,7 +46,9 @@ class BridgeUrl:
         parts = urlsplit(url)
         form = FORMS.get(parts.scheme)
         if form is None:
-            raise PortError(f"'{url}': write {', '.join(FORMS.values())} (or sim:, fci:ADDRESS with edge-run)")
+            raise PortError(
+                f"'{url}': write {', '.join(FORMS.values())} (or sim:, fci:ADDRESS, feetech:PATH with edge-run)"
+            )
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         allowed = {part.split("=")[0] for part in form.split("?")[1].split("&")}
         unknown = sorted(set(options) - allowed)

@@ -13,8 +13,8 @@ from edge.arms.profile import PROFILE_FOLDER
 GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
 
 
-def test_both_frankas_ship() -> None:
-    assert available_arms() == ["franka", "panda"]
+def test_what_ships() -> None:
+    assert available_arms() == ["franka", "panda", "so101"]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 
@@ -52,7 +52,7 @@ def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, panda"):
+    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, panda, so101"):
         load_arm("frank")
 
 

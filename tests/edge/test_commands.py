@@ -47,7 +47,7 @@ def stood_still(trace: Path) -> bool:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, panda"),
+        ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, panda, so101"),
         ({"--bundle": "nowhere"}, "nowhere: no manifest.json there; make one with edge-export"),
         ({"--bridge": "serial:/dev/ttyNOPE"}, "/dev/ttyNOPE: there is no such port; plug the device in"),
         ({"--bridge": "telepathy:"}, "'telepathy:': write serial:PATH?baud=N, slcan:PATH"),

@@ -1,0 +1,144 @@
+"""Where a servo's counts are in radians: the calibration file, LeRobot's as well, and the scale it gives."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firmware_bridge.adapters.base import DriveError
+from firmware_bridge.adapters.feetech.registers import COUNTS, HOMING_OFFSET, RAD_PER_COUNT
+
+FORMAT = 1
+MADE_WITH = "edge-calibrate --arm so101 --drive feetech:PORT -o FILE"
+MOST_OFFSET = (1 << (HOMING_OFFSET.sign_bit or 0)) - 1
+FIELDS = ("id", "direction", "homing_offset", "range_min", "range_max")
+
+
+@dataclass(frozen=True)
+class ServoCalibration:
+    """One joint. The servo tells `position = encoder - homing_offset`; all in counts.
+
+    `direction` is -1 where counts grow against the joint's positive sense. The range is what was swept by hand.
+    """
+
+    joint: str
+    servo: int
+    direction: int
+    homing_offset: int
+    range_min: int
+    range_max: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All joints of an arm, in the profile's order."""
+
+    arm: str
+    servos: tuple[ServoCalibration, ...]
+
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all. Raises `DriveError`."""
+        joints = {
+            one.joint: dict(zip(FIELDS, (one.servo, one.direction, one.homing_offset, one.range_min, one.range_max)))
+            for one in self.servos
+        }
+        scratch = path.with_name(path.name + ".new")
+        try:
+            scratch.write_text(json.dumps({"format": FORMAT, "arm": self.arm, "joints": joints}, indent=1) + "\n")
+            scratch.replace(path)
+        except OSError as error:
+            raise DriveError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+
+
+def read_calibration(path: Path, arm: str, joints: Sequence[str]) -> Calibration:
+    """Reads our file, or LeRobot's: `{joint: {id, drive_mode, homing_offset, range_min, range_max}}`.
+
+    Raises `DriveError`.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DriveError(f"{path}: there is no calibration; make one with {MADE_WITH}") from None
+    except (OSError, ValueError) as error:
+        raise DriveError(f"{path}: is not a calibration ({error}); make one with {MADE_WITH}") from None
+    if not isinstance(document, dict):
+        raise DriveError(f"{path}: is not a calibration; make one with {MADE_WITH}")
+    if "format" in document:
+        if document["format"] != FORMAT or document.get("arm") != arm:
+            told = f"format {document['format']!r} for arm {document.get('arm')!r}"
+            raise DriveError(f"{path}: is of {told}, not of {FORMAT} for '{arm}'; make one with {MADE_WITH}")
+        document = document.get("joints")
+    if not isinstance(document, dict) or sorted(document) != sorted(joints):
+        raise DriveError(f"{path}: does not have the joints {', '.join(joints)}; make one with {MADE_WITH}")
+    servos = tuple(_servo(path, joint, document[joint]) for joint in joints)
+    if len({one.servo for one in servos}) != len(servos):
+        raise DriveError(f"{path}: two joints have the same servo id; make one with {MADE_WITH}")
+    return Calibration(arm, servos)
+
+
+def _servo(path: Path, joint: str, entry: Any) -> ServoCalibration:
+    fields = dict(entry) if isinstance(entry, dict) else {}
+    if "drive_mode" in fields and "direction" not in fields:
+        fields["direction"] = {0: 1, 1: -1}.get(fields["drive_mode"], 0)
+    values = [fields.get(name) for name in FIELDS]
+    if not all(type(value) is int for value in values):
+        raise DriveError(f"{path}: {joint} needs whole numbers for {', '.join(FIELDS)}; make one with {MADE_WITH}")
+    servo, direction, offset, low, high = (int(str(value)) for value in values)
+    sound = 0 <= servo < 0xFD and direction in (-1, 1) and abs(offset) <= MOST_OFFSET and 0 <= low < high < COUNTS
+    if not sound:
+        raise DriveError(f"{path}: the numbers of {joint} cannot be right; make one with {MADE_WITH}")
+    return ServoCalibration(joint, servo, direction, offset, low, high)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Counts and radians of one joint: the middle of the swept range is the middle of the joint's limits."""
+
+    servo: int
+    direction: int
+    count_min: int
+    count_max: int
+    middle_rad: float
+
+    @property
+    def middle_count(self) -> float:
+        return (self.count_min + self.count_max) / 2
+
+    def rad(self, count: int) -> float:
+        """Where the joint is when the servo tells `count`."""
+        return self.middle_rad + self.direction * RAD_PER_COUNT * (count - self.middle_count)
+
+    def count(self, q_rad: float) -> int:
+        """The count of a position, not limited. Raises `ValueError` where it is not finite."""
+        if not math.isfinite(q_rad):
+            raise ValueError("a position is not finite")
+        return round(self.middle_count + self.direction * (q_rad - self.middle_rad) / RAD_PER_COUNT)
+
+
+@dataclass(frozen=True)
+class JointSpan:
+    """What the arm's profile says of a joint: its limits, which the sweep measures, and where it is to be operated."""
+
+    name: str
+    limits_rad: tuple[float, float]
+    operating_rad: tuple[float, float]
+
+
+def scales(calibration: Calibration, spans: Sequence[JointSpan]) -> tuple[Scale, ...]:
+    """The scale of every joint. Raises `DriveError` where the swept range does not hold the operating range."""
+    found = []
+    for one, span in zip(calibration.servos, spans):
+        scale = Scale(one.servo, one.direction, one.range_min, one.range_max, sum(span.limits_rad) / 2)
+        if not all(scale.count_min <= scale.count(q) <= scale.count_max for q in span.operating_rad):
+            swept = math.degrees(RAD_PER_COUNT * (one.range_max - one.range_min))
+            wanted = math.degrees(span.operating_rad[1] - span.operating_rad[0])
+            raise DriveError(
+                f"{one.joint} was swept over {swept:.0f} degrees, and is operated over {wanted:.0f}; "
+                f"sweep it from stop to stop: {MADE_WITH}"
+            )
+        found.append(scale)
+    return tuple(found)

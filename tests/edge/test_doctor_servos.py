@@ -1,0 +1,99 @@
+"""What edge-doctor says of a servo bus: sound, and broken in each way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.cli import doctor
+from edge.doctor import Check, Status
+from edge.doctor.servos import check_servos
+from firmware_bridge.adapters.feetech import registers as reg
+from firmware_bridge.adapters.feetech.bus import ServoBus
+from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
+from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
+from firmware_bridge.errors import PortError
+from tests.servo_bench import SO101, SOUND, SimulatedPort, SteppedClock, calibration, servos_at
+
+Change = Callable[[dict[int, SimulatedServo]], None]
+
+
+def checked(
+    folder: Path, change: Change = lambda servos: None, faults: LineFaults = SOUND, file: str = "c.json"
+) -> dict[str, Check]:
+    calibration().write(folder / "c.json")
+    servos, clock = servos_at(SO101.home_rad), SteppedClock()
+    change(servos)
+    port = SimulatedPort(SimulatedBus(servos, faults, clock.ns), clock)
+    checks = check_servos(
+        f"feetech:/dev/ttyACM0?calibration={folder / file}",
+        SO101,
+        lambda path: ServoBus(port, clock.now_ns, clock.wait),
+    )
+    assert not any(b"\x83" in packet[2:5] or packet[4] == 3 for packet in port.written), "it asks, and never tells"
+    return {check.name: check for check in checks}
+
+
+def test_a_sound_arm(tmp_path: Path) -> None:
+    found = checked(tmp_path)
+    assert [check.status for check in found.values()] == [Status.OK] * 5, found
+    assert list(found) == ["servo bus", "calibration", "supply", "temperature", "answers"]
+    assert "6 STS3215 answer, none holding" in found["servo bus"].found
+    assert found["supply"].found.startswith("12.0 to 12.0 V")
+
+
+def broken(register: reg.Register, value: int) -> Change:
+    def change(servos: dict[int, SimulatedServo]) -> None:
+        servos[3][register] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found", "cure"),
+    [
+        (broken(reg.MODEL, 1), "servo bus", "servo 3 (elbow_flex) is model 1", "use that servo"),
+        (lambda servos: servos.pop(3), "servo bus", "servo 3 (elbow_flex) does not answer", "check the arm's power"),
+        (broken(reg.HOMING_OFFSET, 9), "calibration", "which is another arm's or an old one", "calibrate again"),
+        (broken(reg.PRESENT_VOLTAGE, 50), "supply", "gets 5.0 V and needs more than 10.0 V", "check the supply"),
+        (broken(reg.PRESENT_VOLTAGE, 142), "supply", "bears less than 14.0 V", "use the supply that it is made for"),
+    ],
+)
+def test_what_is_wrong_has_its_cure(tmp_path: Path, change: Change, name: str, found: str, cure: str) -> None:
+    check = checked(tmp_path, change)[name]
+    assert check.status is Status.FAIL and found in check.found and cure in check.cure
+
+
+def test_a_missing_calibration_does_not_hide_the_rest(tmp_path: Path) -> None:
+    found = checked(tmp_path, file="none.json")
+    assert found["calibration"].status is Status.FAIL and "there is no calibration" in found["calibration"].found
+    assert "make one with edge-calibrate --arm so101" in found["calibration"].cure
+    assert found["supply"].status is Status.OK and found["servo bus"].status is Status.OK
+
+
+def test_a_warm_servo_and_a_bad_line_are_warnings(tmp_path: Path) -> None:
+    assert checked(tmp_path, broken(reg.PRESENT_TEMPERATURE, 56))["temperature"].status is Status.WARN
+    noisy = checked(tmp_path, faults=LineFaults(corrupted=0.05, seed=2))["answers"]
+    assert noisy.status is Status.WARN and "latency timer" in noisy.cure
+
+
+def test_an_unreachable_bus(tmp_path: Path) -> None:
+    def refuse(path: str) -> ServoBus:
+        raise PortError(f"{path}: there is no such port; plug the device in, or name another (ls /dev/tty*)")
+
+    (check,) = check_servos("feetech:/dev/ttyACM0", SO101, refuse)
+    assert (check.status, check.found) == (Status.FAIL, "/dev/ttyACM0: there is no such port")
+    assert check.cure.startswith("plug the device in")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "doctor.json"
+    arguments = ["--arm", "so101", "--bridge", "feetech:/dev/ttyNOPE", "--json", str(report)]
+    assert doctor.main(arguments) == 1
+    assert "servo bus" in capsys.readouterr().out
+    assert not json.loads(report.read_text())["passed"]
+    assert doctor.main(["--arm", "so101", "--bridge", "feetech:"]) == 2
+    assert "write feetech:PATH?calibration=FILE" in capsys.readouterr().err

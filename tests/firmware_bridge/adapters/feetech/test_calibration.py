@@ -1,0 +1,103 @@
+"""Calibrations: what is read, what is refused, and what counts mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.drives import joint_spans
+from firmware_bridge.adapters import DriveError
+from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration, read_calibration, scales
+from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT
+from tests.servo_bench import SCALES, SO101, calibration
+
+# As LeRobot writes them (`motors/motors_bus.py`, `MotorCalibration`).
+LEROBOT = {
+    joint: {"id": number, "drive_mode": 0, "homing_offset": 100 * number, "range_min": 700, "range_max": 3400}
+    for number, joint in enumerate(SO101.joints, start=1)
+}
+
+
+def saved(folder: Path, document: Any) -> Path:
+    path = folder / "calibration.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def test_ours_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    calibration().write(tmp_path / "c.json")
+    assert read_calibration(tmp_path / "c.json", "so101", SO101.joints) == calibration()
+    assert json.loads((tmp_path / "c.json").read_text())["format"] == 1
+
+
+def test_lerobots_is_read(tmp_path: Path) -> None:
+    inverted = {"gripper": LEROBOT["gripper"] | {"drive_mode": 1}}
+    read = read_calibration(saved(tmp_path, LEROBOT | inverted), "so101", SO101.joints)
+    assert read.servos[1] == ServoCalibration("shoulder_lift", 2, 1, 200, 700, 3400)
+    assert [one.direction for one in read.servos] == [1, 1, 1, 1, 1, -1]
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return LEROBOT | {"elbow_flex": LEROBOT["elbow_flex"] | fields}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{", "is not a calibration"),
+        ([1], "is not a calibration"),
+        ({"format": 2, "arm": "so101"}, r"is of format 2 for arm 'so101', not of 1 for 'so101'"),
+        ({"format": 1, "arm": "so100", "joints": LEROBOT}, r"for arm 'so100'"),
+        ({"format": 1, "arm": "so101", "joints": []}, "does not have the joints"),
+        ({"shoulder_pan": {}}, "does not have the joints shoulder_pan, shoulder_lift"),
+        (changed(id=2), "two joints have the same servo id"),
+        (changed(id="3"), "elbow_flex needs whole numbers"),
+        (changed(homing_offset=None), "elbow_flex needs whole numbers"),
+        (changed(range_min=1.5), "elbow_flex needs whole numbers"),
+        (changed(range_min=3400), "the numbers of elbow_flex cannot be right"),
+        (changed(range_max=4096), "the numbers of elbow_flex cannot be right"),
+        (changed(homing_offset=2048), "the numbers of elbow_flex cannot be right"),
+        (changed(drive_mode=2), "the numbers of elbow_flex cannot be right"),
+    ],
+)
+def test_a_broken_one_is_refused_in_one_line(tmp_path: Path, document: Any, message: str) -> None:
+    with pytest.raises(DriveError, match=message) as caught:
+        read_calibration(saved(tmp_path, document), "so101", SO101.joints)
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith("edge-calibrate --arm so101 --drive feetech:PORT -o FILE")
+
+
+def test_a_missing_one_names_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(DriveError, match="there is no calibration; make one with edge-calibrate"):
+        read_calibration(tmp_path / "none.json", "so101", SO101.joints)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DriveError, match="cannot be written"):
+        calibration().write(tmp_path / "no" / "c.json")
+
+
+def test_the_middle_of_the_sweep_is_the_middle_of_the_limits() -> None:
+    pan, lift, gripper = SCALES[0], SCALES[1], SCALES[5]
+    assert pan.rad(2070) == 0.0 and pan.count(0.0) == 2070
+    assert pan.rad(2071) == pytest.approx(RAD_PER_COUNT) and lift.rad(2041) == pytest.approx(-RAD_PER_COUNT)
+    assert gripper.rad(2630) == pytest.approx((1.74533 - 0.17453) / 2)
+    for scale in SCALES:
+        assert scale.rad(scale.count(0.3)) == pytest.approx(0.3, abs=RAD_PER_COUNT / 2)
+
+
+@pytest.mark.parametrize("q_rad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_has_no_count(q_rad: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        SCALES[0].count(q_rad)
+
+
+def test_a_joint_that_was_not_swept_far_enough_is_refused() -> None:
+    servos = list(calibration().servos)
+    servos[2] = ServoCalibration("elbow_flex", 3, 1, 300, 1200, 2900)
+    with pytest.raises(DriveError, match="elbow_flex was swept over 149 degrees, and is operated over 184; sweep it"):
+        scales(Calibration("so101", tuple(servos)), joint_spans(SO101))
