@@ -24,6 +24,8 @@ OPSET = 20
 STREAM_BYTES = 256 << 20
 DEFAULT_L3 = 32 << 20
 MOST_WEIGHT_BYTES = 400 << 20
+COLD_CACHES = 6
+"""How many last-level caches full of weights are read in turn: with fewer, part of them would still be there."""
 PEAK = (1024, 1024, 1024)
 TINY, CHAIN = 64, 200
 
@@ -95,7 +97,7 @@ def class_ops_s(size: SizeClass, example: NodeCost, threads: int, effort: Effort
     copies = 1
     if size.cold:
         cache = l3_bytes() or DEFAULT_L3
-        copies = max(2, min(-(-2 * cache // each), MOST_WEIGHT_BYTES // each))
+        copies = max(2, min(-(-COLD_CACHES * cache // each), MOST_WEIGHT_BYTES // each))
     session, feed = _products(size.precision, size.batch, example.rows, example.inner, example.columns, copies, threads)
     return copies * example.operations / effort.median_s(lambda: session.run(None, feed))
 
