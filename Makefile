@@ -11,7 +11,7 @@ OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate precisions paper-size paper-size-tensorrt aarch64 checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -104,6 +104,18 @@ paper-size-tensorrt: setup ## the same in BF16, and its graphs built with Tensor
 aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks must be this machine's
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python tools/aarch64.py --bundle demo/bundle
+
+# The generator's simulators need an older MuJoCo and numpy: an environment of their own.
+DATAGEN := runs/datagen-venv
+
+$(DATAGEN)/.installed: tools/datagen/requirements.txt tools/datagen/requirements-nodeps.txt
+	"$(PYTHON)" -m venv $(DATAGEN)
+	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/datagen/requirements.txt
+	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/datagen/requirements-nodeps.txt
+	touch $@
+
+data-prior: $(DATAGEN)/.installed ## expert trajectories of eight arms with real physics, for stage 1: EPISODES=200 JOBS=2 make data-prior
+	OMP_NUM_THREADS=1 $(DATAGEN)/bin/python -m tools.datagen --out runs/prior-data --episodes $(or $(EPISODES),200) --jobs $(or $(JOBS),1)
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.sim.bench import Scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
 
 import numpy as np
 from tqdm import tqdm
@@ -114,7 +114,7 @@ def _episode(
     bundle: Bundle, policies: dict[str, Any], name: str, latency_ms: float, number_: int, args: argparse.Namespace
 ) -> Episode:
     colour = list(TARGETS)[number_ % len(TARGETS)]
-    task, scene = f"reach the {colour} cube", Scene(args.first_scene + number_)
+    task, scene = f"reach the {colour} cube", open_scene(load_arm(ARM), args.first_scene + number_)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.csv"
         settings = LockstepSettings(
@@ -132,8 +132,8 @@ def _episode(
     jerk_rms, jerk_p99 = jerk(trace)
     counters = outcome.controller.counters
     return Episode(
-        bool(outcome.verdict and outcome.verdict.reached),
-        done_s(trace, lambda q: bool((verdict := scene.verdict(task, q)) and verdict.reached)),
+        bool(outcome.verdict and outcome.verdict.success),
+        done_s(trace, lambda q: bool((verdict := scene.verdict(task, q[None])) and verdict.success)),
         1000 * jumps,
         1000 * steps,
         jerk_rms,

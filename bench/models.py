@@ -16,12 +16,14 @@ from export.engines.observations import Sample, draw_samples
 from export.engines.package import Origin, Recipe, export_bundle
 from export.policy.checkpoint import CheckpointError, load_checkpoint
 from export.policy.config import PRESETS, PolicyConfig
-from export.policy.embodiment import ACTION_JOINTS, STATE_JOINTS, Embodiment, SlotStatistics
+from export.policy.embodiment import Embodiment, SlotStatistics
 from export.policy.parts import PolicyParts, RandomParts
 from export.training.instructions import word_tokenizer
 
 TASK = "reach the red cube"
 STEP_S = 0.1
+ACTION_JOINTS, STATE_JOINTS = 29, 8
+"""First of the slots for joints and gripper, in actions and states (the paper's layout; export/training/mapping.py)."""
 STILL_RAD = 1e-6
 """Scale of an untrained policy's actions: what it says may go down the wire and moves nothing."""
 VERIFIED_ON, CALIBRATED_ON = 2, 4

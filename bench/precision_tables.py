@@ -19,7 +19,7 @@ def lines(body: dict[str, Any]) -> list[str]:
                 f"{sum(verification['size_bytes'].values()) / 1e6:.1f} MB",
                 f"{latent['cosine']:.6f}",
                 f"{whole['cosine']:.6f}, {whole['relative_rms']:.1e}, {whole['max_abs']:.1e}",
-                f"{success['reached']} of {success['episodes']}",
+                f"{success['succeeded']} of {success['episodes']}",
             ]
         )
     head = ("", "size", "z' cosine", "whole chunk: cosine, relative, largest", "reached the cube")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.sim.demonstrations import main as record  # first: it chooses the GL backend before mujoco is imported
-from edge.sim.evaluate import FIRST_SCENE, evaluate
+from edge.sim.evaluate import EvaluationSettings, evaluate
 
 from bench import options
 from bench.document import Recording
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     recording, plan = Recording("precisions", {"episodes": args.episodes}, args.quick), options.plan_of(args)
     args.out.mkdir(parents=True, exist_ok=True)
     observations = args.out / "observations"
-    if not (observations / "dataset.json").is_file():
+    if not (observations / "meta" / "info.json").is_file():
         record(["--episodes", "4" if args.quick else "16", "--seed", str(OBSERVATION_SEED), "--out", str(observations)])
     rows: dict[str, Any] = {}
     for precision in PRECISIONS:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             return code
         recording.used(precision, load_bundle(path))
         driven = widened(load_bundle(path), args.out / "bf16-widened") if precision == "bf16" else path
-        success = evaluate(driven, "franka", args.episodes, 8.0, 30.0, args.threads, FIRST_SCENE)
+        success = evaluate(EvaluationSettings(driven, "franka", args.episodes, threads=args.threads))
         verification = json.loads((path / "verification.json").read_text())
         rows[precision] = {"verification": verification, "closed_loop": dataclasses.asdict(success)}
     bundles = {name: load_bundle(args.out / name) for name in ("fp32", "int8")}

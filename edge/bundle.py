@@ -105,11 +105,17 @@ class Bundle:
     def file(self, name: str) -> Path:
         return self.path / name
 
-    def embodiment(self, name: str) -> EmbodimentSpec:
-        """The embodiment of an arm. Raises `BundleError` when the policy was not trained for it."""
+    def embodiment(self, name: str, axes: int | None = None) -> EmbodimentSpec:
+        """The embodiment of an arm with so many axes. Raises `BundleError` when the policy was not trained for it."""
         for spec in self.manifest.embodiments:
-            if spec.name == name:
-                return spec
+            if spec.name != name:
+                continue
+            if axes is not None and len(spec.joints) != axes:
+                raise BundleError(
+                    f"{self.path}: this policy controls {len(spec.joints)} axes, the arm has {axes}; "
+                    "choose another arm or bundle"
+                )
+            return spec
         known = ", ".join(spec.name for spec in self.manifest.embodiments)
         raise BundleError(
             f"{self.path}: this policy was trained for {known}, not for '{name}'; choose another arm or bundle"

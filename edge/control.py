@@ -14,6 +14,7 @@ from edge.arms import ArmProfile
 from edge.bundle import PolicyShape
 from edge.chunks import LatencyEstimate, Timeline, soft_start
 from edge.errors import SafetyStop
+from edge.gripper import within_travel
 from edge.history import HistoryRing, MeasuredTrack
 from edge.pace import Pace, gentle, splice_acceleration, stretched
 from edge.planning import Outcome, Planner, PlanRequest, PlanResult
@@ -21,7 +22,7 @@ from edge.run_counters import Counters, PaceChange
 from edge.safety.checks import check_finite, check_knots
 from edge.safety.motion import Motion, after_report
 from edge.telemetry.recorder import Recorder
-from edge.trajectory import MICRO, Knots, spline_velocities
+from edge.trajectory import MICRO, Knots, from_micro, spline_velocities
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
 from firmware_bridge.codes import DeviceState
@@ -70,7 +71,7 @@ class Controller:
         recorder: Recorder,
     ) -> None:
         self.client, self.planner, self.arm, self.shape = client, planner, arm, shape
-        self.settings, self.recorder = settings, recorder
+        self.settings, self.recorder, self.step_s = settings, recorder, step_s
         self.counters = Counters()
         self.motion = Motion.RUNNING
         self.timeline = Timeline(round(step_s / MICRO), arm.dof)
@@ -352,7 +353,11 @@ class Controller:
             held = np.array(self.last_state.commanded_urad, dtype=np.int64)
             self.timeline.begin(round(now_us) + 2 * self.settings.lead_us, held)
         at_rest = self.timeline.last == 0
-        increments_rad = soft_start(result.increments_rad) if at_rest else result.increments_rad
+        splice = step + delay
+        at_rad, at_rad_s = from_micro(self.timeline.q_urad(splice)), from_micro(self.timeline.dq_urad_s(splice))
+        increments_rad = within_travel(result.increments_rad, delay, at_rad, at_rad_s, self.arm, self.step_s)
+        if at_rest:
+            increments_rad = soft_start(increments_rad)
         pace_us = self._wanted_us() if at_rest else self._spacing_us()
         for spacing_us in self.pace.eased(pace_us, self._wanted_us()):
             knots = self.timeline.propose(step, delay, increments_rad, spacing_us)

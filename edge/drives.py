@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from edge.adapter_process import FORM as FCI_FORM
-from edge.adapter_process import DriveUrl
 from edge.arms import ArmProfile
 from edge.errors import InputError
+from edge.franka_url import FrankaUrl
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.calibration import JointSpan, read_calibration
@@ -19,7 +18,9 @@ from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as FEETECH_BR
 from firmware_bridge.adapters.feetech.drive import CYCLE_PERIODS as FEETECH_CYCLE
 from firmware_bridge.adapters.feetech.drive import FeetechDrive
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS as FCI_BRIDGED
-from firmware_bridge.adapters.franka_fci import FrankaDrive
+from firmware_bridge.adapters.franka_hand import open_franka
+from firmware_bridge.adapters.franka_options import FORM as FCI_FORM
+from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.codes import TICK_US
 
 FEETECH_FORM = "feetech:PATH?calibration=FILE"
@@ -52,7 +53,8 @@ class DriveScheme:
     """One kind of arm.
 
     form             how its URL is written
-    check            raises `InputError` for a URL that is written otherwise, without opening anything
+    check            raises `InputError` for a URL that is written otherwise, or for another arm; opens nothing
+    is_simulator     whether the URL can only mean a simulated arm
     open             the drive, with the arm's profile and a way to say a line; raises `VlaEdgeError` or `BridgeError`
     bridged_periods  how many of the core's periods may be missing until the core is told
     cycle_periods    how many of them the arm's own cycle takes
@@ -60,7 +62,8 @@ class DriveScheme:
     """
 
     form: str
-    check: Callable[[str], object]
+    check: Callable[[str, ArmProfile], None]
+    is_simulator: Callable[[str], bool]
     open: Callable[[str, ArmProfile, Say], ArmDrive]
     bridged_periods: int
     cycle_periods: int = 1
@@ -78,9 +81,19 @@ def joint_spans(arm: ArmProfile) -> list[JointSpan]:
     return [JointSpan(*row) for row in rows]
 
 
+def _check_fci(url: str, arm: ArmProfile) -> None:
+    FrankaUrl.parse(url).check(arm)
+
+
 def _open_fci(url: str, arm: ArmProfile, say: Say) -> ArmDrive:
-    parsed = DriveUrl.parse(url)
-    return FrankaDrive(parsed.address, parsed.enforce_realtime, say)
+    parsed = FrankaUrl.parse(url)
+    parsed.check(arm)
+    limits = RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3)
+    return open_franka(parsed.address, parsed.options, limits, say)
+
+
+def _check_feetech(url: str, arm: ArmProfile) -> None:
+    FeetechUrl.parse(url)
 
 
 def _open_feetech(url: str, arm: ArmProfile, say: Say) -> ArmDrive:
@@ -91,10 +104,13 @@ def _open_feetech(url: str, arm: ArmProfile, say: Say) -> ArmDrive:
 
 
 DRIVES = {
-    "fci": DriveScheme(FCI_FORM, DriveUrl.parse, _open_fci, FCI_BRIDGED),
+    "fci": DriveScheme(
+        FCI_FORM, _check_fci, lambda url: FrankaUrl.parse(url).is_simulator, _open_fci, bridged_periods=FCI_BRIDGED
+    ),
     "feetech": DriveScheme(
         FEETECH_FORM,
-        FeetechUrl.parse,
+        _check_feetech,
+        lambda url: False,  # a servo bus on a pseudo-terminal looks like any other
         _open_feetech,
         bridged_periods=FEETECH_BRIDGED,
         cycle_periods=FEETECH_CYCLE,

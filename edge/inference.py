@@ -54,7 +54,8 @@ def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str =
     manifest = bundle.manifest
     engines = open_engines(bundle, engine, threads)
     instruction = tokenize(task, bundle.file(TOKENIZER), manifest.policy.token_budget)
-    return ChunkPolicy(bundle, bundle.embodiment(load_arm(arm).embodiment), engines, instruction)
+    profile = load_arm(arm)
+    return ChunkPolicy(bundle, bundle.embodiment(profile.embodiment, profile.dof), engines, instruction)
 
 
 class Inference:

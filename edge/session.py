@@ -15,6 +15,7 @@ from edge.arms import ArmProfile, JointLimits
 from edge.bundle import Bundle
 from edge.control import HEARTBEAT_NS, Controller, ControlSettings
 from edge.errors import InputError, SafetyStop
+from edge.homing import far_from_training
 from edge.inference import InferenceSettings
 from edge.inference_process import InferenceProcess
 from edge.operator_desk import Command, OperatorDesk
@@ -22,6 +23,7 @@ from edge.planning import PlannerStatus
 from edge.realtime import Grant, cpus_here, realtime
 from edge.run_counters import Counters
 from edge.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
+from edge.standstill import bring_to_rest
 from edge.supervision import Loss, OnLoss, Supervisor
 from edge.telemetry.log import RunLog
 from edge.telemetry.recorder import Samples
@@ -31,11 +33,10 @@ from edge.view.launch import LiveView
 from firmware_bridge.bus_load import BusLoad, bus_load
 from firmware_bridge.client import stop_text
 from firmware_bridge.codes import MICRO, DeviceState
-from firmware_bridge.errors import BridgeError, LinkLost
+from firmware_bridge.errors import LinkLost
 from firmware_bridge.messages import Limits, StateReport
 from firmware_bridge.transports import LineRate, Transport
 
-STOP_TIMEOUT_S = 5.0
 SUPERVISION_S = 0.02
 VIEW_S = 0.04
 PROGRESS_S = 0.25
@@ -116,7 +117,7 @@ def wire_limits(limits: JointLimits) -> Limits:
 
 def line_load(bundle: Bundle, arm: ArmProfile, execute_steps: int, line: LineRate) -> BusLoad:
     """What a run of this bundle takes of its line."""
-    step_s = bundle.embodiment(arm.embodiment).step_s
+    step_s = bundle.embodiment(arm.embodiment, arm.dof).step_s
     knots = bundle.manifest.policy.horizon + 1
     return bus_load(line, arm.dof, knots, execute_steps * step_s, 1e9 / HEARTBEAT_NS)
 
@@ -166,7 +167,7 @@ class Session:
         self.client.synchronise_clock()
         status = self.inference.wait_ready(self.tell, self._idle)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
-        embodiment = self.bundle.embodiment(self.arm.embodiment)
+        embodiment = self.bundle.embodiment(self.arm.embodiment, self.arm.dof)
         settings = ControlSettings(
             self.settings.execute_steps,
             lead_us(caps.min_lead_us, load),
@@ -256,6 +257,9 @@ class Session:
             raise SafetyStop(
                 f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"
             )
+        far = far_from_training(self.bundle.embodiment(self.arm.embodiment), state.measured_urad)
+        if far:
+            self.tell(f"{far}; to begin near there: edge-run --arm {self.arm.name} --bridge URL --to-home")
         self.client.arm(state.measured_urad, loop_tick=1)
         self.armed = True
 
@@ -328,23 +332,8 @@ class Session:
 
     def _stop(self) -> str | None:
         """Controlled stop, then drive off. Returns what went wrong, None when all is well."""
-        try:
-            self.client.stop()
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while time.monotonic() < deadline:
-                state = self.client.wait_for_state()
-                self._show(state)
-                if state.state in (DeviceState.HOLD, DeviceState.IDLE):
-                    if state.state == DeviceState.HOLD:
-                        self.client.disarm()
-                    self.armed = False
-                    return None
-                if state.state in (DeviceState.FAULT, DeviceState.ESTOP):
-                    self.armed = False
-                    return f"the device is in {stop_text(state.state, state.reason)}"
-        except BridgeError as failure:
-            return f"{failure}; the device stops by itself when its heartbeat is missing"
-        return "the arm did not come to rest"
+        self.armed, problem = bring_to_rest(self.client, self._show)
+        return problem
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.desk.ask(SIGNALS[number])

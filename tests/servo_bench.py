@@ -110,14 +110,7 @@ class ServoBench:
         self.bus = SimulatedBus(self.servos, faults, self.clock.ns)
         self.port = SimulatedPort(self.bus, self.clock)
         self.said: list[str] = []
-        self.drive = FeetechDrive(
-            lambda: ServoBus(self.port, self.clock.now_ns, self.clock.wait),
-            calibration(),
-            joint_spans(SO101),
-            self.said.append,
-            self.clock.now_ns,
-            self.clock.sleep,
-        )
+        self.drive = self.open_drive()
         self.seen: list[tuple[int, np.ndarray]] = []
         if core:
             self._line = Line(self)
@@ -127,6 +120,17 @@ class ServoBench:
             self.adapter = Adapter(
                 self.core, self.drive, self._line, self.clock.now_ns, BRIDGED_PERIODS, CYCLE_PERIODS, idle_us
             )
+
+    def open_drive(self) -> FeetechDrive:
+        """Connects to the servos, as the last one left them."""
+        return FeetechDrive(
+            lambda: ServoBus(self.port, self.clock.now_ns, self.clock.wait),
+            calibration(),
+            joint_spans(SO101),
+            self.said.append,
+            self.clock.now_ns,
+            self.clock.sleep,
+        )
 
     # What the rig of tests.support asks of a device
 

@@ -19,10 +19,13 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("cuda", "cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pycuda"),
+        *("av", "cuda", "cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pyarrow", "pycuda"),
         *("tokenizers", "tomli", "tqdm", "zstandard"),
     },
-    "export": {"numpy", "onnx", "onnx_ir", "safetensors", "tokenizers", "torch", "tqdm", "transformers"},
+    "export": {
+        *("av", "numpy", "onnx", "onnx_ir", "pyarrow", "safetensors"),
+        *("tokenizers", "tomli", "torch", "tqdm", "transformers"),
+    },
     "firmware_bridge": {"can", "pylibfranka", "serial"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}, "export": set()}

@@ -1,44 +1,71 @@
-"""`edge-run` on a Franka's own protocol: franky-sim (MuJoCo behind FCI) on loopback, judged by the adapter's trace."""
+"""`edge-run` on a Franka's own protocol: franky-sim (MuJoCo behind FCI) on loopback, judged by the adapter's trace.
+
+The policy sees our scene, drawn at the pose that the adapter measures; franky-sim moves the arm.
+"""
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import violations
+from edge.sim.scene import REACHED_M
+from edge.sim.scenes import ReachScene
+from edge.telemetry.trace import Trace, read_trace, violations
+from tests.franky import franky
+from tests.machine_watch import MachineWatch
 from tests.support import FRANKA, RealRun, states_in_order
 
 pytest.importorskip("franky_sim", reason="pip install franky-sim pin")
 pytest.importorskip("pylibfranka", reason="pip install 'vla-edge[franka]'")
 ADDRESS = "127.0.0.1"
-BLIND = (
-    pytest.mark.slow
-)  # the policy sees a test pattern, and may ask for what the host refuses, rightly: that ends a run
-SERVER = Path(__file__).parent / "franky_server.py"
+TRIES = 3
+STILL_MS = 15.0
+"""A machine that stands still for this long makes a robot lose the 20 periods after which it stops by itself."""
 
 
 @pytest.fixture
 def robot() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, str(SERVER), ADDRESS], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 60.0)[0] and "ready" in process.stdout.readline()
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with franky(ADDRESS) as process:
+        yield process
 
 
 def start(folder: Path, bundle: Path, duration_s: float, *more: str) -> RealRun:
-    return RealRun(folder, bundle, duration_s, "--bridge", f"fci:{ADDRESS}", "--camera", "pattern:", *more)
+    return RealRun(folder, bundle, duration_s, "--bridge", f"fci:{ADDRESS}", *more)
+
+
+def on_a_machine_that_runs(folder: Path, bundle: Path, seconds: float, during: Callable[[RealRun], None]) -> RealRun:
+    """A run that ended as it should; one during which this machine stood still is made again. Skips without one."""
+    watch = MachineWatch()
+    for attempt in range(TRIES):
+        where = folder / str(attempt)
+        where.mkdir()
+        with watch:
+            run = start(where, bundle, seconds)
+            during(run)
+            run.outcome = run.finish(timeout_s=90 + seconds)
+        if run.outcome[0] == 0 or watch.longest_ms < STILL_MS:
+            return run
+    pytest.skip(f"this machine stood still for {watch.longest_ms:.0f} ms and more in each of {TRIES} runs")
+
+
+def driven(trace: Trace) -> Trace:
+    """From the arming on: before it, a gap in device time is not a fault."""
+    return trace.part(slice(int(np.argmax(trace.state == "ARMED")), None))
+
+
+def nearest_m(trace: Trace) -> float:
+    """How near the tip came to its goal above the red cube, looked at four times a second."""
+    scene = ReachScene(FRANKA, 0)
+    verdicts = [scene.verdict("reach the red cube", q[None]) for q in trace.q[::250]]
+    return min(verdict.distance_m for verdict in verdicts if verdict is not None)
 
 
 def adapter_of(run: RealRun) -> int:
@@ -60,21 +87,26 @@ def lives(pid: int) -> bool:
         return False
 
 
-@BLIND
-def test_a_minute_on_fci(tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str]) -> None:
-    run = start(tmp_path, bundle_path, 60)
-    code, out, err = run.finish(timeout_s=150)
+@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_shipped_policy_on_fci(
+    tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str], seconds: int
+) -> None:
+    run = on_a_machine_that_runs(tmp_path, bundle_path, seconds, lambda run: None)
+    code, out, err = run.outcome
     trace, report = run.trace, run.report
     assert code == 0, err
-    assert violations(trace, FRANKA.operating) == []
+    assert violations(driven(trace), FRANKA.operating) == []
     moving = np.array(trace.state) == "STREAMING"
-    assert moving.sum() > 55_000
+    assert moving.sum() > 900 * seconds
     assert set(trace.chunk[moving]) <= set(report["chunks"]["committed_ids"])
-    assert report["device"]["limiter_interventions"] == trace.limited.sum(), "the policy sees a test pattern"
+    assert report["device"]["limiter_interventions"] == 0 == trace.limited.sum()
+    assert report["simulated"] is True and report["simulated_scene"]["target"] == "red"
+    assert nearest_m(trace) < REACHED_M, "the arm went where the policy saw the cube"
     told = report["adapter"]
     assert told["success_rate_least"] == 1.0 and told["periods"] == len(trace.state)
     assert told["period_p50_us"] <= 1100, "the loop keeps the robot's millisecond"
-    assert "robot's line" in out and "success rate 1.00 at least" in out
+    assert told["answer_p50_us"] <= 500, "and leaves the robot's line its part of it"
+    assert "arm's line" in out and "success rate 1.00, 1.00 at least" in out
     assert "edge-adapter:" not in err, "no reflex, no error of the robot's line"
 
 
@@ -114,24 +146,53 @@ def test_an_adapter_that_is_killed_ends_the_run(
     assert code == 1 and "safety stop" in err
 
 
-@pytest.mark.parametrize(("seconds", "survives"), [pytest.param(0.05, True, marks=BLIND), (2.0, False)])
-def test_a_robot_that_falls_silent(
-    tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str], seconds: float, survives: bool
+def test_a_robot_that_is_silent_for_50_ms_is_not_noticed(
+    tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str]
 ) -> None:
-    run = start(tmp_path, bundle_path, 8)
+    def pull(run: RealRun) -> None:
+        silence(run, robot, 0.05)
+
+    run = on_a_machine_that_runs(tmp_path, bundle_path, 6, pull)
+    code, _, err = run.outcome
+    assert code == 0, err
+    assert "FAULT" not in states_in_order(run.trace)
+    assert violations(driven(run.trace), FRANKA.operating) == []
+
+
+def test_a_robot_that_is_silent_for_2_s_ends_the_run(
+    tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str]
+) -> None:
+    run = start(tmp_path, bundle_path, 60)
+    silence(run, robot, 2.0)
+    code, _, err = run.finish()
+    assert code == 1, err
+    assert "FAULT" in states_in_order(run.trace)
+    assert violations(run.trace, FRANKA.operating) == []
+
+
+def silence(run: RealRun, robot: subprocess.Popen[str], seconds: float) -> None:
     run.wait_until_streaming()
     time.sleep(1.0)
     robot.send_signal(signal.SIGSTOP)
     time.sleep(seconds)
     robot.send_signal(signal.SIGCONT)
-    code, _, err = run.finish()
-    assert code == (0 if survives else 1), err
-    assert violations(run.trace, FRANKA.operating) == []
-    assert ("FAULT" in states_in_order(run.trace)) is not survives
+
+
+def test_the_way_home_on_fci(tmp_path: Path) -> None:
+    start_rad = tuple(q + 0.05 for q in FRANKA.home_rad)
+    with franky(ADDRESS, start_rad=start_rad):
+        words = ["--arm", "franka", "--bridge", f"fci:{ADDRESS}", "--to-home", "--yes"]
+        words += ["--trace", str(tmp_path / "trace.csv")]
+        run = subprocess.run([sys.executable, "-m", "edge.cli.run", *words], capture_output=True, text=True, timeout=90)
+    assert run.returncode == 0, run.stderr
+    assert "from home, drive off" in run.stdout
+    trace = driven(read_trace(tmp_path / "trace.csv"))
+    assert violations(trace, FRANKA.operating) == []
+    assert np.abs(trace.q[-1] - FRANKA.home_rad).max() < 1e-5
 
 
 def test_no_robot_is_one_line(tmp_path: Path, bundle_path: Path) -> None:
-    run = RealRun(tmp_path, bundle_path, 5, "--bridge", "fci:127.0.0.9", "--camera", "pattern:")
+    run = RealRun(tmp_path, bundle_path, 5, "--bridge", "fci:127.0.0.9")
     code, _, err = run.finish()
     assert code == 2
     lines = err.strip().splitlines()

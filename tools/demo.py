@@ -59,9 +59,8 @@ def main() -> int:
         print(f"{name:<14} {100 * share:5.1f} % of the limit")
     scene = json.loads(report.read_text())["simulated_scene"]
     within = max(shares.values()) <= 1.0
-    reached = "reached" if scene["reached"] else "not reached"
-    print(f"\n{scene['target']} cube {reached}, limits {'held' if within else 'BROKEN'}")
-    return 0 if scene["reached"] and within else 1
+    print(f"\n{scene['text']}, limits {'held' if within else 'BROKEN'}")
+    return 0 if scene["success"] and within else 1
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 #!/bin/sh
 # Makes checkpoints/reach.pt from nothing: scenes, demonstrations, and the three stages. Every seed is fixed here.
-# Takes hours on two CPU cores; stopped and started again, training goes on where it was.
+# Takes hours on two CPU cores; stopped and started again, recording and training go on where they were.
 set -eu
 VENV=${VENV:-.venv}
 WORK=${WORK:-runs/reach}
 BIN="$VENV/bin"
 mkdir -p "$WORK"
 
-[ -f "$WORK/trajectories/dataset.json" ] ||
-    "$BIN/python" -m edge.sim.demonstrations --episodes 2000 --seed 1 --no-frames --out "$WORK/trajectories"
-[ -f "$WORK/demonstrations/dataset.json" ] ||
-    "$BIN/python" -m edge.sim.demonstrations --episodes 1000 --seed 0 --out "$WORK/demonstrations"
+"$BIN/python" -m edge.sim.demonstrations --episodes 2000 --seed 1 --no-frames --out "$WORK/trajectories"
+"$BIN/python" -m edge.sim.demonstrations --episodes 1000 --seed 0 --out "$WORK/demonstrations"
 [ -f "$WORK/scenes/scenes.json" ] ||
     "$BIN/python" -m edge.sim.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
 "$BIN/edge-train" point --data "$WORK/scenes" --out "$WORK/vlm" --steps 1000 --seed 0

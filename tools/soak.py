@@ -30,7 +30,6 @@ from typing import Any
 
 from edge.sim.bench import (
     MODEL_FILE,
-    Scene,
     SimulatedBench,
 )  # first: it chooses the GL backend before mujoco is imported
 
@@ -109,7 +108,7 @@ class Soak:
         a joint's limit, and a run that the host then ends, rightly, has not lasted long enough to show anything.
         """
         by = [self.draw.uniform(-MOVED_M, MOVED_M) for _ in range(2)]
-        first = Scene(FIRST_SCENE).placement.xy_m
+        first = Placement.sample(np.random.default_rng(FIRST_SCENE)).xy_m
         other = self.folder / "other.mjb"
         mujoco.mj_saveModel(build_model(Placement(tuple((x + by[0], y + by[1]) for x, y in first))), str(other))
         other.rename(self.folder / MODEL_FILE)

@@ -33,6 +33,8 @@ LIMIT_KEYS = (
     "acceleration_rad_s2",
     "jerk_rad_s3",
 )
+"""Rows of a table of limits. They are named for joints; an axis whose unit is m has metres where they say rad."""
+UNITS = ("rad", "m")
 
 
 class ProfileError(InputError):
@@ -41,7 +43,7 @@ class ProfileError(InputError):
 
 @dataclass(frozen=True)
 class JointLimits:
-    """Limits of every joint, in the profile's joint order. Positions in rad, the rest per second."""
+    """Limits of every axis, in the profile's order. Positions in the axis's unit, the rest per second."""
 
     position_min_rad: tuple[float, ...]
     position_max_rad: tuple[float, ...]
@@ -98,10 +100,12 @@ class VelocityEdges:
 
 @dataclass(frozen=True)
 class ArmProfile:
-    """One arm: its joints, its home pose, the envelope the firmware enforces and the limits it runs within.
+    """One arm: its axes, its home pose, the envelope the firmware enforces and the limits it runs within.
 
     `following_rad` is how far a joint may be from its set-point before the firmware faults. `edges` is None for an arm
-    whose velocity limits are the same everywhere.
+    whose velocity limits are the same everywhere. `units` has one of `UNITS` per axis; numbers called `_rad` hold the
+    axis's own unit. `gripper` is the index of the axis that holds things: being blocked is its purpose, and a policy
+    that closes it further means "hold".
     """
 
     name: str
@@ -113,6 +117,8 @@ class ArmProfile:
     operating: JointLimits
     following_rad: tuple[float, ...]
     edges: VelocityEdges | None
+    units: tuple[str, ...]
+    gripper: int | None
 
     @property
     def dof(self) -> int:
@@ -120,10 +126,12 @@ class ArmProfile:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of name and envelope; the firmware states the same number, so the two cannot disagree unnoticed."""
+        """CRC-32 of name, envelope and units; the firmware states the same number, so no two disagree unnoticed."""
         packed = self.name.encode() + b"\0" + bytes([self.dof])
         for row in (*self.limits.rows(), self.following_rad, *(self.edges.rows() if self.edges else ())):
             packed += struct.pack(f"<{self.dof}d", *row)
+        if set(self.units) != {"rad"}:
+            packed += ",".join(self.units).encode()
         return zlib.crc32(packed)
 
 
@@ -178,7 +186,21 @@ class _Reader:
             operating=operating,
             following_rad=self.following(len(joints)),
             edges=self.edges(operating) if "velocity_edges" in self.document else None,
+            units=self.units(len(joints)),
+            gripper=self.gripper(joints),
         )
+
+    def units(self, dof: int) -> tuple[str, ...]:
+        units = self.document.get("units", ["rad"] * dof)
+        if not isinstance(units, list) or len(units) != dof or any(unit not in UNITS for unit in units):
+            raise self.refuse("units", f"must name one of {', '.join(UNITS)} for each of the {dof} joints")
+        return tuple(units)
+
+    def gripper(self, joints: list[str]) -> int | None:
+        name = self.document.get("gripper")
+        if name is not None and name not in joints:
+            raise self.refuse("gripper", f"names {name!r}, which is none of the joints")
+        return None if name is None else joints.index(name)
 
     def following(self, dof: int) -> tuple[float, ...]:
         values = self.row("following", "limit_rad", dof)

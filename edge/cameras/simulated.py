@@ -1,4 +1,4 @@
-"""The camera of the simulated bench: renders the world that the simulated device last published."""
+"""A camera of the simulated bench: renders the world that the simulated device last published."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 
 
 class SimulatedSource:
-    """Draws the newest published pose of the arm and the objects."""
+    """Draws the newest published pose of the arm and the objects, by the scene's first camera or the one named."""
 
-    def __init__(self, folder: Path, frame_px: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, frame_px: tuple[int, int], camera: str | None = None) -> None:
         if frame_px[0] != frame_px[1]:
             raise CameraError(f"the simulated camera is square, this bundle wants {frame_px[0]}x{frame_px[1]}")
         try:
             model = mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE))
         except ValueError as error:
             raise CameraError(f"{folder}: no simulated bench there ({error})") from None
+        names = [model.camera(number).name for number in range(model.ncam)]
+        self._camera = names[0] if camera is None else camera
+        if self._camera not in names:
+            raise CameraError(f"the simulated scene has no camera '{camera}'; it has {', '.join(names)}")
         self._model, self._data = model, mujoco.MjData(model)
         self._world = WorldReader(folder / WORLD_FILE)
         self._renderer = CameraRenderer(model, frame_px[0])
@@ -46,7 +50,7 @@ class SimulatedSource:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._sequence += 1
-        return Frame(self._renderer.render(self._data), captured_ns, self._sequence)
+        return Frame(self._renderer.render(self._data, self._camera), captured_ns, self._sequence)
 
     def close(self) -> None:
         self._renderer.close()

@@ -20,10 +20,10 @@ from edge.cameras.watched import LiveCamera, OnDemandCamera, Watch
 FORMS = {
     "v4l2": "v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD",
     "file": "file:PATH?fps=N&end=loop|hold",
-    "sim": "sim:",
+    "sim": "sim:?camera=NAME",
     "pattern": "pattern:",
 }
-OWN_OPTIONS = {"v4l2": {"size", "fps", "fourcc"}, "file": {"fps", "end"}, "sim": set(), "pattern": set()}
+OWN_OPTIONS = {"v4l2": {"size", "fps", "fourcc"}, "file": {"fps", "end"}, "sim": {"camera"}, "pattern": set()}
 HEALTH_OPTIONS = {"stale_ms", "frozen_ms"}
 FAULT_OPTIONS = {f"{kind}_after" for kind in KINDS} | {"for"}
 LIVE = ("v4l2", "file")
@@ -103,10 +103,13 @@ def _factory(
         if url.scheme == "file":
             return RecordedSource(Path(url.target), _playback(url), frame_px, clock_ns)
         if not url.target:
-            raise CameraError("the camera sim: belongs to the simulated arm; give --bridge sim:, or another camera")
+            raise CameraError(
+                "the camera sim: belongs to a simulated arm; give --bridge sim: or an address of this machine, "
+                "or another camera"
+            )
         from edge.cameras.simulated import SimulatedSource  # needs the sim extra, which a robot does not install
 
-        return SimulatedSource(Path(url.target), frame_px)
+        return SimulatedSource(Path(url.target), frame_px, url.options.get("camera"))
 
     return plain if plan is None else lambda: FaultySource(plain(), plan, clock_ns)
 

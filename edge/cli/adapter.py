@@ -17,6 +17,7 @@ from edge.arms import available_arms, load_arm
 from edge.drives import drive_forms, drive_scheme
 from edge.errors import InputError, VlaEdgeError
 from edge.realtime import CpuPlan, realtime
+from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import say_on_stderr
 from firmware_bridge.errors import BridgeError
@@ -36,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
     root.add_argument("--drive", required=True, metavar="URL", help=drive_forms())
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
+    root.add_argument(
+        "--world", type=Path, metavar="FILE", help="publishes the measured pose, for a camera that is simulated"
+    )
     return root
 
 
@@ -61,10 +65,14 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         line = Terminal()
         stack.callback(line.close)
+        world = WorldWriter(args.world, arm.dof) if args.world else None
+        if world is not None:
+            stack.callback(world.close)
+            world.publish(0, drive.position_rad, drive.position_rad)
         adapter = Adapter(
             device, drive, line, time.monotonic_ns, scheme.bridged_periods, scheme.cycle_periods, scheme.idle_us
         )
-        periods = Periods()
+        periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
             print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)
             before_ns = time.monotonic_ns()
@@ -72,34 +80,38 @@ def main(argv: list[str] | None = None) -> int:
                 if stopping or os.getppid() != parent:
                     adapter.leave()
                 adapter.step()
+                if world is not None:
+                    world.publish(device.now_us, device.set_point_rad[:], adapter.measured_rad)
                 now_ns = time.monotonic_ns()
                 periods.add(now_ns - before_ns)
+                answers.add(adapter.answer_ns)
                 before_ns = now_ns
                 if adapter.ticks % FLUSH_EVERY_STEPS == 0:
                     device.flush()
         counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
-        told = json.dumps(counted | periods.summary() | drive.statistics())
+        told = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
         with suppress(BrokenPipeError):  # a host that was killed does not read it
             os.write(sys.stdout.fileno(), f"{told}\n".encode())
     return 0
 
 
-class Periods:
-    """How long the periods took: counts in steps of 10 us, so that a day of them takes no more room than a minute."""
+class Durations:
+    """How long something took: counts in steps of 10 us, so that a day of them takes no more room than a minute."""
 
     STEP_US = 10
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._counts = np.zeros(10_000, dtype=np.int64)
 
-    def add(self, period_ns: int) -> None:
-        self._counts[min(period_ns // (1000 * self.STEP_US), len(self._counts) - 1)] += 1
+    def add(self, duration_ns: int) -> None:
+        self._counts[min(duration_ns // (1000 * self.STEP_US), len(self._counts) - 1)] += 1
 
     def summary(self) -> dict[str, int]:
         """Percentiles in us, rounded up to the step."""
         total = np.cumsum(self._counts)
         at = {name: int(np.searchsorted(total, share * total[-1])) for name, share in SHARES.items()}
-        return {f"period_{name}_us": (index + 1) * self.STEP_US for name, index in at.items()}
+        return {f"{self._name}_{name}_us": (index + 1) * self.STEP_US for name, index in at.items()}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from edge.arms import available_arms, load_arm
+from edge.arms import ArmProfile, available_arms, load_arm
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import SimulatedArm, command
@@ -46,8 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         arm = load_arm(args.arm)
-        model = _write_model(args.scene_seed) if args.plant == "mujoco" else None
-        simulated = SimulatedArm(arm.name, arm.home_rad, model, args.trace, line=args.line, node=args.node)
+        scene = _open_scene(arm, args.scene_seed) if args.plant == "mujoco" else None
+        model, start = (_write_model(scene), scene.start) if scene else (None, arm.home_rad)
+        simulated = SimulatedArm(arm.name, start, model, args.trace, line=args.line, node=args.node)
         words = command(simulated, realtime=True, die_with_parent=False)
     except (VlaEdgeError, BridgeError) as error:
         print(f"bridge-sim: {error}", file=sys.stderr)
@@ -56,18 +58,22 @@ def main(argv: list[str] | None = None) -> int:
     raise AssertionError
 
 
-def _write_model(scene_seed: int) -> Path:
+def _open_scene(arm: ArmProfile, seed: int) -> Any:
     try:
-        import mujoco
-
-        from edge.sim.bench import Scene
+        from edge.sim.scenes import open_scene
     except ImportError as error:
         raise InputError(
             f"--plant mujoco needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
         ) from None
+    return open_scene(arm, seed)
+
+
+def _write_model(scene: Any) -> Path:
+    import mujoco
+
     descriptor = os.memfd_create("scene", 0)  # inherited over exec, and gone with the process
     path = Path(f"/proc/self/fd/{descriptor}")
-    mujoco.mj_saveModel(Scene(scene_seed).model, str(path))
+    mujoco.mj_saveModel(scene.model, str(path))
     return path
 
 

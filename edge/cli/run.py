@@ -16,6 +16,7 @@ from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
+from edge.cli.to_home import to_home
 from edge.drives import drive_scheme
 from edge.engines.opening import built_engines
 from edge.errors import InputError, VlaEdgeError
@@ -36,13 +37,15 @@ from firmware_bridge.transports import BridgeUrl, LineRate, open_transport
 def main(argv: list[str] | None = None) -> int:
     root = parser()
     args = root.parse_args(argv)
-    if not args.replay and not (args.arm and args.bundle):
-        root.error("--arm and --bundle are required for a run, or --replay FILE.mcap alone")
+    if not args.replay and not (args.arm and (args.bundle or args.to_home)):
+        root.error("--arm and --bundle are required for a run, --arm for --to-home, or --replay FILE.mcap alone")
     for number in WORD_SIGNALS:  # a word before or after the run finds nobody, and must not end the process
         signal.signal(number, signal.SIG_IGN)
     try:
         if args.replay:
             return replay_log(args.replay)
+        if args.to_home:
+            return to_home(args)
         with RunLog(args.log) if args.log else nullcontext() as log:
             return _run(args, log)
     except (VlaEdgeError, BridgeError) as error:
@@ -58,7 +61,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
     shape = bundle.manifest.policy
     if args.engine == "tensorrt":
         built_engines(bundle)
-    bundle.embodiment(arm.embodiment)
+    bundle.embodiment(arm.embodiment, arm.dof)
     tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
     if not 1 <= args.execute < shape.horizon:
         raise InputError(
@@ -68,14 +71,14 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
     scheme = drive_scheme(args.bridge)
     if scheme is not None:
-        scheme.check(args.bridge)
+        scheme.check(args.bridge, arm)
     elif args.trace and args.bridge != "sim:":
         raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
 
 
 def _cameras(args: argparse.Namespace, shape: PolicyShape, bench: Any) -> tuple[str, ...]:
     """The URL of every camera of the bundle. Raises `InputError`."""
-    cameras = tuple(args.camera) or ((bench.camera_url,) * shape.cameras if bench else ())
+    cameras = tuple(args.camera) or (bench.camera_urls(shape.cameras) if bench else ())
     if len(cameras) != shape.cameras:
         raise InputError(
             f"this bundle sees through {shape.cameras} camera(s) and {len(cameras)} given; repeat --camera URL"
@@ -114,9 +117,9 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     shape = bundle.manifest.policy
     _check(args, arm, bundle)
     with ExitStack() as stack:
-        bench = _open_bench(args, arm, stack) if args.bridge == "sim:" else None
-        adapter = _open_adapter(args, arm, stack) if drive_scheme(args.bridge) else None
-        device = bench.process if bench else adapter
+        bench = _open_bench(args, arm, stack)
+        adapter = _open_adapter(args, arm, bench, stack) if drive_scheme(args.bridge) else None
+        device = adapter or (bench.process if bench else None)
         url = f"serial:{device.port}" if device else args.bridge
         settings = _settings(args, _cameras(args, shape, bench), None if device else BridgeUrl.parse(url).rate)
         if log is not None:
@@ -131,7 +134,7 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
         extra: dict[str, Any] = {
             "arm": arm.name,
             "bridge": args.bridge,
-            "simulated": bench is not None,
+            "simulated": _is_simulated(args.bridge),
             "cameras": list(args.camera) or ["sim:"] * shape.cameras,
             "bundle": {"checkpoint_sha256": bundle.manifest.checkpoint_sha256, "precision": bundle.manifest.precision},
             "processes": session.pids() | ({"device": device.pid} if device else {}),
@@ -143,6 +146,11 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
         if log is not None:
             extra["log"] = log.summary()
     return _finish(args, arm, settings, outcome, extra, log)
+
+
+def _is_simulated(bridge: str) -> bool:
+    scheme = drive_scheme(bridge)
+    return bridge == "sim:" or (scheme is not None and scheme.is_simulator(bridge))
 
 
 def _finish(
@@ -158,9 +166,7 @@ def _finish(
         log.end(report)
     picture = args.report.with_suffix(".png")
     kind = "simulated" if extra["simulated"] else "real line"
-    drawn = plot_run(
-        picture, outcome.samples, arm.joints, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}"
-    )
+    drawn = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {settings.task}, seed {settings.seed}")
     write_report(args.report, report)
     print(table(report))
     print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
@@ -181,8 +187,9 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         return None
     about = {
         "arm": arm.model,
-        "simulated": args.bridge == "sim:",
+        "simulated": _is_simulated(args.bridge),
         "joints": arm.joints,
+        "units": arm.units,
         "task": args.task,
         "bridge": args.bridge,
         "step_ms": 1000 * bundle.embodiment(arm.embodiment).step_s,
@@ -193,21 +200,28 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
     return view
 
 
-def _open_adapter(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> AdapterProcess:
-    adapter = AdapterProcess(arm.name, args.bridge, args.trace)
+def _open_adapter(args: argparse.Namespace, arm: ArmProfile, bench: Any, stack: ExitStack) -> AdapterProcess:
+    adapter = AdapterProcess(arm.name, args.bridge, args.trace, bench.world_file if bench else None)
     stack.callback(adapter.close)
     return adapter
 
 
 def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Any:
+    """The simulated arm and its scene; around an arm that a simulator drives elsewhere, the scene alone; or None."""
+    elsewhere = args.bridge != "sim:"
+    looks = not args.camera or any(url.startswith("sim:") for url in args.camera)
+    if elsewhere and not (looks and _is_simulated(args.bridge)):
+        return None
     try:
-        from edge.sim.bench import SimulatedBench
+        from edge.sim.bench import DrawnBench, SimulatedBench
     except ImportError as error:
         raise InputError(
             f"the simulated arm needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
         ) from None
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-"))
-    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace)
+    if elsewhere:
+        return DrawnBench(arm, args.scene_seed, Path(folder), task=args.task)
+    bench = SimulatedBench(arm, args.scene_seed, Path(folder), args.trace, task=args.task)
     stack.callback(bench.close)
     return bench
 

@@ -44,11 +44,11 @@ def _add_what(add: Add) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help=f"one per camera of the bundle: sim: (default with --bridge sim:), {cameras}",
+        help=f"one per camera of the bundle: sim: (default with a simulated arm), {cameras}",
     )
     add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, in words (default: '%(default)s')")
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
-    add("--scene-seed", type=int, default=0, help="with sim: where the cubes stand (default %(default)d)")
+    add("--scene-seed", type=int, default=0, help="with a simulated arm: where the cubes stand (default %(default)d)")
 
 
 def _add_policy(add: Add) -> None:
@@ -85,6 +85,12 @@ def _add_policy(add: Add) -> None:
 
 
 def _add_operator(add: Add) -> None:
+    add(
+        "--to-home",
+        action="store_true",
+        help="no policy: after a yes on the terminal, move the arm slowly from where it stands to its home pose",
+    )
+    add("--yes", action="store_true", help="with --to-home: do not ask; look at the arm first")
     add("--wait", action="store_true", help="arm nothing until told to start: by the page's button, or by SIGUSR1")
     add(
         "--on-inference-loss",

@@ -1,95 +1,91 @@
-"""The simulated bench as one thing: scene, device process, camera, and the judge of whether the target was reached."""
+"""The simulated bench as one thing: scene, arm, camera, and the judge of whether the task was done."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import time
 from pathlib import Path
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import (
+    REACH,
+    BenchVerdict,
+    open_scene,
+)  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.errors import InputError
-from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, target_of
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 
-
-@dataclass(frozen=True)
-class BenchVerdict:
-    """How a simulated run ended. `distance_m` is from the pointer's tip to its goal above the named cube."""
-
-    target: str
-    distance_m: float
-    reached: bool
-    tolerance_m: float
-    scene_seed: int
-
-    def to_plain(self) -> dict[str, object]:
-        return asdict(self)
+WATCH_EVERY_S = 0.02
 
 
-class Scene:
-    """One placement of the cubes, compiled, and the measure of success in it."""
+class _Bench:
+    """A scene in a folder that the camera reads, drawn and judged where the world file says that everything is.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.placement = Placement.sample(np.random.default_rng(seed))
-        self.model = build_model(self.placement)
-        self._data = mujoco.MjData(self.model)
-
-    def verdict(self, task: str, position: NDArray[np.float64]) -> BenchVerdict | None:
-        """Judges a pose of the arm (the first entries of `position`); None when the task names no single cube."""
-        target = target_of(task)
-        if target is None:
-            return None
-        self._data.qpos[ARM_QPOS] = position[:DOF]
-        mujoco.mj_kinematics(self.model, self._data)
-        distance = float(np.linalg.norm(self._data.site("tip").xpos - self.placement.goal_m(target)))
-        return BenchVerdict(target, distance, distance <= REACHED_M, REACHED_M, self.seed)
-
-    def picture(self, position: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:
-        """What the scene's camera sees with the arm at `position`, uint8 (size, size, 3)."""
-        self._data.qpos[ARM_QPOS] = position[:DOF]
-        mujoco.mj_forward(self.model, self._data)
-        renderer = CameraRenderer(self.model, size_px)
-        try:
-            return renderer.render(self._data)
-        finally:
-            renderer.close()
-
-
-class SimulatedBench:
-    """Scene and device process together, in a folder that the camera reads.
-
-    Without `contacts` the arm passes through cubes and table.
+    `task` is the instruction, for a scene that suits it.
     """
 
-    def __init__(
-        self, arm: ArmProfile, scene_seed: int, folder: Path, trace: Path | None, contacts: bool = True
-    ) -> None:
-        if arm.dof != DOF:
-            raise InputError(f"the simulated bench has an FR3; '{arm.name}' has {arm.dof} joints")
-        self.scene = Scene(scene_seed)
+    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, contacts: bool, task: str) -> None:
+        self.scene = open_scene(arm, scene_seed, task)
         self.folder = folder
         if not contacts:
             self.scene.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         mujoco.mj_saveModel(self.scene.model, str(folder / MODEL_FILE))
-        self.process = SimulatorProcess(
-            SimulatedArm(arm.name, arm.home_rad, folder / MODEL_FILE, trace, folder / WORLD_FILE)
-        )
-        self._world = WorldReader(folder / WORLD_FILE)
+
+    @property
+    def world_file(self) -> Path:
+        return self.folder / WORLD_FILE
 
     @property
     def camera_url(self) -> str:
+        """The scene's first camera."""
         return f"sim:{self.folder}"
 
+    def camera_urls(self, count: int) -> tuple[str, ...]:
+        """The first `count` cameras of the scene, or as many as it has."""
+        return tuple(f"{self.camera_url}?camera={name}" for name in self.scene.cameras[:count])
+
     def verdict(self, task: str) -> BenchVerdict | None:
-        """Judges where the arm is now."""
-        return self.scene.verdict(task, self._world.position())
+        """Judges what is there now, and for the scene's `watch_s` from now on."""
+        world = WorldReader(self.world_file)
+        track = [world.position()]
+        for _ in range(round(self.scene.watch_s / WATCH_EVERY_S)):
+            time.sleep(WATCH_EVERY_S)
+            track.append(world.position())
+        return self.scene.verdict(task, np.array(track))
+
+
+class DrawnBench(_Bench):
+    """The scene of an arm that is simulated elsewhere, and whose adapter writes `world_file`.
+
+    Objects are seen, and nothing collides with them: there is nothing to lift.
+    """
+
+    def __init__(self, arm: ArmProfile, scene_seed: int, folder: Path, contacts: bool = True, task: str = "") -> None:
+        super().__init__(arm, scene_seed, folder, contacts, task)
+        if self.scene.task != REACH:
+            raise InputError(f"the objects that '{arm.name}' could lift exist with --bridge sim: only; use that")
+
+
+class SimulatedBench(_Bench):
+    """Scene and device process together. Without `contacts` the arm passes through objects and table."""
+
+    def __init__(
+        self,
+        arm: ArmProfile,
+        scene_seed: int,
+        folder: Path,
+        trace: Path | None,
+        contacts: bool = True,
+        task: str = "",
+    ) -> None:
+        super().__init__(arm, scene_seed, folder, contacts, task)
+        self.process = SimulatorProcess(
+            SimulatedArm(arm.name, self.scene.start, folder / MODEL_FILE, trace, self.world_file)
+        )
 
     def close(self) -> None:
         self.process.close()

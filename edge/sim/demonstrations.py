@@ -1,17 +1,15 @@
 """Records expert demonstrations of the simulated FR3 with MuJoCo physics.
 
-`python -m edge.sim.demonstrations --episodes 400 --seed 0 --out DIR` writes `dataset.json` and `episodes.npz`. In an
-episode the expert is told two or three times which cube to reach, also in mid-motion, so that neither the image, nor
-the instruction, nor the history alone tells what it does next.
+`python -m edge.sim.demonstrations --episodes 400 --seed 0 --out DIR` writes a LeRobot v3 dataset, and goes on where it
+was when it was stopped. In an episode the expert is told two or three times which cube to reach, also in mid-motion, so
+that neither the image, nor the instruction, nor the history alone tells what it does next.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
 
@@ -21,10 +19,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
+from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
 from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.lift_demonstrations import record_lift
+from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.stage import CAMERA_SIZE_PX
 
-DATASET_FORMAT = 1
+CAMERA = "observation.images.front"
 PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
 INSTRUCTIONS = tuple(phrase.format(colour) for phrase in PHRASES for colour in TARGETS)
 PHYSICS_STEPS = round(STEP_S / 0.001)
@@ -99,32 +100,23 @@ class Recorder:
             self.camera.close()
 
 
-def write_dataset(out: Path, arm: ArmProfile, episodes: list[Episode], seed: int) -> None:
-    """Writes the episodes end to end; `episode` and `segment` say where each begins."""
-    lengths = [len(episode.state_rad) for episode in episodes]
-    arrays: dict[str, Any] = {
-        "state_rad": np.concatenate([np.array(episode.state_rad, np.float32) for episode in episodes]),
-        "action_rad": np.concatenate([np.array(episode.action_rad, np.float32) for episode in episodes]),
-        "instruction": np.concatenate([np.array(episode.instruction, np.int16) for episode in episodes]),
-        "segment": np.concatenate([np.array(episode.segment, np.int16) for episode in episodes]),
-        "episode": np.repeat(np.arange(len(episodes), dtype=np.int32), lengths),
+def dataset_spec(arm: ArmProfile, with_frames: bool) -> DatasetSpec:
+    """Measured joint positions, increments of the commanded ones over the step that follows, and the camera."""
+    columns: dict[str, Vector | Camera] = {
+        "observation.state": Vector(tuple(f"{joint}.pos_rad" for joint in arm.joints)),
+        "action": Vector(tuple(f"{joint}.increment_rad" for joint in arm.joints)),
     }
-    if episodes[0].frames:
-        arrays["frames"] = np.concatenate([np.array(episode.frames) for episode in episodes])
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out / "episodes.npz", **arrays)
-    description = {
-        "format": DATASET_FORMAT,
-        "embodiment": arm.embodiment,
-        "step_s": STEP_S,
-        "joints": list(arm.joints),
-        "instructions": list(INSTRUCTIONS),
-        "frame_size_px": [CAMERA_SIZE_PX, CAMERA_SIZE_PX],
-        "frames": "frames" in arrays,
-        "seed": seed,
-        "simulated": True,
-    }
-    (out / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+    if with_frames:
+        columns[CAMERA] = Camera(CAMERA_SIZE_PX, CAMERA_SIZE_PX)
+    return DatasetSpec(fps=round(1 / STEP_S), robot=arm.embodiment, columns=columns)
+
+
+def write_episode(writer: DatasetWriter, episode: Episode) -> None:
+    """Appends one episode, each step under the instruction it was taken for."""
+    columns = {"observation.state": np.array(episode.state_rad), "action": np.array(episode.action_rad)}
+    if episode.frames:
+        columns[CAMERA] = np.array(episode.frames)
+    writer.add_episode(columns, [INSTRUCTIONS[instruction] for instruction in episode.instruction])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -133,13 +125,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
+    parser.add_argument("--task", choices=("reach", "lift"), default="reach")
+    parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
     args = parser.parse_args(argv)
-    arm = load_arm("franka")
-    rng = np.random.default_rng(args.seed)
-    recorder = Recorder(arm, not args.no_frames)
-    episodes = [recorder.record(rng) for _ in tqdm(range(args.episodes), unit="episode")]
-    recorder.close()
-    write_dataset(args.out, arm, episodes, args.seed)
+    if args.task == "lift":
+        record_lift(load_arm(args.arm or "franka_hand"), args.episodes, args.seed, args.out, not args.no_frames)
+        return
+    arm = load_arm(args.arm or "franka")
+    with DatasetWriter(args.out, dataset_spec(arm, not args.no_frames)) as writer:
+        writer.continues({"seed": args.seed, "simulated": True, "source": "edge.sim.demonstrations"})
+        recorder = Recorder(arm, not args.no_frames)
+        for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
+            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number])))
+        recorder.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Counts in how many unseen scenes a bundle reaches the cube it is told to reach.
+"""Counts in how many unseen scenes a bundle does what it is told: reach the named cube, or lift the named object.
 
 `python -m edge.sim.evaluate --bundle BUNDLE --episodes 50` runs the exported engines, the runtime and the firmware in
-lockstep. Scenes come from seeds that no demonstration uses.
+lockstep. Scenes come from seeds that no demonstration uses. The arm decides the task; `--expert` puts the scripted
+expert of the lifting task in the place of the policy, as a test of everything that runs it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge.sim.bench import BenchVerdict, Scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import TASKS, BenchVerdict, LiftScene, open_scene  # first: it chooses the GL backend
 
 from tqdm import tqdm
 
-from edge.arms import load_arm
-from edge.bundle import load_bundle
-from edge.errors import VlaEdgeError
+from edge.arms import ArmProfile, load_arm
+from edge.bundle import Bundle, load_bundle
+from edge.errors import InputError, VlaEdgeError
 from edge.inference import open_policy
-from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
-from edge.sim.scene import TARGETS
+from edge.policy import ChunkPolicy
+from edge.sim.expert import STEP_S
+from edge.sim.expert_planner import EXPERT_SHAPE, ExpertPlanner
+from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_mind
 
 FIRST_SCENE = 2_000_000
 """Unless told otherwise, scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; no demonstration draws from these seeds."""
@@ -50,56 +53,85 @@ class EpisodeRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All episodes and what they add up to."""
+    """All episodes and what they add up to. `checkpoint_sha256` is None for the expert."""
 
     arm: str
+    task: str
     episodes: int
-    reached: int
+    succeeded: int
     success: float
     confidence_95: tuple[float, float]
     duration_s: float
     simulated_latency_ms: float
-    checkpoint_sha256: str
+    checkpoint_sha256: str | None
     rows: list[EpisodeRow]
     simulated: bool = True
 
 
-def evaluate(
-    bundle_path: Path,
-    arm_name: str,
-    episodes: int,
-    duration_s: float,
-    latency_ms: float,
-    threads: int,
-    first_scene: int = FIRST_SCENE,
-) -> Evaluation:
-    """Runs the episodes and returns the report."""
-    bundle, arm = load_bundle(bundle_path), load_arm(arm_name)
-    colours = list(TARGETS)
-    policies = {colour: open_policy(bundle, arm_name, f"reach the {colour} cube", threads) for colour in colours}
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """`bundle` is None for the expert. `task` may be left to the arm; one it cannot do is refused."""
+
+    bundle: Path | None
+    arm: str
+    episodes: int
+    duration_s: float = 8.0
+    latency_ms: float = 30.0
+    threads: int = 0
+    first_scene: int = FIRST_SCENE
+    task: str | None = None
+
+
+def evaluate(settings: EvaluationSettings) -> Evaluation:
+    """Runs the episodes and returns the report. Raises `VlaEdgeError`."""
+    arm = load_arm(settings.arm)
+    first = open_scene(arm, settings.first_scene)
+    if settings.task not in (None, first.task):
+        raise InputError(f"--task {settings.task}: the scene of '{arm.name}' is for '{first.task}'")
+    player = _Player(settings, arm)
     rows = []
-    for episode in tqdm(range(episodes), unit="episode", disable=None):
-        colour = colours[episode % len(colours)]
-        settings = LockstepSettings(f"reach the {colour} cube", duration_s, latency_ms=latency_ms, seed=episode)
-        outcome = run_lockstep(bundle, arm, policies[colour], Scene(first_scene + episode), settings)
-        rows.append(_row(outcome))
-    reached = sum(row.verdict.reached for row in rows)
+    for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
+        rows.append(_row(player.play(episode)))
+    succeeded = sum(row.verdict.success for row in rows)
     return Evaluation(
-        arm=arm_name,
-        episodes=episodes,
-        reached=reached,
-        success=reached / episodes,
-        confidence_95=wilson(reached, episodes),
-        duration_s=duration_s,
-        simulated_latency_ms=latency_ms,
-        checkpoint_sha256=bundle.manifest.checkpoint_sha256,
+        arm=settings.arm,
+        task=first.task,
+        episodes=settings.episodes,
+        succeeded=succeeded,
+        success=succeeded / settings.episodes,
+        confidence_95=wilson(succeeded, settings.episodes),
+        duration_s=settings.duration_s,
+        simulated_latency_ms=settings.latency_ms,
+        checkpoint_sha256=player.bundle.manifest.checkpoint_sha256 if player.bundle else None,
         rows=rows,
     )
 
 
+class _Player:
+    """Plays episodes with the policy of a bundle, or with the expert; engines are opened once for each instruction."""
+
+    def __init__(self, settings: EvaluationSettings, arm: ArmProfile) -> None:
+        self.settings, self.arm = settings, arm
+        self.bundle: Bundle | None = load_bundle(settings.bundle) if settings.bundle else None
+        self._policies: dict[str, ChunkPolicy] = {}
+
+    def play(self, episode: int) -> LockstepOutcome:
+        settings, arm = self.settings, self.arm
+        scene = open_scene(arm, settings.first_scene + episode)
+        task = scene.instruction(episode)
+        run = LockstepSettings(task, settings.duration_s, latency_ms=settings.latency_ms, seed=episode)
+        if self.bundle is not None:
+            if task not in self._policies:
+                self._policies[task] = open_policy(self.bundle, arm.name, task, settings.threads)
+            return run_lockstep(self.bundle, arm, self._policies[task], scene, run)
+        if not isinstance(scene, LiftScene):
+            raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")
+        return run_mind(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: ExpertPlanner(scene, task, device))
+
+
 def _row(outcome: LockstepOutcome) -> EpisodeRow:
     counters = outcome.controller.counters
-    assert outcome.verdict is not None  # the task names one cube
+    assert outcome.verdict is not None  # the task names one object
     return EpisodeRow(
         verdict=outcome.verdict,
         stop=outcome.stop,
@@ -112,8 +144,11 @@ def _row(outcome: LockstepOutcome) -> EpisodeRow:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m edge.sim.evaluate", description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--arm", default="franka")
+    mind = parser.add_mutually_exclusive_group(required=True)
+    mind.add_argument("--bundle", type=Path, help="an exported policy")
+    mind.add_argument("--expert", action="store_true", help="the scripted expert in its place (lifting only)")
+    parser.add_argument("--arm", default="franka", help="arm profile (default %(default)s)")
+    parser.add_argument("--task", choices=TASKS, help="what the arm is to do; there is one task for each arm")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--duration", type=float, default=8.0, help="seconds per episode (default %(default)g)")
     parser.add_argument(
@@ -125,10 +160,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="write the report here as well")
     args = parser.parse_args(argv)
+    settings = EvaluationSettings(
+        args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads, args.first_scene, args.task
+    )
     try:
-        report = evaluate(
-            args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads, args.first_scene
-        )
+        report = evaluate(settings)
     except VlaEdgeError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -136,8 +172,10 @@ def main(argv: list[str] | None = None) -> int:
         args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
     low, high = report.confidence_95
     print(
-        f"reached {report.reached} of {report.episodes}: {100 * report.success:.0f} % "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), simulated"
+        f"{report.task}: {report.succeeded} of {report.episodes}: {100 * report.success:.0f} % "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), "
+        f"limiter {sum(row.interventions for row in report.rows)}, "
+        f"refused {sum(len(row.refused) for row in report.rows)}, simulated"
     )
     return 0
 

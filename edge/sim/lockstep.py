@@ -9,26 +9,29 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.sim.bench import BenchVerdict, Scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import BenchVerdict, Scene  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.bundle import Bundle
+from edge.bundle import Bundle, PolicyShape
 from edge.cameras import Frame
 from edge.control import Controller, ControlSettings
-from edge.errors import SafetyStop
+from edge.errors import InputError, SafetyStop
 from edge.inference import Inference
 from edge.planning import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy import ChunkPolicy
 from edge.session import lead_us, wire_limits
 from edge.sim.render import CameraRenderer
+from edge.sim.stage import CAMERA
 from edge.telemetry.recorder import Recorder
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.link import Link
@@ -36,6 +39,8 @@ from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 CONTROL_PERIOD_MS = 4
 SESSION = 1
+REST_MS, WATCH_EVERY_MS = 1000, 20
+"""After the stop the arm has this long to come to rest; its last part is what is judged."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,19 @@ class LockstepOutcome:
     controller: Controller
 
 
-class LockstepCamera:
-    """Renders the world of the device in this process."""
+class Mind(Protocol):
+    """What answers the requests for chunks: a policy with its cameras, or a scripted expert."""
 
-    def __init__(self, model: mujoco.MjModel, device: LockstepDevice, size_px: int) -> None:
+    def answer(self, request: PlanRequest) -> PlanResult:
+        """The chunk from the request's step on."""
+
+
+class LockstepCamera:
+    """Renders the world of the device in this process, as the scene's camera of that name sees it."""
+
+    def __init__(self, model: mujoco.MjModel, device: LockstepDevice, size_px: int, name: str = CAMERA) -> None:
         self._data = mujoco.MjData(model)
-        self._model, self._device = model, device
+        self._model, self._device, self._name = model, device, name
         self._renderer = CameraRenderer(model, size_px)
         self._sequence = -1
 
@@ -85,7 +97,7 @@ class LockstepCamera:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._sequence += 1
-        return Frame(self._renderer.render(self._data), self._device.now_us * 1000, self._sequence)
+        return Frame(self._renderer.render(self._data, self._name), self._device.now_us * 1000, self._sequence)
 
     def close(self) -> None:
         self._renderer.close()
@@ -94,15 +106,15 @@ class LockstepCamera:
 class InlinePlanner:
     """Computes at once and hands out the chunk when the simulated latency has passed."""
 
-    def __init__(self, inference: Inference, device: LockstepDevice, settings: LockstepSettings) -> None:
-        self._inference, self._device, self._settings = inference, device, settings
+    def __init__(self, mind: Mind, device: LockstepDevice, settings: LockstepSettings) -> None:
+        self._mind, self._device, self._settings = mind, device, settings
         self._draw = random.Random(settings.seed)
         self._waiting: tuple[int, PlanResult] | None = None
 
     def request(self, request: PlanRequest) -> None:
         share = 1 + self._settings.jitter * self._draw.uniform(-1, 1)
         latency_us = round(1000 * self._settings.latency_ms * share)
-        self._waiting = (self._device.now_us + latency_us, self._inference.answer(request))
+        self._waiting = (self._device.now_us + latency_us, self._mind.answer(request))
 
     def result(self) -> PlanResult | None:
         if self._waiting is None or self._device.now_us < self._waiting[0]:
@@ -118,30 +130,58 @@ class InlinePlanner:
 def run_lockstep(
     bundle: Bundle, arm: ArmProfile, policy: ChunkPolicy, scene: Scene, settings: LockstepSettings
 ) -> LockstepOutcome:
-    """Runs one episode from the arm's home pose.
+    """Runs one episode of a bundle from the scene's start.
 
     The policy's task must be the settings' (see `edge.inference.open_policy`).
     """
+    shape = bundle.manifest.policy
+    if shape.cameras > len(scene.cameras):
+        raise InputError(f"the bundle sees through {shape.cameras} cameras, the scene has {len(scene.cameras)}")
+
+    with _device(arm, scene, settings) as device:
+        names = scene.cameras[: shape.cameras]
+        cameras = [LockstepCamera(scene.model, device, shape.frame_px[0], name) for name in names]
+        try:
+            mind = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
+            return _run(shape, policy.embodiment.step_s, arm, mind, scene, settings, device)
+        finally:
+            for camera in cameras:
+                camera.close()
+
+
+def run_mind(
+    shape: PolicyShape,
+    step_s: float,
+    arm: ArmProfile,
+    scene: Scene,
+    settings: LockstepSettings,
+    open_mind: Callable[[LockstepDevice], Mind],
+) -> LockstepOutcome:
+    """Runs one episode of any mind; `open_mind` gets the device, whose world it may look at."""
+    with _device(arm, scene, settings) as device:
+        return _run(shape, step_s, arm, open_mind(device), scene, settings, device)
+
+
+@contextmanager
+def _device(arm: ArmProfile, scene: Scene, settings: LockstepSettings) -> Iterator[LockstepDevice]:
     with tempfile.TemporaryDirectory(prefix="vla-edge-") as folder:
         model_file = Path(folder) / "scene.mjb"
         mujoco.mj_saveModel(scene.model, str(model_file))
-        device = LockstepDevice(SimulatedArm(arm.name, arm.home_rad, model_file, settings.trace))
-    camera = LockstepCamera(scene.model, device, policy.shape.frame_px[0])
+        device = LockstepDevice(SimulatedArm(arm.name, scene.start, model_file, settings.trace))
     try:
-        return _run(bundle, arm, policy, scene, settings, device, camera)
+        yield device
     finally:
-        camera.close()
         device.close()
 
 
 def _run(
-    bundle: Bundle,
+    shape: PolicyShape,
+    step_s: float,
     arm: ArmProfile,
-    policy: ChunkPolicy,
+    mind: Mind,
     scene: Scene,
     settings: LockstepSettings,
     device: LockstepDevice,
-    camera: LockstepCamera,
 ) -> LockstepOutcome:
     def clock_ns() -> int:
         return device.now_us * 1000
@@ -154,16 +194,15 @@ def _run(
     caps = client.connect(arm.name, arm.hash32, arm.dof)
     client.set_limits(wire_limits(arm.operating))
     client.synchronise_clock()
-    inference = Inference(policy, [camera], settings.seed, clock_ns)
-    planner: Planner = InlinePlanner(inference, device, settings)
+    planner: Planner = InlinePlanner(mind, device, settings)
     joining = settings.joining(planner) if settings.joining else None
     recorder = Recorder(round(110 * (settings.duration_s + 1)), arm.dof)
     controller = Controller(
         client,
         joining or planner,
         arm,
-        bundle.manifest.policy,
-        policy.embodiment.step_s,
+        shape,
+        step_s,
         ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, None)),
         recorder,
     )
@@ -178,8 +217,17 @@ def _run(
             client.keep_clock(clock_ns(), slack_s=1.0)
             device.tick(CONTROL_PERIOD_MS)
         client.stop()
-        device.tick(1000)
     except SafetyStop as error:
         stop = str(error)
-        device.tick(1000)
-    return LockstepOutcome(scene.verdict(settings.task, np.array(device.world())), stop, controller)
+    return LockstepOutcome(scene.verdict(settings.task, _rest(device, scene.watch_s)), stop, controller)
+
+
+def _rest(device: LockstepDevice, watch_s: float) -> NDArray[np.float64]:
+    """Lets the arm come to rest; returns the world's positions (n, nq) over the last `watch_s`."""
+    watched_ms = WATCH_EVERY_MS * round(1000 * watch_s / WATCH_EVERY_MS)
+    device.tick(REST_MS - watched_ms)
+    track = [device.world()]
+    for _ in range(watched_ms // WATCH_EVERY_MS):
+        device.tick(WATCH_EVERY_MS)
+        track.append(device.world())
+    return np.array(track)

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.sim.demonstrations import INSTRUCTIONS, start_pose
 from edge.sim.expert import InverseKinematics
-from edge.sim.scene import ARM_QPOS, CAMERA_SIZE_PX, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.stage import CAMERA_SIZE_PX
 
 SCENES_FORMAT = 1
 AT_A_CUBE = 0.3

@@ -10,11 +10,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.sim.scene import CAMERA, CAMERA_SIZE_PX, DRAWN_GROUP
+from edge.sim.robots import DRAWN_GROUP
+from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
 
 
 class CameraRenderer:
-    """Draws what the scene's camera sees. One per thread that renders; close it to free the GL context."""
+    """Draws what a camera of the scene sees. One per thread that renders; close it to free the GL context."""
 
     def __init__(self, model: mujoco.MjModel, size_px: int = CAMERA_SIZE_PX) -> None:
         self._renderer = mujoco.Renderer(model, size_px, size_px)
@@ -22,9 +23,9 @@ class CameraRenderer:
         self._options.geomgroup[:] = 0
         self._options.geomgroup[DRAWN_GROUP] = 1
 
-    def render(self, data: mujoco.MjData) -> NDArray[np.uint8]:
+    def render(self, data: mujoco.MjData, camera: str = CAMERA) -> NDArray[np.uint8]:
         """The image of the current state, uint8, shape (size, size, 3)."""
-        self._renderer.update_scene(data, camera=CAMERA, scene_option=self._options)
+        self._renderer.update_scene(data, camera=camera, scene_option=self._options)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0

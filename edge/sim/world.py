@@ -1,9 +1,11 @@
-"""The world file of the simulated device: where everything is, at the last tick."""
+"""The world file of a simulated arm: where everything is, at the last tick."""
 
 from __future__ import annotations
 
 import mmap
+import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ WORLD = np.dtype(
 )
 """`ve_world_t` of `firmware/ports/host/sim_device.h`; an odd sequence means that it is being written."""
 READ_TRIES = 1000
+SEQUENCE = struct.Struct("<Q")
 
 
 class WorldReader:
@@ -49,3 +52,28 @@ class WorldReader:
         world = self.snapshot()[0]
         position: NDArray[np.float64] = world["position"][: int(world["count"])]
         return position
+
+
+class WorldWriter:
+    """Publishes where an arm is that is simulated elsewhere. Made once; `publish` allocates no file and never waits."""
+
+    def __init__(self, path: Path, joints: int) -> None:
+        path.write_bytes(bytes(WORLD.itemsize))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), WORLD.itemsize)
+        self._record = struct.Struct(f"<QII8d{joints}d")
+        self._unused = (0.0,) * (8 - joints)
+        self._joints = joints
+        self._sequence = 0
+
+    def publish(self, tick_us: int, set_point_rad: Sequence[float], position_rad: Sequence[float]) -> None:
+        """The pose of this tick; a reader that comes in mid-write tries again."""
+        SEQUENCE.pack_into(self._map, 0, self._sequence + 1)
+        self._record.pack_into(
+            self._map, 8, tick_us, self._joints, self._joints, *set_point_rad, *self._unused, *position_rad
+        )
+        self._sequence += 2
+        SEQUENCE.pack_into(self._map, 0, self._sequence)
+
+    def close(self) -> None:
+        self._map.close()

@@ -137,8 +137,7 @@ def table(report: dict[str, Any]) -> str:
     rows += [("lost", reason) for reason in report["inference_losses"]]
     line = report.get("adapter")
     if line:
-        took = f"p50 {line['period_p50_us']}  p99 {line['period_p99_us']} us a period, {line['lost_periods']} lost"
-        rows.append(("robot's line", f"{took}, success rate {line['success_rate_least']:.2f} at least"))
+        rows += _arm_line(line)
     pace = report["pace"]
     if pace["changes"]:
         slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
@@ -155,14 +154,18 @@ def table(report: dict[str, Any]) -> str:
         rows += [("", f"  {count} x {reason}") for reason, count in list(pauses["reasons"].items())[:3]]
     scene = report.get("simulated_scene")
     if scene:
-        verdict = "reached" if scene["reached"] else "NOT reached"
-        rows.append(
-            (
-                "target",
-                f"{scene['target']} cube {verdict}, {1000 * scene['distance_m']:.0f} mm from its goal (simulated)",
-            )
-        )
+        rows.append(("target", f"{scene['text']} (simulated)"))
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an adapter tells of the arm's own line; only a Franka counts what it took of the commands."""
+    period = f"p50 {told['period_p50_us']}  p99 {told['period_p99_us']}  max {told['period_max_us']} us a period"
+    rows = [("arm's line", f"{period}, {told['lost_periods']} of {told['periods']} lost")]
+    answered = f"answered in p50 {told['answer_p50_us']}  p99 {told['answer_p99_us']} us"
+    if "success_rate_least" in told:
+        answered += f", success rate {told['success_rate_last']:.2f}, {told['success_rate_least']:.2f} at least"
+    return [*rows, ("", answered)]
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -1,76 +1,33 @@
-"""`edge-train point | prior | vla`: trains one stage and writes `checkpoint.pt`."""
+"""`edge-train point | prior | vla | distil`: trains one stage and writes `checkpoint.pt`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from export.commands.train_options import parser, schedule_of, settings_of
 from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.policy.config import PRESETS, PolicyConfig
-from export.training.data import DatasetError, read_demonstrations
-from export.training.instructions import word_tokenizer
-from export.training.loop import Schedule
+from export.policy.config import PRESETS, ConfigError, PolicyConfig
+from export.policy.folder import with_folders
+from export.training.data import DatasetError, Demonstrations, fit_embodiments
+from export.training.distil import distil
+from export.training.instructions import InstructionTokens, word_tokenizer
+from export.training.interrupts import Stopped
+from export.training.mapping import read_mapping
+from export.training.mixture import Mixture, read_all
 from export.training.pointing import read_scenes, train_pointing
 from export.training.prior import train_prior
-from export.training.vla import train_vla
+from export.training.processes import Processes, join
+from export.training.schedule import Diverged, TrainingError
+from export.training.vla import Plan, Start, train_vla
 
-# Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/policy.md.
-PRIOR_SCHEDULE = Schedule(steps=3600, batch=128, warmup=400, peak_rate=1e-3, final_rate=5e-6)
-POINT_SCHEDULE = Schedule(steps=1000, batch=64, warmup=100, peak_rate=1e-3, final_rate=1e-5)
-VLA_SCHEDULE = Schedule(steps=3000, batch=64, warmup=300, peak_rate=6e-4, final_rate=3e-6)
-
-
-def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="edge-train",
-        description="Trains the policy: first the action prior from trajectories alone, then the VLA on top of it. "
-        "A VLM that has not been pretrained learns to point before.",
-        epilog="A run that was stopped goes on where it was when the same command is given again.",
-    )
-    stages = root.add_subparsers(dest="stage", required=True)
-    point = stages.add_parser("point", help="stage 0: a VLM without pretraining learns to find the cube it is told")
-    prior = stages.add_parser("prior", help="stage 1: encoder and decoder from trajectories, no images, no text")
-    vla = stages.add_parser("vla", help="stage 2: the VLM, from a stage-1 checkpoint and demonstrations with images")
-    for stage, schedule in ((point, POINT_SCHEDULE), (prior, PRIOR_SCHEDULE), (vla, VLA_SCHEDULE)):
-        stage.add_argument(
-            "--data", type=Path, required=True, metavar="DIR", help="a recorded dataset; rendered scenes for stage 0"
-        )
-        stage.add_argument(
-            "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint.pt, metrics and resume state"
-        )
-        stage.add_argument("--steps", type=int, default=schedule.steps, help="optimiser steps (default %(default)s)")
-        stage.add_argument("--batch", type=int, default=schedule.batch, help="windows per step (default %(default)s)")
-        stage.add_argument(
-            "--seed", type=int, default=0, help="seed of weights, batches and noise (default %(default)s)"
-        )
-        stage.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
-    for stage in (point, prior):
-        stage.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
-    vla.add_argument(
-        "--vlm",
-        type=Path,
-        metavar="FILE",
-        help="checkpoint.pt of stage 0 or 2, where the VLM starts from; its eyes stay",
-    )
-    vla.add_argument(
-        "--without-history",
-        type=_share,
-        metavar="SHARE",
-        help="share of a batch that goes without the history token (default: the configuration's, 0.5 in the paper)",
-    )
-    vla.add_argument(
-        "--whole-windows", action="store_true", help="leave out chunks that the next instruction cuts short"
-    )
-    vla.add_argument("--freeze-prior", action="store_true", help="leave encoder and decoder as stage 1 made them")
-    vla.add_argument("--prior", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 1")
-    vla.add_argument(
-        "--distillation-steps", type=int, default=2000, help="N_decay: lambda reaches 0 here (default %(default)s)"
-    )
-    return root
+TOKENIZER = "tokenizer.json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,76 +35,126 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        checkpoint = {"point": _point, "prior": _prior, "vla": _vla}[args.stage](args)
-    except (CheckpointError, DatasetError, OSError) as error:
+        processes = join(args.device)
+        args.out.mkdir(parents=True, exist_ok=True)
+        checkpoint = {"point": _point, "prior": _prior, "vla": _vla, "distil": _distil}[args.stage](args, processes)
+        if processes.first:
+            path = args.out / "checkpoint.pt"
+            save_checkpoint(path, checkpoint)
+            print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, seed {args.seed})")
+        processes.wait()
+        processes.leave()
+    except (CheckpointError, ConfigError, DatasetError, OSError, TrainingError) as error:
         print(f"edge-train: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, Diverged) else 2
+    except Stopped as stopped:
+        print(f"edge-train: {stopped}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("edge-train: stopped; give the same command again to go on from the last saved step", file=sys.stderr)
         return 130
-    path = args.out / "checkpoint.pt"
-    save_checkpoint(path, checkpoint)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, seed {args.seed})")
     return 0
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _schedule(args: argparse.Namespace, default: Schedule) -> Schedule:
-    warmup = min(default.warmup, max(1, args.steps // 10))
-    return Schedule(args.steps, args.batch, warmup, default.peak_rate, default.final_rate)
-
-
-def _point(args: argparse.Namespace) -> Checkpoint:
+def _point(args: argparse.Namespace, processes: Processes) -> Checkpoint:
     scenes = read_scenes(args.data)
     config = PRESETS[args.preset]()
-    tokenizer = _tokenizer(args.data, scenes.instructions, config)
-    args.out.mkdir(parents=True, exist_ok=True)
-    return train_pointing(config, tokenizer, scenes, _schedule(args, POINT_SCHEDULE), args.seed, args.out)
+    tokenizer = _words(args.data, scenes.instructions, config)
+    return train_pointing(config, tokenizer, scenes, schedule_of(args), settings_of(args), args.out, processes)
 
 
-def _prior(args: argparse.Namespace) -> Checkpoint:
-    data = read_demonstrations(args.data)
-    args.out.mkdir(parents=True, exist_ok=True)
-    return train_prior(PRESETS[args.preset](), data, _schedule(args, PRIOR_SCHEDULE), args.seed, args.out)
+def _prior(args: argparse.Namespace, processes: Processes) -> Checkpoint:
+    config = _changed(with_folders(PRESETS[args.preset](), None, args.init_action), args)
+    datasets = _read(args, None)
+    arms = fit_embodiments(datasets, config.normalisation_quantile)
+    windows, schedule, settings = Mixture(datasets, arms, config), schedule_of(args), settings_of(args)
+    return train_prior(config, windows, arms, schedule, settings, args.out, processes, args.init_action)
 
 
-def _vla(args: argparse.Namespace) -> Checkpoint:
-    data = read_demonstrations(args.data)
-    if data.frames is None:
-        raise DatasetError(f"{args.data} has no frames; stage 2 needs images")
-    prior = load_checkpoint(args.prior)
-    vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
-    tokenizer = _tokenizer(args.data, data.instructions, prior.config)
-    schedule = _schedule(args, VLA_SCHEDULE)
-    args.out.mkdir(parents=True, exist_ok=True)
-    return train_vla(
-        prior,
-        vlm,
-        tokenizer,
-        data,
-        schedule,
-        args.distillation_steps,
-        args.seed,
-        args.out,
-        args.freeze_prior,
-        args.without_history,
-        args.whole_windows,
+def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
+    start, datasets = _start(args)
+    windows, text = _windows(datasets, start.prior, start.tokenizer)
+    plan = Plan(
+        distillation_steps=args.distillation_steps if args.prior is not None else 0,
+        never_let_go=args.never_let_go,
+        freeze_prior=args.freeze_prior,
+        whole_windows=args.whole_windows,
     )
+    return train_vla(start, windows, text, schedule_of(args), plan, settings_of(args), args.out, processes)
 
 
-def _tokenizer(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:
+def _read(args: argparse.Namespace, config: PolicyConfig | None) -> list[Demonstrations]:
+    """The datasets of --data; with the frames that a policy of `config` sees."""
+    return read_all(args.data, [read_mapping(file) for file in args.mapping], config)
+
+
+def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
+    """What stage 2 starts from and learns from, by its options. Raises `CheckpointError` where they do not fit."""
+    if args.prior is not None and (args.preset or args.init_action):
+        raise CheckpointError("--preset and --init-action are for a run without --prior, which has sizes and weights")
+    if args.prior is None and (args.freeze_prior or args.never_let_go):
+        raise CheckpointError("--freeze-prior and --never-let-go need a --prior")
+    if args.vlm is not None and args.init_vlm is not None:
+        raise CheckpointError("--vlm and --init-vlm both say where the VLM starts from; give one")
+    if args.prior is not None:
+        prior = load_checkpoint(args.prior)
+    else:
+        prior = Checkpoint(with_folders(PRESETS[args.preset or "tiny"](), None, args.init_action), {}, (), None)
+    prior = replace(prior, config=_changed(with_folders(prior.config, args.init_vlm, None), args))
+    datasets = _read(args, prior.config)
+    if args.prior is None:
+        prior = replace(prior, embodiments=fit_embodiments(datasets, prior.config.normalisation_quantile))
+    vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
+    if args.init_vlm is not None:
+        tokenizer = _tokenizer_of(args.init_vlm)
+    else:
+        tokenizer = _words(args.data[0], datasets[0].instructions, prior.config)
+    return Start(prior, tokenizer, vlm, args.init_vlm, args.init_action), datasets
+
+
+def _distil(args: argparse.Namespace, processes: Processes) -> Checkpoint:
+    teacher = load_checkpoint(args.teacher)
+    tokenizer = Tokenizer.from_str(teacher.tokenizer) if teacher.tokenizer is not None else None
+    windows, text = _windows(_read(args, teacher.config if tokenizer is not None else None), teacher, tokenizer)
+    schedule, settings = schedule_of(args), settings_of(args)
+    return distil(teacher, windows, text, schedule, args.teacher_steps, settings, args.out, processes)
+
+
+def _windows(
+    datasets: list[Demonstrations], policy: Checkpoint, tokenizer: Tokenizer | None
+) -> tuple[Mixture, InstructionTokens | None]:
+    """The data as the policy sees it. Raises `DatasetError` for an arm it was not trained for."""
+    text = None
+    if tokenizer is not None:
+        try:
+            text = InstructionTokens(tokenizer, datasets[0].instructions, policy.config.token_budget)
+        except ValueError as error:
+            raise DatasetError(str(error)) from None
+    return Mixture(datasets, policy.embodiments, policy.config), text
+
+
+def _changed(config: PolicyConfig, args: argparse.Namespace) -> PolicyConfig:
+    """The configuration with the fields that options name. Raises `ConfigError`."""
+    names = ("without_history", "history_passes", "history_compressor", "encoder_sees", "pose_weight")
+    changes: dict[str, Any] = {name: getattr(args, name, None) for name in names}
+    return replace(config, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _words(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:
     tokenizer = word_tokenizer(instructions)
     if tokenizer.get_vocab_size() > config.vocabulary:
         raise DatasetError(
             f"{folder} needs {tokenizer.get_vocab_size()} tokens, the configuration has {config.vocabulary}"
         )
     return tokenizer
+
+
+def _tokenizer_of(folder: Path) -> Tokenizer:
+    path = folder / TOKENIZER
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception, also for a missing file
+        raise CheckpointError(f"{path}: the tokenizer cannot be read: {str(error)[:120]}") from None
 
 
 if __name__ == "__main__":

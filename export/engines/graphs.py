@@ -10,12 +10,21 @@ from torch import nn
 from export.engines.static_backbone import StaticBackbone
 from export.engines.static_decoder import DecoderStep, UnrolledDecoder
 from export.engines.static_encoder import StaticEncoder
+from export.engines.static_layers import project_linears
 from export.policy.action_decoder import ActionDecoder
 from export.policy.action_encoder import ActionEncoder
 from export.policy.backbone import Backbone
+from export.policy.config import PolicyConfig
+from export.policy.history_mlp import HistoryMlp
+from export.policy.parts import history_part
 
-PART_OF = {"history_encoder": "encoder", "backbone": "backbone", "action_decoder": "decoder"}
-"""The policy's part behind each engine, in the order in which they run."""
+ENGINES = ("history_encoder", "backbone", "action_decoder")
+"""In the order in which they run."""
+
+
+def part_of(engine: str, config: PolicyConfig) -> str:
+    """The policy's part behind an engine."""
+    return {"history_encoder": history_part(config), "backbone": "backbone", "action_decoder": "decoder"}[engine]
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Graph:
 
 def graph_of(name: str, part: nn.Module, steps: int) -> Graph:
     """The graph of an engine; `part` is used up."""
-    if isinstance(part, ActionEncoder):
+    if isinstance(part, ActionEncoder | HistoryMlp):
         return history_graph(part)
     if isinstance(part, Backbone):
         return backbone_graph(part)
@@ -44,7 +53,7 @@ def graph_of(name: str, part: nn.Module, steps: int) -> Graph:
     return decoder_graph(part, steps)
 
 
-def history_graph(encoder: ActionEncoder) -> Graph:
+def history_graph(encoder: ActionEncoder | HistoryMlp) -> Graph:
     """`history_encoder`: the last state-action pairs to z_hist."""
     config = encoder.config
     mask = torch.ones(1, config.history, dtype=torch.bool)
@@ -55,7 +64,8 @@ def history_graph(encoder: ActionEncoder) -> Graph:
         "mask": mask,
         "embodiment": torch.zeros(1, dtype=torch.int64),
     }
-    module = StaticEncoder(encoder).eval()
+    static = StaticEncoder(encoder) if isinstance(encoder, ActionEncoder) else project_linears(encoder, precise=True)
+    module = static.eval()
     return Graph("history_encoder", module, inputs, ("z_history",), module)
 
 

@@ -67,10 +67,7 @@ def recorded_samples(checkpoint: Checkpoint, folder: Path, calibrate: int, verif
     """So many observations of each kind, with prefixes of every delay. Raises `CheckpointError`."""
     config = checkpoint.config
     try:
-        data = read_demonstrations(folder)
-        if data.frames is None or config.cameras != 1 or data.frames.shape[1:3] != config.frame_px:
-            wanted = f"{config.cameras} camera(s) of {config.frame_px[0]} x {config.frame_px[1]}"
-            raise DatasetError(f"{folder}: the policy sees {wanted}, this dataset does not; record one that fits")
+        data = read_demonstrations(folder, config=config)
         text = InstructionTokens(Tokenizer.from_str(checkpoint.tokenizer or ""), data.instructions, config.token_budget)
     except (DatasetError, ValueError) as error:
         raise CheckpointError(str(error)) from None

@@ -31,7 +31,7 @@ from edge.bundle import (
 )
 from edge.engines import Engine, OnnxRuntimeEngine
 from export.engines.calibrate import calibrate, large_projections
-from export.engines.graphs import PART_OF, Graph, graph_of
+from export.engines.graphs import ENGINES, Graph, graph_of, part_of
 from export.engines.observations import Sample
 from export.engines.precision import embedding_to_bf16, to_bf16, to_int8, widen_bf16
 from export.engines.static_backbone import EMBEDDING
@@ -86,7 +86,7 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         maker = _Maker(parts, recipe, folder, Path(scratch), stage)
-        specs = {name: maker.make(name) for name in PART_OF}
+        specs = {name: maker.make(name) for name in ENGINES}
         report = maker.report(specs)
         (folder / VERIFICATION).write_text(json.dumps(report, indent=2) + "\n")
         (folder / TOKENIZER).write_text(origin.tokenizer)
@@ -117,7 +117,7 @@ class _Maker:
         self._reads: dict[str, int] = {}
 
     def make(self, name: str) -> EngineSpec:
-        recipe, part_name = self._recipe, PART_OF[name]
+        recipe, part_name = self._recipe, part_of(name, self._parts.config)
         advance = self._stage(f"{name}: torch", len(recipe.samples) + 1)
         self._verification.ask_perturbed(name, self._parts.part(part_name))
         advance()

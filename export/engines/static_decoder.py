@@ -16,7 +16,7 @@ from export.engines.static_layers import (
     rotary_constants,
 )
 from export.policy.action_decoder import ActionDecoder, DecoderLayer
-from export.policy.flow import flow_schedule
+from export.policy.flow import flow_schedule, target_time
 from export.policy.qwen import attention_bias
 
 
@@ -54,8 +54,9 @@ class DecoderStep(nn.Module):
         tokens = config.horizon + self.as_token
         with torch.no_grad():
             one = torch.ones(1, config.horizon)
-            self.register_buffer("clean", _table(decoder, one))
-            self.register_buffer("noisy", torch.stack([_table(decoder, one * time) for time in flow_schedule(steps)]))
+            self.register_buffer("clean", _table(decoder, one, steps))
+            rows = [_table(decoder, one * time, steps) for time in flow_schedule(steps)]
+            self.register_buffer("noisy", torch.stack(rows))
             cos, sin = rotary_constants(*decoder.rotary(torch.zeros(1), torch.arange(tokens)[None]))
             self.register_buffer("cos", cos)
             self.register_buffer("sin", sin)
@@ -134,7 +135,7 @@ class UnrolledDecoder(nn.Module):
         return x, first
 
 
-def _table(decoder: ActionDecoder, r: torch.Tensor) -> torch.Tensor:
-    """Scale, shift and gate of every norm at one flow time, shape (3 x norms, 1, hidden)."""
-    modulations = decoder.modulations(r)
+def _table(decoder: ActionDecoder, r: torch.Tensor, steps: int) -> torch.Tensor:
+    """Scale, shift and gate of every norm at one flow time, in a run of so many steps, shape (3 x norms, 1, hidden)."""
+    modulations = decoder.modulations(r, target_time(r, steps))
     return torch.stack([part[0, -1:] for modulation in modulations for part in modulation])

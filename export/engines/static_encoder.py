@@ -17,15 +17,16 @@ class StaticEncoder(nn.Module):
     def __init__(self, encoder: ActionEncoder) -> None:
         super().__init__()
         config = encoder.config
-        self.causal = config.encoder_causal
-        length = 1 + config.soft_prompt_tokens + 2 * config.history
+        self.causal, self.sees_states = config.encoder_causal, encoder.sees_states
+        length = 1 + config.soft_prompt_tokens + (1 + self.sees_states) * config.history
         with torch.no_grad():
             cos, sin = rotary_constants(*encoder.model.rotary_emb(torch.zeros(1), torch.arange(length)[None]))
             self.register_buffer("cos", cos)
             self.register_buffer("sin", sin)
             self.register_buffer("cls", encoder.cls.detach()[None, None])
             self.register_buffer("soft_prompt", encoder.soft_prompt.detach())
-        self.state_in = Projection([encoder.state_in], precise=True)
+        if self.sees_states:
+            self.state_in = Projection([encoder.state_in], precise=True)
         self.action_in = Projection([encoder.action_in], precise=True)
         self.norm = RootMeanSquareNorm(encoder.model.norm)
         self.layers = consumed(encoder.model.layers, StaticLayer)
@@ -34,10 +35,12 @@ class StaticEncoder(nn.Module):
         self, states: torch.Tensor, actions: torch.Tensor, mask: torch.Tensor, embodiment: torch.Tensor
     ) -> torch.Tensor:
         """z_hist, shape (1, latent); arguments as in `ActionEncoder.forward` with a batch of one."""
-        pairs = torch.stack([self.state_in(states), self.action_in(actions)], dim=2).flatten(1, 2)
+        pairs, pair_mask = self.action_in(actions), mask
+        if self.sees_states:
+            pairs = torch.stack([self.state_in(states), pairs], dim=2).flatten(1, 2)
+            pair_mask = mask[..., None].expand(-1, -1, 2).flatten(1)
         prompt = self.soft_prompt[embodiment]
         always = torch.ones(1, prompt.shape[1] + 1, dtype=torch.bool)
-        pair_mask = mask[..., None].expand(-1, -1, 2).flatten(1)
         if self.causal:
             x = torch.cat([prompt, pairs, self.cls], dim=1)
             visible, at = torch.cat([always[:, 1:], pair_mask, always[:, :1]], dim=1), -1

@@ -232,8 +232,9 @@ def answer(part: nn.Module, sample: Sample, steps: int) -> dict[str, torch.Tenso
     if isinstance(part, ActionDecoder):
         noise, z, prefix, committed, used = (sample[name] for name in INPUTS["action_decoder"])
         start = torch.where(committed[..., None], prefix, noise * used[:, None])
-        chunk = integrate(lambda x, r: part(x, r, z), noise, prefix, committed, used, steps)
-        return {"chunk": chunk, "first_velocity": part(start, committed.float(), z)}
+        field = part.velocity_field(z, steps)
+        chunk = integrate(field, noise, prefix, committed, used, steps)
+        return {"chunk": chunk, "first_velocity": field(start, committed.float())}
     if isinstance(part, Backbone):
         return {"z": part(*(sample[name] for name in INPUTS["backbone"]))}
     return {"z_history": part(*(sample[name] for name in INPUTS["history_encoder"]))}

@@ -14,7 +14,8 @@ from transformers.models.qwen3.modeling_qwen3 import (
 )
 
 from export.policy.config import PolicyConfig
-from export.policy.qwen import attention_bias, qwen3_config
+from export.policy.flow import VelocityField, target_time
+from export.policy.qwen import PreciseLinear, attention_bias, qwen3_config
 
 Modulation = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Scale, shift and gate, each (batch, tokens, hidden)."""
@@ -27,7 +28,12 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         periods = torch.exp(torch.linspace(math.log(4e-3), math.log(4.0), width // 2))
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.mlp = nn.Sequential(PreciseLinear(width, hidden), nn.SiLU(), PreciseLinear(hidden, hidden), nn.SiLU())
+
+    def start_silent(self) -> None:
+        """Makes every embedding zero until the last layer has learnt otherwise."""
+        nn.init.zeros_(self.mlp[2].weight)
+        nn.init.zeros_(self.mlp[2].bias)
 
     def forward(self, r: torch.Tensor) -> torch.Tensor:
         """Embeds times of any shape (...,) to (..., hidden)."""
@@ -41,7 +47,7 @@ class AdaptiveNorm(nn.Module):
     def __init__(self, hidden: int, condition: int) -> None:
         super().__init__()
         self.norm = Qwen3RMSNorm(hidden)
-        self.modulation = nn.Linear(condition, 3 * hidden)
+        self.modulation = PreciseLinear(condition, 3 * hidden)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
@@ -79,37 +85,57 @@ class DecoderLayer(nn.Module):
 
 
 class ActionDecoder(nn.Module):
-    """`v = D(x_r, r, z)` with one flow time for every action of the chunk."""
+    """`v = D(x_r, r, z)` with one flow time for every action of the chunk.
+
+    With `target_time` it is `D(x_r, r -> s, z)`, the mean velocity on the way from r to s, and s = r gives the velocity
+    at r. The size of the step s - r is embedded as r is, and added; its last layer starts at zero, so that a decoder
+    which gets this input computes what it did before (SnapFlow, arXiv:2604.05656).
+    """
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
         hidden = config.decoder.hidden
-        self.action_in = nn.Linear(config.action_slots, hidden)
-        self.latent_in = nn.Linear(config.latent, hidden)
+        self.action_in = PreciseLinear(config.action_slots, hidden)
+        self.latent_in = PreciseLinear(config.latent, hidden)
         self.time = TimeEmbedding(config.time_width, hidden)
+        if config.target_time:
+            self.step = TimeEmbedding(config.time_width, hidden)
+            self.step.start_silent()
         self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.decoder.layers))
         self.norm = AdaptiveNorm(hidden, hidden)
-        self.action_out = nn.Linear(hidden, config.action_slots)
+        self.action_out = PreciseLinear(hidden, config.action_slots)
         self.rotary = Qwen3RotaryEmbedding(qwen3_config(config.decoder))
 
-    def forward(self, x: torch.Tensor, r: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, r: torch.Tensor, z: torch.Tensor, target: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The velocity, shape (batch, horizon, action_slots).
 
         x float (batch, horizon, action_slots), the noised chunk x_r
         r float (batch, horizon), one flow time per action: 0 is noise, 1 is data
         z float (batch, latent), of unit length
+        target float (batch, horizon), the time s at which the step ends; None is r itself. Without `target_time` in the
+            configuration it makes no difference
         """
-        return self.field(x, self.modulations(r), z)
+        return self.field(x, self.modulations(r, target), z)
 
-    def modulations(self, r: torch.Tensor) -> list[Modulation]:
+    def velocity_field(self, z: torch.Tensor, steps: int) -> VelocityField:
+        """What `integrate` follows from noise to a chunk in so many steps."""
+        return lambda x, r: self(x, r, z, target_time(r, steps))
+
+    def modulations(self, r: torch.Tensor, target: torch.Tensor | None = None) -> list[Modulation]:
         """All modulations for times (batch, horizon): two per layer and one for the last norm.
 
         The latent's token, when there is one, carries r = 1: it is never noisy.
         """
+        step = torch.zeros_like(r) if target is None else target - r
         if self.config.latent_injection == "token":
             r = torch.cat([torch.ones_like(r[:, :1]), r], dim=1)
+            step = torch.cat([torch.zeros_like(step[:, :1]), step], dim=1)
         condition = self.time(r)
+        if self.config.target_time:
+            condition = condition + self.step(step)
         norms = [norm for layer in self.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
         return [norm.modulate(condition) for norm in [*norms, self.norm]]
 

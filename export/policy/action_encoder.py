@@ -8,11 +8,14 @@ from torch.nn import functional as F
 from transformers import Qwen3Model
 
 from export.policy.config import PolicyConfig
-from export.policy.qwen import attention_bias, qwen3_config
+from export.policy.qwen import PreciseLinear, attention_bias, qwen3_config
 
 
 class ActionEncoder(nn.Module):
-    """`z = l2norm(E(cls, p_k, s_0, a_0, s_1, a_1, ...)[cls])`; also the history compressor."""
+    """`z = l2norm(E(cls, p_k, s_0, a_0, s_1, a_1, ...)[cls])`; also the history compressor.
+
+    With `encoder_sees` "actions" the states are left out.
+    """
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -22,8 +25,10 @@ class ActionEncoder(nn.Module):
         self.model.embed_tokens = None
         self.cls = nn.Parameter(0.02 * torch.randn(hidden))
         self.soft_prompt = nn.Parameter(0.02 * torch.randn(config.embodiments, config.soft_prompt_tokens, hidden))
-        self.state_in = nn.Linear(config.state_slots, hidden)
-        self.action_in = nn.Linear(config.action_slots, hidden)
+        self.sees_states = config.encoder_sees == "states and actions"
+        if self.sees_states:
+            self.state_in = PreciseLinear(config.state_slots, hidden)
+        self.action_in = PreciseLinear(config.action_slots, hidden)
 
     def forward(
         self, states: torch.Tensor, actions: torch.Tensor, mask: torch.Tensor, embodiment: torch.Tensor
@@ -36,11 +41,13 @@ class ActionEncoder(nn.Module):
         embodiment int64 (batch,)
         """
         batch = states.shape[0]
-        pairs = torch.stack([self.state_in(states), self.action_in(actions)], dim=2).flatten(1, 2)
+        pairs, pair_mask = self.action_in(actions), mask
+        if self.sees_states:
+            pairs = torch.stack([self.state_in(states), pairs], dim=2).flatten(1, 2)
+            pair_mask = mask.repeat_interleave(2, dim=1)
         prompt = self.soft_prompt[embodiment]
         cls = self.cls.expand(batch, 1, -1)
         always = torch.ones(batch, prompt.shape[1] + 1, dtype=torch.bool, device=mask.device)
-        pair_mask = mask.repeat_interleave(2, dim=1)
         if self.config.encoder_causal:
             inputs, visible, at = (
                 torch.cat([prompt, pairs, cls], 1),

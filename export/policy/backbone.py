@@ -40,6 +40,7 @@ class Backbone(nn.Module):
         self.layout = prompt_layout(config)
         hidden = config.text.hidden
         self.vlm = Qwen3VLModel(qwen3_vl_config(config))
+        self.vlm.visual.patch_embed.register_forward_hook(_in_fp32)
         self.soft_prompt = nn.Parameter(0.02 * torch.randn(config.embodiments, config.soft_prompt_tokens, hidden))
         self.query = nn.Parameter(0.02 * torch.randn(hidden))
         self.no_history = nn.Parameter(0.02 * torch.randn(hidden))
@@ -82,7 +83,8 @@ class Backbone(nn.Module):
         tokens      int64 (batch, token_budget), padded
         token_mask  bool (batch, token_budget), True where a token is real
         history     float (batch, latent), z_hist
-        has_history bool (batch,), False puts the learned "no history" token in its place
+        has_history bool (batch,), False puts the learned "no history" token in its place; a policy without a history
+            compressor always does
         embodiment  int64 (batch,), row of the soft-prompt table
         """
         batch, device = tokens.shape[0], tokens.device
@@ -141,9 +143,16 @@ class Backbone(nn.Module):
         batch = tokens.shape[0]
         embed = self.vlm.language_model.embed_tokens
         start, end = (embed.weight[token].expand(batch, 1, -1) for token in self.config.tied_image_tokens)
-        history_token = torch.where(has_history[:, None], self.history_projector(history), self.no_history)
+        history_token = self.no_history.expand(batch, -1)
+        if self.config.history_compressor != "none":
+            history_token = torch.where(has_history[:, None], self.history_projector(history), history_token)
         parts = [self.soft_prompt[embodiment]]
         for camera in range(self.config.cameras):
             parts += [start, image_tokens[:, camera], end]
         parts += [embed(tokens), history_token[:, None], self.query.expand(batch, 1, -1)]
         return torch.cat(parts, dim=1)
+
+
+def _in_fp32(module: nn.Module, inputs: tuple[torch.Tensor, ...], patches: torch.Tensor) -> torch.Tensor:
+    """What the vision tower adds everything to, and takes norms of, is not rounded when training rounds to BF16."""
+    return patches.float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import nn
 
 from export.policy.config import ConfigError, PolicyConfig
 from export.policy.embodiment import Embodiment
-from export.policy.parts import PARTS
+from export.policy.parts import PARTS, parts_of
 from export.policy.policy import VlaPolicy
 
 FORMAT = 1
@@ -39,7 +40,7 @@ class Checkpoint:
 
     def build(self) -> VlaPolicy:
         """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
-        self._require(*PARTS)
+        self._require(*parts_of(self.config))
         policy = VlaPolicy(self.config)
         self.load_into(policy)
         return policy.eval()
@@ -57,7 +58,7 @@ class Checkpoint:
         held = {name.split(".")[0] for name in self.state_dict}
         for part in parts:
             if part not in held:
-                stage = "stage-1 checkpoint (action prior" if part == "backbone" else "stage-0 checkpoint (VLM"
+                stage = "stage-0 checkpoint (VLM" if "decoder" not in held else "stage-1 checkpoint (action prior"
                 raise CheckpointError(f"this is a {stage} only); train stage 2 first: edge-train vla")
 
     def load_into(self, module: nn.Module, weights: dict[str, torch.Tensor] | None = None) -> None:
@@ -78,14 +79,27 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "embodiments": {arm.name: arm.describe() for arm in checkpoint.embodiments},
         "tokenizer": checkpoint.tokenizer,
     }
+    save_whole(path, document)
+
+
+def save_whole(path: Path, document: dict[str, Any]) -> None:
+    """Writes the file whole or not at all, also when the process is killed or the power fails while it does."""
     partial = path.with_name(path.name + ".partial")
-    torch.save(document, partial)
+    with partial.open("wb") as opened:
+        torch.save(document, opened)
+        opened.flush()
+        os.fsync(opened.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself
+    finally:
+        os.close(folder)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads and checks a checkpoint. Raises `CheckpointError`."""
-    document = _read(path)
+    document = read_document(path)
     missing = KEYS - set(document)
     if missing:
         raise CheckpointError(f"{path} is not a vla-edge checkpoint: it has no {', '.join(sorted(missing))}")
@@ -115,7 +129,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(config, weights, embodiments, tokenizer)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """Tensors and plain data of a file that `save_whole` wrote. Raises `CheckpointError`; runs no code of it."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):

@@ -64,7 +64,7 @@ class PolicyConfig:
     state_slots: int = 74
     """[P]"""
 
-    embodiments: int = 8
+    embodiments: int = 16
     """[ours] Rows of the soft-prompt tables."""
     soft_prompt_tokens: int = 4
     """[ours] Tokens of p_k, in the VLM and in the encoder."""
@@ -86,6 +86,8 @@ class PolicyConfig:
     """[ours] z enters the decoder as one token before the chunk, or is added to every action token."""
     flow_steps: int = 10
     """[ours] Euler steps from noise to chunk."""
+    target_time: bool = False
+    """Whether the decoder is also told where a step ends, so that one step can lead to the chunk (arXiv:2604.05656)."""
     noise_scale: float = 1.0
     """[ours] What the robot multiplies the noise by that a chunk starts from; 0 starts every chunk in the middle."""
     flow_time_beta: tuple[float, float] = (1.0, 1.0)
@@ -98,6 +100,12 @@ class PolicyConfig:
     """[ours] Whether slots that an embodiment does not use count in the loss."""
     without_history: float = 0.5
     """[P] Share of a stage-2 batch that goes without the history token: the paper averages both losses."""
+    history_passes: Literal["sampled", "both"] = "sampled"
+    """[ours] A share of every batch goes without the history token, or every window goes both ways, as in the paper."""
+    history_compressor: Literal["encoder", "mlp", "none"] = "encoder"
+    """[P] What makes z_hist of the history: the encoder, a plain MLP, or nothing, and then there is no such token."""
+    encoder_sees: Literal["states and actions", "actions"] = "states and actions"
+    """[P] What the tokens of the encoder's trajectories are."""
     history_gradient: bool = True
     """[ours] Whether the VLA loss reaches the encoder through the history token."""
     pose_weight: float = 0.0
@@ -114,7 +122,20 @@ class PolicyConfig:
             ),
             (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
             (0.0 <= self.without_history <= 1.0, "without_history must lie between 0 and 1"),
+            (self.history_passes in ("sampled", "both"), "history_passes must be 'sampled' or 'both'"),
+            (
+                self.history_compressor in ("encoder", "mlp", "none"),
+                "history_compressor must be 'encoder', 'mlp' or 'none'",
+            ),
+            (
+                self.encoder_sees in ("states and actions", "actions"),
+                "encoder_sees must be 'states and actions' or 'actions'",
+            ),
             (self.pose_weight >= 0.0, "pose_weight must not be negative"),
+            (
+                self.pose_weight == 0.0 or self.encoder_sees != "actions",
+                "an encoder that sees only actions cannot know the pose: set pose_weight to 0",
+            ),
             (0.0 <= self.noise_scale <= 1.0, "noise_scale must lie between 0 and 1"),
             (self.flow_steps >= 1, "flow_steps must be at least 1"),
             (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
@@ -155,6 +176,13 @@ class PolicyConfig:
             return PolicyConfig(**_tuples(values))
         except TypeError as error:
             raise ConfigError(str(error).replace("__init__() ", "")) from None
+
+
+def seen_by(config: PolicyConfig) -> dict[str, Any]:
+    """What a backbone's weights are made for, its shapes and what it is shown: they fit where this is equal."""
+    names = ("vision", "text", "vocabulary", "mrope_section", "tied_image_tokens", "embodiments", "soft_prompt_tokens")
+    names += ("cameras", "frame_px", "image_px", "token_budget", "projector_width", "latent")
+    return {name: getattr(config, name) for name in names}
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +236,6 @@ def paper() -> PolicyConfig:
         vocabulary=151936,
         mrope_section=(24, 20, 20),
         tied_image_tokens=(151652, 151653),
-        embodiments=16,
         soft_prompt_tokens=16,
         cameras=2,
         frame_px=(256, 256),

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ACTION_JOINTS = 29
-"""First of the action slots for joints and gripper, 29:37 (paper)."""
-STATE_JOINTS = 8
-"""First of the state slots for joints and gripper, 8:16 (paper)."""
 SMALLEST_SCALE = 1e-4
+"""A span below this is none: the value stands still nearly always."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +22,20 @@ class SlotStatistics:
     scale: tuple[float, ...]
 
     @staticmethod
-    def fit(values: NDArray[np.float32], first_slot: int, quantile: float, centred: bool) -> SlotStatistics:
-        """Robust statistics of `values` (steps, joints): the span between two quantiles is read as a normal spread.
+    def fit(values: NDArray[np.float32], slots: tuple[int, ...], quantile: float, centred: bool) -> SlotStatistics:
+        """Robust statistics of `values` (steps, slots): the span between two quantiles is read as a normal spread.
 
-        `centred` fixes the offset at zero, so that standing still is zero whatever the data.
+        `centred` fixes the offset at zero, so that standing still is zero whatever the data. A value that moves in
+        fewer steps than the quantiles see, as a gripper's increments do, is scaled by its usual move when it moves.
         """
         low, high = np.quantile(values, [quantile, 1 - quantile], axis=0)
         spread = 2 * NormalDist().inv_cdf(1 - quantile)
         offset = np.zeros_like(low) if centred else (low + high) / 2
-        scale = np.maximum((high - low) / spread, SMALLEST_SCALE)
-        slots = tuple(range(first_slot, first_slot + values.shape[1]))
+        scale = (high - low) / spread
+        for column in np.flatnonzero(scale < SMALLEST_SCALE):
+            moves = np.abs(values[:, column] - offset[column])
+            moves = moves[moves > SMALLEST_SCALE]
+            scale[column] = np.median(moves) if moves.size else SMALLEST_SCALE
         return SlotStatistics(slots, tuple(map(float, offset)), tuple(map(float, scale)))
 
     def spread_into(self, values: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:

@@ -10,14 +10,18 @@ VelocityField = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(x, r) -> velocity, with x (batch, horizon, slots) and r (batch, horizon)."""
 
 
-def noised(actions: torch.Tensor, noise: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-    """`x_r = r a + (1 - r) noise`; r has shape (batch, horizon)."""
-    return r[..., None] * actions + (1 - r[..., None]) * noise
-
-
 def flow_schedule(steps: int) -> list[float]:
     """The times at which the field is evaluated: 0, 1/n, ..., (n-1)/n."""
     return [step / steps for step in range(steps)]
+
+
+def target_time(r: torch.Tensor, steps: int) -> torch.Tensor:
+    """Where the step that begins at r is said to end, for a decoder that is told (shape of r).
+
+    One single step leads to the data, r = 1. Of several, each follows the velocity at its own time, as Euler's do:
+    steps in between are never trained.
+    """
+    return torch.ones_like(r) if steps == 1 else r
 
 
 def integrate(

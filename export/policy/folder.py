@@ -28,7 +28,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 EPSILON = 1e-6
 """Of every norm of the policy, as in Qwen3."""
 OURS = ("soft_prompt", "query", "no_history", "history_projector", "head", "cls", "state_in", "action_in")
-OURS_IN_DECODER = ("latent_in", "time", "action_out")
+OURS_IN_DECODER = ("latent_in", "time", "step", "action_out")
 """What the policy adds to the pretrained models; in the decoder also the modulation of every norm."""
 
 
@@ -42,7 +42,7 @@ class PretrainedParts(RandomParts):
     def part(self, name: str) -> nn.Module:
         part = super().part(name)
         folder = self.vlm if name == "backbone" else self.prior
-        if folder is not None:
+        if folder is not None and name in RENAMES:
             load_into(part, folder, RENAMES[name])
         return part
 

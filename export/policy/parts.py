@@ -1,4 +1,4 @@
-"""The policy's three parts, each built on its own, so that the largest one sets the memory an export needs."""
+"""The policy's parts, each built on its own, so that the largest one sets the memory an export needs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,24 @@ from export.policy.action_decoder import ActionDecoder
 from export.policy.action_encoder import ActionEncoder
 from export.policy.backbone import Backbone
 from export.policy.config import PolicyConfig
+from export.policy.history_mlp import HistoryMlp
 
-PARTS: dict[str, type[nn.Module]] = {"encoder": ActionEncoder, "backbone": Backbone, "decoder": ActionDecoder}
+PARTS: dict[str, type[nn.Module]] = {
+    "encoder": ActionEncoder,
+    "backbone": Backbone,
+    "decoder": ActionDecoder,
+    "history_mlp": HistoryMlp,
+}
+
+
+def parts_of(config: PolicyConfig) -> tuple[str, ...]:
+    """The parts that a whole policy of this configuration has."""
+    return tuple(name for name in PARTS if name != "history_mlp" or config.history_compressor == "mlp")
+
+
+def history_part(config: PolicyConfig) -> str:
+    """The part that makes z_hist. Without a compressor it is the encoder still, and the backbone looks at no z_hist."""
+    return "history_mlp" if config.history_compressor == "mlp" else "encoder"
 
 
 class PolicyParts(Protocol):

@@ -64,11 +64,22 @@ def qwen3_vl_config(config: PolicyConfig) -> Qwen3VLConfig:
     )
 
 
+class PreciseLinear(nn.Linear):
+    """A linear layer that stays in FP32 when the network around it is trained in BF16.
+
+    What it is for: the flow state, the flow time and the latents. Exports keep the same layers in FP32.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 def projector(inputs: int, outputs: int, width: int) -> nn.Module:
-    """Linear when `width` is 0, else one hidden layer of that width."""
+    """Linear when `width` is 0, else one hidden layer of that width; in FP32."""
     if width == 0:
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
+        return PreciseLinear(inputs, outputs)
+    return nn.Sequential(PreciseLinear(inputs, width), nn.SiLU(), PreciseLinear(width, outputs))
 
 
 def attention_bias(visible: torch.Tensor, causal: bool) -> torch.Tensor:

@@ -1,10 +1,9 @@
-"""Reads recorded demonstrations and cuts them into training windows."""
+"""Demonstrations in the policy's terms, cut into training windows; one dataset or several."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,97 +12,158 @@ import torch
 from numpy.typing import NDArray
 
 from export.policy.config import PolicyConfig
-from export.policy.embodiment import ACTION_JOINTS, STATE_JOINTS, Embodiment, SlotStatistics
+from export.policy.embodiment import Embodiment, SlotStatistics
 from export.policy.policy import Observation, Window
 from export.training.instructions import InstructionTokens
+from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
+from export.training.mapping import EmbodimentMapping, choose_mapping
+from export.training.steps import actions_of, states_of, step_rows
 
-DATASET_FORMAT = 1
-COLUMNS = ("state_rad", "action_rad", "instruction", "segment", "episode")
+__all__ = ["DatasetError", "Demonstrations", "Windows", "fit_embodiment", "fit_embodiments", "read_demonstrations"]
 
-
-class DatasetError(Exception):
-    """A dataset that cannot be trained on; the message names the file, and the row where there is one."""
+DISTURBED = "(disturbed)"
+"""The task of recorded steps that no policy is to imitate; see docs/lift.md."""
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """One dataset in memory. Arrays have one row per step; `frames` is None for trajectories alone."""
+    """One dataset in memory, one row per policy step.
+
+    `states` and `actions` are in the policy's units, a column per slot of `state_slots` and `action_slots`; `frames` is
+    uint8 (steps, cameras, height, width, 3), or None where trajectories alone were asked for. A segment is a stretch of
+    an episode under one instruction.
+    """
 
     embodiment: str
     step_s: float
     joints: tuple[str, ...]
     instructions: tuple[str, ...]
-    state_rad: NDArray[np.float32]
-    action_rad: NDArray[np.float32]
-    instruction: NDArray[np.int16]
-    segment: NDArray[np.int16]
-    episode: NDArray[np.int32]
+    state_slots: tuple[int, ...]
+    action_slots: tuple[int, ...]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    instruction: NDArray[np.int32]
+    segment: NDArray[np.int64]
+    episode: NDArray[np.int64]
     frames: NDArray[np.uint8] | None
 
 
-def read_demonstrations(folder: Path) -> Demonstrations:
-    """Reads `dataset.json` and `episodes.npz`. Raises `DatasetError`."""
-    try:
-        description = json.loads((folder / "dataset.json").read_text())
-        with np.load(folder / "episodes.npz", allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{folder}: cannot be read as a dataset: {error}") from None
-    if description.get("format") != DATASET_FORMAT:
-        raise DatasetError(
-            f"{folder}/dataset.json: format {description.get('format')!r}; this version reads {DATASET_FORMAT}"
-        )
-    missing = [name for name in COLUMNS if name not in arrays]
-    if missing:
-        raise DatasetError(f"{folder}/episodes.npz: no column {', '.join(missing)}")
-    steps, joints = len(arrays["episode"]), len(description["joints"])
-    for name in ("state_rad", "action_rad"):
-        if arrays[name].shape != (steps, joints):
-            raise DatasetError(f"{folder}/episodes.npz: {name} has shape {arrays[name].shape}, not {(steps, joints)}")
-        bad = np.flatnonzero(~np.isfinite(arrays[name]).all(axis=1))
-        if bad.size:
-            raise DatasetError(f"{folder}/episodes.npz: {name} is not finite in row {bad[0]}")
+def read_demonstrations(
+    folder: Path, mappings: Sequence[EmbodimentMapping] = (), config: PolicyConfig | None = None
+) -> Demonstrations:
+    """Reads a LeRobot v3 dataset through the mapping for its robot; with `config`, also the frames its policy sees.
+
+    Raises `DatasetError`.
+    """
+    info = read_info(folder)
+    mapping = choose_mapping(info, mappings)
+    stride = mapping.stride(info)
+    for name in mapping.columns:
+        info.feature(name, str(mapping.file))
+    rows = read_rows(info, mapping.columns)
+    begin = step_rows(rows, stride)
+    if not begin.size:
+        raise DatasetError(f"{info.file}: no episode is as long as one step of {mapping.step_s * 1e3:g} ms")
+    frames = None
+    if config is not None:
+        cameras = mapping.cameras if mapping.cameras is not None else info.cameras()
+        if len(cameras) != config.cameras:
+            have = ", ".join(cameras) or "none"
+            raise DatasetError(
+                f"{info.file}: the policy sees {config.cameras} camera(s), the dataset has {have}; "
+                "name the right ones under cameras in the mapping"
+            )
+        frames = np.stack([read_frames(info, rows, name, begin, config.frame_px) for name in cameras], axis=1)
+    episode, instruction = rows.episode[begin], rows.task[begin]
+    changed = (np.diff(episode, prepend=episode[:1]) != 0) | (np.diff(instruction, prepend=instruction[:1]) != 0)
     return Demonstrations(
-        embodiment=description["embodiment"],
-        step_s=float(description["step_s"]),
-        joints=tuple(description["joints"]),
-        instructions=tuple(description["instructions"]),
-        frames=arrays.get("frames"),
-        **{name: arrays[name] for name in COLUMNS},
+        embodiment=mapping.name,
+        step_s=mapping.step_s,
+        joints=mapping.joints,
+        instructions=rows.tasks,
+        state_slots=tuple(slot for group in mapping.states for slot in group.slots),
+        action_slots=tuple(slot for group in mapping.actions for slot in group.slots),
+        states=states_of(info, rows, mapping, begin).astype(np.float32),
+        actions=actions_of(info, rows, mapping, begin, stride).astype(np.float32),
+        instruction=instruction.astype(np.int32),
+        segment=np.cumsum(changed),
+        episode=episode,
+        frames=frames,
     )
+
+
+def share_instructions(datasets: Sequence[Demonstrations]) -> list[Demonstrations]:
+    """The same datasets, with one list of instructions that all of them count by."""
+    texts = tuple(dict.fromkeys(text for data in datasets for text in data.instructions))
+    index = {text: number for number, text in enumerate(texts)}
+    return [
+        replace(
+            data,
+            instructions=texts,
+            instruction=np.array([index[text] for text in data.instructions], np.int32)[data.instruction],
+        )
+        for data in datasets
+    ]
 
 
 def fit_embodiment(data: Demonstrations, index: int, quantile: float) -> Embodiment:
     """Slots and robust statistics of a dataset's arm."""
-    return Embodiment(
-        name=data.embodiment,
-        index=index,
-        step_s=data.step_s,
-        joints=data.joints,
-        actions=SlotStatistics.fit(data.action_rad, ACTION_JOINTS, quantile, centred=True),
-        states=SlotStatistics.fit(data.state_rad, STATE_JOINTS, quantile, centred=False),
-    )
+    return fit_embodiments([data], quantile, index)[0]
+
+
+def fit_embodiments(datasets: Sequence[Demonstrations], quantile: float, first: int = 0) -> tuple[Embodiment, ...]:
+    """One embodiment per name, in the order of the datasets, with the statistics of all its datasets together.
+
+    Raises `DatasetError` where two datasets of one embodiment fill other slots or step otherwise.
+    """
+    embodiments = []
+    for name in dict.fromkeys(data.embodiment for data in datasets):
+        same = [data for data in datasets if data.embodiment == name]
+        one = same[0]
+        for other in same[1:]:
+            for what in ("step_s", "joints", "state_slots", "action_slots"):
+                if getattr(other, what) != getattr(one, what):
+                    raise DatasetError(f"two datasets of '{name}' differ in {what}; use one mapping for both")
+        actions = np.concatenate([data.actions for data in same])
+        states = np.concatenate([data.states for data in same])
+        embodiments.append(
+            Embodiment(
+                name=name,
+                index=first + len(embodiments),
+                step_s=one.step_s,
+                joints=one.joints,
+                actions=SlotStatistics.fit(actions, one.action_slots, quantile, centred=True),
+                states=SlotStatistics.fit(states, one.state_slots, quantile, centred=False),
+            )
+        )
+    return tuple(embodiments)
 
 
 class Windows:
-    """All windows of one dataset, one per step, as batches of tensors."""
+    """All windows of one dataset, one per step, as batches of tensors (a `Source`)."""
 
     def __init__(self, data: Demonstrations, embodiment: Embodiment, config: PolicyConfig) -> None:
         self.data, self.embodiment, self.config = data, embodiment, config
-        self._states = embodiment.states.spread_into(data.state_rad, config.state_slots)
-        self._actions = embodiment.actions.spread_into(data.action_rad, config.action_slots)
-        self._segment = data.episode.astype(np.int64) * 1000 + data.segment
+        self._states = embodiment.states.spread_into(data.states, config.state_slots)
+        self._actions = embodiment.actions.spread_into(data.actions, config.action_slots)
         self._first = np.searchsorted(data.episode, data.episode)
+        self.episode, self.bounds = data.episode, np.array([0, len(data.episode)])
         self._slots = np.zeros(config.action_slots, dtype=bool)
         self._slots[list(embodiment.actions.slots)] = True
 
     def __len__(self) -> int:
         return len(self._states)
 
+    def demonstrated(self) -> NDArray[np.int64]:
+        """The steps that show what to do: those whose task is `DISTURBED` show what went wrong."""
+        told = np.array([text != DISTURBED for text in self.data.instructions])
+        return np.flatnonzero(told[self.data.instruction])
+
     def whole(self) -> NDArray[np.int64]:
-        """The steps whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
-        ends = np.searchsorted(self._segment, self._segment, side="right")
-        return np.flatnonzero(np.arange(len(self)) + self.config.horizon <= ends)
+        """Those of them whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
+        ends = np.searchsorted(self.data.segment, self.data.segment, side="right")
+        rows = self.demonstrated()
+        return rows[rows + self.config.horizon <= ends[rows]]
 
     def window(self, steps: NDArray[np.int64], device: torch.device) -> Window:
         """Windows at `steps` (batch,): what follows within the same instruction, what came before in the episode.
@@ -111,11 +171,12 @@ class Windows:
         Before an episode the arm stood still: its history is filled up with its first state and no action, as the
         runtime fills it before the first chunk.
         """
+        segment = self.data.segment
         future = steps[:, None] + np.arange(self.config.horizon)
         past = steps[:, None] - np.arange(self.config.history, 0, -1)
         inside = future < len(self)
         future = np.minimum(future, len(self) - 1)
-        valid = inside & (self._segment[future] == self._segment[steps][:, None])
+        valid = inside & (segment[future] == segment[steps][:, None])
         first = self._first[steps][:, None]
         moving = past >= first
         past = np.maximum(past, first)
@@ -134,9 +195,13 @@ class Windows:
             embodiment=torch.full((len(steps),), self.embodiment.index, device=device),
         )
 
-    def observation(self, steps: NDArray[np.int64], text: InstructionTokens, device: torch.device) -> Observation:
-        """What the policy sees at `steps`. The dataset must have frames."""
+    def frames(self, steps: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Raw frames at `steps`, (batch, cameras, height, width, 3). The dataset must have been read with frames."""
         assert self.data.frames is not None
+        return self.data.frames[steps]
+
+    def observation(self, steps: NDArray[np.int64], text: InstructionTokens, device: torch.device) -> Observation:
+        """What the policy sees at `steps`. The dataset must have been read with frames."""
         tokens, mask = text.of(self.data.instruction[steps])
-        frames = torch.from_numpy(self.data.frames[steps][:, None])
+        frames = torch.from_numpy(self.frames(steps))
         return Observation(frames.to(device), tokens.to(device), mask.to(device))

@@ -1,127 +1,233 @@
-"""One training loop for both stages: warm-up cosine AdamW, a progress bar, metrics on disk, exact resume."""
+"""One training loop for all stages: warm-up cosine AdamW, micro-batches, several processes, exact resume."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-Losses = dict[str, torch.Tensor]
+from export.policy.policy import Losses
+from export.training.average import Average
+from export.training.interrupts import Interrupts, Stopped, interrupts
+from export.training.numerics import autocast, device_of
+from export.training.processes import ALONE, Processes
+from export.training.records import Record, Records
+from export.training.schedule import Diverged, Pretrained, Schedule, Settings, identity
+from export.training.source import Rows, Sampler
+from export.training.state import Progress, ResumeState
+from export.training.validation import Validation
+
+Batch = Callable[[slice], Losses]
+"""The losses of some rows of a batch, as their part of the whole batch's: the parts add up to it."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how fast. `final_rate` is reached at the last step along a cosine."""
+class Task:
+    """What a stage trains, and on what.
 
-    steps: int
-    batch: int
-    warmup: int
-    peak_rate: float
-    final_rate: float
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    save_every: int = 500
-
-    def rate(self, step: int) -> float:
-        """Learning rate at `step`, counted from 0."""
-        if step < self.warmup:
-            return self.peak_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        return self.final_rate + 0.5 * (self.peak_rate - self.final_rate) * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Parameters that already know something: they move at a fraction of the rate, and hardly at all at first.
-
-    Behind a head that still is random, gradients say little; at the full rate they would undo what was learnt.
+    `batch_at(step, rows)` makes ready what all parts of a batch share. `about` says what else the weights follow from
+    (configuration, data, checkpoints), so that a run is not resumed as another one. `notes(step)` is recorded.
     """
 
-    parameters: tuple[nn.Parameter, ...]
-    rate_factor: float = 0.3
-    warmup: int = 300
+    name: str
+    module: nn.Module
+    sampler: Sampler
+    batch_at: Callable[[int, Rows], Batch]
+    about: dict[str, Any] = field(default_factory=dict)
+    pretrained: Pretrained | None = None
+    validation: Validation | None = None
+    notes: Callable[[int], dict[str, float]] = lambda step: {}
 
-    def factor(self, step: int) -> float:
-        """What the rate at `step` is multiplied by."""
-        return self.rate_factor * min(1.0, (step + 1) / self.warmup)
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step found: losses of the whole batch, the gradient's norm before clipping, whether to stop."""
+
+    losses: dict[str, float]
+    gradient_norm: float
+    stop: bool
 
 
-def run(
-    module: nn.Module,
-    losses_at: Callable[[int, NDArray[np.int64]], Losses],
-    candidates: NDArray[np.int64],
-    schedule: Schedule,
-    seed: int,
-    folder: Path,
-    name: str,
-    pretrained: Pretrained | None = None,
-) -> None:
-    """Trains `module` in place; `losses_at(step, rows)` returns the losses of a batch, "loss" among them.
+def run(task: Task, schedule: Schedule, settings: Settings, folder: Path, processes: Processes = ALONE) -> Progress:
+    """Trains the task's module in place, from where an earlier run in `folder` stopped. Raises `TrainingError`, and
+    `Stopped` after a signal, when the state is saved.
 
     Every step draws from its own seed, so a run that was stopped and resumed equals one that was not.
     """
-    slow = {id(parameter) for parameter in pretrained.parameters} if pretrained else set()
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if id(parameter) not in slow]},
-        {"params": [parameter for parameter in trained if id(parameter) in slow]},
-    ]
-    optimiser = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=schedule.peak_rate,
-        weight_decay=schedule.weight_decay,
-        betas=(0.9, 0.95),
-    )
-    state_file, metrics_file = folder / f"{name}.training.pt", folder / f"{name}.metrics.jsonl"
-    first = _resume(state_file, module, optimiser)
-    if first == 0:
-        metrics_file.unlink(missing_ok=True)
-    average = 0.0
-    module.train()
-    with tqdm(
-        range(first, schedule.steps), initial=first, total=schedule.steps, desc=name, unit="step", mininterval=1.0
-    ) as bar:
-        for step in bar:
-            torch.manual_seed(seed * 1_000_003 + step)
-            rows = np.random.default_rng([seed, step]).choice(candidates, schedule.batch)
-            losses = losses_at(step, rows)
-            optimiser.zero_grad(set_to_none=True)
+    training = Training(task, schedule, settings, folder, processes)
+    with interrupts(alone=processes.count == 1) as watch:
+        try:
+            return training.run(watch)
+        finally:
+            training.close()
+
+
+class Training:
+    """One run of the loop."""
+
+    def __init__(
+        self, task: Task, schedule: Schedule, settings: Settings, folder: Path, processes: Processes = ALONE
+    ) -> None:
+        self.task, self.schedule, self.settings, self.processes = task, schedule, settings, processes
+        self.share = processes.share(schedule.batch)
+        self.device = device_of(settings, processes)
+        self.trained = [weight for weight in task.module.parameters() if weight.requires_grad]
+        self.optimiser = self._optimiser()
+        self.average = Average(task.module, settings.ema_decay) if settings.ema_decay > 0 else None
+        about = identity(schedule, settings, {**task.about, "start": fingerprint(task.module)})
+        self.state = ResumeState(folder / f"{task.name}.training.pt", about, task.module, self.optimiser, self.average)
+        self.progress = self.state.load()
+        processes.agree("the run", [self.state.run, self.progress])
+        self.records: Records | None = None
+        if processes.first:
+            self.records = Records(folder, task.name, self.progress.steps, settings.tensorboard)
+
+    def close(self) -> None:
+        if self.records is not None:
+            self.records.close()
+
+    def run(self, watch: Interrupts) -> Progress:
+        first, schedule = self.progress.steps, self.schedule
+        steps = range(first, first if self.progress.reached else schedule.steps)
+        smooth = 0.0
+        self.task.module.train()
+        with self._bar(first) as bar:
+            for step in steps:
+                found = self.step(step, lambda: watch.asked)
+                loss = found.losses["loss"]
+                smooth = loss if step == first else 0.98 * smooth + 0.02 * loss
+                bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+                bar.update()
+                self._record(step, found, bar)
+                last = step + 1 == schedule.steps or self.progress.reached or found.stop
+                if last or (step + 1) % schedule.save_every == 0:
+                    self._save()
+                if found.stop and not self.progress.reached and step + 1 < schedule.steps:
+                    raise Stopped(step + 1)
+                if self.progress.reached:
+                    break
+        self._tell_error()
+        if self.average is not None and self.settings.keep == "average":
+            self.average.swap()
+        self.task.module.eval()
+        return self.progress
+
+    def step(self, step: int, stop: Callable[[], bool] = lambda: False) -> StepResult:
+        """One step of the optimiser. `stop` asks for this process's wish; the result has everybody's."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + step)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = self._gradients(step)
+        names = sorted(losses)
+        *values, asked = self.processes.add([*(losses[name] for name in names), float(stop())])
+        losses = dict(zip(names, values))
+        if not math.isfinite(losses["loss"]):
+            raise Diverged(f"the loss is {losses['loss']} at step {step}: lower --rate, or look at the data")
+        self.processes.add_gradients(self.trained)
+        norm = nn.utils.clip_grad_norm_(self.trained, self.schedule.gradient_clip)
+        self._set_rates(step)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update(step)
+        self.progress = Progress(step + 1)
+        return StepResult(losses, float(norm), asked > 0)
+
+    def _gradients(self, step: int) -> dict[str, float]:
+        """Adds up gradients over this process's share, micro-batch by micro-batch; returns its part of the losses."""
+        batch = self.task.batch_at(step, self.task.sampler(step))
+        sums: dict[str, torch.Tensor] = {}
+        size = self.settings.micro_batch or self.share.stop - self.share.start
+        for start in range(self.share.start, self.share.stop, size):
+            with autocast(self.settings, self.device):
+                losses = batch(slice(start, min(start + size, self.share.stop)))
             losses["loss"].backward()
-            gradient = nn.utils.clip_grad_norm_(module.parameters(), schedule.gradient_clip)
-            factors = (1.0, pretrained.factor(step) if pretrained else 1.0)
-            for group, factor in zip(optimiser.param_groups, factors):
-                group["lr"] = schedule.rate(step) * factor
-            optimiser.step()
-            values = {key: float(value.detach()) for key, value in losses.items()}
-            average = values["loss"] if step == first else 0.98 * average + 0.02 * values["loss"]
-            bar.set_postfix(loss=f"{average:.4f}", refresh=False)
-            if step % 20 == 0:
-                record = {"step": step, "gradient_norm": float(gradient), "rate": schedule.rate(step), **values}
-                with metrics_file.open("a") as metrics:
-                    metrics.write(json.dumps(record) + "\n")
-            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
-                _save(state_file, module, optimiser, step + 1)
-    module.eval()
+            for name, value in losses.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        return {name: float(value) for name, value in sums.items()}
+
+    def _record(self, step: int, found: StepResult, bar: tqdm[Any]) -> None:
+        judged = self._validate(step)
+        if step % self.settings.log_every and not judged:
+            return
+        record: Record = {"step": step, "gradient_norm": found.gradient_norm, "rate": self.schedule.rate(step)}
+        if self.task.pretrained is not None:
+            record["rate_pretrained"] = self.schedule.rate(step) * self.task.pretrained.factor(step)
+        record.update({**self.task.notes(step), **found.losses, **judged})
+        if self.records is not None:
+            elapsed_s = bar.format_dict["elapsed"]
+            self.records.write(record, (bar.n - bar.initial) / elapsed_s if elapsed_s else None)
+
+    def _validate(self, step: int) -> dict[str, float]:
+        validation = self.task.validation
+        if validation is None or not (validation.due(step) or step + 1 == self.schedule.steps):
+            return {}
+        self.task.module.eval()
+        averaged = self.average is not None and self.settings.keep == "average"
+        if averaged and self.average is not None:
+            with self.average.applied():
+                judged = validation.judge(self.processes)
+        else:
+            judged = validation.judge(self.processes)
+        self.task.module.train()
+        if validation.reached(judged["validation_mae"]):
+            self.progress = Progress(step + 1, reached=step + 1)
+        return judged
+
+    def _tell_error(self) -> None:
+        wanted = self.task.validation.stop_at if self.task.validation is not None else None
+        if wanted is not None and self.processes.first:
+            reached = self.progress.reached
+            how = f"after {reached} steps" if reached else f"not within {self.progress.steps} steps"
+            print(f"{self.task.name}: a validation error of {wanted:g} was reached {how}")
+
+    def _save(self) -> None:
+        if self.records is not None:
+            self.records.settle()
+            self.state.save(self.progress)
+        self.processes.wait()  # whoever goes on, or ends, would have the others ended too
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        pretrained = self.task.pretrained.parameters if self.task.pretrained is not None else ()
+        slow = {id(parameter) for parameter in pretrained}
+        groups = [
+            {"params": [weight for weight in self.trained if id(weight) not in slow], "slow": False},
+            {"params": [weight for weight in self.trained if id(weight) in slow], "slow": True},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=self.schedule.peak_rate,
+            weight_decay=self.schedule.weight_decay,
+            betas=(0.9, 0.95),
+        )
+
+    def _set_rates(self, step: int) -> None:
+        pretrained = self.task.pretrained
+        for group in self.optimiser.param_groups:
+            factor = pretrained.factor(step) if pretrained is not None and group["slow"] else 1.0
+            group["lr"] = self.schedule.rate(step) * factor
+
+    def _bar(self, first: int) -> tqdm[Any]:
+        return tqdm(
+            total=self.schedule.steps,
+            initial=first,
+            desc=self.task.name,
+            unit="step",
+            mininterval=1.0 if sys.stderr.isatty() else 30.0,
+            disable=not self.processes.first,
+        )
 
 
-def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"step": step, "module": module.state_dict(), "optimiser": optimiser.state_dict()}, partial)
-    partial.replace(path)
-
-
-def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    module.load_state_dict(state["module"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of all weights: a run goes on only from the start it had, and the same one in every process."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

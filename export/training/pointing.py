@@ -8,6 +8,7 @@ away; only the backbone goes on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
@@ -22,9 +23,15 @@ from torch import nn
 from export.policy.backbone import Backbone
 from export.policy.checkpoint import Checkpoint
 from export.policy.config import PolicyConfig
+from export.policy.policy import Losses
+from export.policy.qwen import PreciseLinear
 from export.training.data import DatasetError
 from export.training.instructions import InstructionTokens
-from export.training.loop import Losses, Schedule, run
+from export.training.loop import Batch, Task, run
+from export.training.numerics import device_of
+from export.training.processes import ALONE, Processes
+from export.training.schedule import Schedule, Settings
+from export.training.source import Rows, uniform
 
 SCENES_FORMAT = 1
 
@@ -65,37 +72,55 @@ class Pointer(nn.Module):
     def __init__(self, config: PolicyConfig, targets: int) -> None:
         super().__init__()
         self.backbone = Backbone(config)
-        self.place = nn.Linear(config.text.hidden, 2 * (1 + targets))
+        self.place = PreciseLinear(config.text.hidden, 2 * (1 + targets))
 
     def forward(self, frames: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Places, (batch, 1 + targets, 2), the named one first. The history token is the learned one for none."""
         batch, config = len(frames), self.backbone.config
-        history = torch.zeros(batch, config.latent)
-        absent, first = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.int64)
+        history = torch.zeros(batch, config.latent, device=frames.device)
+        absent = torch.zeros(batch, dtype=torch.bool, device=frames.device)
+        first = torch.zeros(batch, dtype=torch.int64, device=frames.device)
         output = self.backbone.outputs(self.backbone.see(frames), tokens, mask, history, absent, first)
         places: torch.Tensor = self.place(output[:, self.backbone.layout.query])
         return places.unflatten(-1, (-1, 2))
 
 
 def train_pointing(
-    config: PolicyConfig, tokenizer: Tokenizer, scenes: Scenes, schedule: Schedule, seed: int, folder: Path
+    config: PolicyConfig,
+    tokenizer: Tokenizer,
+    scenes: Scenes,
+    schedule: Schedule,
+    settings: Settings,
+    folder: Path,
+    processes: Processes = ALONE,
 ) -> Checkpoint:
     """Trains a backbone from random weights; the checkpoint holds nothing else."""
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.seed)
+    device = device_of(settings, processes)
     text = InstructionTokens(tokenizer, scenes.instructions, config.token_budget)
     mean, spread = scenes.xy_m.mean(axis=(0, 1)), scenes.xy_m.std(axis=(0, 1))
     targets = scenes.xy_m.shape[1]
-    pointer = Pointer(config, targets)
+    pointer = Pointer(config, targets).to(device)
+    spread_m = torch.from_numpy(spread).to(device)
 
-    def losses_at(step: int, rows: NDArray[np.int64]) -> Losses:
-        told = np.random.default_rng([seed, step, 1]).integers(len(scenes.instructions), size=len(rows))
+    def batch_at(step: int, rows: Rows) -> Batch:
+        told = np.random.default_rng([settings.seed, step, 1]).integers(len(scenes.instructions), size=len(rows))
         named = scenes.xy_m[rows, told % targets]
         wanted = torch.from_numpy((np.concatenate([named[:, None], scenes.xy_m[rows]], axis=1) - mean) / spread)
-        places = pointer(torch.from_numpy(scenes.frames[rows][:, None]), *text.of(told.astype(np.int16)))
-        error = (places - wanted).square().mean(dim=(0, 2))
-        apart_m = ((places - wanted).detach() * torch.from_numpy(spread)).norm(dim=-1).mean(dim=0)
-        return {"loss": error[0] + error[1:].mean(), "named_m": apart_m[0], "all_m": apart_m[1:].mean()}
 
-    run(pointer, losses_at, np.arange(len(scenes.frames)), schedule, seed, folder, "pointing")
+        def losses(part: slice) -> Losses:
+            frames = torch.from_numpy(scenes.frames[rows[part]][:, None]).to(device)
+            tokens, mask = text.of(told[part].astype(np.int16))
+            away = pointer(frames, tokens.to(device), mask.to(device)) - wanted[part].to(device)
+            error = away.square().mean(dim=2).sum(dim=0) / len(rows)
+            apart_m = (away.detach() * spread_m).norm(dim=-1).sum(dim=0) / len(rows)
+            return {"loss": error[0] + error[1:].mean(), "named_m": apart_m[0], "all_m": apart_m[1:].mean()}
+
+        return losses
+
+    data = hashlib.sha256(scenes.xy_m.tobytes()).hexdigest()[:16]
+    about = {"config": config.to_plain(), "data": data, "tokenizer": tokenizer.to_str()}
+    sampler = uniform(np.arange(len(scenes.frames)), schedule.batch, settings.seed)
+    run(Task("pointing", pointer, sampler, batch_at, about), schedule, settings, folder, processes)
     weights = {f"backbone.{name}": value for name, value in pointer.backbone.state_dict().items()}
     return Checkpoint(config, weights, (), tokenizer.to_str())

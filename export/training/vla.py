@@ -2,97 +2,145 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
-from tqdm import tqdm
+from torch import nn
 
-from export.policy.backbone import Backbone, Seen
+from export.policy.batch import Window, draw_batch, rows_of, totals
 from export.policy.checkpoint import Checkpoint, CheckpointError
-from export.policy.policy import VlaPolicy
-from export.training.data import Demonstrations, Windows
+from export.policy.config import seen_by
+from export.policy.folder import RENAMES, load_into
+from export.policy.policy import Losses, Observation, VlaPolicy
 from export.training.instructions import InstructionTokens
-from export.training.loop import Losses, Pretrained, Schedule, run
+from export.training.loop import Batch, Task, run
+from export.training.numerics import device_of
+from export.training.processes import ALONE, Processes
+from export.training.schedule import Pretrained, Schedule, Settings
+from export.training.seen import Looks
+from export.training.source import Rows, Source, digest, sampler_of, split
+from export.training.validation import held_out_validation
 
 
-class SeenFrames:
-    """What a vision tower that is not trained makes of every frame of a dataset, computed once; in half precision."""
+@dataclass(frozen=True)
+class Start:
+    """What stage 2 starts from. Its configuration is the prior's, whose weights may be none.
 
-    def __init__(self, backbone: Backbone, data: Demonstrations, batch: int = 64) -> None:
-        assert data.frames is not None
-        config = backbone.config
-        layers = 1 + len(config.vision.deepstack_layers)
-        shape = (len(data.frames), layers, config.cameras, config.image_tokens, config.text.hidden)
-        self._features = torch.empty(shape, dtype=torch.float16)
-        backbone.eval()
-        with torch.no_grad():
-            for first in tqdm(range(0, len(data.frames), batch), desc="frames", unit="batch", mininterval=1.0):
-                seen = backbone.see(torch.from_numpy(data.frames[first : first + batch, None]))
-                self._features[first : first + batch] = torch.stack([seen.tokens, *seen.deepstack], dim=1)
+    At most one of the two VLMs is there; without one, and without a folder, weights are random.
+    """
 
-    def of(self, rows: np.ndarray) -> Seen:
-        """The features of these frames, in single precision."""
-        tokens, *deepstack = self._features[torch.from_numpy(rows)].float().unbind(dim=1)
-        return Seen(tokens, tuple(deepstack))
+    prior: Checkpoint
+    tokenizer: Tokenizer
+    vlm: Checkpoint | None = None
+    vlm_folder: Path | None = None
+    action_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stage 2 does with it.
+
+    lambda(k) falls from 1 to 0 over `distillation_steps`; `never_let_go` leaves it at 1. With `whole_windows`, chunks
+    that a new instruction cuts short are left out: when it will come is in no observation, and z of such a chunk is no
+    target that can be hit.
+    """
+
+    distillation_steps: int = 2000
+    never_let_go: bool = False
+    freeze_prior: bool = False
+    whole_windows: bool = False
+
+    def weight(self, step: int) -> float:
+        """lambda at a step, counted from 0."""
+        if self.never_let_go:
+            return 1.0
+        return max(0.0, 1.0 - step / self.distillation_steps) if self.distillation_steps else 0.0
 
 
 def train_vla(
-    prior: Checkpoint,
-    vlm: Checkpoint | None,
-    tokenizer: Tokenizer,
-    data: Demonstrations,
+    start: Start,
+    windows: Source,
+    text: InstructionTokens,
     schedule: Schedule,
-    distillation_steps: int,
-    seed: int,
+    plan: Plan,
+    settings: Settings,
     folder: Path,
-    freeze_prior: bool = False,
-    without_history: float | None = None,
-    whole_windows: bool = False,
+    processes: Processes = ALONE,
 ) -> Checkpoint:
-    """Trains the whole policy from a stage-1 checkpoint, and from a VLM that can see already if there is one.
+    """Trains the whole policy. Whatever has been trained before learns at a lower rate.
 
-    Whatever has been trained before learns at a lower rate. The eyes of such a VLM stay as they are, and so do encoder
-    and decoder if `freeze_prior` says so. `without_history` replaces the configuration's. lambda(k) falls from 1 to 0
-    over `distillation_steps`. With `whole_windows`, chunks that a new instruction cuts short are left out: when it will
-    come is in no observation, and z of such a chunk is no target that can be hit.
+    The eyes of a VLM of ours stay as they are, and so do encoder and decoder if the plan says so. Raises
+    `CheckpointError`, `TrainingError` and `Stopped`.
     """
-    torch.manual_seed(seed)
-    embodiment = next((arm for arm in prior.embodiments if arm.name == data.embodiment), None)
-    if embodiment is None:
-        known = ", ".join(arm.name for arm in prior.embodiments)
-        raise CheckpointError(f"the prior was trained for {known}, the data is of {data.embodiment}")
-    config = prior.config
-    if vlm is not None and (vlm.config != config or vlm.tokenizer != tokenizer.to_str()):
+    torch.manual_seed(settings.seed)
+    config, device = start.prior.config, device_of(settings, processes)
+    policy, known = _policy(start, plan)
+    policy.to(device)
+    pretrained = Pretrained(tuple(parameter for part in known for parameter in part.parameters()))
+    looks = Looks(policy.backbone, windows, text, device, frozen=start.vlm is not None)
+    candidates = windows.whole() if plan.whole_windows else windows.demonstrated()
+    share = settings.held_out if settings.validate_every else 0.0
+    rows = split(candidates, windows.episode, share, settings.seed)
+
+    def batch_at(step: int, rows: Rows) -> Batch:
+        window = windows.window(rows, device)
+        draw = draw_batch(config, len(rows), (settings.seed, step, 1), device)
+        whole = totals(config, window, draw)
+
+        def losses(part: slice) -> Losses:
+            seen, mine = looks.of(rows[part]), rows_of(window, part)
+            return policy.vla_losses(mine, seen, rows_of(draw, part), whole, plan.weight(step))
+
+        return losses
+
+    def latents(rows: Rows, window: Window) -> torch.Tensor:
+        return latent_with_history(policy, window, looks.of(rows))
+
+    task = Task(
+        name="vla",
+        module=policy,
+        sampler=sampler_of(windows, rows.training, schedule.batch, settings),
+        batch_at=batch_at,
+        about={"config": config.to_plain(), "data": digest(windows, rows.training), **asdict(plan)},
+        pretrained=pretrained,
+        validation=held_out_validation(
+            policy, windows, rows.held_out, start.prior.embodiments, settings, device, latents
+        ),
+        notes=lambda step: {"lambda": plan.weight(step)},
+    )
+    run(task, schedule, settings, folder, processes)
+    return Checkpoint(config, policy.state_dict(), start.prior.embodiments, start.tokenizer.to_str())
+
+
+def latent_with_history(policy: VlaPolicy, window: Window, observation: Observation) -> torch.Tensor:
+    """z' as the robot computes it: with the history token wherever there is a history, if the policy has one at all."""
+    everywhere = torch.full_like(window.past_mask[:, 0], policy.config.history_compressor != "none")
+    return policy.latents(window, observation, [everywhere])[0]
+
+
+def _policy(start: Start, plan: Plan) -> tuple[VlaPolicy, list[nn.Module]]:
+    """The policy with the weights it starts from, and its parts that know something already."""
+    config, vlm = start.prior.config, start.vlm
+    if vlm is not None and (seen_by(vlm.config) != seen_by(config) or vlm.tokenizer != start.tokenizer.to_str()):
         raise CheckpointError("the VLM was trained with another configuration or other instructions than this run's")
-    if without_history is not None:
-        config = replace(config, without_history=without_history)
-    windows = Windows(data, embodiment, config)
-    text = InstructionTokens(tokenizer, data.instructions, config.token_budget)
     policy = VlaPolicy(config)
-    policy.load_state_dict(prior.state_dict, strict=False)
-    trained = [policy.encoder, policy.decoder]
-    if freeze_prior:
+    known: list[nn.Module] = []
+    if start.vlm_folder is not None:
+        load_into(policy.backbone, start.vlm_folder, RENAMES["backbone"])
+        known.append(policy.backbone.vlm)
+    if start.action_folder is not None:
+        load_into(policy.encoder, start.action_folder, RENAMES["encoder"])
+        load_into(policy.decoder, start.action_folder, RENAMES["decoder"])
+    policy.load_state_dict(start.prior.state_dict, strict=False)
+    if start.prior.state_dict or start.action_folder is not None:
+        known += [policy.encoder, policy.decoder]
+    if plan.freeze_prior:
         policy.requires_grad_(False).backbone.requires_grad_(True)
-    seen = None
     if vlm is not None:
-        backbone = {name: value for name, value in vlm.state_dict.items() if name.startswith("backbone.")}
-        policy.backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in backbone.items()})
+        weights = {name: value for name, value in vlm.state_dict.items() if name.startswith("backbone.")}
+        policy.backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in weights.items()})
         policy.backbone.vlm.visual.requires_grad_(False)
-        trained.append(policy.backbone.vlm.language_model)
-        seen = SeenFrames(policy.backbone, data)
-    pretrained = Pretrained(tuple(parameter for part in trained for parameter in part.parameters()))
-    device = torch.device("cpu")
-
-    def losses_at(step: int, rows: np.ndarray) -> Losses:
-        distillation = max(0.0, 1.0 - step / distillation_steps) if distillation_steps else 0.0
-        observation = windows.observation(rows, text, device)
-        if seen is not None:
-            observation = replace(observation, frames=seen.of(rows))
-        return policy.vla_losses(windows.window(rows, device), observation, distillation)
-
-    candidates = windows.whole() if whole_windows else np.arange(len(windows))
-    run(policy, losses_at, candidates, schedule, seed, folder, "vla", pretrained)
-    return Checkpoint(config, policy.state_dict(), prior.embodiments, tokenizer.to_str())
+        known.append(policy.backbone.vlm.language_model)
+    return policy, known

@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from firmware_bridge.adapters.base import DriveError, Measurement
+from firmware_bridge.adapters.franka_options import FrankaOptions
+from firmware_bridge.adapters.velocity import RateLimits, VelocityFollower
 
 BRIDGED_PERIODS = 20
 PERIOD_S = 0.001
 RECONNECT_S = 1.0
-TORQUE_NM = (20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0)
-"""Contact and collision thresholds per joint: those of libfranka's own examples (`setDefaultBehavior`)."""
-FORCE_N = (20.0, 20.0, 20.0, 25.0, 25.0, 25.0)
-IMPEDANCE_NM_RAD = (3000.0, 3000.0, 3000.0, 2500.0, 2500.0, 2000.0, 2000.0)
 
 
 class FrankaDrive:
@@ -29,17 +27,22 @@ class FrankaDrive:
     away, and again when the core wants it on; the robot stays in it until `clear`. libfranka's exceptions share no base
     but `Exception`: apart from a broken line, whatever it raises is such a fault.
 
-    `enforce_realtime` asks libfranka to insist on a kernel with PREEMPT_RT, as a real robot needs it.
+    `limits` are the arm's, which joint velocities keep with their correction.
     """
 
-    def __init__(self, address: str, enforce_realtime: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, address: str, options: FrankaOptions, limits: RateLimits, say: Callable[[str], None]) -> None:
         try:
             import pylibfranka
         except ImportError as error:
             raise DriveError(f"a Franka needs the 'franka' extra ({error}): pip install 'vla-edge[franka]'") from None
         self._franka: Any = pylibfranka
         self._address = address
-        self._realtime = pylibfranka.RealtimeConfig.kEnforce if enforce_realtime else pylibfranka.RealtimeConfig.kIgnore
+        self._options = options
+        realtime = pylibfranka.RealtimeConfig
+        self._realtime = realtime.kEnforce if options.enforce_realtime else realtime.kIgnore
+        self._follower = VelocityFollower(limits) if options.mode == "velocity" else None
+        self._desired: Sequence[float] = ()
+        self._periods = 1
         self._say = say
         self._control: Any = None
         self._robot: Any = None
@@ -56,8 +59,14 @@ class FrankaDrive:
 
     def _connect(self) -> Any:
         robot = self._franka.Robot(self._address, self._realtime)
-        robot.set_collision_behavior(TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N)
-        robot.set_joint_impedance(IMPEDANCE_NM_RAD)
+        options = self._options
+        robot.set_collision_behavior(
+            options.contact_torque_nm,
+            options.collision_torque_nm,
+            options.contact_force_n,
+            options.collision_force_n,
+        )
+        robot.set_joint_impedance(options.impedance_nm_rad)
         self._robot, self._robot_s = robot, None
         return robot
 
@@ -84,6 +93,7 @@ class FrankaDrive:
         moving = self._control is not None
         # At rest the robot regulates to q_d, and a motion has to begin there; in motion q is what was measured.
         self._position = tuple(state.q if moving else state.q_d)
+        self._desired, self._periods = state.q_d, periods
         if moving:
             self._success = [
                 min(self._success[0], state.control_command_success_rate),
@@ -103,9 +113,9 @@ class FrankaDrive:
                 if enable and self._fault:
                     self._untold = True
                 elif enable:
-                    self._control = self._robot.start_joint_position_control(self._franka.ControllerMode.JointImpedance)
+                    self._control = self._start()
                 return
-            target = self._franka.JointPositions(list(set_point_rad))
+            target = self._target(set_point_rad, velocity_rad_s)
             target.motion_finished = not enable
             self._control.writeOnce(target)
             if not enable:
@@ -115,6 +125,19 @@ class FrankaDrive:
         except Exception as error:
             self._control = None
             self._break(_line(error))
+
+    def _start(self) -> Any:
+        mode = self._franka.ControllerMode.JointImpedance
+        if self._follower is None:
+            return self._robot.start_joint_position_control(mode)
+        self._follower.restart()
+        return self._robot.start_joint_velocity_control(mode)
+
+    def _target(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float]) -> Any:
+        if self._follower is None:
+            return self._franka.JointPositions(list(set_point_rad))
+        sent = self._follower.follow(set_point_rad, velocity_rad_s, self._desired, self._periods)
+        return self._franka.JointVelocities(sent)
 
     def clear(self) -> None:
         if self._robot is not None:

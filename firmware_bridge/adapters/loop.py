@@ -36,6 +36,7 @@ class Adapter:
     many periods the arm takes from one measurement to the next; more count as lost. `idle_us` is how far device time
     goes on by itself between two: up to the next period of an arm whose clock may stand still, and through several
     where the periods are told by this computer's own clock.
+    `measured_rad` is what the arm told last, `answer_ns` how long after that the set-point was with the arm's protocol.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Adapter:
         self.drive = drive
         self.line = line
         self.ticks = 0
+        self.measured_rad: tuple[float, ...] = tuple(device.set_point_rad)
         self.lost_periods = 0
+        self.answer_ns = 0
         self._clock_ns = clock_ns
         self._bridged = bridged_periods
         self._cycle = cycle_periods
@@ -79,6 +82,8 @@ class Adapter:
     def step(self) -> None:
         """Waits for the arm's next period, and serves it."""
         told = self.drive.measure()
+        self.measured_rad = told.position_rad
+        told_ns = self._clock_ns()
         self._receive()
         self._measured_ns = self._clock_ns() - 1000 * told.age_us
         self._tick(told)
@@ -86,6 +91,7 @@ class Adapter:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
+        self.answer_ns = self._clock_ns() - told_ns
         self.serve()
 
     def serve(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomllib
 
 from edge.arms import ProfileError, available_arms, load_arm
 from edge.arms.profile import PROFILE_FOLDER
@@ -14,7 +15,7 @@ GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
 
 
 def test_what_ships() -> None:
-    assert available_arms() == ["franka", "panda", "so101"]
+    assert available_arms() == ["franka", "franka_hand", "panda", "so101"]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 
@@ -52,7 +53,7 @@ def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, panda, so101"):
+    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, franka_hand, panda, so101"):
         load_arm("frank")
 
 
@@ -94,9 +95,77 @@ def test_a_broken_profile_names_its_line(tmp_path: Path, old: str, new: str, mes
     assert "\n" not in str(caught.value)
 
 
-def test_the_line_is_the_right_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "key", "old", "new"),
+    [
+        ("limits", "velocity_rad_s", "velocity_rad_s = [2.62, ", "velocity_rad_s = ["),  # a wrong joint count
+        ("operating", "velocity_rad_s", "velocity_rad_s = [2.0, ", "velocity_rad_s = ["),
+        ("home", "position_rad", "position_rad = [0.0, ", "position_rad = ["),
+        ("limits", "position_min_rad", "position_min_rad = [-2.7437,", "position_min_rad = [2.7437,"),  # inverted
+        ("operating", "position_min_rad", "position_min_rad = [-2.3093,", "position_min_rad = [2.3093,"),
+        ("limits", "", "velocity_rad_s = [2.62,", "speed = [2.62,"),  # a missing limit: the line of its table
+        ("operating", "", "velocity_rad_s = [2.0,", "speed = [2.0,"),
+    ],
+)
+def test_the_line_is_the_right_one(tmp_path: Path, table: str, key: str, old: str, new: str) -> None:
+    assert old in GOOD
     path = tmp_path / "arm.toml"
-    path.write_text(GOOD.replace("velocity_rad_s = [2.62, ", "velocity_rad_s = [", 1))
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("velocity_rad_s"))
+    path.write_text(GOOD.replace(old, new, 1))
+    lines = path.read_text().splitlines()
+    header = lines.index(f"[{table}]") + 1
+    line = next(n for n, text in enumerate(lines[header:], header + 1) if text.startswith(key)) if key else header
     with pytest.raises(ProfileError, match=rf"arm\.toml:{line}: "):
         load_arm(str(path))
+
+
+HAND = (PROFILE_FOLDER / "franka_hand.toml").read_text()
+
+
+def test_the_hand_is_an_axis_in_metres() -> None:
+    arm = load_arm("franka_hand")
+    assert arm.gripper == 7 and arm.joints[7] == "fr3_finger_width"
+    assert arm.units == ("rad",) * 7 + ("m",)
+    assert (arm.limits.position_min_rad[7], arm.limits.position_max_rad[7]) == (0.0, 0.08)
+    assert arm.following_rad[7] > 0.08, "an object between the fingers is no collision"
+    joints, fr3 = arm.limits.rows(), load_arm("franka").limits.rows()
+    assert [row[:7] for row in joints] == list(fr3)
+
+
+def test_an_arm_without_a_gripper_has_joints_in_radians() -> None:
+    arm = load_arm("franka")
+    assert (arm.gripper, set(arm.units)) == (None, {"rad"})
+    assert load_arm("so101").gripper == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"rad", "m"]', '"rad", "inch"]', r":\d+: units must name one of rad, m for each of the 8 joints"),
+        ('units = ["rad", ', "units = [", r":\d+: units must name one of rad, m for each of the 8 joints"),
+        (
+            'gripper = "fr3_finger_width"',
+            'gripper = "thumb"',
+            r":\d+: gripper names 'thumb', which is none of the joints",
+        ),
+    ],
+)
+def test_a_broken_hand_names_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in HAND
+    path = tmp_path / "arm.toml"
+    path.write_text(HAND.replace(old, new, 1))
+    with pytest.raises(ProfileError, match=message):
+        load_arm(str(path))
+
+
+def test_another_unit_is_another_arm(tmp_path: Path) -> None:
+    path = tmp_path / "arm.toml"
+    path.write_text(HAND.replace('"rad", "m"]', '"rad", "rad"]', 1))
+    assert load_arm(str(path)).hash32 != load_arm("franka_hand").hash32
+
+
+@pytest.mark.parametrize("name", available_arms())
+def test_every_table_of_a_shipped_profile_names_its_source(name: str) -> None:
+    document = tomllib.loads((PROFILE_FOLDER / f"{name}.toml").read_text())
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    assert {"home", "limits", "following"} <= set(tables)
+    assert all(len(table["source"]) > 10 for table in tables.values())

@@ -92,6 +92,13 @@ def test_an_arm_it_was_not_trained_for(copy: Path) -> None:
         load_bundle(copy).embodiment("so101")
 
 
+def test_an_arm_with_more_axes_than_the_policy_controls(copy: Path) -> None:
+    bundle = load_bundle(copy)
+    assert len(bundle.embodiment("fr3", 7).joints) == 7
+    with pytest.raises(BundleError, match="this policy controls 7 axes, the arm has 8; choose another arm or bundle"):
+        bundle.embodiment("fr3", 8)
+
+
 def test_an_engine_that_is_not_the_manifests(copy: Path) -> None:
     bundle = load_bundle(copy)
     specs = bundle.manifest.engines

@@ -32,7 +32,7 @@ FRAME_PX = (32, 32)
         ("pattern:?freeze_after=1&stall_after=1", "name one of freeze_after=S, stall_after=S, unplug_after=S"),
         ("pattern:?for=1", "name one of freeze_after=S"),
         ("pattern:?stale_ms=0", "stale_ms must be a number from 1"),
-        ("sim:", "belongs to the simulated arm; give --bridge sim:"),
+        ("sim:", "belongs to a simulated arm; give --bridge sim: or an address of this machine"),
         ("v4l2:", "write v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD"),
         ("v4l2:/dev/video99", "/dev/video99: there is no such camera; plug it in, or name another (ls /dev/video*)"),
         ("v4l2:/dev/null?size=640", "size is WIDTHxHEIGHT, as in size=640x480"),

@@ -12,11 +12,14 @@ from transformers import Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 
 from edge.bundle import load_bundle
 from export.commands.export import main
+from export.commands.train import main as train
 from export.engines.observations import draw_samples
-from export.policy.checkpoint import CheckpointError
+from export.policy.checkpoint import CheckpointError, load_checkpoint
 from export.policy.config import PolicyConfig, tiny
 from export.policy.folder import PretrainedParts, shards, with_folders
 from export.policy.qwen import qwen3_config, qwen3_vl_config
+from export.training.instructions import word_tokenizer
+from tests.export.small import INSTRUCTIONS, write_dataset
 
 WIDER = dataclasses.replace(
     tiny(vocabulary=96),
@@ -102,6 +105,40 @@ def test_a_folder_becomes_a_verified_bundle(folders: tuple[Path, Path], tmp_path
     manifest = load_bundle(out).manifest
     assert (manifest.policy.cameras, manifest.policy.frame_px, manifest.policy.horizon) == (2, (60, 80), 9)
     assert manifest.embodiments == ()
+
+
+def test_training_starts_from_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """`--init-action` and `--init-vlm`: after one step at a rate of nothing, the weights are the folders'."""
+    data = write_dataset(tmp_path / "data", frames=128)
+    vlm, action = folders
+    word_tokenizer(tuple(INSTRUCTIONS)).save(str(vlm / "tokenizer.json"))
+    still = ["--data", str(data), "--steps", "1", "--batch", "2", "--rate", "1e-30", "--final-rate", "1e-30"]
+    still += ["--no-tensorboard"]
+    assert train(["prior", *still, "--init-action", str(action), "--out", str(tmp_path / "a")]) == 0
+    prior = tmp_path / "a" / "checkpoint.pt"
+    words = ["vla", *still, "--init-vlm", str(vlm), "--out"]
+    assert train([*words, str(tmp_path / "b"), "--prior", str(prior)]) == 0
+    assert train([*words, str(tmp_path / "c"), "--init-action", str(action)]) == 0
+    for name in "bc":
+        found = load_checkpoint(tmp_path / name / "checkpoint.pt")
+        assert with_folders(tiny(), *folders) == found.config
+        parts = PretrainedParts(found.config, 0, *folders)
+        for part in ("backbone.vlm", "encoder.model", "decoder.layers"):
+            top, _, inner = part.partition(".")
+            for weight, value in getattr(parts.part(top), inner).state_dict().items():
+                if "modulation" not in weight:
+                    assert torch.equal(found.state_dict[f"{part}.{weight}"], value), weight
+        assert found.tokenizer is not None and "blue" in found.tokenizer
+
+
+def test_a_vlm_without_a_tokenizer_is_refused(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", frames=128)
+    copy = broken(folders[0], tmp_path, "nothing")
+    (copy / "tokenizer.json").unlink(missing_ok=True)
+    assert train(["vla", "--data", str(data), "--out", str(tmp_path / "o"), "--init-vlm", str(copy)]) == 2
+    assert "tokenizer.json: the tokenizer cannot be read" in capsys.readouterr().err
 
 
 def broken(folder: Path, tmp_path: Path, change: str) -> Path:

@@ -11,8 +11,9 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from export.policy.action_decoder import ActionDecoder, AdaptiveNorm
 from export.policy.action_encoder import ActionEncoder
 from export.policy.backbone import Backbone
+from export.policy.batch import draw_batch, noised_chunk, totals
 from export.policy.config import PolicyConfig, paper, tiny
-from export.policy.flow import integrate, noised
+from export.policy.flow import integrate
 from export.policy.layout import prompt_layout
 from export.policy.policy import ActionPrior, VlaPolicy, Window
 
@@ -139,9 +140,14 @@ def test_adaptive_norm_starts_as_the_plain_norm() -> None:
 
 
 def test_flow_runs_from_noise_at_0_to_data_at_1() -> None:
+    config = dataclasses.replace(tiny(), loss_on_unused_slots=True, max_delay=0)
+    batch = window(config)
+    draw = draw_batch(config, BATCH, (0,), torch.device("cpu"))
+    for r, wanted in ((0.0, draw.noise), (1.0, batch.actions)):
+        noised = noised_chunk(config, batch, dataclasses.replace(draw, time=torch.full((BATCH,), r)))
+        assert torch.equal(noised.x, wanted) and torch.all(noised.r == r)
+    assert torch.equal(noised.velocity, batch.actions - draw.noise)
     actions, noise = torch.randn(2, 15, 37), torch.randn(2, 15, 37)
-    assert torch.equal(noised(actions, noise, torch.zeros(2, 15)), noise)
-    assert torch.equal(noised(actions, noise, torch.ones(2, 15)), actions)
     exact = integrate(
         lambda x, r: actions - noise,
         noise,
@@ -202,8 +208,8 @@ def test_padded_steps_and_unused_slots_do_not_count_in_the_loss() -> None:
 
     def gradient(batch: Window) -> torch.Tensor:
         prior.zero_grad()
-        torch.manual_seed(1)
-        prior.flow_loss(batch, z).backward()
+        draw = draw_batch(config, BATCH, (1,), torch.device("cpu"))
+        prior.flow_loss(batch, z, draw, totals(config, batch, draw)).backward()
         return prior.decoder.action_out.bias.grad.clone()
 
     assert torch.all(gradient(short)[:29] == 0), "slots not in use get no gradient"
@@ -217,8 +223,10 @@ def test_distillation_fades_out_of_the_loss() -> None:
 
     inputs = looks(config)
     observation = Observation(inputs["frames"], inputs["tokens"], inputs["token_mask"])
-    early = policy.vla_losses(window(config), observation, distillation=0.5)
-    late = policy.vla_losses(window(config), observation, distillation=0.0)
+    batch = window(config)
+    draw = draw_batch(config, BATCH, (1,), torch.device("cpu"))
+    rest = (batch, observation, draw, totals(config, batch, draw))
+    early, late = policy.vla_losses(*rest, distillation=0.5), policy.vla_losses(*rest, distillation=0.0)
     assert set(late) == {"predict", "loss"}
     total = early["predict"] + 0.5 * (early["align"] + early["reconstruct"] + config.pose_weight * early["pose"])
     assert early["loss"].item() == pytest.approx(total.item())
@@ -231,6 +239,9 @@ def test_the_alignment_pulls_the_backbone_and_not_the_encoder() -> None:
 
     inputs = looks(config)
     observation = Observation(inputs["frames"], inputs["tokens"], inputs["token_mask"])
-    policy.vla_losses(window(config), observation, distillation=1.0)["align"].backward()
+    batch = window(config)
+    draw = draw_batch(config, BATCH, (1,), torch.device("cpu"))
+    whole = totals(config, batch, draw)
+    policy.vla_losses(batch, observation, draw, whole, distillation=1.0)["align"].backward()
     assert policy.backbone.query.grad is not None
     assert all(weight.grad is None for weight in policy.encoder.parameters())

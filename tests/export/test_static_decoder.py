@@ -16,6 +16,8 @@ from export.policy.policy import ActionPrior
 
 VARIANTS = {
     "tiny": tiny(),
+    "told where steps end": dataclasses.replace(tiny(), target_time=True),
+    "actions only": dataclasses.replace(tiny(), encoder_sees="actions", pose_weight=0.0),
     "latent added": dataclasses.replace(tiny(), latent_injection="add"),
     "causal": dataclasses.replace(tiny(), encoder_causal=True, decoder_causal=True),
     "another horizon": dataclasses.replace(tiny(), horizon=9, max_delay=3, history=4),
@@ -46,18 +48,19 @@ def test_static_encoder_equals_transformers(prior: ActionPrior) -> None:
 
 
 @torch.no_grad()
-def test_static_decoder_equals_transformers(prior: ActionPrior) -> None:
-    steps = 3
+@pytest.mark.parametrize("steps", [1, 3])
+def test_static_decoder_equals_transformers(prior: ActionPrior, steps: int) -> None:
     static = UnrolledDecoder(DecoderStep(copy.deepcopy(prior.decoder), steps)).eval()
     for sample in draw_samples(prior.config, 4, seed=0):
         noise, prefix, committed, used = (sample[name] for name in ("noise", "prefix", "committed", "used"))
         z = torch.nn.functional.normalize(torch.randn(1, prior.config.latent), dim=-1)
         chunk, first = static(noise, z, prefix, committed, used)
         start = torch.where(committed[..., None], prefix, noise * used[:, None])
-        assert (first - prior.decoder(start, committed.float(), z)).abs().max() < 1e-5
+        end = torch.ones(1, prior.config.horizon) if steps == 1 else None
+        assert (first - prior.decoder(start, committed.float(), z, end)).abs().max() < 1e-5
         x = start
         for step in range(steps):
             r = torch.where(committed, 1.0, step / steps)
-            x = x + prior.decoder(x, r, z) * used[:, None] / steps
+            x = x + prior.decoder(x, r, z, end) * used[:, None] / steps
             x = torch.where(committed[..., None], prefix, x)
         assert (chunk - x).abs().max() < 1e-5

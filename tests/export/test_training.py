@@ -14,41 +14,16 @@ from export.commands.train import main
 from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.policy.config import tiny
 from export.policy.policy import VlaPolicy
-from export.training.data import DatasetError, Windows, fit_embodiment, read_demonstrations
-from export.training.instructions import word_tokenizer
-from export.training.loop import Pretrained, Schedule, run
+from export.training.data import Windows, fit_embodiment, read_demonstrations
+from export.training.instructions import InstructionTokens, word_tokenizer
+from export.training.loop import Batch, Task, run
 from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
-from export.training.vla import SeenFrames, train_vla
-
-INSTRUCTIONS = ["reach the red cube", "reach the blue cube"]
-
-
-def write_dataset(folder: Path, frames: bool = False) -> Path:
-    """Two short episodes of a smooth swing, the second with a change of mind at its middle."""
-    rng = np.random.default_rng(0)
-    steps = np.arange(121)[:, None]
-    command = 0.3 * np.sin(0.08 * steps + rng.uniform(0, 6, 7))
-    arrays = {
-        "state_rad": command[:-1].astype(np.float32),
-        "action_rad": np.diff(command, axis=0).astype(np.float32),
-        "instruction": np.repeat([0, 0, 1, 0], 30).astype(np.int16),
-        "segment": np.repeat([0, 0, 0, 1], 30).astype(np.int16),
-        "episode": np.repeat([0, 1], 60).astype(np.int32),
-    }
-    if frames:
-        arrays["frames"] = rng.integers(0, 256, (120, 128, 128, 3), dtype=np.uint8)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "episodes.npz", **arrays)
-    description = {
-        "format": 1,
-        "embodiment": "fr3",
-        "step_s": 0.1,
-        "joints": [f"j{joint}" for joint in range(7)],
-        "instructions": INSTRUCTIONS,
-    }
-    (folder / "dataset.json").write_text(json.dumps(description))
-    return folder
+from export.training.schedule import Diverged, Pretrained, Schedule
+from export.training.seen import Looks
+from export.training.source import uniform
+from export.training.vla import Plan, Start, train_vla
+from tests.export.small import INSTRUCTIONS, QUIET, few, read_windows, records, small, write_dataset
 
 
 def test_windows_stop_at_the_end_of_an_instruction_and_begin_at_rest(tmp_path: Path) -> None:
@@ -76,43 +51,19 @@ def test_whole_windows_end_before_the_next_instruction(tmp_path: Path) -> None:
 def test_statistics_ignore_outliers(tmp_path: Path) -> None:
     data = read_demonstrations(write_dataset(tmp_path))
     plain = fit_embodiment(data, 0, 0.02).states.scale
-    spoilt = data.state_rad.copy()
+    spoilt = data.states.copy()
     spoilt[50] = 1e6
-    robust = fit_embodiment(dataclasses.replace(data, state_rad=spoilt), 0, 0.02).states.scale
+    robust = fit_embodiment(dataclasses.replace(data, states=spoilt), 0, 0.02).states.scale
     assert robust == pytest.approx(plain, rel=0.2)
 
 
-def test_the_prior_learns_and_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    data = read_demonstrations(write_dataset(tmp_path / "data"))
-    schedule = Schedule(steps=40, batch=16, warmup=5, peak_rate=2e-3, final_rate=1e-5, save_every=20)
-
-    class Interrupted(Exception):
-        pass
-
-    def train(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-        folder.mkdir(exist_ok=True)
-        original = Schedule.rate
-
-        def rate(self: Schedule, step: int) -> float:
-            if step == stop_at:
-                raise Interrupted
-            return original(self, step)
-
-        Schedule.rate = rate  # type: ignore[method-assign]
-        try:
-            return train_prior(tiny(), data, schedule, seed=3, folder=folder).state_dict
-        finally:
-            Schedule.rate = original  # type: ignore[method-assign]
-
-    whole = train(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(tmp_path / "halves", stop_at=27)
-    resumed = train(tmp_path / "halves")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    losses = [
-        json.loads(line)["loss"] for line in (tmp_path / "whole" / "prior.metrics.jsonl").read_text().splitlines()
-    ]
-    assert losses[-1] < 0.8 * losses[0]
+def test_the_prior_learns(tmp_path: Path) -> None:
+    config = small(pose_weight=0.0)
+    windows, arm = read_windows(write_dataset(tmp_path / "data"), config)
+    trained = train_prior(config, windows, (arm,), few(80, batch=32), QUIET, tmp_path)
+    losses = [record["loss"] for record in records(tmp_path, "prior")]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert not any(name.startswith("pose") for name in trained.state_dict)
 
 
 def test_what_was_pretrained_moves_less(tmp_path: Path) -> None:
@@ -123,26 +74,22 @@ def test_what_was_pretrained_moves_less(tmp_path: Path) -> None:
     schedule = Schedule(steps=1, batch=1, warmup=0, peak_rate=1e-2, final_rate=1e-2, weight_decay=0.0)
     pretrained = Pretrained((module["known"],), rate_factor=0.5, warmup=10)
 
-    def losses_at(step: int, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"loss": sum(weight.sum() for weight in module.values())}
+    def batch_at(step: int, rows: np.ndarray) -> Batch:
+        return lambda part: {"loss": sum(weight.sum() for weight in module.values())}
 
-    run(module, losses_at, np.arange(3), schedule, 0, tmp_path, "two", pretrained)
+    run(Task("two", module, uniform(np.arange(3), 1, 0), batch_at, pretrained=pretrained), schedule, QUIET, tmp_path)
     moved = {name: float((1 - weight.detach()).mean()) for name, weight in module.items()}
     assert moved["known"] == pytest.approx(0.05 * moved["new"], rel=1e-4)
+    assert records(tmp_path, "two")[0]["rate_pretrained"] == pytest.approx(0.05 * 1e-2)
     assert pretrained.factor(9) == pretrained.factor(500) == 0.5
 
 
 def test_the_latent_learns_where_the_arm_is(tmp_path: Path) -> None:
-    data = read_demonstrations(write_dataset(tmp_path / "data"))
-    (tmp_path / "x").mkdir()
-    schedule = Schedule(steps=100, batch=16, warmup=5, peak_rate=2e-3, final_rate=1e-5)
-    train_prior(tiny(), data, schedule, 0, tmp_path)
-    pose = [json.loads(line)["pose"] for line in (tmp_path / "prior.metrics.jsonl").read_text().splitlines()]
-    assert pose[-1] < 0.2 * pose[0]
-    without = train_prior(
-        dataclasses.replace(tiny(), pose_weight=0.0), data, Schedule(1, 4, 0, 1e-3, 1e-3), 0, tmp_path / "x"
-    )
-    assert not any(name.startswith("pose") for name in without.state_dict)
+    config = small(pose_weight=1.0)
+    windows, arm = read_windows(write_dataset(tmp_path / "data"), config)
+    train_prior(config, windows, (arm,), few(60, batch=16, peak_rate=1e-2), QUIET, tmp_path)
+    pose = [record["pose"] for record in records(tmp_path, "prior")]
+    assert pose[-1] < 0.4 * pose[0]
 
 
 def write_scenes(folder: Path, instructions: tuple[str, ...]) -> Path:
@@ -155,7 +102,7 @@ def write_scenes(folder: Path, instructions: tuple[str, ...]) -> Path:
 
 
 def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = str(write_dataset(tmp_path / "data", frames=True))
+    data = str(write_dataset(tmp_path / "data", frames=128))
     instructions = read_demonstrations(Path(data)).instructions
     scenes = write_scenes(tmp_path / "scenes", instructions)
     few = ["--steps", "2", "--batch", "4"]
@@ -180,69 +127,88 @@ def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_frozen_stays_and_is_computed_once(tmp_path: Path) -> None:
-    data = read_demonstrations(write_dataset(tmp_path / "data", frames=True))
-    tokenizer = word_tokenizer(data.instructions)
-    few = Schedule(steps=2, batch=4, warmup=1, peak_rate=1e-3, final_rate=1e-3)
-    prior = train_prior(tiny(), data, few, 0, tmp_path)
-    vlm = Checkpoint(tiny(), VlaPolicy(tiny()).state_dict(), (), tokenizer.to_str())
-    (tmp_path / "vla").mkdir()
-    after = train_vla(prior, vlm, tokenizer, data, few, 1, 0, tmp_path / "vla", freeze_prior=True)
-    moved = {name for name, value in after.state_dict.items() if not torch.equal(value, whole_before(prior, vlm)[name])}
+    config, device = small(), torch.device("cpu")
+    windows, arm = read_windows(write_dataset(tmp_path / "data", frames=64), config)
+    tokenizer = word_tokenizer(tuple(INSTRUCTIONS))
+    text = InstructionTokens(tokenizer, tuple(INSTRUCTIONS), config.token_budget)
+    prior = train_prior(config, windows, (arm,), few(1), QUIET, tmp_path)
+    vlm = Checkpoint(config, VlaPolicy(config).state_dict(), (), tokenizer.to_str())
+    start = Start(prior, tokenizer, vlm=vlm)
+    plan = Plan(distillation_steps=1, freeze_prior=True)
+    after = train_vla(start, windows, text, few(2), plan, QUIET, tmp_path)
+    before = {**vlm.state_dict, **prior.state_dict}
+    moved = {name for name, value in after.state_dict.items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith("backbone.") and ".visual." not in name for name in moved)
-    records = (tmp_path / "vla" / "vla.metrics.jsonl").read_text().splitlines()
-    assert "align" in json.loads(records[0]) and "reconstruct" not in json.loads(records[0])
+    first, second = records(tmp_path, "vla")
+    assert "align" in first and "reconstruct" not in first and "align" not in second
+    assert (first["lambda"], second["lambda"]) == (1.0, 0.0)
 
     backbone, rows = after.build().backbone, np.array([5, 0, 17])
-    assert data.frames is not None
+    direct = Looks(backbone, windows, text, device, frozen=False).of(rows)
+    cached = Looks(backbone, windows, text, device, frozen=True).of(rows)
+    assert torch.equal(direct.tokens, cached.tokens) and torch.equal(direct.token_mask, cached.token_mask)
     with torch.no_grad():
-        direct = backbone.see(torch.from_numpy(data.frames[rows][:, None]))
-    cached = SeenFrames(backbone, data, batch=7).of(rows)
-    for one, other in zip((direct.tokens, *direct.deepstack), (cached.tokens, *cached.deepstack)):
+        seen = backbone.see(direct.frames)
+    for one, other in zip((seen.tokens, *seen.deepstack), (cached.frames.tokens, *cached.frames.deepstack)):
         assert torch.allclose(one, other, rtol=2e-3, atol=2e-3)
-
-
-def whole_before(prior: Checkpoint, vlm: Checkpoint) -> dict[str, torch.Tensor]:
-    return {**vlm.state_dict, **prior.state_dict}
 
 
 def test_the_backbone_learns_to_point(tmp_path: Path) -> None:
     """One bright patch per scene: a few steps must say where it is much better than its mean place would."""
     rng = np.random.default_rng(1)
-    cells = rng.integers(0, 4, (64, 2))
-    frames = np.zeros((64, 128, 128, 3), dtype=np.uint8)
+    cells = rng.integers(0, 2, (64, 2))
+    frames = np.zeros((64, 64, 64, 3), dtype=np.uint8)
     for frame, (row, column) in zip(frames, cells):
         frame[32 * row : 32 * row + 32, 32 * column : 32 * column + 32] = 255
     scenes = Scenes(("go",), frames, cells[:, None].astype(np.float32))
-    schedule = Schedule(steps=120, batch=16, warmup=10, peak_rate=1e-3, final_rate=1e-4)
-    train_pointing(tiny(), word_tokenizer(("go",)), scenes, schedule, 0, tmp_path)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "pointing.metrics.jsonl").read_text().splitlines()]
+    schedule = few(100, batch=16, peak_rate=5e-3)
+    train_pointing(small(image_px=(64, 64)), word_tokenizer(("go",)), scenes, schedule, QUIET, tmp_path)
+    losses = [record["loss"] for record in records(tmp_path, "pointing")]
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    module = torch.nn.Linear(1, 1)
+
+    def batch_at(step: int, rows: np.ndarray) -> Batch:
+        return lambda part: {"loss": module.weight.sum() * (float("nan") if step == 2 else 1.0)}
+
+    with pytest.raises(Diverged, match="the loss is nan at step 2: lower --rate"):
+        run(Task("nan", module, uniform(np.arange(3), 1, 0), batch_at), few(4, save_every=1), QUIET, tmp_path)
+    saved = torch.load(tmp_path / "nan.training.pt", weights_only=True)
+    assert saved["steps"] == 2 and saved["module"]["weight"].isfinite().all()
+
+
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("words", "message"),
     [
-        (lambda arrays: arrays.pop("segment"), "no column segment"),
-        (lambda arrays: arrays["state_rad"].__setitem__((37, 2), np.nan), "state_rad is not finite in row 37"),
-        (
-            lambda arrays: arrays.__setitem__("action_rad", arrays["action_rad"][:, :6]),
-            r"action_rad has shape \(120, 6\)",
-        ),
+        (["vla", "--freeze-prior"], "--freeze-prior and --never-let-go need a --prior"),
+        (["vla", "--prior", "p.pt", "--preset", "tiny"], "are for a run without --prior"),
+        (["vla", "--vlm", "v.pt", "--init-vlm", "d"], "both say where the VLM starts from; give one"),
+        (["prior", "--encoder-sees", "actions"], "an encoder that sees only actions cannot know the pose"),
+        (["prior", "--validate-every", "1", "--held-out", "1"], "2 episodes are too few to hold some out"),
+        (["distil", "--teacher", "nowhere.pt"], "nowhere.pt: no such file"),
     ],
 )
-def test_broken_data_is_refused_with_its_place(tmp_path: Path, spoil: object, message: str) -> None:
-    folder = write_dataset(tmp_path)
-    with np.load(folder / "episodes.npz") as archive:
-        arrays = dict(archive)
-    spoil(arrays)  # type: ignore[operator]
-    np.savez(folder / "episodes.npz", **arrays)
-    with pytest.raises(DatasetError, match=message):
-        read_demonstrations(folder)
+def test_options_that_do_not_go_together_are_one_line(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", frames=64)
+    assert main([*words, "--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1] and said[-1].startswith("edge-train: ")
 
 
-def test_a_truncated_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_dataset(tmp_path)
-    data = (folder / "episodes.npz").read_bytes()
-    (folder / "episodes.npz").write_bytes(data[: len(data) // 2])
-    assert main(["prior", "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
-    assert "cannot be read as a dataset" in capsys.readouterr().err
+def test_a_run_without_a_prior_is_one_without_lambda(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", frames=128)
+    few_steps = ["--data", str(data), "--steps", "2", "--batch", "2", "--no-tensorboard"]
+    assert main(["vla", *few_steps, "--out", str(tmp_path / "a"), "--history-passes", "both"]) == 0
+    found = load_checkpoint(tmp_path / "a" / "checkpoint.pt")
+    assert found.config.history_passes == "both"
+    assert {"lambda", "predict"} <= set(records(tmp_path / "a", "vla")[0])
+    assert records(tmp_path / "a", "vla")[0]["lambda"] == 0.0 and "align" not in records(tmp_path / "a", "vla")[0]
+    teacher = ["--teacher", str(tmp_path / "a" / "checkpoint.pt")]
+    assert main(["distil", *teacher, *few_steps, "--out", str(tmp_path / "b")]) == 0
+    taught = load_checkpoint(tmp_path / "b" / "checkpoint.pt")
+    assert (taught.config.flow_steps, taught.config.target_time) == (1, True)
+    taught.build()

@@ -91,7 +91,7 @@ function drawJoint(canvas, joint) {
   line(pen, measured, x, y, colour("--measured"), 1.4, [4, 3]);
   pen.textAlign = "center"; pen.fillStyle = colour("--dim");
   [-8, -4, 0, 2].forEach((s) => pen.fillText(s ? `${s > 0 ? "+" : ""}${s} s` : "now", Math.min(x(s), width - 16), height - 2));
-  at(`joint-${joint}`).textContent = `${newest.measured[joint].toFixed(4)} rad`;
+  at(`joint-${joint}`).textContent = `${newest.measured[joint].toFixed(4)} ${about.units[joint]}`;
 }
 
 function drawBuffer() {

@@ -13,6 +13,7 @@ from firmware_bridge.adapters import Adapter, Measurement
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
 from firmware_bridge.hosted import HostedDevice
+from tests.firmware_bridge.adapters.contract import Wire
 from tests.support import FRANKA, HOME, Rig, states_in_order, swing
 
 BRIDGED = 20
@@ -42,24 +43,6 @@ class FollowingDrive:
 
     def statistics(self) -> dict[str, float]:
         return {}
-
-    def close(self) -> None:
-        pass
-
-
-class Wire:
-    """Both ends of the line: the adapter reads what the host writes, and the other way round."""
-
-    def __init__(self) -> None:
-        self.to_device, self.to_host = b"", b""
-        self.is_clear = True
-
-    def read(self) -> bytes:
-        data, self.to_device = self.to_device, b""
-        return data
-
-    def write(self, data: bytes) -> None:
-        self.to_host += data
 
     def close(self) -> None:
         pass

@@ -4,97 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.franka_fci import FrankaDrive
+from firmware_bridge.adapters.franka_options import FrankaOptions
+from tests.firmware_bridge.adapters.scripted_franka import (
+    HERE,
+    LIMITS,
+    THERE,
+    ControlException,
+    NetworkException,
+    ScriptedRobot,
+    library,
+)
 
-HERE = (0.0, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
-THERE = (0.001, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
-
-
-class NetworkException(RuntimeError):
-    pass
-
-
-class ControlException(RuntimeError):
-    pass
-
-
-class ScriptedRobot:
-    """A robot whose next call raises what `raises` holds."""
-
-    def __init__(self, calls: list[str]) -> None:
-        self.calls = calls
-        self.now_s, self.errors = 0.0, ""
-        self.raises: Exception | None = None
-        self.written: list[Any] = []
-
-    def _do(self, name: str) -> None:
-        self.calls.append(name)
-        if self.raises is not None:
-            error, self.raises = self.raises, None
-            raise error
-
-    def _state(self) -> SimpleNamespace:
-        self.now_s += 0.001
-        now_s = self.now_s
-        return SimpleNamespace(
-            q=THERE,
-            q_d=HERE,
-            time=SimpleNamespace(to_sec=lambda: now_s),
-            current_errors=self.errors,
-            control_command_success_rate=0.98,
-        )
-
-    def set_collision_behavior(self, *thresholds: Any) -> None:
-        self._do("thresholds")
-
-    def set_joint_impedance(self, values: Any) -> None:
-        self._do("impedance")
-
-    def read_once(self) -> SimpleNamespace:
-        self._do("read")
-        return self._state()
-
-    def start_joint_position_control(self, mode: Any) -> ScriptedRobot:
-        self._do("start")
-        return self
-
-    def readOnce(self) -> tuple[SimpleNamespace, None]:  # noqa: N802 - libfranka's name
-        self._do("readOnce")
-        return self._state(), None
-
-    def writeOnce(self, target: Any) -> None:  # noqa: N802 - as above
-        self._do("writeOnce")
-        self.written.append(target)
-
-    def automatic_error_recovery(self) -> None:
-        self._do("recover")
-
-    def stop(self) -> None:
-        self._do("stop")
+PLAIN = FrankaOptions()
 
 
 class Franka:
     """A drive, the robot behind it, and what it said."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, options: FrankaOptions = PLAIN) -> None:
         self.calls: list[str] = []
         self.robot = ScriptedRobot(self.calls)
         self.said: list[str] = []
-        library = SimpleNamespace(
-            Robot=lambda address, realtime: self.robot,
-            RealtimeConfig=SimpleNamespace(kEnforce=1, kIgnore=0),
-            ControllerMode=SimpleNamespace(JointImpedance=1),
-            JointPositions=lambda q: SimpleNamespace(q=q, motion_finished=False),
-            NetworkException=NetworkException,
-        )
-        monkeypatch.setitem(sys.modules, "pylibfranka", library)
-        self.drive = FrankaDrive("172.16.0.2", True, self.said.append)
+        monkeypatch.setitem(sys.modules, "pylibfranka", library(self.robot))
+        self.drive = FrankaDrive("172.16.0.2", options, LIMITS, self.said.append)
 
     def moving(self) -> Franka:
         self.drive.measure()
@@ -111,6 +48,29 @@ def franka(monkeypatch: pytest.MonkeyPatch) -> Franka:
 
 def test_thresholds_are_set_before_anything_else(franka: Franka) -> None:
     assert franka.calls == ["thresholds", "impedance", "read"]
+
+
+def test_the_robot_is_set_up_as_the_url_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"collision_torque": "30", "contact_torque": "20", "collision_force": "40", "impedance": "1000"}
+    robot = Franka(monkeypatch, FrankaOptions.read(asked, simulator=False)).robot
+    assert robot.thresholds == ((20.0,) * 7, (30.0,) * 7, (40.0,) * 6, (40.0,) * 6)
+    assert robot.impedance == (1000.0,) * 7
+
+
+def test_in_velocity_mode_the_correction_points_to_the_set_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    franka = Franka(monkeypatch, FrankaOptions(mode="velocity"))
+    franka.drive.measure()
+    franka.drive.command(HERE, [0.0] * 7, True)
+    assert franka.calls[-1] == "start velocity"
+    ahead = [q + 0.002 for q in HERE]
+    for _ in range(200):  # the robot reports that it should be HERE, and is asked to be ahead
+        assert franka.drive.measure().drive_is_on
+        franka.drive.command(ahead, [0.0] * 7, True)
+    assert franka.robot.written[0].dq == pytest.approx([0.0] * 7, abs=1e-4), "it begins softly"
+    assert franka.robot.written[-1].dq == pytest.approx([0.01] * 7, abs=1e-4)
+    franka.drive.measure()
+    franka.drive.command(ahead, [0.0] * 7, False)
+    assert franka.robot.written[-1].motion_finished
 
 
 def test_at_rest_a_motion_begins_where_the_robot_regulates_to(franka: Franka) -> None:
@@ -212,4 +172,4 @@ def test_closing_in_motion(franka: Franka) -> None:
 def test_without_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pylibfranka", None)
     with pytest.raises(DriveError, match=r"vla-edge\[franka\]"):
-        FrankaDrive("172.16.0.2", True, lambda text: None)
+        FrankaDrive("172.16.0.2", FrankaOptions(), LIMITS, lambda text: None)

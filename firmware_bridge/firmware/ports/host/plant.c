@@ -8,29 +8,101 @@
 #include <mujoco/mujoco.h>
 #endif
 
+#ifdef VE_WITH_MUJOCO
+#define MOST_TERMS 4u
+
+/* Where an axis stands is a sum over generalised positions: of one joint, or of those that a fixed tendon couples. */
+typedef struct {
+  uint8_t terms;
+  int at[MOST_TERMS];
+  double share[MOST_TERMS];
+} axis_t;
+#endif
+
 struct ve_plant {
   uint8_t joints;
   double q[VE_MAX_JOINTS];
 #ifdef VE_WITH_MUJOCO
   mjModel *model;
   mjData *data;
+  axis_t axis[VE_MAX_JOINTS];
 #endif
 };
 
 #ifdef VE_WITH_MUJOCO
+static bool add_term(const mjModel *model, axis_t *axis, int joint, double share) {
+  const int type = model->jnt_type[joint];
+  if ((axis->terms == MOST_TERMS) || ((type != mjJNT_HINGE) && (type != mjJNT_SLIDE))) {
+    return false;
+  }
+  axis->at[axis->terms] = model->jnt_qposadr[joint];
+  axis->share[axis->terms] = share;
+  axis->terms++;
+  return true;
+}
+
+/* What actuator `i` moves; false unless that is one joint, or a few joints by a fixed tendon. */
+static bool find_axis(const mjModel *model, int i, axis_t *axis) {
+  const int target = model->actuator_trnid[2 * i];
+  axis->terms = 0;
+  if (model->actuator_trntype[i] == mjTRN_JOINT) {
+    return add_term(model, axis, target, 1.0);
+  }
+  if (model->actuator_trntype[i] != mjTRN_TENDON) {
+    return false;
+  }
+  for (int k = 0; k < model->tendon_num[target]; k++) {
+    const int wrap = model->tendon_adr[target] + k;
+    if ((model->wrap_type[wrap] != mjWRAP_JOINT) ||
+        !add_term(model, axis, model->wrap_objid[wrap], model->wrap_prm[wrap])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static double position_of(const axis_t *axis, const mjtNum *qpos) {
+  double sum = 0.0;
+  for (uint8_t k = 0; k < axis->terms; k++) {
+    sum += axis->share[k] * qpos[axis->at[k]];
+  }
+  return sum;
+}
+
+/* Puts an axis at `position`; joints that share it move in proportion to their share. */
+static void place(const axis_t *axis, double position, mjtNum *qpos) {
+  double squares = 0.0;
+  for (uint8_t k = 0; k < axis->terms; k++) {
+    squares += axis->share[k] * axis->share[k];
+  }
+  for (uint8_t k = 0; k < axis->terms; k++) {
+    qpos[axis->at[k]] = position * axis->share[k] / squares;
+  }
+}
+
+static void measure(ve_plant_t *plant) {
+  for (uint8_t i = 0; i < plant->joints; i++) {
+    plant->q[i] = position_of(&plant->axis[i], plant->data->qpos);
+  }
+}
+
 static bool open_model(ve_plant_t *plant, const char *path) {
   plant->model = mj_loadModel(path, NULL);
   if (plant->model == NULL) {
     fprintf(stderr, "bridge-sim: cannot load the MuJoCo model %s\n", path);
     return false;
   }
-  if ((plant->model->nu != plant->joints) || (plant->model->nq < plant->joints)) {
-    fprintf(stderr, "bridge-sim: %s has %d actuators, the arm has %u joints\n", path, (int)plant->model->nu, plant->joints);
+  if (plant->model->nu != plant->joints) {
+    fprintf(stderr, "bridge-sim: %s has %d actuators, the arm has %u axes\n", path, (int)plant->model->nu, plant->joints);
     return false;
   }
   plant->data = mj_makeData(plant->model);
   for (uint8_t i = 0; i < plant->joints; i++) {
-    plant->data->qpos[i] = plant->q[i];
+    if (!find_axis(plant->model, i, &plant->axis[i])) {
+      fprintf(stderr, "bridge-sim: %s: actuator %u drives neither one joint nor a few by a fixed tendon\n", path, i + 1u);
+      return false;
+    }
+    place(&plant->axis[i], plant->q[i], plant->data->qpos);
     plant->data->ctrl[i] = plant->q[i];
   }
   mj_forward(plant->model, plant->data);
@@ -65,7 +137,7 @@ void ve_plant_step(ve_plant_t *plant, const double *set_point, bool drive_on) {
       plant->data->ctrl[i] = set_point[i];
     }
     mj_step(plant->model, plant->data);
-    memcpy(plant->q, plant->data->qpos, plant->joints * sizeof(double));
+    measure(plant);
     return;
   }
 #endif

@@ -9,14 +9,16 @@
 
 typedef struct ve_plant ve_plant_t;
 
-/* Opens a plant of `joints` joints at the pose `start`. `model` is a MuJoCo binary model (.mjb), or NULL for the ideal
- * plant, whose measured positions are the set-points one tick later. NULL with a message on stderr when it cannot. */
+/* Opens a plant of `joints` axes at the pose `start`. `model` is a MuJoCo binary model (.mjb) with one position actuator
+ * per axis in the profile's order, on a joint or on a fixed tendon (two fingers that share a width); or NULL for the
+ * ideal plant, whose measured positions are the set-points one tick later. NULL with a message on stderr when it
+ * cannot. */
 ve_plant_t *ve_plant_open(const char *model, uint8_t joints, const double *start);
 
 /* One period of 1 ms. With the drive off the brakes hold the arm. */
 void ve_plant_step(ve_plant_t *plant, const double *set_point, bool drive_on);
 
-/* Positions of the joints, in radians. */
+/* Positions of the axes, each in its unit. */
 void ve_plant_measure(const ve_plant_t *plant, double *q);
 
 /* All generalised positions of the simulated world, and how many; 0 for the ideal plant. */

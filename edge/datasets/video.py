@@ -1,0 +1,58 @@
+"""Frames as video and as PNG, through PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+CODEC, PIXELS = "libx264", "yuv444p"
+OPTIONS = {"crf": "12", "preset": "veryfast", "g": "10", "bf": "0", "threads": "1"}
+"""Colour in full resolution, a key frame every ten frames, no frame that refers to a later one (docs/data.md)."""
+INFO = {"video.codec": "h264", "video.pix_fmt": PIXELS}
+
+
+class VideoWriter:
+    """Encodes frames one after the other into one file, which is there once it is closed."""
+
+    def __init__(self, path: Path, fps: int, height_px: int, width_px: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._partial = path, path.with_name(path.stem + ".partial.mp4")
+        self._container = av.open(str(self._partial), "w")
+        self._stream: Any = self._container.add_stream(CODEC, rate=fps, options=OPTIONS)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width_px, height_px, PIXELS
+        self._stream.codec_context.time_base = self._tick = Fraction(1, fps)
+        self.frames = 0
+
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        """Appends RGB frames (steps, height, width, 3)."""
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts, frame.time_base = self.frames, self._tick
+            self._container.mux(self._stream.encode(frame))
+            self.frames += 1
+
+    def close(self) -> None:
+        """Finishes the file and gives it its name."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """Leaves nothing behind."""
+        self._container.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """One RGB frame (height, width, 3) as a PNG."""
+    encoder: Any = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = pixels.shape[:2]
+    encoder.pix_fmt, encoder.time_base = "rgb24", Fraction(1, 1)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)

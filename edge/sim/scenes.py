@@ -1,0 +1,179 @@
+"""The scenes an arm can work in, and how a run in one of them is judged.
+
+The arm decides what it can do: one with a pointer reaches, one with a gripper lifts. The instruction says which object,
+and an instruction for another kind of arm is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.arms import ArmProfile
+from edge.errors import InputError
+from edge.sim.axes import Axes
+from edge.sim.lift import (
+    HELD_S,
+    LAYOUTS,
+    LIFTED_M,
+    WRIST_CAMERA,
+    Arrangement,
+    build_lift_model,
+    heights_m,
+    layout_of,
+    lifted,
+    named_object,
+)
+from edge.sim.lift_expert import ToolKinematics
+from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, target_of
+from edge.sim.stage import CAMERA
+
+FloatArray = NDArray[np.float64]
+REACH, LIFT = TASKS = ("reach", "lift")
+VERBS = {
+    REACH: ("reach", "go to", "move to", "point at"),
+    LIFT: ("pick up", "lift", "grab", "raise"),
+}
+"""How an instruction of each task begins."""
+
+
+@dataclass(frozen=True)
+class BenchVerdict:
+    """How a simulated run ended.
+
+    `distance_m` is what `success` was judged by: from the pointer's tip to its goal, at most `tolerance_m`; or the
+    height to which the object was held, at least `tolerance_m`. `text` says it in words.
+    """
+
+    task: str
+    target: str
+    success: bool
+    distance_m: float
+    tolerance_m: float
+    text: str
+    scene_seed: int
+
+    def to_plain(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Scene(Protocol):
+    """One arrangement of objects, compiled, and the measure of success in it.
+
+    `start` is where the axes begin; `watch_s` is how long a verdict has to look at the end.
+    """
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def model(self) -> mujoco.MjModel: ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]: ...
+
+    @property
+    def start(self) -> tuple[float, ...]: ...
+
+    @property
+    def watch_s(self) -> float: ...
+
+    def instruction(self, number: int) -> str:
+        """One that names object `number`."""
+
+    def verdict(self, instruction: str, track: FloatArray) -> BenchVerdict | None:
+        """Judges generalised positions (n, nq) over `watch_s`; None when no single object is named."""
+
+
+def task_of(instruction: str) -> str | None:
+    """The task an instruction sets by the way it begins; None for words that are not known."""
+    for task, verbs in VERBS.items():
+        if instruction.lower().startswith(tuple(verb + " " for verb in verbs)):
+            return task
+    return None
+
+
+def open_scene(arm: ArmProfile, seed: int, instruction: str = "") -> Scene:
+    """The scene of an arm. Raises `InputError` for an arm that has none, and for what another kind of arm can do."""
+    reaches, lifts = arm.dof == DOF and arm.gripper is None, arm.embodiment in LAYOUTS
+    task = task_of(instruction)
+    if not (reaches or lifts):
+        raise InputError(f"the simulated bench has an FR3 with a pointer or a hand, and an SO-101, not '{arm.name}'")
+    if lifts and task == REACH:
+        raise InputError(f"'{arm.name}' has a gripper, its scene is for lifting; '{instruction}' needs --arm franka")
+    if reaches and task == LIFT:
+        raise InputError(f"'{arm.name}' has no gripper; '{instruction}' needs --arm franka_hand or so101")
+    return LiftScene(arm, seed) if lifts else ReachScene(arm, seed)
+
+
+class ReachScene:
+    """Three cubes; the pointer's tip is to come to rest above one of them."""
+
+    task, watch_s, cameras = REACH, 0.0, (CAMERA,)
+
+    def __init__(self, arm: ArmProfile, seed: int) -> None:
+        self.seed = seed
+        self.start = arm.home_rad
+        self.placement = Placement.sample(np.random.default_rng(seed))
+        self.model = build_model(self.placement)
+        self._data = mujoco.MjData(self.model)
+
+    def instruction(self, number: int) -> str:
+        return f"reach the {('red', 'green', 'blue')[number % 3]} cube"
+
+    def verdict(self, instruction: str, track: FloatArray) -> BenchVerdict | None:
+        target = target_of(instruction)
+        if target is None:
+            return None
+        self._data.qpos[ARM_QPOS] = track[-1, :DOF]
+        mujoco.mj_kinematics(self.model, self._data)
+        distance = float(np.linalg.norm(self._data.site("tip").xpos - self.placement.goal_m(target)))
+        reached = distance <= REACHED_M
+        text = f"{target} cube {'reached' if reached else 'NOT reached'}, {1000 * distance:.0f} mm from its goal"
+        return BenchVerdict(REACH, target, reached, distance, REACHED_M, text, self.seed)
+
+
+class LiftScene:
+    """Three objects; the named one is to be held up, and no other."""
+
+    task, watch_s, cameras = LIFT, HELD_S, (CAMERA, WRIST_CAMERA)
+
+    def __init__(self, arm: ArmProfile, seed: int) -> None:
+        self.seed, self.layout = seed, layout_of(arm.embodiment)
+        self.arrangement = Arrangement.sample(self.layout, np.random.default_rng(seed))
+        self.model = build_lift_model(self.layout, self.arrangement)
+        posture = ToolKinematics(self.model, self.layout).posture(np.array(self.layout.ready_m))
+        self.start = (*map(float, posture), self.layout.grip[0])
+
+    def instruction(self, number: int) -> str:
+        return f"pick up the {('red cube', 'green can', 'blue brick')[number % 3]}"
+
+    def verdict(self, instruction: str, track: FloatArray) -> BenchVerdict | None:
+        target = named_object(instruction)
+        if target is None:
+            return None
+        height = float(heights_m(self.model, track)[target].min())
+        success = lifted(self.model, track, target)
+        text = f"{target} {'lifted' if success else 'NOT lifted'}, held {1000 * height:.0f} mm above the table"
+        return BenchVerdict(LIFT, target, success, height, LIFTED_M, text, self.seed)
+
+
+def picture(scene: Scene, axes: tuple[float, ...], size_px: int) -> NDArray[np.uint8]:
+    """What the scene's first camera sees with the arm at `axes`, uint8 (size, size, 3)."""
+    data = mujoco.MjData(scene.model)
+    Axes(scene.model).place(data, np.array(axes))
+    mujoco.mj_forward(scene.model, data)
+    renderer = CameraRenderer(scene.model, size_px)
+    try:
+        return renderer.render(data)
+    finally:
+        renderer.close()

@@ -1,0 +1,7 @@
+"""The error of everything that reads training data."""
+
+from __future__ import annotations
+
+
+class DatasetError(Exception):
+    """A dataset that cannot be trained on; the message names the file, and the row where there is one."""

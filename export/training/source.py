@@ -1,0 +1,108 @@
+"""What training asks of data, and which of its rows a step trains on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.policy.batch import Window
+from export.policy.policy import Observation
+from export.training.instructions import InstructionTokens
+from export.training.schedule import Settings, TrainingError
+
+Rows = NDArray[np.int64]
+Sampler = Callable[[int], Rows]
+"""The rows of a step's batch; the same ones for the same step, always."""
+HELD_OUT_STREAM = 2
+"""Keeps the draw of held-out episodes apart from those of batches (none) and of what happens to them (1)."""
+
+
+class Source(Protocol):
+    """Windows of one dataset or several, one per recorded step, numbered from 0."""
+
+    episode: NDArray[np.int64]
+    """The number of every row's episode; held-out episodes are held out whole."""
+    bounds: NDArray[np.int64]
+    """Where each dataset begins, and where the last one ends."""
+
+    def __len__(self) -> int: ...
+
+    def demonstrated(self) -> Rows:
+        """The steps that show what to do, not what went wrong."""
+
+    def whole(self) -> Rows:
+        """Those of them whose chunk nothing cuts short."""
+
+    def window(self, rows: Rows, device: torch.device) -> Window:
+        """Trajectories at these steps. No images are read for it: every process asks for all of a batch."""
+
+    def observation(self, rows: Rows, text: InstructionTokens, device: torch.device) -> Observation:
+        """Images and instructions at these steps."""
+
+
+def digest(source: Source, candidates: Rows) -> str:
+    """A short name for the data: changes with the rows trained on, and with what a few of them hold."""
+    some = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 64), dtype=np.int64)]
+    window = source.window(some, torch.device("cpu"))
+    hashed = hashlib.sha256(candidates.tobytes())
+    for tensor in (window.states, window.actions, window.valid):
+        hashed.update(tensor.contiguous().numpy().tobytes())
+    return hashed.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to train on and rows to validate on, of different episodes."""
+
+    training: Rows
+    held_out: Rows
+
+
+def split(candidates: Rows, episode: NDArray[Any], share: float, seed: int) -> Split:
+    """Holds out a share of the episodes, at least one; `episode` numbers those of all rows. Raises `TrainingError`."""
+    if share == 0:
+        return Split(candidates, candidates[:0])
+    known = np.unique(episode[candidates])
+    count = max(1, round(share * len(known)))
+    if count >= len(known):
+        raise TrainingError(f"{len(known)} episodes are too few to hold some out; record more, or do not validate")
+    held = np.random.default_rng([seed, 0, HELD_OUT_STREAM]).choice(known, count, replace=False)
+    out = np.isin(episode[candidates], held)
+    return Split(candidates[~out], candidates[out])
+
+
+def uniform(candidates: Rows, batch: int, seed: int) -> Sampler:
+    """Draws every batch from all candidates alike."""
+    if not len(candidates):
+        raise TrainingError("there is no window to train on; record longer episodes")
+    return lambda step: np.random.default_rng([seed, step]).choice(candidates, batch)
+
+
+def sampler_of(source: Source, candidates: Rows, batch: int, settings: Settings) -> Sampler:
+    """Batches from `candidates`, which ascend: all alike, or from each dataset by its weight and alike within it.
+
+    Raises `TrainingError` for weights that fit no dataset.
+    """
+    if settings.weights is None:
+        return uniform(candidates, batch, settings.seed)
+    ends = np.searchsorted(candidates, source.bounds)
+    count, weights = len(ends) - 1, settings.weights
+    if len(weights) != count or not all(weight >= 0 for weight in weights):
+        raise TrainingError(f"--weights {list(weights)} for {count} datasets; give each one, none negative")
+    shares = np.where(np.diff(ends) > 0, np.asarray(weights, float), 0.0)
+    if not shares.sum() > 0:
+        raise TrainingError("every dataset that has a window to draw has weight 0")
+
+    def rows(step: int) -> Rows:
+        generator = np.random.default_rng([settings.seed, step])
+        part = generator.choice(count, batch, p=shares / shares.sum())
+        low, high = ends[:-1][part], ends[1:][part]
+        return candidates[low + (generator.random(batch) * (high - low)).astype(np.int64)]
+
+    return rows

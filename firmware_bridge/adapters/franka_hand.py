@@ -1,0 +1,92 @@
+"""A Franka with a Franka Hand: seven joints in rad, and the hand's width in m as the eighth axis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from firmware_bridge.adapters.base import Measurement
+from firmware_bridge.adapters.franka_fci import RECONNECT_S, FrankaDrive
+from firmware_bridge.adapters.franka_options import FrankaOptions
+from firmware_bridge.adapters.hand_process import HandProcess
+from firmware_bridge.adapters.velocity import RateLimits
+
+JOINTS = 7
+
+
+class FrankaHandDrive:
+    """Both as one arm. The robot's period is the arm's; the hand is never waited for.
+
+    `open_hand` starts looking for it and does not wait. A hand that is not heard of is told as a fault for as long as
+    that lasts, is looked for again once a second, and moves nothing by itself.
+    """
+
+    def __init__(
+        self,
+        arm: FrankaDrive,
+        hand: HandProcess,
+        open_hand: Callable[[], HandProcess],
+        say: Callable[[str], None],
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._arm, self._hand, self._open_hand, self._say, self._clock_ns = arm, hand, open_hand, say, clock_ns
+        state = hand.state
+        self._width_m = state.width_m if state is not None else 0.0
+        self._counted = (0, 0)
+        self._heard = True
+        self._opened_ns = clock_ns()
+
+    @property
+    def position_rad(self) -> tuple[float, ...]:
+        """As last measured; the last entry in m."""
+        return (*self._arm.position_rad, self._width_m)
+
+    def measure(self) -> Measurement:
+        told = self._arm.measure()
+        heard = self._listen()
+        return Measurement((*told.position_rad, self._width_m), told.ok and heard, told.drive_is_on, told.periods)
+
+    def _listen(self) -> bool:
+        now_ns = self._clock_ns()
+        state, heard = self._hand.state, self._hand.is_heard(now_ns)
+        if state is not None:
+            self._width_m, self._counted = state.width_m, (state.commands, state.refused)
+        if heard is not self._heard:
+            self._say("the hand answers again" if heard else "the hand does not answer any more")
+            self._heard = heard
+        if not heard and self._hand.is_over and now_ns - self._opened_ns > RECONNECT_S * 1e9:
+            self._opened_ns = now_ns
+            self._hand.close()
+            self._hand = self._open_hand()
+        return heard
+
+    def command(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
+        self._arm.command(set_point_rad[:JOINTS], velocity_rad_s[:JOINTS], enable)
+        self._hand.ask(set_point_rad[JOINTS], enable and self._heard)
+
+    def clear(self) -> None:
+        self._arm.clear()
+
+    def statistics(self) -> dict[str, float]:
+        commands, refused = self._counted
+        return {**self._arm.statistics(), "hand_commands": commands, "hand_refused": refused}
+
+    def close(self) -> None:
+        self._arm.close()
+        self._hand.close()
+
+
+def open_franka(
+    address: str, options: FrankaOptions, limits: RateLimits, say: Callable[[str], None]
+) -> FrankaDrive | FrankaHandDrive:
+    """The robot, with its hand where the options say so. Raises `DriveError`."""
+    joints = RateLimits(limits.acceleration_rad_s2[:JOINTS], limits.jerk_rad_s3[:JOINTS])
+    arm = FrankaDrive(address, options, joints, say)
+    if not options.gripper:
+        return arm
+    try:
+        hand = HandProcess(address).wait()
+    except BaseException:
+        arm.close()
+        raise
+    return FrankaHandDrive(arm, hand, lambda: HandProcess(address), say, time.monotonic_ns)
