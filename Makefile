@@ -5,11 +5,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Files that decide what gets installed.
 PINS   := pyproject.toml tools/setup.sh
+# Loops that ours is measured beside; without their dependencies, of which the loops need none.
+OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench-loop bench-chunking format generate evaluate precisions speed paper-size paper-size-tensorrt aarch64 data-prior checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -51,7 +53,7 @@ mutants: $(VENV)/.tests ## every small change to the firmware core must make a t
 	$(BIN)/python tools/mutate_core.py
 
 latency: setup ## how well the clocks agree, and how long a commit takes, on this machine
-	$(BIN)/python tools/bridge_latency.py
+	$(BIN)/edge-bench link --unpaced --knots 50 --commits 500 --clock --clock-seconds 20
 
 faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
 	$(BIN)/python -m edge.sim.faults --seeds 50
@@ -60,14 +62,15 @@ soak: setup ## half an hour under random faults of camera, inference, line and s
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python tools/soak.py --bundle demo/bundle --out soak
 
-bench-loop: setup ## timing of the loop beside openpi-client's and LeRobot's, from PyPI
-	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2 lerobot==0.4.4
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
-	$(BIN)/python -m bench.loop --bundle demo/bundle --rate 1000 --seconds 600 --json demo/loop.json
+bench: setup ## every measurement and the report, runs/bench/report.html, and the tables of docs/benchmarks.md; nothing else should run
+	$(BIN)/python -m pip install --quiet --no-deps $(OTHER_LOOPS)
+	$(BIN)/edge-bench all --out runs/bench --markdown docs/benchmarks.md
 
-bench-chunking: setup ## ways to join chunks, judged from the device's trace
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
-	$(BIN)/python -m bench.chunking --bundle demo/bundle --json demo/chunking.json
+bench-quick: setup ## a smoke run of every measurement, and its report
+	$(BIN)/edge-bench all --quick --out runs/bench-quick
+
+bench-paper: setup ## engines beside eager torch and torch.compile at the paper's widths; takes long
+	$(BIN)/edge-bench latency --preset paper --layers 4 --without-wire --json runs/bench/latency-paper.json
 
 format: setup ## format the code
 	$(BIN)/ruff format .
@@ -90,12 +93,7 @@ evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and fir
 	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --json demo/evaluation.json
 
 precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
-	$(BIN)/python tools/compare_precisions.py --out runs/precision
-
-speed: setup ## engines beside eager torch, torch.compile and a plain ONNX decoder, on this CPU
-	mkdir -p runs
-	$(BIN)/python tools/compare_speed.py --json runs/speed.json
-	$(BIN)/python tools/compare_speed.py --preset paper --layers 4 --json runs/speed_paper.json
+	$(BIN)/edge-bench precisions --out runs/precision --json runs/precision/precisions.json
 
 paper-size: setup ## export and verify the paper's 3 billion parameters: 16 GB of memory, 25 GB of disk
 	$(BIN)/python tools/paper_size.py

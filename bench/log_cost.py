@@ -1,8 +1,8 @@
-"""What a log costs the control loop, on this machine: time per record, and lateness with the log on and off.
+"""What a log costs the control loop: time per record, and lateness with the log on and off.
 
 First a loop of 250 Hz alone, in turns of two seconds: without a log, with the writer as a process (what `edge-run`
-does), and with the writer as a thread of the loop's own process. With `--bundle` also whole runs of `edge-run` on the
-simulated bench, in turns without and with `--log`. Only ratios of turns that alternate are worth anything.
+does), and with the writer as a thread of the loop's own process. With --bundle also whole runs of `edge-run` on the
+simulated bench, in turns without and with --log. Only ratios of turns that alternate are worth anything.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench import options
+from bench.document import Recording, say
+from bench.tables import markdown, number
+from edge.errors import InputError
 from edge.mailbox import SharedMemory
 from edge.scheduler import FixedStep, Histogram
 from edge.telemetry.log import CAPACITY, RunLog
@@ -87,12 +92,42 @@ def turn(journal: Journal | None, lateness: Histogram, cost_us: list[float]) -> 
         cost_us.append(1e6 * (time.perf_counter() - began) / RECORDS_PER_TICK)
 
 
-def loop_alone(turns: int, folder: Path) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=10, help="turns per mode of the loop alone (default %(default)d)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="also whole runs with this bundle")
+    parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
+    parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
+    parser.add_argument("--realtime", action="store_true", help="the loop alone under SCHED_FIFO, where granted")
+    options.add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.quick:
+        args.turns, args.pairs, args.duration = 1, 1, 2.0
+    if args.realtime and not ask_for_realtime():
+        raise InputError("SCHED_FIFO is not granted here; run as root, or set 'rtprio 90' in /etc/security/limits.conf")
+    recording = Recording("log", {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ}, args.quick)
+    with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
+        recording.body = {"alone": loop_alone(args.turns, Path(folder))}
+        if args.bundle:
+            recording.body["runs"] = whole_runs(args.bundle, args.pairs, args.duration, Path(folder))
+        else:
+            recording.leave_out(
+                "whole runs of edge-run with and without --log", "no bundle was named; add --bundle DIR"
+            )
+    print("\n".join(lines(recording.body)))
+    options.finish(args, recording)
+    return 0
+
+
+def loop_alone(turns: int, folder: Path) -> dict[str, Any]:
+    """Lateness with each kind of log, and what a record costs."""
     modes = ("off", "process", "thread")
     lateness = {mode: Histogram() for mode in modes}
     cost_us: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(turns):
         for mode in modes:
+            say(f"log: {mode}")
             with ExitStack() as stack:
                 journal: Journal | None = None
                 if mode == "process":
@@ -106,37 +141,60 @@ def loop_alone(turns: int, folder: Path) -> None:
                     stack.callback(thread.close)
                     journal = thread.journal
                 turn(journal, lateness[mode], cost_us[mode])
-    print(f"loop alone, {RATE_HZ} Hz, {turns} turns of {TURN_S:g} s each")
+    found: dict[str, Any] = {}
     for mode in modes:
-        values = [lateness[mode].percentile_us(percent) for percent in PERCENTILES]
-        ratios = [value / max(1, lateness["off"].percentile_us(percent)) for value, percent in zip(values, PERCENTILES)]
-        cost = np.percentile(cost_us[mode], [50, 99]) if cost_us[mode] else (0.0, 0.0)
-        print(f"  {mode:8} {_row('late us', values)} {_row('to off', ratios)} {cost[0]:.1f} us (p99 {cost[1]:.1f})")
+        late = {f"p{percent}": lateness[mode].percentile_us(percent) for percent in PERCENTILES}
+        cost = [float(value) for value in np.percentile(cost_us[mode], [50, 99])] if cost_us[mode] else None
+        found[mode] = {"late_us": late, "record_us": cost, "raw_record_us": [round(us, 2) for us in cost_us[mode]]}
+    return found
 
 
-def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> None:
+def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> dict[str, Any]:
+    """Lateness of whole runs without and with a log, pair by pair."""
     late: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
-    for _ in range(pairs):
+    for pair in range(pairs):
         for mode in ("off", "on"):
+            say(f"edge-run, log {mode}, pair {pair + 1} of {pairs}")
             report = folder / "run.json"
             words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
             words += ["--duration", str(duration_s), "--report", str(report)]
             words += ["--log", str(folder / "run.mcap")] if mode == "on" else []
             subprocess.run(words, check=True, capture_output=True)
             late[mode].append(json.loads(report.read_text())["loop"]["lateness_us"])
-    print(f"edge-run on the simulated bench, {pairs} pairs of {duration_s:g} s; medians over the runs")
-    middle = {
-        mode: [statistics.median(run[f"p{percent}"] for run in runs) for percent in PERCENTILES]
-        for mode, runs in late.items()
-    }
-    ratios = [on / max(1.0, off) for on, off in zip(middle["on"], middle["off"])]
-    print(f"  off {_row('late us', middle['off'])}\n  on  {_row('late us', middle['on'])}  {_row('to off', ratios)}")
-    each = [on["p99"] / max(1, off["p99"]) for on, off in zip(late["on"], late["off"])]
-    print(f"  p99 on to off, pair by pair: {', '.join(f'{ratio:.2f}' for ratio in each)}")
+    ratios = [on["p99"] / max(1, off["p99"]) for on, off in zip(late["on"], late["off"])]
+    return {"late_us": late, "p99_ratios": ratios}
 
 
-def _row(name: str, values: list[float]) -> str:
-    return f"{name} " + " ".join(f"p{percent} {value:.4g}" for percent, value in zip(PERCENTILES, values))
+def lines(body: dict[str, Any]) -> list[str]:
+    """The tables, as Markdown."""
+    off = body["alone"]["off"]["late_us"]
+    rows = [
+        [
+            mode,
+            *(number(found["late_us"][f"p{percent}"]) for percent in PERCENTILES),
+            number(found["late_us"]["p99"] / max(1, off["p99"])),
+            " / ".join(number(us) for us in found["record_us"]) if found["record_us"] else "-",
+        ]
+        for mode, found in body["alone"].items()
+    ]
+    head = (
+        "loop alone, log",
+        *(f"late p{percent}, us" for percent in PERCENTILES),
+        "p99 to off",
+        "a record p50 / p99, us",
+    )
+    text = markdown(head, rows)
+    if "runs" in body:
+        late = body["runs"]["late_us"]
+        middle = {
+            mode: [statistics.median(one[f"p{percent}"] for one in runs) for percent in PERCENTILES]
+            for mode, runs in late.items()
+        }
+        rows = [[mode, *(number(value) for value in values)] for mode, values in middle.items()]
+        text += ["", *markdown(("edge-run, log", *(f"late p{percent}, us" for percent in PERCENTILES)), rows), ""]
+        each = ", ".join(f"{ratio:.2f}" for ratio in body["runs"]["p99_ratios"])
+        text.append(f"p99 with the log to without, pair by pair: {each}.")
+    return text
 
 
 def ask_for_realtime() -> bool:
@@ -146,23 +204,3 @@ def ask_for_realtime() -> bool:
     except PermissionError:
         return False
     return True
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=10, help="turns per mode of the loop alone (default %(default)d)")
-    parser.add_argument("--bundle", type=Path, help="also whole runs with this bundle")
-    parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
-    parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
-    parser.add_argument("--realtime", action="store_true", help="the loop alone under SCHED_FIFO, where granted")
-    args = parser.parse_args()
-    if args.realtime and not ask_for_realtime():
-        parser.error("SCHED_FIFO is not granted here; run as root or raise `ulimit -r`")
-    with tempfile.TemporaryDirectory(prefix="vla-edge-") as folder:
-        loop_alone(args.turns, Path(folder))
-        if args.bundle:
-            whole_runs(args.bundle, args.pairs, args.duration, Path(folder))
-
-
-if __name__ == "__main__":
-    main()

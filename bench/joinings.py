@@ -1,0 +1,118 @@
+"""Ways to join chunks, put between the planner and control: same policy, same control, same firmware.
+
+- `committed prefix`: ours. The policy is told what will have been executed and continues from there.
+- `naive switching`: the policy knows of no prefix; when its chunk arrives, its targets replace the old ones from the
+  step that is due. Targets are positions: what was measured at the observation plus the chunk's increments.
+- `temporal ensembling`: the same targets, each averaged over all chunks that name it, with weights exp(-0.01 i), the
+  oldest chunk first (Zhao et al. 2023, arXiv:2304.13705).
+- `synchronous`: look, think, move, stand, and only then look again. The policy sees an arm at rest, and its chunk's
+  first steps are executed whole, with a soft start and a soft end, since the arm begins and ends them at rest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from edge.chunks import START_SHARES, soft_start
+from edge.control import Controller
+from edge.planning import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.trajectory import MICRO, FloatArray
+
+ENSEMBLE_DECAY = 0.01
+SYNCHRONOUS_STEPS = 5
+"""Executed of each chunk, as many as in the other ways."""
+
+
+class NaiveSwitching:
+    """Hides the prefix from the policy and aims at positions."""
+
+    controller: Controller
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._asked: PlanRequest | None = None
+        self._measured = self._commanded = np.zeros(0)
+
+    def request(self, request: PlanRequest) -> None:
+        state, timeline = self.controller.last_state, self.controller.timeline
+        assert state is not None
+        self._asked = request
+        self._measured = MICRO * np.array(state.measured_urad)
+        self._commanded = MICRO * (timeline.q_urad(request.step) if timeline.begun else np.array(state.commanded_urad))
+        self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
+
+    def result(self) -> PlanResult | None:
+        result, asked = self._planner.result(), self._asked
+        if result is None or asked is None:
+            return result
+        delay = len(asked.prefix_rad)
+        targets = self._targets(asked.step, self._measured + np.cumsum(result.increments_rad, axis=0))
+        at_splice = self._commanded + asked.prefix_rad.sum(axis=0)
+        increments = result.increments_rad.copy()
+        increments[delay:] = np.diff(np.vstack([at_splice, targets[delay:]]), axis=0)
+        return replace(result, increments_rad=increments)
+
+    def status(self) -> PlannerStatus | None:
+        return self._planner.status()
+
+    def _targets(self, step: int, targets_rad: FloatArray) -> FloatArray:
+        """Positions (horizon, J) to aim at after steps `step`, `step` + 1, ..."""
+        return targets_rad
+
+
+class TemporalEnsembling(NaiveSwitching):
+    """Averages what all chunks say of a step."""
+
+    def __init__(self, planner: Planner) -> None:
+        super().__init__(planner)
+        self._said: defaultdict[int, list[FloatArray]] = defaultdict(list)
+
+    def _targets(self, step: int, targets_rad: FloatArray) -> FloatArray:
+        averaged = []
+        for index, target in enumerate(targets_rad):
+            said = self._said[step + index]
+            said.append(target)
+            weights = np.exp(-ENSEMBLE_DECAY * np.arange(len(said)))
+            averaged.append(np.average(said, axis=0, weights=weights))
+        return np.array(averaged)
+
+
+class Synchronous:
+    """Lets the arm come to rest before it looks again, and hold still until the chunk is there."""
+
+    controller: Controller
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._delay = 0
+
+    def request(self, request: PlanRequest) -> None:
+        self._delay = len(request.prefix_rad)
+        # Control asks in the first step that it may; this is when the arm stands.
+        self.controller._next_request_step = request.step + self._delay + SYNCHRONOUS_STEPS
+        self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
+
+    def result(self) -> PlanResult | None:
+        result = self._planner.result()
+        if result is None or result.outcome is not Outcome.CHUNK:
+            return result
+        moves = soft_start(result.increments_rad[:SYNCHRONOUS_STEPS])
+        moves[-len(START_SHARES) :] *= START_SHARES[::-1, None]
+        still = np.zeros((self.controller.shape.horizon, moves.shape[1]))
+        waits = np.zeros((self._delay, moves.shape[1]))
+        return replace(result, increments_rad=np.vstack([waits, moves, still]))
+
+    def status(self) -> PlannerStatus | None:
+        return self._planner.status()
+
+
+JOININGS: dict[str, Callable[[Planner], NaiveSwitching | Synchronous] | None] = {
+    "committed prefix": None,
+    "naive switching": NaiveSwitching,
+    "temporal ensembling": TemporalEnsembling,
+    "synchronous": Synchronous,
+}

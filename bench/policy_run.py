@@ -1,0 +1,64 @@
+"""A policy that answers requests in this process, as the inference process does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.harness import Run
+from edge.bundle import Bundle
+from edge.cameras import open_camera
+from edge.errors import InputError
+from edge.inference import Inference, open_policy
+from edge.planning import Outcome, PlanRequest
+
+TASK = "reach the red cube"
+ARM = "franka"
+BOUNDARY = (
+    "from asking the cameras (a test pattern at the camera's own size) to joint increments in radians; "
+    "resizing and normalising are inside; one process, no mailbox, no wire"
+)
+
+
+def request_of(bundle: Bundle, joints: int, number: int) -> PlanRequest:
+    """A request in the middle of a motion: a full history and a prefix of two committed steps."""
+    shape = bundle.manifest.policy
+    return PlanRequest(
+        id=number,
+        step=number,
+        sent_ns=0,
+        states_rad=np.zeros((shape.history, joints)),
+        actions_rad=np.zeros((shape.history, joints)),
+        mask=np.ones(shape.history, dtype=np.bool_),
+        prefix_rad=np.zeros((2, joints)),
+    )
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How a bundle is run: on which arm, with which task, engine (`edge.engines.opening.KINDS`), threads, seed."""
+
+    arm: str = ARM
+    task: str = TASK
+    engine: str = "onnxruntime"
+    threads: int = 1
+    seed: int = 0
+
+
+def chunk_run(bundle: Bundle, how: Runner) -> Run:
+    """Opens the policy and its cameras; each call looks and computes one chunk. Raises `VlaEdgeError`."""
+    policy = open_policy(bundle, how.arm, how.task, how.threads, how.engine)
+    shape = policy.shape
+    cameras = [open_camera("pattern:", shape.frame_px, number + 1) for number in range(shape.cameras)]
+    inference = Inference(policy, cameras, how.seed, time.monotonic_ns)
+    request = request_of(bundle, len(policy.embodiment.joints), 1)
+
+    def run() -> object:
+        result = inference.answer(request)
+        if result.outcome is not Outcome.CHUNK:
+            raise InputError(f"the policy gave no chunk: {result.message}")
+        return result
+
+    return run

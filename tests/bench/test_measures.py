@@ -1,0 +1,163 @@
+"""The instruments: energy counters, fingerprints, the judge of the closed loop, lines and loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import cli
+from bench.energy import PowerSum, SensorMeter, find_meter
+from bench.link import LINES, stream
+from bench.loop import figures, lateness_ns
+from bench.machine import fingerprint, same_machine
+from bench.wire import NotingTransport
+from edge.telemetry.trace import Trace
+from firmware_bridge.framing import encode_frame
+from firmware_bridge.messages import Commit, Heartbeat
+from firmware_bridge.transports import LoopbackTransport
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_rapl_counts_packages_once_and_through_a_wrap(tmp_path: Path) -> None:
+    zone = tmp_path / "class/powercap/intel-rapl:0"
+    for folder in (zone, tmp_path / "class/powercap/intel-rapl:0:0"):
+        write(folder / "energy_uj", "900000\n")
+        write(folder / "max_energy_range_uj", "999999\n")
+    meter, what = find_meter(tmp_path)
+    assert meter is not None and "1 processor package" in what
+    meter.begin()
+    write(zone / "energy_uj", "400000\n")
+    assert meter.joules() == pytest.approx(0.5)
+
+
+def test_a_jetsons_sensor_is_added_up_over_time(tmp_path: Path) -> None:
+    folder = tmp_path / "class/hwmon/hwmon3"
+    write(folder / "in1_label", "VDD_IN\n")
+    write(folder / "in1_input", "5000\n")
+    write(folder / "curr1_input", "2000\n")
+    meter, what = find_meter(tmp_path)
+    assert isinstance(meter, SensorMeter) and "tegrastats" in what
+    assert meter.watts() == pytest.approx(10.0)
+    before = time.monotonic()
+    meter.begin()
+    begun = time.monotonic()
+    time.sleep(0.2)
+    asked = time.monotonic()
+    joules = meter.joules()
+    assert 9.99 * (asked - begun) <= joules <= 10.01 * (time.monotonic() - before)
+
+
+def test_power_is_added_up_between_looks() -> None:
+    energy = PowerSum()
+    for at_s, watts in ((0.0, 10.0), (1.0, 10.0), (3.0, 20.0)):
+        energy.add(at_s, watts)
+    assert energy.joules == pytest.approx(10 + 30)
+
+
+def test_without_a_meter_it_says_why(tmp_path: Path) -> None:
+    meter, why = find_meter(tmp_path)
+    assert meter is None and "neither RAPL" in why
+
+
+def test_a_fingerprint_tells_machines_apart(tmp_path: Path) -> None:
+    write(tmp_path / "proc/cpuinfo", "model name : Some CPU\nflags : fpu avx2 amx_int8 hypervisor\ncpu MHz : 2400.5\n")
+    write(tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n")
+    write(tmp_path / "sys/devices/system/cpu/cpu0/cache/index3/size", "32768K\n")
+    write(tmp_path / "proc/device-tree/model", "NVIDIA Jetson\0")
+    found = fingerprint(tmp_path)
+    assert (found["cpu"], found["governor"], found["board"]) == ("Some CPU", ["powersave"], "NVIDIA Jetson")
+    assert found["cpu_flags"] == ["avx2", "amx_int8"] and found["hypervisor"] and found["l3_bytes"] == 32 << 20
+    here = fingerprint()
+    assert same_machine(here, here) == []
+    assert any("Some CPU" in text for text in same_machine(here, found))
+
+
+def test_lateness_is_taken_against_the_grid_and_skips_are_known() -> None:
+    """A loop that drifts by 10 us a step is later and later; one that skips a place and says so is not."""
+    drifting = np.stack([np.arange(100) * 1_010_000, np.arange(100)], axis=1)
+    assert lateness_ns(drifting, 1000)[-1] == pytest.approx(990_000)
+    places = np.concatenate([np.arange(50), np.arange(51, 101)])
+    skipping = np.stack([places * 1_000_000, places], axis=1)
+    found = figures([skipping], 1000)
+    assert found["late_max_us"] == 0 and found["overruns_percent"] == pytest.approx(100 / 99, abs=0.01)
+    assert figures([drifting], 1000)["drift_us_per_s"] == pytest.approx(10_000, rel=0.1)
+
+
+def test_streaming_sees_what_a_slow_line_does_to_set_points() -> None:
+    """At 115200 baud a set-point takes 4 ms, and most periods go without; at 3 Mbaud nearly all get theirs."""
+    slow, fast = stream(115_200, 45, 0.3), stream(3_000_000, 45, 0.3)
+    assert slow["starved_share"] > 0.6 and slow["behind_at_end"] > 100
+    assert fast["starved_share"] < slow["starved_share"] and fast["behind_at_end"] < 100
+
+
+def test_a_can_line_is_paced_at_what_its_frames_leave() -> None:
+    by_name = {line.name: line.payload_baud for line in LINES}
+    assert by_name["serial 1 Mbaud"] == 1_000_000
+    assert 500_000 < by_name["CAN 1 Mbit/s (SLCAN)"] < 1_000_000
+    text = {line.name: line.proxy_baud for line in LINES}
+    assert text["serial 1 Mbaud"] == 1_000_000
+    assert text["CAN 1 Mbit/s (SLCAN)"] > 2 * by_name["CAN 1 Mbit/s (SLCAN)"], "two digits a byte, and the id"
+    assert by_name["CAN 500 kbit/s (SLCAN)"] == pytest.approx(by_name["CAN 1 Mbit/s (SLCAN)"] / 2, rel=0.01)
+
+
+def test_only_commits_are_noted_on_the_wire() -> None:
+    line = NotingTransport(LoopbackTransport.pair()[0])
+    line.write(encode_frame(1, 0, Heartbeat(1)))
+    assert line.commits_ns == []
+    line.write(encode_frame(1, 1, Commit(1, 16, 1, 0, 100_000, 0)))
+    assert len(line.commits_ns) == 1
+
+
+def test_a_trace_says_when_the_arm_was_there_for_good() -> None:
+    closed_loop = pytest.importorskip("bench.closed_loop", reason="needs the sim extra")
+    q = np.concatenate([np.zeros(100), np.linspace(0, 1, 1000), np.ones(500)])
+    trace = Trace(
+        1000 * np.arange(len(q)), np.full(len(q), "STREAMING"), q[:, None], q[:, None], np.ones(len(q), int),
+        np.zeros(len(q), int),
+    )  # fmt: skip
+    assert closed_loop.done_s(trace, lambda at: at[0] > 0.5) == pytest.approx(0.5, abs=0.03)
+    assert closed_loop.done_s(trace, lambda at: 0.4 < at[0] < 0.6) is None, "passing by is not being there"
+    assert closed_loop.jerk(trace)[0] < 0.1 * closed_loop.jerk(_shaken(trace))[0]
+
+
+def _shaken(trace: Trace) -> Trace:
+    q = trace.q + 1e-3 * (np.arange(len(trace.q)) % 2)[:, None]
+    return Trace(trace.tick_us, trace.state, q, trace.dq, trace.chunk, trace.limited)
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join)
+def test_every_word_has_a_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 0
+    assert len(capsys.readouterr().out) > 300
+
+
+def test_bad_words_are_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["nothing"], ["latency", "--calls", "0"]):
+        with pytest.raises(SystemExit) as left:
+            cli.main(words)
+        assert left.value.code == 2
+    assert cli.main(["latency", "--bundle", "/nowhere", "--without-torch"]) == 2
+    assert cli.main(["closed-loop", "--quick"]) == 2
+    assert "edge-bench: " in capsys.readouterr().err
+
+
+def test_measuring_a_bundle_loads_no_torch() -> None:
+    """What a robot can run: the command itself, and engines, wire, loop and report of a bundle."""
+    modules = "bench.cli, bench.latency, bench.wire, bench.loop, bench.link, bench.report, bench.budget, bench.compare"
+    heavy = {"torch", "transformers", "onnx", "mujoco", "matplotlib"}
+    script = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
