@@ -2,8 +2,8 @@
 
 For any other axis a command beyond its limits is a fault of the policy, and refused. A gripper at the end of its travel
 or at an object is where it is meant to be: a policy that goes on closing means "hold", and one that drifts while open
-means "open". Its increments saturate, in speed, in
-acceleration and at both ends.
+means "open". Its increments saturate, in speed, in acceleration and at both ends; what is not finite has been refused
+before.
 """
 
 from __future__ import annotations
