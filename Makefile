@@ -90,7 +90,7 @@ test-gpu: setup ## tests that need an NVIDIA GPU
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
-	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --json demo/evaluation.json
+	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --record --json demo/evaluation.json
 
 precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
 	$(BIN)/edge-bench precisions --out runs/precision --json runs/precision/precisions.json

@@ -22,7 +22,7 @@ from bench.document import Recording
 from bench.harness import Plan, group, take_turns
 from bench.latency import ENGINE_BOUNDARY, ENGINES, engine_opener
 from bench.precision_tables import lines
-from edge.bundle import MANIFEST, Bundle, load_bundle, sha256
+from edge.bundle import MANIFEST, Bundle, add_to_verification, load_bundle, sha256
 from export.commands.export import main as edge_export
 from export.engines.package import write_widened
 from export.engines.precision import PRECISIONS
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         recording.used(precision, load_bundle(path))
         driven = widened(load_bundle(path), args.out / "bf16-widened") if precision == "bf16" else path
         success = evaluate(EvaluationSettings(driven, "franka", args.episodes, threads=args.threads))
+        add_to_verification(load_bundle(path), "closed_loop", success.summary())
         verification = json.loads((path / "verification.json").read_text())
         rows[precision] = {"verification": verification, "closed_loop": dataclasses.asdict(success)}
     bundles = {name: load_bundle(args.out / name) for name in ("fp32", "int8")}

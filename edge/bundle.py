@@ -160,6 +160,24 @@ def load_bundle(path: Path) -> Bundle:
     return bundle
 
 
+def add_to_verification(bundle: Bundle, name: str, found: dict[str, Any]) -> None:
+    """Writes what was found out about a sound bundle later on into its verification, as the entry `name`.
+
+    The manifest is written last: stopped in between, the bundle is refused and has to be exported again.
+    """
+    report = json.loads(bundle.file(VERIFICATION).read_text(encoding="utf-8"))
+    _replace(bundle.file(VERIFICATION), json.dumps({**report, name: found}, indent=2) + "\n")
+    document = json.loads(bundle.file(MANIFEST).read_text(encoding="utf-8"))
+    document["files"][VERIFICATION] = sha256(bundle.file(VERIFICATION))
+    _replace(bundle.file(MANIFEST), json.dumps(document, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def _check_files(bundle: Bundle) -> None:
     for name, expected in bundle.manifest.files.items():
         file = bundle.file(name)

@@ -204,6 +204,8 @@ class Session:
     def tell(self, text: str) -> None:
         """A line for the person in front of it, on the terminal and on the page."""
         self._say(text)
+        if self.log is not None:
+            self.log.said(text)
         if self.view is not None:
             self.view.note(text)
 

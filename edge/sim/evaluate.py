@@ -13,13 +13,14 @@ import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edge.sim.scenes import TASKS, BenchVerdict, LiftScene, open_scene  # first: it chooses the GL backend
 
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
-from edge.bundle import Bundle, load_bundle
+from edge.bundle import Bundle, add_to_verification, load_bundle
 from edge.errors import InputError, VlaEdgeError
 from edge.inference import open_policy
 from edge.policy import ChunkPolicy
@@ -66,6 +67,13 @@ class Evaluation:
     checkpoint_sha256: str | None
     rows: list[EpisodeRow]
     simulated: bool = True
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the episodes, for a bundle's verification."""
+        return {name: value for name, value in asdict(self).items() if name != "rows"} | {
+            "interventions": sum(row.interventions for row in self.rows),
+            "refused": sum(len(row.refused) for row in self.rows),
+        }
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,12 @@ def main(argv: list[str] | None = None) -> int:
         "--first-scene", type=int, default=FIRST_SCENE, help="seed of the first scene (default %(default)d)"
     )
     parser.add_argument("--json", type=Path, help="write the report here as well")
+    parser.add_argument(
+        "--record", action="store_true", help="add the figures to the bundle's verification.json as 'closed_loop'"
+    )
     args = parser.parse_args(argv)
+    if args.record and args.expert:
+        parser.error("--record writes into a bundle, and the expert has none")
     settings = EvaluationSettings(
         args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads, args.first_scene, args.task
     )
@@ -170,6 +183,8 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     if args.json:
         args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    if args.record and args.bundle:
+        add_to_verification(load_bundle(args.bundle), "closed_loop", report.summary())
     low, high = report.confidence_95
     print(
         f"{report.task}: {report.succeeded} of {report.episodes}: {100 * report.success:.0f} % "

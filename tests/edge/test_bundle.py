@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle import BundleError, load_bundle, sha256
+from edge.bundle import BundleError, add_to_verification, load_bundle, sha256
 from edge.engines import EngineError, OnnxRuntimeEngine
 
 
@@ -34,6 +34,17 @@ def test_the_exported_bundle_loads(copy: Path) -> None:
     manifest = load_bundle(copy).manifest
     assert set(manifest.engines) == {"backbone", "history_encoder", "action_decoder"}
     assert manifest.policy.horizon == 15
+
+
+def test_what_is_found_out_later_joins_the_verification(copy: Path) -> None:
+    before = json.loads((copy / "verification.json").read_text())
+    add_to_verification(load_bundle(copy), "closed_loop", {"succeeded": 47, "episodes": 50})
+    load_bundle(copy)
+    after = json.loads((copy / "verification.json").read_text())
+    assert after.pop("closed_loop") == {"succeeded": 47, "episodes": 50}
+    assert after == before
+    (copy / "verification.json").write_text(json.dumps({**after, "passed": True, "more": 1}))
+    refused(copy, r"verification\.json: its content is not what the manifest says")
 
 
 def test_a_missing_engine(copy: Path) -> None:
