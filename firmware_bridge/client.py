@@ -53,6 +53,8 @@ CLOCK_PROBE_EVERY_NS = 970_000_000
 CLOCK_ANSWER_S = 0.0008
 SILENCE_LIMIT_NS = 100_000_000
 COMMIT_RETRY_NS = 30_000_000
+"""An unanswered commit is sent again after this time, and after twice as long each time that follows: on a line that
+takes longer than that for a chunk, copies must not pile up faster than they are carried."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class DeviceClient:
         self._last_probe_ns = link.clock_ns()
         self.caps: Caps | None = None
         self.resent = 0
+        self.commit_retry_ns = COMMIT_RETRY_NS
 
     # Handshake -------------------------------------------------------------------------------------------------------
 
@@ -267,7 +270,10 @@ class DeviceClient:
 
     def _resend(self, now_ns: int, inbox: Inbox) -> None:
         pending = self._pending
-        if pending is None or now_ns - pending.sent_ns < COMMIT_RETRY_NS:
+        if pending is None:
+            return
+        wait_ns = self.commit_retry_ns << (len(pending.sequences) - 1)
+        if now_ns - pending.sent_ns < wait_ns:
             return
         left_us = self.link.clock.unwrap(pending.chunk.start_us) - self.link.clock.device_us(now_ns)
         if left_us > COMMIT_RETRY_NS / 1000:

@@ -116,6 +116,7 @@ def exercise(board: EmulatedDevice, arm_name: str) -> str:
     arm = load_arm(arm_name)
     line = SerialTransport(board.port)
     client = DeviceClient(Link(line, time.monotonic_ns, 1), time.sleep)
+    client.commit_retry_ns = round(1e9 * PATIENCE_S)  # a host that emulates slowly is no reason to say it all again
     client.connect(arm.name, arm.hash32, arm.dof)
     client.set_limits(wire_limits(arm.operating))
     client.synchronise_clock()

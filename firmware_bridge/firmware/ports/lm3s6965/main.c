@@ -142,8 +142,10 @@ static void set_up_line(void) {
   NVIC_ENABLE = UART0_BIT;
 }
 
-static void receive(void) {
-  while (ring_tail != ring_head) {
+/* Serves the line until a period has passed: a byte may bring a commit, which takes most of three, and what waits behind
+ * it must not keep the tick waiting any longer. */
+static void receive(uint32_t done) {
+  while ((ring_tail != ring_head) && (periods == done)) {
     const ve_stretch_t stretch = stretch_from_now();
     const uint8_t byte = ring[ring_tail];
     ring_tail = (ring_tail + 1u) % RING_SIZE;
@@ -199,7 +201,7 @@ int main(void) {
   set_up_clock();
   set_up_line();
   for (;;) {
-    receive();
+    receive(done);
     if (periods != done) { /* periods missed are gone: the core sees by the time that it is late */
       done = periods;
       tick((uint64_t)done * VE_TICK_US);
