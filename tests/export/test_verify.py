@@ -163,7 +163,7 @@ def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path) ->
             [str(SHIPPED), "-o", "x", "--precision", "int8"],
             "int8 is calibrated on real observations: add --observations",
         ),
-        ([str(SHIPPED), "-o", "x", "--observations", "nowhere"], "nowhere: cannot be read as a dataset"),
+        ([str(SHIPPED), "-o", "x", "--observations", "nowhere"], "nowhere: no meta/info.json there"),
     ],
 )
 def test_bad_input_exits_with_2_and_writes_nothing(
