@@ -38,9 +38,12 @@ def build_engine(library: TensorRt, graph: Path, settings: BuildSettings) -> Bui
     """Parses and builds. Raises `EngineError`: the graph, the memory, or a GPU that the library does not build for."""
     trt = library.module
     logger, told = library.logger()
-    builder = trt.Builder(logger)
-    if builder is None:
-        raise EngineError(f"{library.name} does not start ({error_text(told)}); is the NVIDIA driver loaded?")
+    try:
+        builder = trt.Builder(logger)
+    except TypeError:  # what the bindings make of a constructor that returned nothing
+        raise EngineError(
+            f"{library.name} does not start ({error_text(told)}); is the NVIDIA driver loaded, and new enough for it?"
+        ) from None
     network = builder.create_network(library.network_flags())
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):

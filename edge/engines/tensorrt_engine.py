@@ -54,7 +54,12 @@ class TensorRtEngine:
     def __init__(self, library: TensorRt, device: CudaDevice, plan: bytes, spec: EngineSpec) -> None:
         self._library, self._device = library, device
         logger, self._told = library.logger()
-        self._runtime = library.module.Runtime(logger)
+        try:
+            self._runtime = library.module.Runtime(logger)
+        except TypeError:  # what the bindings make of a constructor that returned nothing
+            raise EngineError(
+                f"{library.name} does not start on {device.name} ({error_text(self._told)}); does it support this GPU?"
+            ) from None
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
@@ -101,10 +106,15 @@ class TensorRtEngine:
         return self._engine
 
     def close(self) -> None:
+        """Gives all its memory back, while the context that it belongs to is still there."""
+        self._stream.synchronize()
         if self._graph is not None:
             self._graph.close()
+        self._graph = self._context = self._engine = self._runtime = None
         for memory in self._memory.values():
             memory.free()
+        self._memory.clear()
+        self.inputs, self.outputs = {}, {}  # page-locked: freed with the last reference to them
 
     def _enqueue(self) -> None:
         driver = self._device.driver

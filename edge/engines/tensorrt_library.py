@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +34,14 @@ class TensorRt:
         return self.name == "tensorrt_rtx"
 
     def logger(self) -> tuple[Any, list[str]]:
-        """A logger for the library, and the warnings and errors that it has been told since."""
-        trt, told = self.module, list[str]()
+        """The library's logger, and the errors that it has been told since this call.
 
-        class Collector(trt.ILogger):  # type: ignore[misc, name-defined]
-            def log(self, severity: Any, message: str) -> None:
-                if int(severity) <= int(trt.ILogger.Severity.ERROR):
-                    told.append(message)
-
-        return Collector(), told
+        There is one for the process: TensorRT keeps the first logger it is given as long as anything of its lives, and
+        tells a later one nothing.
+        """
+        logger, told = _collector(self.module)
+        told.clear()
+        return logger, told
 
     def network_flags(self) -> int:
         """Strongly typed: the graph says what is computed in which precision. 11 knows nothing else."""
@@ -51,6 +51,18 @@ class TensorRt:
         """Scratch memory of one execution; 11 has only the second name."""
         size = getattr(engine, "device_memory_size_v2", None)
         return int(engine.device_memory_size if size is None else size)
+
+
+@functools.cache
+def _collector(trt: Any) -> tuple[Any, list[str]]:
+    told: list[str] = []
+
+    class Collector(trt.ILogger):  # type: ignore[misc]
+        def log(self, severity: Any, message: str) -> None:
+            if int(severity) <= int(trt.ILogger.Severity.ERROR):
+                told.append(message)
+
+    return Collector(), told
 
 
 def find_tensorrt() -> TensorRt:
