@@ -77,6 +77,7 @@ class Trainer:
         self.policy.to(self.device)
         self.pointer = PreciseLinear(self.config.text.hidden, PLACES).to(self.device)
         self.memory = Memory(self.config, ARMS, INSTRUCTIONS, self.tokenizer, self.device, args.capacity, args.seed)
+        self._plain: dict[tuple[nn.Module, str], Callable[..., Any]] = {}
         self.metrics = (args.out / "metrics.jsonl").open("a")
 
     def tell(self, **values: Any) -> None:
@@ -115,12 +116,11 @@ class Trainer:
 
     def warm_up_compiler(self, limit_s: float) -> None:
         """Compiles what takes the time; goes on without where that fails or takes too long."""
-        policy, plain = self.policy, {}
-        backbone = policy.backbone
-        parts = ((backbone, "_vision"), (backbone, "_text"), (policy.decoder, "forward"), (policy.encoder, "forward"))
+        backbone, decoder, encoder = self.policy.backbone, self.policy.decoder, self.policy.encoder
+        parts = ((backbone, "_vision"), (backbone, "_text"), (decoder, "forward"), (encoder, "forward"))
         for part, name in parts:
-            plain[part, name] = getattr(part, name)
-            setattr(part, name, torch.compile(plain[part, name], dynamic=False))
+            self._plain[part, name] = getattr(part, name)
+            setattr(part, name, torch.compile(self._plain[part, name], dynamic=False))
         try:
             with alarm(limit_s):
                 self.dummy_step()
@@ -129,15 +129,25 @@ class Trainer:
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
             self.tell(phase="compiled", step_s=time.time() - began)
-        except BaseException as error:  # whatever the compiler raises: training is worth more
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            for (part, name), function in plain.items():
-                setattr(part, name, function)
-            torch._dynamo.reset()
-            self.tell(phase="not compiled", why=f"{type(error).__name__}: {str(error)[:200]}")
-        policy.zero_grad(set_to_none=True)
+        except Exception as error:  # whatever the compiler raises: training is worth more
+            self.retreat(error)
+        self.policy.zero_grad(set_to_none=True)
         self.pointer.zero_grad(set_to_none=True)
+
+    def retreat(self, error: Exception) -> None:
+        """Goes on with smaller batches when memory ran out, else without the compiler; raises what is neither."""
+        if isinstance(error, torch.OutOfMemoryError):
+            self.args.batch //= 2
+        elif self._plain:
+            for (part, name), function in self._plain.items():
+                setattr(part, name, function)
+            self._plain.clear()
+            torch._dynamo.reset()
+        else:
+            raise error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.tell(phase="retreat", batch=self.args.batch, why=f"{type(error).__name__}: {str(error)[:200]}")
 
     def dummy_step(self) -> None:
         """Both stages' losses and gradients on data of the right shapes."""
@@ -219,10 +229,14 @@ class Trainer:
             share = max((self.clock() - began) / max(until_s - began, 1e-9), step / limit)
             for group in optimiser.param_groups:
                 group["lr"] = PEAK_RATE * group["factor"] * rate_at(share)
-            with self.autocast():
-                losses = losses_at(share)
             optimiser.zero_grad(set_to_none=True)
-            losses["loss"].backward()
+            try:
+                with self.autocast():
+                    losses = losses_at(share)
+                losses["loss"].backward()
+            except RuntimeError as error:
+                self.retreat(error)
+                continue
             norm = nn.utils.clip_grad_norm_(weights, 1.0)
             if not math.isfinite(float(norm)):  # one batch is left out rather than everything lost
                 self.tell(phase=name, step=step, skipped=float(norm))
@@ -243,6 +257,8 @@ class Trainer:
     def judge(self, policy: VlaPolicy, average: Average | None, z_of_prior: bool = False) -> None:
         """Errors on episodes that were held out, by arm; nothing committed, with the history token."""
         memory, rows = self.memory, self.memory.held_out
+        if not len(rows):
+            return
         rows = rows[torch.linspace(0, len(rows) - 1, min(self.args.batch, len(rows)), device=rows.device).long()]
         units = own_units(memory.embodiments, self.config).to(self.device)
         with applied(average), uncompiled():
@@ -267,6 +283,8 @@ class Trainer:
             noise = torch.zeros_like(window.actions)
             for index, arm in enumerate(ARMS):
                 at = window.embodiment == index
+                if not at.any():
+                    continue
                 mine = Window(**{field.name: getattr(window, field.name)[at] for field in fields(Window)})
                 found = chunk_errors(policy, mine, z[at], noise[at], units)
                 values[f"{arm}_mae"] = found.normalised / max(found.actions, 1.0)
@@ -420,7 +438,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--distil", type=float, default=35.0, help="seconds for the one flow step; 0 leaves it out")
     add("--began", type=float, default=0.0, help="time of day in seconds when the budget began (default: now)")
     add("--batch", type=int, default=1024)
-    add("--capacity", type=int, default=260_000, help="steps that memory is reserved for, 98 kB each")
+    add("--capacity", type=int, default=200_000, help="steps that memory is reserved for, 98 kB each")
     add("--first-episodes", type=int, default=100, help="of every arm, that statistics are fixed by")
     add("--steps", type=int, default=0, help="at most so many of each stage; 0: as many as there is time for")
     add("--preset", choices=sorted(PRESETS), default="lift")
