@@ -159,12 +159,13 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an adapter tells of the arm's own line; only a Franka counts what it took of the commands."""
+    """What an adapter tells of the arm's own line: all of them the least rate, a Franka the last one too."""
     period = f"p50 {told['period_p50_us']}  p99 {told['period_p99_us']}  max {told['period_max_us']} us a period"
     rows = [("arm's line", f"{period}, {told['lost_periods']} of {told['periods']} lost")]
     answered = f"answered in p50 {told['answer_p50_us']}  p99 {told['answer_p99_us']} us"
     if "success_rate_least" in told:
-        answered += f", success rate {told['success_rate_last']:.2f}, {told['success_rate_least']:.2f} at least"
+        last = f"{told['success_rate_last']:.2f}, " if "success_rate_last" in told else ""
+        answered += f", success rate {last}{told['success_rate_least']:.2f} at least"
     return [*rows, ("", answered)]
 
 
