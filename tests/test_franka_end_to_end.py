@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.cli import doctor
 from edge.sim.scene import REACHED_M
 from edge.sim.scenes import ReachScene
 from edge.telemetry.trace import Trace, read_trace, violations
@@ -169,6 +170,26 @@ def test_the_way_home_on_fci(tmp_path: Path) -> None:
     trace = driven(read_trace(tmp_path / "trace.csv"))
     assert violations(trace, FRANKA.operating) == []
     assert np.abs(trace.q[-1] - FRANKA.home_rad).max() < 1e-5
+
+
+def test_the_doctor_asks_a_franka_and_moves_nothing(
+    robot: subprocess.Popen[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor.main(["--arm", "franka", "--bridge", f"fci:{ADDRESS}"]) == 0
+    rows = {row.split()[1]: row for row in capfd.readouterr().out.splitlines() if row.startswith(("ok", "warn"))}
+    assert "'franka', firmware" in rows["handshake"] and "IDLE, at 0.000 -0.7" in rows["device"]
+    assert "round" in rows
+
+
+def test_the_doctor_without_a_robot(capfd: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--arm", "franka", "--bridge", "fci:127.0.0.9"]) == 1
+    out, err = capfd.readouterr()
+    assert "FAIL     bridge" in out and "did not start" in out and "no Franka answers at 127.0.0.9" in err
+
+
+def test_the_doctor_refuses_what_is_no_address(capfd: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--arm", "franka", "--bridge", "fci:"]) == 2
+    assert doctor.main(["--arm", "so101", "--bridge", f"fci:{ADDRESS}"]) == 1, "another arm than a Franka"
 
 
 def test_no_robot_is_one_line(tmp_path: Path, bundle_path: Path) -> None:
