@@ -25,15 +25,15 @@ JUDGED = dataclasses.replace(QUIET, validate_every=4, held_out=0.25, validation_
 def test_held_out_episodes_are_whole_and_seeded() -> None:
     episode = np.repeat(np.arange(20), 7)
     candidates = np.arange(140)[::2]
-    found = split(candidates, episode, 0.2, seed=1)
+    found = split(candidates, episode, held_out(0.2, 1))
     assert len(np.unique(episode[found.held_out])) == 4
     assert set(episode[found.held_out]).isdisjoint(episode[found.training])
     assert sorted([*found.training, *found.held_out]) == list(candidates)
-    assert np.array_equal(found.held_out, split(candidates, episode, 0.2, seed=1).held_out)
-    assert not np.array_equal(found.held_out, split(candidates, episode, 0.2, seed=2).held_out)
-    assert len(split(candidates, episode, 0.0, seed=1).held_out) == 0
+    assert np.array_equal(found.held_out, split(candidates, episode, held_out(0.2, 1)).held_out)
+    assert not np.array_equal(found.held_out, split(candidates, episode, held_out(0.2, 2)).held_out)
+    assert len(split(candidates, episode, held_out(0.0, 1)).held_out) == 0
     with pytest.raises(TrainingError, match="1 episodes are too few"):
-        split(candidates, np.zeros(140), 0.5, seed=1)
+        split(candidates, np.zeros(140), held_out(0.5, 1))
 
 
 def test_training_never_sees_what_was_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
