@@ -30,7 +30,7 @@ class Scale:
     validate_every: int = 25
     validation_windows: int = 256
     episodes: int = 50
-    duration_s: float = 6.0
+    duration_s: float = 5.0
 
     def to_plain(self) -> dict[str, Any]:
         return asdict(self)
