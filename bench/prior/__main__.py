@@ -6,4 +6,5 @@ import sys
 
 from bench.cli import main
 
-sys.exit(main(["prior", *sys.argv[1:]]))
+if __name__ == "__main__":  # a worker process imports this module again
+    sys.exit(main(["prior", *sys.argv[1:]]))

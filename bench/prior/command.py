@@ -2,8 +2,8 @@
 
 `run` records the data, trains the VLM's eyes once and a prior for every seed, trains stage 2 of every variant, plays
 each policy through its exported engines, the runtime and the firmware in lockstep, and keeps one result.json per
-variant and seed. What is there is not done again. `report` writes the tables between `<!-- edge-bench prior -->` and
-`<!-- end prior -->`, and the plots.
+variant and seed. What is there is not done again. `prepare` ends before stage 2. `report` writes the tables between
+`<!-- edge-bench prior -->` and `<!-- end prior -->`, and the plots.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DOCUMENT = "results.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("action", nargs="?", choices=("run", "report"), default="run", help="(default %(default)s)")
+    add("action", nargs="?", choices=("run", "prepare", "report"), default="run", help="(default %(default)s)")
     add("--out", type=Path, default=Path("runs/prior"), metavar="DIR", help="all of the experiment (%(default)s)")
     add("--quick", action="store_true", help="a smoke run; its figures are not worth quoting")
     run = parser.add_argument_group("run")
@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
         if job.name.startswith("run "):
             _write(args, recording, scale)
 
-    failed = run_all(plan(place, variants, args.seeds), args.jobs, args.budget_s, finished)
+    jobs = plan(place, variants, args.seeds)
+    if args.action == "prepare":
+        jobs = [job for job in jobs if not job.name.startswith("run ")]
+    failed = run_all(jobs, args.jobs, args.budget_s, finished)
     _write(args, recording, scale)
     return 1 if failed else 0
 

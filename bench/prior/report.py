@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def _data_lines(document: dict[str, Any]) -> list[str]:
     scale = document["scale"]
     length = f"stage 0 {scale['pointing_steps']}, stage 1 {scale['prior_steps']}, stage 2 {scale['steps']} steps"
     rows.append(["trained", f"{length}; on {', '.join(devices) or '-'}; simulated data"])
+    played = Counter(one["closed_loop"]["engines"] for one in found if "closed_loop" in one)
+    if played:
+        rows.append(
+            ["played by", ", ".join(f"{engines} {count} policies" for engines, count in sorted(played.items()))]
+        )
     quick = ["**A smoke run: not worth quoting.**", ""] if document["quick"] else []
     return [*quick, *markdown(("", ""), rows)]
 

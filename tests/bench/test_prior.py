@@ -32,7 +32,7 @@ def result(variant: str, seed: int, succeeded: int = 20, error: float = 0.2, **c
         "curve": [[200, 4 * error], [400, 2 * error], [800, error]],
         "final_error": error,
         "final_error_rad": error / 10,
-        "closed_loop": {"episodes": 50, "succeeded": succeeded},
+        "closed_loop": {"engines": "exported", "episodes": 50, "succeeded": succeeded},
         **changes,
     }
 
