@@ -156,7 +156,9 @@ def _gains(results: Results, gain: Gain) -> list[Judged]:
     error = ratio_of(results, better, worse, lambda one: one["final_error"])
     return [
         Judged(claim, paper, f"success, {better} minus {worse}", found, figure),
-        Judged(claim, paper, f"error at the end, {better} over {worse}", verdict(error, 1.0, more=False), error),
+        Judged(
+            claim, paper, f"error at the end, {better} over {worse}", _below(results, better, worse, error, 1.0), error
+        ),
     ]
 
 
@@ -169,7 +171,7 @@ def _most_where_scarce(results: Results) -> Judged:
 
 def _begins(results: Results, claim: str, paper: str, what: str, name: str) -> Judged:
     figure = ratio_of(results, "prior", "none", lambda one: float(one[name]))
-    return Judged(claim, paper, f"{what}, prior over none", verdict(figure, 1.0, more=False), figure)
+    return Judged(claim, paper, f"{what}, prior over none", _below(results, "prior", "none", figure, 1.0), figure)
 
 
 def _steps(results: Results, ours: str, baseline: str) -> Judged:
@@ -179,4 +181,11 @@ def _steps(results: Results, ours: str, baseline: str) -> Judged:
     if wanted is None:
         return Judged(claim, "700, 2100 steps", how, "not run", None)
     figure = ratio_of(results, ours, baseline, lambda one: steps_to(one, wanted) or float(one["scale"]["steps"]))
-    return Judged(claim, "700, 2100 steps", how, verdict(figure, 0.5, more=False), figure)
+    return Judged(claim, "700, 2100 steps", how, _below(results, ours, baseline, figure, 0.5), figure)
+
+
+def _below(results: Results, one: str, other: str, figure: Interval | None, bound: float) -> Verdict:
+    """Whether a ratio is below a bound; a single pair of runs has no interval and says nothing."""
+    if figure is None and paired(results, one, other)[0]:
+        return "unclear"
+    return verdict(figure, bound, more=False)

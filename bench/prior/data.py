@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.prior.scale import Scale
-from bench.prior.variants import FEW, REACH, Stage1
+from bench.prior.variants import FEW, MANY, REACH, Stage1
 from edge.errors import InputError
 from export.policy.config import PolicyConfig
 from export.policy.embodiment import Embodiment
@@ -139,11 +139,10 @@ def described(folder: Path, scale: Scale) -> dict[str, Any]:
     """What the data is, for the report."""
     data = kept(folder / f"{DEMONSTRATIONS}.npz")
     sizes = {name: [len(np.unique(one.episode)), len(one.states)] for name, one in stage1_sets(folder).items()}
-    runs = {count: demonstrations_for(data, count, 0, scale) for count in (FEW, FEW + 1)}
-    few, many = runs[FEW][0], runs[FEW + 1][0]
+    (few, held_out), (many, _) = (demonstrations_for(data, count, 0, scale) for count in (FEW, MANY))
     return {
         "stage1": sizes,
         "few": {"episodes": len(np.unique(few.episode)), "steps": len(few.states), "followed": followed(few)},
         "many": {"episodes": len(np.unique(many.episode)), "steps": len(many.states), "followed": followed(many)},
-        "held_out": {"episodes": scale.held_out_episodes, "steps": len(runs[FEW][1].states)},
+        "held_out": {"episodes": scale.held_out_episodes, "steps": len(held_out.states)},
     }

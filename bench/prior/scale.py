@@ -38,9 +38,9 @@ class Scale:
 
 FULL = Scale()
 QUICK = Scale(
-    training_episodes=3,
+    training_episodes=2,
     held_out_episodes=1,
-    few_episodes=2,
+    few_episodes=1,
     reach=2,
     lift=1,
     lift_other=1,

@@ -102,8 +102,9 @@ def _start(number: int) -> Worker:
 
 def _end(workers: Sequence[Worker]) -> None:
     for worker in workers:
-        worker.line.close()
-        worker.process.terminate()  # training saves its state at this
+        worker.line.close()  # an idle one ends at this
+        if worker.job is not None:
+            worker.process.terminate()  # training saves its state at this
     ends_s = time.monotonic() + ENDS_WITHIN_S
     for worker in workers:
         worker.process.join(max(0.0, ends_s - time.monotonic()))

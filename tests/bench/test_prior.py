@@ -99,6 +99,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     ours, theirs = paired(by_variant(some), "prior", "none")
     assert [one["seed"] for one in ours] == [one["seed"] for one in theirs] == [1, 2]
     assert claim(some, "history helps", "success") == "not run"
+    assert claim(some[2:4], "the prior helps", "error") == "unclear", "one pair has no interval"
 
 
 def test_steps_are_counted_to_what_every_run_without_a_prior_reaches() -> None:
