@@ -22,7 +22,7 @@ class Scale:
     lift: int = 80
     lift_other: int = 60
     scenes: int = 8000
-    pointing_steps: int = 1000
+    pointing_steps: int = 800
     prior_steps: int = 800
     prior_batch: int = 128
     steps: int = 800
