@@ -11,7 +11,7 @@ OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint checkpoint-lift clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -87,6 +87,10 @@ test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_ED
 
 test-gpu: setup ## tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
+
+prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/results.md (a day on two cores): JOBS=2 make prior
+	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
+	$(BIN)/edge-bench prior report --markdown docs/results.md --plots docs
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
