@@ -11,7 +11,7 @@ OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -88,6 +88,10 @@ test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_ED
 test-gpu: setup ## tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
+prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/results.md (a day on two cores): JOBS=2 make prior
+	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
+	$(BIN)/edge-bench prior report --markdown docs/results.md --plots docs
+
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --record --json demo/evaluation.json
@@ -119,6 +123,9 @@ data-prior: $(DATAGEN)/.installed ## expert trajectories of eight arms with real
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh
+
+checkpoint-lift: setup ## train the lifting policy on one NVIDIA GPU: BUDGET=480 make checkpoint-lift
+	PYTHON="$(BIN)/python" TRAIN="$(or $(TRAIN),--compile)" sh tools/lift/job.sh $(or $(BUDGET),480) runs/lift
 
 clean: ## remove what make has made
 	rm -rf $(VENV) demo build dist

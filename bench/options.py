@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.document import Recording, say, write_document
 from bench.harness import QUICK, Plan
 from bench.policy_run import ARM, TASK
-from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, _manifest, load_bundle
+from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, parse_manifest, load_bundle
 
 MADE_HERE = "edge-bench"
 """What the manifest of a bundle made for measuring names as its maker."""
@@ -101,7 +101,7 @@ def bundle_to_time(path: Path) -> Bundle:
         document = json.loads(manifest.read_text(encoding="utf-8"))
         if document.get("created_by") != MADE_HERE or json.loads(verification.read_text()).get("passed") is not False:
             raise
-        return Bundle(path, _manifest(document))
+        return Bundle(path, parse_manifest(document))
 
 
 def drives(bundle: Bundle) -> bool:

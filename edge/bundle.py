@@ -151,7 +151,7 @@ def load_bundle(path: Path) -> Bundle:
             f"{manifest_file}: format {found!r}, this version reads {BUNDLE_FORMAT}; export the checkpoint again"
         )
     try:
-        manifest = _manifest(document)
+        manifest = parse_manifest(document)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{manifest_file}: incomplete ({error!r}); export the checkpoint again") from None
     bundle = Bundle(path, manifest)
@@ -204,7 +204,7 @@ def _check_verification(bundle: Bundle) -> None:
         )
 
 
-def _manifest(document: dict[str, Any]) -> Manifest:
+def parse_manifest(document: dict[str, Any]) -> Manifest:
     policy = dict(document["policy"])
     policy["frame_px"] = tuple(policy["frame_px"])
     return Manifest(

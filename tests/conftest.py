@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import settings
+
+from tests.machine_watch import MachineWatch
 
 # The same examples everywhere, so that a failure is one that anybody can see; VLA_EDGE_RANDOM=1 looks for new ones.
 settings.register_profile("same", derandomize=True)
@@ -15,6 +18,29 @@ settings.load_profile("new" if os.environ.get("VLA_EDGE_RANDOM") else "same")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "checkpoints" / "reach.pt"
+TRIES_IN_REAL_TIME = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """A `real_time` test that fails while the machine stands still is made again, and skipped if it always does."""
+    if item.get_closest_marker("real_time") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for _ in range(TRIES_IN_REAL_TIME):
+        with MachineWatch() as watch:
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        failed = [report for report in reports if report.failed]
+        if not failed or not watch.stood_still:
+            break
+    else:
+        why = f"this machine stood still for {watch.longest_ms:.0f} ms, {watch.share:.0%} of the time, and before"
+        for report in failed:
+            report.outcome, report.longrepr = "skipped", (*item.location[:2], f"Skipped: {why}")
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(scope="session")

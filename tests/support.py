@@ -124,7 +124,6 @@ class RealRun:
         words += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
         words += [] if trace else ["--trace", str(self.trace_file)]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.outcome: tuple[int, str, str] = (-1, "", "")
 
     def wait_until_streaming(self) -> None:
         deadline = time.monotonic() + STREAM_TIMEOUT_S

@@ -11,6 +11,8 @@ import pytest
 from edge.telemetry.trace import violations
 from tests.support import FRANKA, RealRun, states_in_order
 
+pytestmark = pytest.mark.real_time
+
 STOPPED = ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
 

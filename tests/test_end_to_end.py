@@ -15,6 +15,8 @@ from edge.telemetry.trace import violations
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from tests.support import FRANKA, RealRun, states_in_order
 
+pytestmark = pytest.mark.real_time
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

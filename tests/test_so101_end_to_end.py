@@ -30,8 +30,8 @@ from tests.support import states_in_order
 
 RUN_S = 4.0
 CHUNK_NS = 500_000_000
-HELD_UP_US = 40_000
-"""A machine that holds a process up this long is no test of the arm: then it is made again."""
+
+pytestmark = pytest.mark.real_time
 
 
 @pytest.fixture
@@ -96,14 +96,11 @@ class Host:
 
 
 def streaming(servos: ServoProcess, folder: Path, seconds: float) -> Host:
-    """A host whose arm has been moving for a while; made again where the machine held one up."""
-    for attempt in range(3):
-        host = Host(servos, folder / f"trace{attempt}.csv")
-        host.stream(seconds)
-        if host.state == DeviceState.STREAMING:
-            return host
-        host.leave()
-    raise AssertionError("the arm never moved for long enough")
+    """A host whose arm has been moving for a while."""
+    host = Host(servos, folder / "trace.csv")
+    host.stream(seconds)
+    assert host.state == DeviceState.STREAMING
+    return host
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,9 @@ class Run:
     err: str
 
 
-def run_once(folder: Path, attempt: int) -> Run:
-    servos = ServoProcess(folder, "--corrupt", "0.01", "--seed", str(attempt))
-    host = Host(servos, folder / f"trace{attempt}.csv")
+def run_once(folder: Path) -> Run:
+    servos = ServoProcess(folder, "--corrupt", "0.01", "--seed", "0")
+    host = Host(servos, folder / "trace.csv")
     host.stream(RUN_S)
     clock = host.client.link.clock
     told, err = host.leave()
@@ -127,10 +124,7 @@ def run_once(folder: Path, attempt: int) -> Run:
 
 
 def test_the_servos_follow_in_real_time_with_damaged_packets(tmp_path: Path) -> None:
-    for attempt in range(3):
-        run = run_once(tmp_path, attempt)
-        if run.told["period_max_us"] < HELD_UP_US and run.err == "":
-            break
+    run = run_once(tmp_path)
     assert run.err == "" and "FAULT" not in states_in_order(run.trace)
     assert violations(run.trace, SO101.operating) == []
     worst, lag_ms = worst_degrees(run.trace, run.seen_us, run.shafts)

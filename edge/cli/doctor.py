@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edge.adapter_process import AdapterProcess
 from edge.arms import ArmProfile, available_arms
 from edge.bundle import Bundle
 from edge.cameras import FORMS as CAMERA_FORMS
@@ -22,8 +23,9 @@ from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, document, line, passed
 from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
 from edge.doctor.servos import check_servos
-from edge.drives import FEETECH_FORM, FeetechUrl
-from edge.errors import InputError
+from edge.drives import FeetechUrl, drive_forms, drive_scheme
+from edge.errors import InputError, VlaEdgeError
+from edge.franka_url import FrankaUrl
 from edge.telemetry.report import write_report
 from firmware_bridge.errors import BridgeError, PortError
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
@@ -33,6 +35,8 @@ SIMULATED = "sim:"
 FRAME_PX = (224, 224)
 """What cameras are fitted to when no bundle says."""
 ROOT = Path("/")
+PARSERS: dict[str, Callable[[str], object]] = {"fci": FrankaUrl.parse, "feetech": FeetechUrl.parse}
+"""Of arms that speak a protocol of their own; everything else is a line to a device."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--bridge",
         metavar="URL",
-        help=f"needs --arm: sim: (simulated device), {', '.join([FEETECH_FORM, *FORMS.values()])}",
+        help=f"needs --arm: sim: (simulated device), {', '.join([drive_forms(), *FORMS.values()])}",
     )
     add(
         "--camera",
@@ -94,10 +98,8 @@ def _check_input(args: argparse.Namespace) -> None:
         raise InputError(f"--json {args.json}: there is no folder {args.json.parent}")
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
-    if _is_servo_bus(args.bridge):
-        FeetechUrl.parse(args.bridge)
-    elif args.bridge and args.bridge != SIMULATED:
-        BridgeUrl.parse(args.bridge)
+    if args.bridge and args.bridge != SIMULATED:
+        PARSERS.get(args.bridge.partition(":")[0], BridgeUrl.parse)(args.bridge)
     for url in args.camera:
         parsed = CameraUrl.parse(url)
         if parsed.scheme == "sim" and not parsed.target and args.bridge != SIMULATED:
@@ -144,16 +146,21 @@ def _device_checks(
         yield Check.skipped("bridge", "--bridge URL")
     elif arm is None:
         yield Check.skipped("bridge", "a sound --arm NAME")
-    elif _is_servo_bus(bridge):
+    elif bridge.startswith("feetech:"):
         yield from check_servos(bridge, arm)
     else:
         try:
             if bridge == SIMULATED:
                 bridge, folder = _simulated(arm, cameras, stack)
                 cameras = [on_bench(url, folder) for url in cameras]
+            elif (scheme := drive_scheme(bridge)) is not None:
+                scheme.check(bridge, arm)
+                adapter = AdapterProcess(arm.name, bridge, None)
+                stack.callback(adapter.close)
+                bridge = f"serial:{adapter.port}"
             transport = open_transport(bridge)
             stack.callback(transport.close)
-        except BridgeError as error:
+        except (BridgeError, VlaEdgeError) as error:
             yield Check.failed("bridge", error)
         else:
             yield from check_bridge(transport, arm)
@@ -162,10 +169,6 @@ def _device_checks(
     frame_px = bundle.manifest.policy.frame_px if bundle else FRAME_PX
     for number, url in enumerate(cameras, start=1):
         yield check_camera(url, frame_px, number)
-
-
-def _is_servo_bus(bridge: str | None) -> bool:
-    return bool(bridge) and str(bridge).startswith("feetech:")
 
 
 def _simulated(arm: ArmProfile, cameras: list[str], stack: ExitStack) -> tuple[str, Path]:

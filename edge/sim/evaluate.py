@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,20 @@ class EvaluationSettings:
     task: str | None = None
 
 
-def evaluate(settings: EvaluationSettings) -> Evaluation:
-    """Runs the episodes and returns the report. Raises `VlaEdgeError`."""
+Opener = Callable[[Bundle, str, str, int], ChunkPolicy]
+"""(bundle, arm, task, threads) to a policy that is ready."""
+
+
+def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener: Opener = open_policy) -> Evaluation:
+    """Runs the episodes and returns the report. Raises `VlaEdgeError`.
+
+    `bundle` and `opener` put a policy that was not exported in the place of the settings' bundle.
+    """
     arm = load_arm(settings.arm)
     first = open_scene(arm, settings.first_scene)
     if settings.task not in (None, first.task):
         raise InputError(f"--task {settings.task}: the scene of '{arm.name}' is for '{first.task}'")
-    player = _Player(settings, arm)
+    player = _Player(settings, arm, bundle, opener)
     rows = []
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
         rows.append(_row(player.play(episode)))
@@ -118,9 +126,9 @@ def evaluate(settings: EvaluationSettings) -> Evaluation:
 class _Player:
     """Plays episodes with the policy of a bundle, or with the expert; engines are opened once for each instruction."""
 
-    def __init__(self, settings: EvaluationSettings, arm: ArmProfile) -> None:
-        self.settings, self.arm = settings, arm
-        self.bundle: Bundle | None = load_bundle(settings.bundle) if settings.bundle else None
+    def __init__(self, settings: EvaluationSettings, arm: ArmProfile, bundle: Bundle | None, opener: Opener) -> None:
+        self.settings, self.arm, self._open = settings, arm, opener
+        self.bundle = bundle or (load_bundle(settings.bundle) if settings.bundle else None)
         self._policies: dict[str, ChunkPolicy] = {}
 
     def play(self, episode: int) -> LockstepOutcome:
@@ -130,7 +138,7 @@ class _Player:
         run = LockstepSettings(task, settings.duration_s, latency_ms=settings.latency_ms, seed=episode)
         if self.bundle is not None:
             if task not in self._policies:
-                self._policies[task] = open_policy(self.bundle, arm.name, task, settings.threads)
+                self._policies[task] = self._open(self.bundle, arm.name, task, settings.threads)
             return run_lockstep(self.bundle, arm, self._policies[task], scene, run)
         if not isinstance(scene, LiftScene):
             raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")

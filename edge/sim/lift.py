@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
+from edge.sim.lift_phrases import OBJECTS
 from edge.sim.robots import DRAWN_GROUP, fr3_with_hand
 from edge.sim.so101 import so101
 from edge.sim.stage import CAMERA, COLOURS, View, add_camera, add_table, compiled
@@ -24,8 +25,6 @@ LIFTED_M = 0.08
 """An object counts as lifted when its centre is at least this high above the table..."""
 HELD_S = 0.5
 """...for this long, at the end of the episode."""
-SHAPES = {"red": "cube", "green": "can", "blue": "brick"}
-OBJECTS = tuple(f"{colour} {SHAPES[colour]}" for colour in COLOURS)
 FREE_JOINT = 7
 DENSITY_KG_M3 = 800.0
 TURN_RAD = 0.2

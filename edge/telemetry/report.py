@@ -28,17 +28,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
-    """The whole report as plain data. Times are milliseconds unless the key says otherwise.
-
-    `observation_to_chunk` begins with the oldest part of the observation, the capture of the oldest frame or the
-    request, and ends when control holds the chunk; `request_to_chunk` leaves out the age of the frame.
-    """
-    counters, lateness, jitter = outcome.counters, outcome.lateness.lateness, outcome.lateness.jitter
-    engines = {
-        name: percentiles([row[index] / 1000 for row in counters.engine_us]) for index, name in enumerate(ENGINE_NAMES)
-    }
-    pauses = counters.pauses
-    observed_us = [age + wait for age, wait in zip(counters.frame_age_us, counters.latency_us)]
+    """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
+    counters = outcome.counters
     return {
         "format": REPORT_FORMAT,
         "created_by": f"vla-edge {__version__}",
@@ -47,54 +38,21 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
         "task": settings.task,
         "seed": settings.seed,
         "duration_s": round(outcome.moved_s, 3),
-        "chunks": {
-            "requested": counters.requests,
-            "computed": counters.chunks,
-            "committed": len(counters.committed_ids),
-            "committed_ids": counters.committed_ids,
-            "late": counters.late,
-            "refused_by_host": len(counters.refused) - counters.device_refusals,
-            "refused_by_device": counters.device_refusals,
-            "refusals": counters.refused,
-            "resent": outcome.resent_chunks,
-            "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
-            "delay_steps": percentiles(counters.delays),
-            "execute_steps": settings.execute_steps,
-        },
+        "chunks": _chunks(outcome, settings),
         "pace": {
             "trained_step_ms": outcome.step_us / 1000,
             "slowest_step_ms": max([outcome.step_us, *(change.spacing_us for change in counters.pace_changes)]) / 1000,
             "changes": [asdict(change) for change in counters.pace_changes],
         },
-        "latency_ms": {
-            "observation_to_chunk": percentiles([value / 1000 for value in observed_us]),
-            "request_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
-            "frame_age_at_request": percentiles([value / 1000 for value in counters.frame_age_us]),
-            "engines": engines,
-            "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
-            "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
-        },
+        "latency_ms": _latency_ms(outcome),
         "pauses": {
-            "count": sum(pauses.reasons.values()),
-            "answers": pauses.answers,
-            "ended_s": round(pauses.ended_us / 1e6, 3),
-            "reasons": pauses.reasons,
-            "in_force": pauses.reason,
+            "count": sum(counters.pauses.reasons.values()),
+            "answers": counters.pauses.answers,
+            "ended_s": round(counters.pauses.ended_us / 1e6, 3),
+            "reasons": counters.pauses.reasons,
+            "in_force": counters.pauses.reason,
         },
-        "loop": {
-            "rate_hz": settings.rate_hz,
-            "ticks": outcome.lateness.ticks,
-            "overruns": outcome.lateness.overruns,
-            "lateness_us": {
-                "p50": lateness.percentile_us(50),
-                "p95": lateness.percentile_us(95),
-                "p99": lateness.percentile_us(99),
-                "max": lateness.largest_us,
-            },
-            "period_jitter_us": {"p50": jitter.percentile_us(50), "p99": jitter.percentile_us(99)},
-            "spin_us": round(outcome.lateness.spin_ns / 1000, 1),
-            "realtime": [asdict(grant) for grant in outcome.grants],
-        },
+        "loop": _loop(outcome, settings),
         "inference_losses": [loss.reason for loss in outcome.losses],
         "splices": {
             "count": len(counters.splice_acceleration),
@@ -112,6 +70,60 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
         },
         "machine": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()},
         **extra,
+    }
+
+
+def _chunks(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+    counters = outcome.counters
+    return {
+        "requested": counters.requests,
+        "computed": counters.chunks,
+        "committed": len(counters.committed_ids),
+        "committed_ids": counters.committed_ids,
+        "late": counters.late,
+        "refused_by_host": len(counters.refused) - counters.device_refusals,
+        "refused_by_device": counters.device_refusals,
+        "refusals": counters.refused,
+        "resent": outcome.resent_chunks,
+        "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
+        "delay_steps": percentiles(counters.delays),
+        "execute_steps": settings.execute_steps,
+    }
+
+
+def _latency_ms(outcome: RunOutcome) -> dict[str, Any]:
+    """`observation_to_chunk` begins with the oldest part of the observation, the capture of the oldest frame or the
+    request, and ends when control holds the chunk; `request_to_chunk` leaves out the age of the frame."""
+    counters = outcome.counters
+    observed_us = [age + wait for age, wait in zip(counters.frame_age_us, counters.latency_us)]
+    return {
+        "observation_to_chunk": percentiles([value / 1000 for value in observed_us]),
+        "request_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
+        "frame_age_at_request": percentiles([value / 1000 for value in counters.frame_age_us]),
+        "engines": {
+            name: percentiles([row[index] / 1000 for row in counters.engine_us])
+            for index, name in enumerate(ENGINE_NAMES)
+        },
+        "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
+        "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
+    }
+
+
+def _loop(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+    lateness, jitter = outcome.lateness.lateness, outcome.lateness.jitter
+    return {
+        "rate_hz": settings.rate_hz,
+        "ticks": outcome.lateness.ticks,
+        "overruns": outcome.lateness.overruns,
+        "lateness_us": {
+            "p50": lateness.percentile_us(50),
+            "p95": lateness.percentile_us(95),
+            "p99": lateness.percentile_us(99),
+            "max": lateness.largest_us,
+        },
+        "period_jitter_us": {"p50": jitter.percentile_us(50), "p99": jitter.percentile_us(99)},
+        "spin_us": round(outcome.lateness.spin_ns / 1000, 1),
+        "realtime": [asdict(grant) for grant in outcome.grants],
     }
 
 
@@ -159,12 +171,13 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an adapter tells of the arm's own line; only a Franka counts what it took of the commands."""
+    """What an adapter tells of the arm's own line: all of them the least rate, a Franka the last one too."""
     period = f"p50 {told['period_p50_us']}  p99 {told['period_p99_us']}  max {told['period_max_us']} us a period"
     rows = [("arm's line", f"{period}, {told['lost_periods']} of {told['periods']} lost")]
     answered = f"answered in p50 {told['answer_p50_us']}  p99 {told['answer_p99_us']} us"
     if "success_rate_least" in told:
-        answered += f", success rate {told['success_rate_last']:.2f}, {told['success_rate_least']:.2f} at least"
+        last = f"{told['success_rate_last']:.2f}, " if "success_rate_last" in told else ""
+        answered += f", success rate {last}{told['success_rate_least']:.2f} at least"
     return [*rows, ("", answered)]
 
 

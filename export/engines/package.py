@@ -93,7 +93,7 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
         np.savez_compressed(folder / REFERENCE, **maker.reference())
         manifest = Manifest(
             policy=policy_shape(parts.config, recipe.steps),
-            embodiments=tuple(_embodiment(arm) for arm in origin.embodiments),
+            embodiments=tuple(embodiment_spec(arm) for arm in origin.embodiments),
             engines=specs,
             precision=recipe.precision,
             checkpoint_sha256=origin.weights_sha256,
@@ -226,7 +226,7 @@ def engine_spec(folder: Path, name: str) -> EngineSpec:
     return EngineSpec(f"{name}.onnx", specs(model.graph.input), specs(model.graph.output))
 
 
-def _embodiment(arm: Embodiment) -> EmbodimentSpec:
+def embodiment_spec(arm: Embodiment) -> EmbodimentSpec:
     return EmbodimentSpec(
         name=arm.name,
         index=arm.index,

@@ -15,6 +15,9 @@ from export.engines.tensors import constant, node
 
 PRECISIONS = ("fp32", "bf16", "int8")
 INT8_MAX = 127
+INT8_WEIGHT_MAX = 64
+"""Weights keep seven of their eight bits: an x86 processor without VNNI adds up two products at a time in 16 bits, and
+2 x 255 x 64 is the most that fits there. ONNX Runtime shifts inputs to 0..255 first, so they need not be smaller."""
 SMALLEST_RANGE = 1e-6
 FLOAT, BFLOAT16, INT8 = ir.DataType.FLOAT, ir.DataType.BFLOAT16, ir.DataType.INT8
 
@@ -59,8 +62,9 @@ def widen_bf16(model: ir.Model) -> None:
 def to_int8(model: ir.Model, ranges: Mapping[str, list[float]]) -> None:
     """Products with one of the weights in `ranges` run between Q/DQ pairs, in place.
 
-    Weights get one scale per output, inputs one per product: `ranges` holds, for every weight, the largest absolute
-    input of each of its products, in the order in which they run. Both are symmetric, as TensorRT demands.
+    Weights get one scale per output and go up to `INT8_WEIGHT_MAX`, inputs get one per product: `ranges` holds, for
+    every weight, the largest absolute input of each of its products, in the order in which they run. Both are
+    symmetric, as TensorRT demands.
     """
     graph = model.graph
     zero = constant(graph, "int8_zero", torch.tensor(0, dtype=torch.int8))
@@ -118,7 +122,7 @@ def _cast_after(graph: ir.Graph, before: ir.Node, dtype: ir.DataType) -> ir.Valu
 def _quantised(graph: ir.Graph, weight: ir.Value) -> ir.Value:
     """The weight in INT8 with one scale per output, and the node that restores it."""
     values, name = _torch(weight), weight.name
-    scale = values.abs().amax(dim=0).clamp(min=SMALLEST_RANGE) / INT8_MAX
+    scale = values.abs().amax(dim=0).clamp(min=SMALLEST_RANGE) / INT8_WEIGHT_MAX
     parts = [
         constant(graph, f"{name}.int8", (values / scale).round().to(torch.int8)),
         constant(graph, f"{name}.scale", scale),

@@ -55,8 +55,7 @@ def distil(
     policy = student(teacher).to(device)
     config = policy.config
     latent = Latents(policy, windows, text, device)
-    share = settings.held_out if settings.validate_every else 0.0
-    rows = split(np.arange(len(windows)), windows.episode, share, settings.seed)
+    rows = split(np.arange(len(windows)), windows.episode, settings)
 
     def batch_at(step: int, rows: Rows) -> Batch:
         window = windows.window(rows, device)

@@ -42,8 +42,7 @@ def train_prior(
         load_into(prior.encoder, action_folder, RENAMES["encoder"])
         load_into(prior.decoder, action_folder, RENAMES["decoder"])
     prior.to(device)
-    share = settings.held_out if settings.validate_every else 0.0
-    rows = split(np.arange(len(windows)), windows.episode, share, settings.seed)
+    rows = split(np.arange(len(windows)), windows.episode, settings)
 
     def batch_at(step: int, rows: Rows) -> Batch:
         window = windows.window(rows, device)

@@ -77,9 +77,18 @@ class Settings:
     """Steps between validations; 0 holds no episodes out."""
     held_out: float = 0.1
     """Share of the episodes that validation keeps to itself."""
+    held_out_last: int = 0
+    """So many of the last episodes are held out in place of a drawn share: the same ones for every seed."""
+    validation_seed: int | None = None
+    """Draws held-out episodes, the windows that are judged, and their noise; None: the run's own seed."""
     validation_windows: int = 256
     stop_at_error: float | None = None
     """Training ends at the validation whose error per action, in normalised units, is at most this."""
+
+    @property
+    def judged_by(self) -> int:
+        """The seed of all that validation draws."""
+        return self.seed if self.validation_seed is None else self.validation_seed
 
 
 def identity(schedule: Schedule, settings: Settings, about: dict[str, Any]) -> dict[str, Any]:

@@ -64,15 +64,19 @@ class Split:
     held_out: Rows
 
 
-def split(candidates: Rows, episode: NDArray[Any], share: float, seed: int) -> Split:
-    """Holds out a share of the episodes, at least one; `episode` numbers those of all rows. Raises `TrainingError`."""
-    if share == 0:
+def split(candidates: Rows, episode: NDArray[Any], settings: Settings) -> Split:
+    """Holds out episodes as the settings want it, at least one where they validate; `episode` numbers those of all
+    rows. Raises `TrainingError`."""
+    if not settings.validate_every or (settings.held_out == 0 and not settings.held_out_last):
         return Split(candidates, candidates[:0])
     known = np.unique(episode[candidates])
-    count = max(1, round(share * len(known)))
+    count = settings.held_out_last or max(1, round(settings.held_out * len(known)))
     if count >= len(known):
         raise TrainingError(f"{len(known)} episodes are too few to hold some out; record more, or do not validate")
-    held = np.random.default_rng([seed, 0, HELD_OUT_STREAM]).choice(known, count, replace=False)
+    held = known[-count:]
+    if not settings.held_out_last:
+        rng = np.random.default_rng([settings.judged_by, 0, HELD_OUT_STREAM])
+        held = rng.choice(known, count, replace=False)
     out = np.isin(episode[candidates], held)
     return Split(candidates[~out], candidates[out])
 

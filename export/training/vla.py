@@ -81,8 +81,7 @@ def train_vla(
     pretrained = Pretrained(tuple(parameter for part in known for parameter in part.parameters()))
     looks = Looks(policy.backbone, windows, text, device, frozen=start.vlm is not None)
     candidates = windows.whole() if plan.whole_windows else windows.demonstrated()
-    share = settings.held_out if settings.validate_every else 0.0
-    rows = split(candidates, windows.episode, share, settings.seed)
+    rows = split(candidates, windows.episode, settings)
 
     def batch_at(step: int, rows: Rows) -> Batch:
         window = windows.window(rows, device)

@@ -58,7 +58,7 @@ def test_a_budget_that_cannot_be_meant_is_refused(text: str, tmp_path: Path) -> 
         read_budget(path)
 
 
-@pytest.mark.slow  # times engines for minutes, and a busy machine may miss a ratio; `edge-bench check` judges a run
+@pytest.mark.real_time
 def test_the_engines_keep_the_budget(bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ratios of ways that take turns within one run, so that a slow machine is slow for both."""
     measured = tmp_path / "latency.json"

@@ -14,7 +14,7 @@ from export.policy.policy import ActionPrior
 from export.training import prior as prior_module
 from export.training.prior import train_prior
 from export.training.processes import ALONE
-from export.training.schedule import TrainingError
+from export.training.schedule import Settings, TrainingError
 from export.training.source import split
 from export.training.validation import chunk_errors, fixed_noise, held_out_validation, own_units
 from tests.export.small import QUIET, few, read_windows, records, small, write_dataset
@@ -22,18 +22,33 @@ from tests.export.small import QUIET, few, read_windows, records, small, write_d
 JUDGED = dataclasses.replace(QUIET, validate_every=4, held_out=0.25, validation_windows=40)
 
 
+def held_out(share: float, seed: int, **changes: int) -> Settings:
+    return Settings(seed=seed, validate_every=1, held_out=share, **changes)  # type: ignore[arg-type]
+
+
+def test_the_last_episodes_are_held_out_whatever_the_seed() -> None:
+    episode = np.repeat(np.arange(20), 7)
+    for seed in (1, 2):
+        found = split(np.arange(140), episode, held_out(0.2, seed, held_out_last=3))
+        assert sorted(set(episode[found.held_out])) == [17, 18, 19]
+    other = split(np.arange(140), episode, held_out(0.2, 2, validation_seed=1))
+    assert np.array_equal(other.held_out, split(np.arange(140), episode, held_out(0.2, 1)).held_out)
+    with pytest.raises(TrainingError, match="too few"):
+        split(np.arange(140), episode, held_out(0.2, 1, held_out_last=20))
+
+
 def test_held_out_episodes_are_whole_and_seeded() -> None:
     episode = np.repeat(np.arange(20), 7)
     candidates = np.arange(140)[::2]
-    found = split(candidates, episode, 0.2, seed=1)
+    found = split(candidates, episode, held_out(0.2, 1))
     assert len(np.unique(episode[found.held_out])) == 4
     assert set(episode[found.held_out]).isdisjoint(episode[found.training])
     assert sorted([*found.training, *found.held_out]) == list(candidates)
-    assert np.array_equal(found.held_out, split(candidates, episode, 0.2, seed=1).held_out)
-    assert not np.array_equal(found.held_out, split(candidates, episode, 0.2, seed=2).held_out)
-    assert len(split(candidates, episode, 0.0, seed=1).held_out) == 0
+    assert np.array_equal(found.held_out, split(candidates, episode, held_out(0.2, 1)).held_out)
+    assert not np.array_equal(found.held_out, split(candidates, episode, held_out(0.2, 2)).held_out)
+    assert len(split(candidates, episode, held_out(0.0, 1)).held_out) == 0
     with pytest.raises(TrainingError, match="1 episodes are too few"):
-        split(candidates, np.zeros(140), 0.5, seed=1)
+        split(candidates, np.zeros(140), held_out(0.5, 1))
 
 
 def test_training_never_sees_what_was_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def read_info(folder: Path) -> DatasetInfo:
     """Reads and checks info.json. Raises `DatasetError`."""
     file = folder / "meta" / "info.json"
     if not file.is_file():
-        raise DatasetError(f"{folder}: no meta/info.json there; --data takes the folder of a LeRobot v3 dataset")
+        raise DatasetError(f"{folder}: no meta/info.json there; name the folder of a LeRobot v3 dataset")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         version = str(document["codebase_version"])

@@ -6,12 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.sim.lift_demonstrations import (  # first: it chooses the GL backend before mujoco is imported
-    DISTURBED,
-    LiftEpisode,
-    LiftRecorder,
-    record_lift,
-)
+from edge.sim.lift_recorder import LiftEpisode, LiftRecorder  # first: it chooses the GL backend
 
 import numpy as np
 import pytest
@@ -19,6 +14,8 @@ import pytest
 from edge.arms import load_arm
 from edge.datasets.spec import DatasetWriteError
 from edge.sim.demonstrations import main
+from edge.sim.lift_demonstrations import record_lift
+from edge.sim.lift_phrases import DISTURBED
 from export.policy.config import tiny
 from export.training.data import DISTURBED as LEFT_OUT
 from export.training.data import Windows, fit_embodiment, read_demonstrations

@@ -1,0 +1,151 @@
+"""Everything that has to be done, in what order, and how one piece of it is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.prior import data
+from bench.prior.scale import Scale
+from bench.prior.training import CHECKPOINT, Place
+from bench.prior.variants import PRIORS, Variant
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work. It is done when `product` exists; `needs` names jobs that come before it."""
+
+    name: str
+    product: Path
+    needs: tuple[str, ...]
+    do: Callable[[], None]
+
+    @property
+    def done(self) -> bool:
+        return self.product.is_file()
+
+
+@dataclass(frozen=True)
+class Record:
+    """A set to record; module-level, so that it reaches another process."""
+
+    place: Place
+    name: str
+
+    def __call__(self) -> None:
+        from bench.prior.training import base_config
+
+        data.record_set(self.name, self.place.scale, base_config(), self.place.data)
+
+
+@dataclass(frozen=True)
+class Eyes:
+    place: Place
+
+    def __call__(self) -> None:
+        from bench.prior.training import train_eyes
+
+        train_eyes(self.place)
+
+
+@dataclass(frozen=True)
+class Prior:
+    place: Place
+    name: str
+    seed: int
+
+    def __call__(self) -> None:
+        from bench.prior.training import train_stage1
+
+        train_stage1(self.place, PRIORS[self.name], self.seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Stage 2 and the closed loop of one variant at one seed; what was trained before is not trained again."""
+
+    place: Place
+    variant: Variant
+    seed: int
+
+    def __call__(self) -> None:
+        from bench.prior.training import learning, train_stage2
+
+        place, folder = self.place, self.place.run(self.variant, self.seed)
+        began_s = time.monotonic()
+        if not (folder / CHECKPOINT).is_file():
+            train_stage2(place, self.variant, self.seed)
+        trained_s = time.monotonic()
+        result: dict[str, Any] = {
+            "variant": asdict(self.variant),
+            "seed": self.seed,
+            "scale": place.scale.to_plain(),
+            "device": device_name(place),
+            "threads": 1,
+            **learning(folder),
+        }
+        if place.scale.episodes:
+            from bench.prior.closed_loop import play
+
+            result["closed_loop"] = play(folder / CHECKPOINT, place.engines, place.scale)
+        result["train_s"] = round(trained_s - began_s, 1)
+        result["play_s"] = round(time.monotonic() - trained_s, 1)
+        write_json(folder / RESULT, result)
+
+
+def plan(place: Place, variants: Sequence[Variant], seeds: int) -> list[Job]:
+    """All jobs, what is needed first and what matters most before the rest."""
+    sets = [Job(f"data {name}", place.data / f"{name}.npz", (), Record(place, name)) for name in data.SETS]
+    recorded = tuple(job.name for job in sets)
+    eyes = Job("stage 0", place.vlm / CHECKPOINT, (), Eyes(place))
+    jobs: dict[str, Job] = {job.name: job for job in [*sets, eyes]}
+    for variant in variants:
+        for seed in range(seeds):
+            needs = (*recorded, eyes.name)
+            if variant.prior is not None:
+                prior = _prior(place, variant.prior, seed, recorded)
+                jobs.setdefault(prior.name, prior)
+                needs = (*needs, prior.name)
+            folder = place.run(variant, seed)
+            name = f"run {variant.name} {seed}"
+            jobs[name] = Job(name, folder / RESULT, needs, Run(place, variant, seed))
+    return list(jobs.values())
+
+
+def _prior(place: Place, name: str, seed: int, recorded: tuple[str, ...]) -> Job:
+    product = place.prior(PRIORS[name], seed) / CHECKPOINT
+    return Job(f"stage 1 {name} {seed}", product, recorded, Prior(place, name, seed))
+
+
+def device_name(place: Place) -> str:
+    """What training computed on."""
+    import torch
+
+    from bench.machine import fingerprint
+
+    return torch.cuda.get_device_name() if place.device == "cuda" else f"CPU, {fingerprint()['cpu']}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    """The results of all runs that are done."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob(f"runs/*/{RESULT}"))]
+
+
+def same_scale(found: Sequence[dict[str, Any]], scale: Scale) -> bool:
+    """Whether results belong to an experiment of this size; the closed loop may have been left out."""
+    plain = replace(scale, episodes=0, duration_s=0.0).to_plain()
+    return all({**result["scale"], "episodes": 0, "duration_s": 0.0} == plain for result in found)

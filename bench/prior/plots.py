@@ -1,0 +1,68 @@
+"""The plots beside the table: validation error against steps, success with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from bench.prior.claims import Results, by_variant, success_of
+from bench.prior.variants import BY_NAME, FEW, VARIANTS
+
+CURVES = ("none", "prior", "history", "decay-zero", "others")
+
+
+def write_plots(folder: Path, document: dict[str, Any]) -> list[Path]:
+    """Writes `prior-error.png` and, where policies were played, `prior-success.png`; returns what it wrote."""
+    results = by_variant(document["results"])
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [_errors(results, folder / "prior-error.png")]
+    if any(success_of(found) for found in results.values()):
+        written.append(_success(results, folder / "prior-success.png"))
+    return written
+
+
+def _errors(results: Results, path: Path) -> Path:
+    """Mean over seeds, and the range of them."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    few = tuple(variant.name for variant in VARIANTS if variant.demonstrations == FEW)
+    for axis, names, title in zip(axes, (CURVES, few), ("many demonstrations", "few demonstrations")):
+        for name in (name for name in names if name in results):
+            curves = np.array([[error for _, error in one["curve"]] for one in results[name]])
+            steps = [at for at, _ in results[name][0]["curve"]]
+            (line,) = axis.plot(steps, curves.mean(axis=0), label=BY_NAME[name].text)
+            axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), alpha=0.2, color=line.get_color())
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("steps of stage 2")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    axes[0].set_ylabel("validation error, normalised")
+    return _saved(figure, path)
+
+
+def _success(results: Results, path: Path) -> Path:
+    names = [variant.name for variant in reversed(VARIANTS) if success_of(results.get(variant.name, []))]
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.32 * len(names)))
+    for row, name in enumerate(names):
+        found = success_of(results[name])
+        assert found is not None
+        away = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
+        axis.errorbar(100 * found.value, row, xerr=away, fmt="o", color="C0", capsize=3)
+    axis.set_yticks(range(len(names)), [BY_NAME[name].text for name in names], fontsize=8)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("success, %, all seeds, 95 % interval")
+    axis.grid(alpha=0.3)
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

@@ -1,0 +1,146 @@
+"""The table of the experiment, its verdicts and its plots."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.prior.claims import Judged, Results, by_variant, judge, level, steps_to, success_of
+from bench.prior.statistics import Interval, sample
+from bench.prior.variants import BY_NAME, VARIANTS
+from bench.tables import markdown, number
+from edge.errors import InputError
+
+MARK = re.compile(r"(<!-- edge-bench prior -->\n).*?(<!-- end prior -->)", re.DOTALL)
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """The Markdown of a document that `bench.prior.command` wrote."""
+    results = by_variant(document["results"])
+    judged = judge(results)
+    return [
+        *_data_lines(document),
+        "",
+        *_table(results),
+        "",
+        *_levels(results),
+        *_missing(results, document["seeds"]),
+        "",
+        *_claims(judged),
+    ]
+
+
+def write_markdown(path: Path, document: dict[str, Any]) -> None:
+    """Puts the tables between their marks. Raises `InputError` where there are none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not MARK.search(text):
+        raise InputError(f"{path}: has no marks; add <!-- edge-bench prior --> and <!-- end prior -->")
+    block = "\n".join(lines(document)).rstrip() + "\n"
+    path.write_text(MARK.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text), encoding="utf-8")
+
+
+def _data_lines(document: dict[str, Any]) -> list[str]:
+    about, found = document["data"], document["results"]
+    sets = ", ".join(f"{name} {episodes} ({steps})" for name, (episodes, steps) in about["stage1"].items())
+    rows = [["stage 1, episodes (steps)", sets]]
+    for name in ("few", "many"):
+        one = about[name]
+        told = ", ".join(f"{colour} {times}" for colour, times in one["followed"].items())
+        rows.append([f"stage 2, {name}", f"{one['episodes']} episodes, {one['steps']} steps; followed: {told}"])
+    held_out = about["held_out"]
+    rows.append(["held out", f"{held_out['episodes']} episodes, {held_out['steps']} steps"])
+    devices = sorted({result["device"] for result in found})
+    scale = document["scale"]
+    length = f"stage 0 {scale['pointing_steps']}, stage 1 {scale['prior_steps']}, stage 2 {scale['steps']} steps"
+    rows.append(["trained", f"{length}; on {', '.join(devices) or '-'}; simulated data"])
+    played = Counter(one["closed_loop"]["engines"] for one in found if "closed_loop" in one)
+    if played:
+        rows.append(
+            ["played by", ", ".join(f"{engines} {count} policies" for engines, count in sorted(played.items()))]
+        )
+    quick = ["**A smoke run: not worth quoting.**", ""] if document["quick"] else []
+    return [*quick, *markdown(("", ""), rows)]
+
+
+HEAD = ("variant", "seeds", "first flow loss", "first gradient norm", "steps to the error", "error at the end",
+    "mrad", "success", "95 %", "by seed")  # fmt: skip
+
+
+def _table(results: Results) -> list[str]:
+    rows = []
+    for variant in VARIANTS:
+        found = results.get(variant.name, [])
+        if not found:
+            continue
+        wanted = level(results, _baseline(variant.name))
+        success = success_of(found)
+        rows.append(
+            [
+                variant.text,
+                str(len(found)),
+                _spread([one["initial_predict"] for one in found]),
+                _spread([one["initial_gradient_norm"] for one in found]),
+                _steps([steps_to(one, wanted) for one in found] if wanted is not None else []),
+                _spread([one["final_error"] for one in found]),
+                _spread([1000 * one["final_error_rad"] for one in found]),
+                f"{100 * success.value:.0f} %" if success else "-",
+                f"{100 * success.low:.0f} to {100 * success.high:.0f} %" if success else "-",
+                " ".join(_played(one) for one in found),
+            ]
+        )
+    return markdown(HEAD, rows)
+
+
+def _baseline(name: str) -> str:
+    return "none-few" if BY_NAME[name].demonstrations == BY_NAME["none-few"].demonstrations else "none"
+
+
+def _played(result: dict[str, Any]) -> str:
+    played = result.get("closed_loop")
+    return f"{played['succeeded']}/{played['episodes']}" if played else "-"
+
+
+def _spread(values: Sequence[float]) -> str:
+    found = sample(values)
+    return number(found.mean) if found.deviation is None else f"{number(found.mean)} ± {number(found.deviation, 2)}"
+
+
+def _steps(steps: Sequence[int | None]) -> str:
+    """Mean and deviation over the seeds that got there, and how many did not."""
+    there = [float(one) for one in steps if one is not None]
+    missing = len(steps) - len(there)
+    text = _spread(there) if there else "never"
+    return text + (f" ({missing} never)" if there and missing else "") if steps else "-"
+
+
+def _levels(results: Results) -> list[str]:
+    said = []
+    for baseline in ("none", "none-few"):
+        wanted = level(results, baseline)
+        if wanted is not None:
+            said.append(f'{number(wanted)} for variants with as many demonstrations as "{BY_NAME[baseline].text}"')
+    return [f"The error that steps are counted to: {'; '.join(said)}."] if said else []
+
+
+def _missing(results: Results, seeds: int) -> list[str]:
+    """Runs that were asked for and are not there."""
+    missing = [f"{one.text} ({seeds - len(results.get(one.name, []))})" for one in VARIANTS
+        if len(results.get(one.name, [])) < seeds]  # fmt: skip
+    return ["", f"**Not run** (runs missing): {', '.join(missing)}."] if missing else []
+
+
+def _claims(judged: Sequence[Judged]) -> list[str]:
+    rows = [[one.claim, one.paper, one.how, _interval(one.figure), f"**{one.verdict}**"] for one in judged]
+    return markdown(("claim", "paper", "measured by", "figure, 95 % interval", "here"), rows)
+
+
+def _interval(figure: Interval | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"

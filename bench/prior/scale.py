@@ -1,0 +1,57 @@
+"""How large the experiment is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Episodes that are recorded, steps that are trained, episodes that are played.
+
+    Demonstrations come from `training_episodes` recorded episodes with two or three instructions each. `reach`, `lift`
+    and `lift_other` are episodes of stage-1 trajectories: of the same arm and task, of the FR3 with a hand, of the
+    SO-101.
+    """
+
+    training_episodes: int = 60
+    held_out_episodes: int = 16
+    few_episodes: int = 12
+    reach: int = 300
+    lift: int = 80
+    lift_other: int = 60
+    scenes: int = 8000
+    pointing_steps: int = 800
+    prior_steps: int = 800
+    prior_batch: int = 128
+    steps: int = 800
+    batch: int = 64
+    validate_every: int = 25
+    validation_windows: int = 256
+    episodes: int = 50
+    duration_s: float = 5.0
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+FULL = Scale()
+QUICK = Scale(
+    training_episodes=2,
+    held_out_episodes=1,
+    few_episodes=1,
+    reach=2,
+    lift=1,
+    lift_other=1,
+    scenes=8,
+    pointing_steps=2,
+    prior_steps=2,
+    prior_batch=8,
+    steps=4,
+    batch=8,
+    validate_every=2,
+    validation_windows=16,
+    episodes=1,
+    duration_s=1.0,
+)
