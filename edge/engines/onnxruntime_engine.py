@@ -48,13 +48,21 @@ class OnnxRuntimeEngine:
             tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.outputs
         }
         self._binding = self._session.io_binding()
-        for name, array in self.inputs.items():
-            self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        self._given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in self.inputs.items()}
+        # A GPU's provider copies an input when it is bound, not when it runs: there it is bound anew for every run.
+        self._bind_every_run = provider != "cpu"
+        self._bind_inputs()
         for name, array in self.outputs.items():
             self._binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
 
     def run(self) -> None:
+        if self._bind_every_run:
+            self._bind_inputs()
         self._session.run_with_iobinding(self._binding)
+
+    def _bind_inputs(self) -> None:
+        for name, value in self._given.items():
+            self._binding.bind_ortvalue_input(name, value)
 
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime.__version__} {self._session.get_providers()[0]}"

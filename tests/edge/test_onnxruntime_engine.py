@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from edge.bundle import load_bundle
-from edge.engines import EngineError, OnnxRuntimeEngine
+from edge.engines import EngineError, OnnxRuntimeEngine, onnxruntime_engine
 from edge.engines.onnxruntime_engine import open_on_ladder
 
 
@@ -37,3 +37,34 @@ def test_a_session_that_fell_back_in_silence_is_noticed(bundle_path: Path, monke
         OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1, provider="cuda")
     engine, reasons = open_on_ladder(bundle.file(spec.file), spec, threads=1)
     assert "CPUExecutionProvider" in engine.describe() and len(reasons) == 2
+
+
+class Binding:
+    """Stands in for a session and its binding, and notes what is bound."""
+
+    def __init__(self) -> None:
+        self.bound: list[str] = []
+
+    def bind_ortvalue_input(self, name: str, value: object) -> None:
+        self.bound.append(name)
+
+    def run_with_iobinding(self, binding: object) -> None:
+        self.bound.append("run")
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_gpus_provider_is_given_its_inputs_for_every_run(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """It copies them when they are bound: bound once, it would go on with the first ones without a word."""
+    monkeypatch.setitem(onnxruntime_engine.PROVIDERS, "cuda", "CPUExecutionProvider")
+    bundle = load_bundle(bundle_path)
+    spec = bundle.manifest.engines["history_encoder"]
+    engine = OnnxRuntimeEngine(bundle.file(spec.file), spec, 1, provider)
+    binding = Binding()
+    monkeypatch.setattr(engine, "_binding", binding)
+    monkeypatch.setattr(engine, "_session", binding)
+    engine.run()
+    engine.run()
+    every = [] if provider == "cpu" else list(engine.inputs)
+    assert binding.bound == 2 * [*every, "run"]
