@@ -124,8 +124,8 @@ data-prior: $(DATAGEN)/.installed ## expert trajectories of eight arms with real
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh
 
-checkpoint-lift: setup ## train the lifting policy on one NVIDIA GPU: BUDGET=480 make checkpoint-lift
-	PYTHON="$(BIN)/python" TRAIN="$(or $(TRAIN),--compile)" sh tools/lift/job.sh $(or $(BUDGET),480) runs/lift
+checkpoint-lift: setup ## train the lifting policy of both arms on one NVIDIA GPU: BUDGET=400 make checkpoint-lift
+	PYTHON="$(BIN)/python" TRAIN="$(TRAIN)" sh tools/lift/job.sh $(or $(BUDGET),400) runs/lift
 
 clean: ## remove what make has made
 	rm -rf $(VENV) demo build dist

@@ -29,6 +29,8 @@ from edge.sim.expert import STEP_S
 from edge.sim.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_mind
 
+TELL_EVERY = 10
+"""Episodes between two lines for a log, where there is no terminal for a bar."""
 FIRST_SCENE = 2_000_000
 """Unless told otherwise, scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; no demonstration draws from these seeds."""
 
@@ -108,6 +110,9 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
     rows = []
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
         rows.append(_row(player.play(episode)))
+        if not sys.stderr.isatty() and (episode + 1) % TELL_EVERY == 0:
+            done = sum(row.verdict.success for row in rows)
+            print(f"{episode + 1} of {settings.episodes} episodes, {done} succeeded", file=sys.stderr, flush=True)
     succeeded = sum(row.verdict.success for row in rows)
     return Evaluation(
         arm=settings.arm,

@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -296,7 +296,10 @@ class Trainer:
         if prior:
             weights = {key: value for key, value in weights.items() if not key.startswith("backbone.")}
         text = None if prior else self.tokenizer.to_str()
-        save_checkpoint(self.args.out / name, Checkpoint(policy.config, weights, self.memory.embodiments, text))
+        config = policy.config
+        if not prior and not self.args.keep_history:
+            config = replace(config, history_compressor="none")
+        save_checkpoint(self.args.out / name, Checkpoint(config, weights, self.memory.embodiments, text))
         self.tell(phase="saved", file=name, mb=(self.args.out / name).stat().st_size / 1e6)
 
     def run(self) -> None:
@@ -443,6 +446,11 @@ def main(argv: list[str] | None = None) -> None:
     add("--steps", type=int, default=0, help="at most so many of each stage; 0: as many as there is time for")
     add("--preset", choices=sorted(PRESETS), default="lift")
     add("--device", choices=("cpu", "cuda"), default="cuda")
+    add(
+        "--keep-history",
+        action="store_true",
+        help="the policy sees its history, as in training; by default it is saved without (docs/lift.md says why)",
+    )
     add("--compile", action="store_true", help="torch.compile what takes the time")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
