@@ -12,6 +12,8 @@ from tests.conftest import ROOT
 
 EPISODES = 3
 
+pytestmark = pytest.mark.slow  # two minutes: an export and six episodes with two cameras; docs/lift.md has 100 of each
+
 
 @pytest.fixture(scope="module")
 def lift_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
