@@ -88,7 +88,7 @@ test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_ED
 test-gpu: setup ## tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
-prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/results.md (a day on two cores): JOBS=2 make prior
+prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/results.md: JOBS=2 make prior
 	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
 	$(BIN)/edge-bench prior report --markdown docs/results.md --plots docs
 
