@@ -24,7 +24,7 @@ def lift_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("arm", ["franka_hand", "so101"])
 def test_the_shipped_policy_lifts_what_it_is_told_to(lift_bundle: Path, arm: str) -> None:
-    """It does in more than nine of ten scenes; in two of three it has to."""
+    """It does in nine of ten scenes; in two of three it has to."""
     found = evaluate(EvaluationSettings(lift_bundle, arm, EPISODES, first_scene=2_600_000))
     assert found.task == "lift" and found.succeeded >= EPISODES - 1, found.rows
     assert all(row.stop is None for row in found.rows)
