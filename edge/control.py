@@ -177,11 +177,7 @@ class Controller:
 
     def _observe(self, inbox: Inbox) -> None:
         report = inbox.state
-        said = [(event.device_us, event.state, event.reason) for event in inbox.events]
-        if report is not None:
-            said.append((report.device_us, report.state, report.reason))
-        unwrap = self.client.link.clock.unwrap
-        for _, state, reason in sorted(said, key=lambda entry: unwrap(entry[0])):
+        for state, reason in inbox.said:
             self.motion = after_report(
                 self.motion, state, reason, self.settings.may_starve, self.counters.pauses.reason
             )
