@@ -57,11 +57,13 @@ class Timeline:
     """Committed knots, each with the (unwrapped) device time it is due at.
 
     Steps are `step_us` apart as the policy was trained; a plan may be stretched, never compressed below that.
+    `splice_us` and `splice_before_us` are when the last committed plan and the one before it begin, 0 without one.
     """
 
     def __init__(self, step_us: int, joints: int) -> None:
         self.step_us = step_us
         self.last = -1
+        self.splice_us = self.splice_before_us = 0
         self._due_us = [0] * KEPT_STEPS
         self._q = np.zeros((KEPT_STEPS, joints), dtype=np.int64)
         self._dq = np.zeros((KEPT_STEPS, joints), dtype=np.int64)
@@ -153,3 +155,4 @@ class Timeline:
         for index, row in enumerate(rows):
             self._due_us[row] = start_us + index * knots.spacing_us
         self.last = knots.last
+        self.splice_before_us, self.splice_us = self.splice_us, start_us

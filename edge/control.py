@@ -82,7 +82,7 @@ class Controller:
         self._asked: PlanRequest | None = None
         self._answer_period_us = 0
         self._proposed: Knots | None = None
-        self.splice_us = 0
+        self._told_us = 0
         self._chunk_id = 0
         self._next_request_step = 0
         self._ask_from_ns = 0
@@ -113,8 +113,7 @@ class Controller:
         self._observe(inbox)
         self._take_answers(inbox)
         self._remember_steps(now_us)
-        # The device holds one plan beside the one it executes: an answer waits until the last one is under way.
-        if self._proposed is None and now_us >= self.splice_us:
+        if self._proposed is None and self._may_send(now_us):
             result = self.planner.result()
             if result is not None:
                 self._take_chunk(result, now_ns, now_us)
@@ -163,7 +162,7 @@ class Controller:
         self.motion = Motion.RESUMING
         self.timeline = Timeline(self.timeline.step_us, self.arm.dof)
         self._proposed = None
-        self.splice_us = self._next_request_step = self._recorded_step = self._refusals_in_row = 0
+        self._next_request_step = self._recorded_step = self._refusals_in_row = 0
 
     def _say_again(self, loop_tick: int) -> None:
         """Words that the device takes any number of times; it answers with its state."""
@@ -174,6 +173,11 @@ class Controller:
             self.client.ask_arm(self.last_state.measured_urad)
 
     # The device ------------------------------------------------------------------------------------------------------
+
+    def _may_send(self, now_us: float) -> bool:
+        """Whether the last plan is under way, and the device holds no other that waits: by its own reports, since the
+        host's estimate of its clock is ahead when that clock is slow."""
+        return now_us >= self.timeline.splice_us and self._told_us >= self.timeline.splice_before_us
 
     def _observe(self, inbox: Inbox) -> None:
         report = inbox.state
@@ -186,7 +190,7 @@ class Controller:
         if self.last_state is None:
             self.history.rest(MICRO * np.array(report.measured_urad))
         self.last_state = report
-        device_us = self.client.link.clock.unwrap(report.device_us)
+        self._told_us = device_us = self.client.link.clock.unwrap(report.device_us)
         self._track.add(device_us, report.measured_urad)
         self.recorder.sample(device_us, report.commanded_urad, report.measured_urad, report.buffered_ms, report.state)
         counters = self.counters
@@ -204,7 +208,6 @@ class Controller:
             self.counters.committed_ids.append(chunk)
             if self._proposed is not None:
                 self._record_splice(self._proposed)
-                self.splice_us = self.timeline.due_us(self._proposed.first)
                 self.timeline.accept(self._proposed)
                 self._proposed = None
                 self._refusals_in_row = 0
@@ -290,7 +293,7 @@ class Controller:
 
     def _slow_down(self, knot: int, by_us: float, now_us: float) -> bool:
         """Stretches the plan so that `knot` is due at `by_us`; False when nothing can be sent."""
-        if now_us < self.splice_us:
+        if not self._may_send(now_us):
             return False
         from_us = now_us + self.settings.lead_us + COMMIT_MARGIN_US
         knots = stretched(self.timeline, knot, by_us, from_us, self.arm.operating)

@@ -113,7 +113,10 @@ def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str
 
 
 class Homing:
-    """The armed device's move. `step` never waits; the caller ends it with a controlled stop."""
+    """The armed device's move. `step` never waits; the caller ends it with a controlled stop.
+
+    How far the arm is, the device's reports tell: its clock may be slower than the host's estimate of it.
+    """
 
     def __init__(self, client: DeviceClient, move: HomeMove, lead_us: int) -> None:
         self.client, self.move = client, move
@@ -121,6 +124,7 @@ class Homing:
         self._start_us: int | None = None
         self._next_first: int | None = 0
         self._next_heartbeat_ns = 0
+        self._told_us = 0
         self.share = 0.0
         self.state: StateReport | None = None
 
@@ -135,23 +139,23 @@ class Homing:
             raise SafetyStop(f"the device refused the way home: {refusal_text(inbox.refused[0][1])}")
         if inbox.state is not None:
             self.state = inbox.state
+            self._told_us = self.client.link.clock.unwrap(self.state.device_us)
             if self.state.state in STOPPED:
                 raise SafetyStop(f"the device stopped the arm: {stop_text(self.state.state, self.state.reason)}")
-        now_us = self.client.link.clock.device_us(now_ns)
         if self._start_us is None:
-            self._start_us = round(now_us) + self._lead_us
-        self._send(now_us)
-        self.share = min(max((now_us - self._start_us) * MICRO / self.move.duration_s, 0.0), 1.0)
-        return now_us >= self._due_us(self.move.steps) + HELD_US
+            self._start_us = round(self.client.link.clock.device_us(now_ns)) + self._lead_us
+        self._send()
+        self.share = min(max((self._told_us - self._start_us) * MICRO / self.move.duration_s, 0.0), 1.0)
+        return self._told_us >= self._due_us(self.move.steps) + HELD_US
 
     def _due_us(self, knot: int) -> int:
         assert self._start_us is not None
         return self._start_us + knot * SPACING_US
 
-    def _send(self, now_us: float) -> None:
-        """The next chunk, once the one before is under way: the device holds one plan beside that which it executes."""
+    def _send(self) -> None:
+        """The next chunk, once the one before is under way by the device's report: it holds one plan that waits."""
         first = self._next_first
-        if first is None or self.client.commit_pending or (first and now_us < self._due_us(first - STRIDE)):
+        if first is None or self.client.commit_pending or (first and self._told_us < self._due_us(first - STRIDE)):
             return
         knots = self.move.knots(first, min(CHUNK_KNOTS, self.move.last_knot + 1 - first))
         self.client.send_chunk(

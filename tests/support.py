@@ -34,13 +34,25 @@ class Rig:
     ) -> None:
         self.arm = arm
         self.device = device or LockstepDevice(SimulatedArm(arm.name, arm.home_rad, trace=trace))
+        self.rate = 1.0
+        self._slow_from = (0, 0)
         self.client = self.new_client(session)
         self.heartbeats = True
         self.loop_tick = 1
         self.inbox = Inbox()
 
     def new_client(self, session: int) -> DeviceClient:
-        return DeviceClient(Link(self.device, lambda: self.device.now_us * 1000, session), self._idle)
+        return DeviceClient(Link(self.device, lambda: self.host_ns, session), self._idle)
+
+    @property
+    def host_ns(self) -> int:
+        """The host's clock: the device's own, until `slow_down`."""
+        host_ns, device_us = self._slow_from
+        return host_ns + round(1000 * (self.device.now_us - device_us) / self.rate)
+
+    def slow_down(self, rate: float) -> None:
+        """From now on the device makes `rate` milliseconds in each of the host's."""
+        self._slow_from, self.rate = (self.host_ns, self.device.now_us), rate
 
     def _idle(self, seconds: float) -> None:
         self.device.tick(math.ceil(1000 * seconds))

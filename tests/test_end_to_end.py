@@ -34,6 +34,7 @@ def test_a_minute_of_motion_breaks_no_limit(folder: Path, bundle_path: Path) -> 
     assert set(trace.chunk[moving]) <= set(report["chunks"]["committed_ids"]), "only whole chunks were executed"
     assert report["device"]["limiter_interventions"] == 0 == trace.limited.sum()
     assert report["ended"] == "duration" and report["simulated"] is True
+    assert 0.8 < report["link"]["device_clock_rate"] < 1.1
     assert "chunks" in out and "loop lateness" in out
     assert run.report_file.with_suffix(".png").stat().st_size > 20_000
 

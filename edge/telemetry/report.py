@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge import __version__
 from edge.session import RunOutcome, SessionSettings
 
 REPORT_FORMAT = 1
+LEAST_REPORTS = 100
+SLOW_CLOCK_RATE = 0.95
+"""Below this the table says so: no crystal is off by so much."""
 ENGINE_NAMES = ("camera", "history_encoder", "backbone", "action_decoder")
 
 
@@ -67,10 +71,18 @@ def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, A
             "sent_bytes": outcome.sent_bytes,
             "clock_uncertainty_us": round(outcome.clock_uncertainty_us, 1),
             "clock_drift_ppm": round(outcome.clock_drift_ppm, 2),
+            "device_clock_rate": device_clock_rate(outcome.samples.device_us, outcome.moved_s),
         },
         "machine": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()},
         **extra,
     }
+
+
+def device_clock_rate(device_us: NDArray[np.int64], lasted_s: float) -> float | None:
+    """Device time from the first report (n,) to the last, as a share of the host's; None of too few to tell."""
+    if len(device_us) < LEAST_REPORTS:
+        return None
+    return round(float(device_us[-1] - device_us[0]) / 1e6 / lasted_s, 3)
 
 
 def _chunks(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
@@ -147,6 +159,7 @@ def table(report: dict[str, Any]) -> str:
     ]
     rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
     rows += [("lost", reason) for reason in report["inference_losses"]]
+    rows += _slow_clock(report["link"]["device_clock_rate"])
     line = report.get("adapter")
     if line:
         rows += _arm_line(line)
@@ -168,6 +181,13 @@ def table(report: dict[str, Any]) -> str:
     if scene:
         rows.append(("target", f"{scene['text']} (simulated)"))
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def _slow_clock(rate: float | None) -> list[tuple[str, str]]:
+    """A row about a device whose clock is slow: what a chunk then waits for is not inference."""
+    if rate is None or rate >= SLOW_CLOCK_RATE:
+        return []
+    return [("device clock", f"slow: it made {rate:.0%} of real time")]
 
 
 def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:

@@ -85,7 +85,7 @@ def fill(record: NDArray[Any], controller: Controller, loop: FixedStep | None) -
         row["engines_ms"] = np.multiply(counters.engine_us[-1], 1e-3)
     first = max(timeline.step_at(float(row["device_us"])), 0)
     knots = min(timeline.last - first + 1, PLAN_KNOTS) if timeline.last > 0 else 0
-    row["knots"], row["splice_us"] = knots, controller.splice_us
+    row["knots"], row["splice_us"] = knots, timeline.splice_us
     if knots > 0:
         row["plan"][:knots] = timeline.knots(first, knots).q_rad
         row["plan_us"][:knots] = [timeline.due_us(first + index) for index in range(knots)]

@@ -48,7 +48,7 @@ def wave(request: PlanRequest) -> np.ndarray:
 
 @dataclass
 class ScriptedPlanner:
-    """Answers after a delay on the simulated clock."""
+    """Answers after a delay on the host's simulated clock."""
 
     rig: Rig
     script: Script
@@ -60,11 +60,11 @@ class ScriptedPlanner:
 
     def request(self, request: PlanRequest) -> None:
         self.requests.append(request)
-        ready_us = self.rig.device.now_us + self.latency_us(request.id)
-        self._waiting = (ready_us, PlanResult(request.id, Outcome.CHUNK, self.script(request), 1, 2, 3, 4, ""))
+        ready_ns = self.rig.host_ns + 1000 * self.latency_us(request.id)
+        self._waiting = (ready_ns, PlanResult(request.id, Outcome.CHUNK, self.script(request), 1, 2, 3, 4, ""))
 
     def result(self) -> PlanResult | None:
-        if self._waiting is None or self.rig.device.now_us < self._waiting[0]:
+        if self._waiting is None or self.rig.host_ns < self._waiting[0]:
             return None
         _, result = self._waiting
         self._waiting = None
@@ -90,8 +90,8 @@ class Run:
     def go(self, milliseconds: int, period_ms: int = 4) -> None:
         for _ in range(milliseconds // period_ms):
             self.tick += 1
-            self.controller.step(self.rig.device.now_us * 1000, self.tick)
-            self.rig.device.tick(period_ms)
+            self.controller.step(self.rig.host_ns, self.tick)
+            self.rig.device.tick(round(period_ms * self.rig.rate))
 
     def stall(self, milliseconds: int) -> None:
         """The control process does not run; the device does."""

@@ -29,12 +29,12 @@ class LoggedRig(Rig):
     """A rig whose client leaves records."""
 
     def __init__(self, push: Callable[[bytes], bool]) -> None:
-        self.journal: Journal = RingJournal(push, lambda: self.device.now_us * 1000)
+        self.journal: Journal = RingJournal(push, lambda: self.host_ns)
         super().__init__()
 
     def new_client(self, session: int) -> DeviceClient:
         self.journal.put(Kind.HEADER, pack_plain(HEADER))
-        return open_client(self.device, lambda: self.device.now_us * 1000, session, self._idle, self.journal)
+        return open_client(self.device, lambda: self.host_ns, session, self._idle, self.journal)
 
 
 class LoggedRun:
@@ -67,10 +67,10 @@ class LoggedRun:
         try:
             for _ in range(milliseconds // PERIOD_MS):
                 self.tick += 1
-                now_ns = self.rig.device.now_us * 1000
+                now_ns = self.rig.host_ns
                 self.controller.step(now_ns, self.tick)
                 self.rig.client.keep_clock(now_ns, slack_s=0.003)
-                self.rig.device.tick(PERIOD_MS)
+                self.rig.device.tick(round(PERIOD_MS * self.rig.rate))
         except (SafetyStop, LinkLost) as stop:
             self.stop = str(stop)
         return self

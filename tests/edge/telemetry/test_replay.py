@@ -188,6 +188,17 @@ def test_a_stop_by_the_device_is_replayed(start: Callable[..., LoggedRun]) -> No
     assert verdict.decisions["device event"] >= 1
 
 
+def test_a_device_whose_clock_is_slow_is_replayed(start: Callable[..., LoggedRun]) -> None:
+    """Clocks are then compared when its reports are late, which the log has to lead to again."""
+    run = start().go(1000)
+    run.rig.slow_down(0.5)
+    run.go(3000).end()
+    compared = sum(record.kind is Kind.MAPPING for record in run.records)
+    assert compared > 15 and run.stop is None
+    verdict = replayed(run.records)
+    assert verdict.difference is None and verdict.ended
+
+
 def test_a_line_that_breaks_is_replayed(start: Callable[..., LoggedRun]) -> None:
     run = start().go(2000)
 
