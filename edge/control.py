@@ -177,11 +177,7 @@ class Controller:
 
     def _observe(self, inbox: Inbox) -> None:
         report = inbox.state
-        said = [(event.device_us, event.state, event.reason) for event in inbox.events]
-        if report is not None:
-            said.append((report.device_us, report.state, report.reason))
-        unwrap = self.client.link.clock.unwrap
-        for _, state, reason in sorted(said, key=lambda entry: unwrap(entry[0])):
+        for state, reason in inbox.said:
             self.motion = after_report(
                 self.motion, state, reason, self.settings.may_starve, self.counters.pauses.reason
             )
@@ -314,20 +310,17 @@ class Controller:
         if result.outcome is Outcome.PAUSED:
             self._pause(asked, result.message, now_ns)
             return
-        self.counters.pauses.resume(now_ns)
+        if result.outcome is Outcome.CHUNK:
+            self.counters.pauses.resume(now_ns)
         refusal = check_finite(result.increments_rad)
         if refusal is not None:
             raise SafetyStop(f"chunk {result.id} refused, {refusal}; check the checkpoint and the camera's image")
         latency_us = (now_ns - asked.sent_ns) // 1000
-        self.latency.add(latency_us)
-        counters = self.counters
+        counters, delay = self.counters, len(asked.prefix_rad)
         counters.chunks += 1
-        counters.latency_us.append(latency_us)
-        counters.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
-        counters.engine_us.append(
-            (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
-        )
-        delay = len(asked.prefix_rad)
+        if result.outcome is Outcome.CHUNK:
+            self.latency.add(latency_us)
+            counters.measured(asked, result, latency_us)
         if self.timeline.begun and now_us + self.settings.lead_us > self.timeline.due_us(asked.step + delay):
             counters.late += 1
             self.recorder.decide("late", chunk=result.id, latency_us=latency_us, prefix_steps=delay)

@@ -53,12 +53,17 @@ class HomeMove:
     def last_knot(self) -> int:
         return self.steps + REST_KNOTS
 
+    def position_rad(self, shares: FloatArray) -> FloatArray:
+        """Where the joints are (n, J) after these shares (n,) of the duration; after the arrival they stay at home."""
+        share = np.minimum(shares, 1.0)[:, None]
+        q: FloatArray = self.start_rad + (self.home_rad - self.start_rad) * share**3 * (10 - 15 * share + 6 * share**2)
+        return q
+
     def knots(self, first: int, count: int) -> Knots:
-        """Knots `first`, `first` + 1, ...; after the arrival they stay at home."""
-        share = np.minimum(np.arange(first, first + count) / self.steps, 1.0)[:, None]
-        way = self.home_rad - self.start_rad
-        q = self.start_rad + way * share**3 * (10 - 15 * share + 6 * share**2)
-        dq = way * 30 * share**2 * (1 - share) ** 2 / self.duration_s
+        """Knots `first`, `first` + 1, ..."""
+        shares = np.arange(first, first + count) / self.steps
+        q, share = self.position_rad(shares), np.minimum(shares, 1.0)[:, None]
+        dq = (self.home_rad - self.start_rad) * 30 * share**2 * (1 - share) ** 2 / self.duration_s
         return Knots(first, np.rint(q / MICRO).astype(np.int64), np.rint(dq / MICRO).astype(np.int64), SPACING_US)
 
 
@@ -84,6 +89,13 @@ def plan_home(arm: ArmProfile, start_rad: Sequence[float]) -> HomeMove | None:
     if refusal is not None:
         raise InputError(f"the way home is not within the limits of '{arm.name}' ({refusal}); move the arm by hand")
     return move
+
+
+def describe(move: HomeMove) -> str:
+    """What is going to happen, for whoever has to say yes."""
+    way = [abs(end - begin) for begin, end in zip(move.start_rad, move.home_rad)]
+    joint = way.index(max(way))
+    return f"the way home takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, {way[joint]:.2f} rad"
 
 
 def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str | None:

@@ -10,10 +10,12 @@ class Command(IntEnum):
 
     NONE = 0
     START = 1
-    PAUSE = 2
-    STOP = 3
+    HOME = 2
+    """From rest, slowly to the home pose, and wait there."""
+    PAUSE = 3
+    STOP = 4
     """End the run, under control."""
-    ESTOP = 4
+    ESTOP = 5
 
 
 class OperatorDesk:

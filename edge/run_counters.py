@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.pauses import PauseLog
+from edge.planning import PlanRequest, PlanResult
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,11 @@ class Counters:
     interventions_before: int | None = None
     device_refusals: int = 0
     committed_ids: list[int] = field(default_factory=list)
+
+    def measured(self, asked: PlanRequest, result: PlanResult, latency_us: int) -> None:
+        """Takes what inference needed for one chunk."""
+        self.latency_us.append(latency_us)
+        self.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
+        self.engine_us.append(
+            (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
+        )

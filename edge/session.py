@@ -15,6 +15,7 @@ from edge.arms import ArmProfile, JointLimits
 from edge.bundle import Bundle
 from edge.control import HEARTBEAT_NS, Controller, ControlSettings
 from edge.errors import InputError, SafetyStop
+from edge.home_trip import HomeTrip
 from edge.homing import far_from_training
 from edge.inference import InferenceSettings
 from edge.inference_process import InferenceProcess
@@ -43,12 +44,13 @@ PROGRESS_S = 0.25
 STATE_RATE_HZ = 100
 LEAD_MARGIN_US = 10_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-WORD_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+WORD_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN)
 SIGNALS: dict[int, Command] = {
     signal.SIGINT: Command.STOP,
     signal.SIGTERM: Command.STOP,
     signal.SIGUSR1: Command.START,
     signal.SIGUSR2: Command.PAUSE,
+    signal.SIGRTMIN: Command.HOME,
 }
 
 
@@ -226,6 +228,8 @@ class Session:
                 raise KeyboardInterrupt
             if command is Command.START:
                 return
+            if command is Command.HOME:
+                self.tell(f"nothing is armed yet; first: edge-run --arm {self.arm.name} --bridge URL --to-home")
 
     def _idle(self) -> None:
         self._keep_line_empty()
@@ -269,7 +273,8 @@ class Session:
         assert self.inference is not None
         loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
         began_ns = now_ns = time.monotonic_ns()
-        supervisor = Supervisor(controller, self.inference, self.desk, self.settings.on_loss, self.tell)
+        home = HomeTrip(controller, self.tell, lambda way: tapped_planner(way, self._journal))
+        supervisor = Supervisor(controller, self.inference, self.desk, self.settings.on_loss, self.tell, home)
 
         def supervise(now_ns: int, tick: int) -> None:
             supervisor.step(now_ns, tick)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from edge.control import Controller
 from edge.errors import SafetyStop
+from edge.home_trip import HomeTrip
 from edge.operator_desk import Command, OperatorDesk
 from edge.planning import Phase, Planner
 from edge.safety.motion import Motion
@@ -57,8 +58,10 @@ class Supervisor:
         desk: OperatorDesk,
         on_loss: OnLoss,
         tell: Callable[[str], None],
+        home: HomeTrip | None = None,
     ) -> None:
         self.controller, self.inference, self.desk, self.on_loss = controller, inference, desk, on_loss
+        self.home = home or HomeTrip(controller, tell)
         self.losses: list[Loss] = []
         self._tell = tell
         self._lost: Loss | None = None
@@ -68,6 +71,7 @@ class Supervisor:
     def step(self, now_ns: int, tick: int) -> None:
         """Raises `SafetyStop` when the run has to end."""
         self._obey()
+        self.home.step()
         if self._lost is None:
             self._watch(now_ns)
         elif self.controller.motion is Motion.HELD:
@@ -85,6 +89,8 @@ class Supervisor:
             self.controller.pause()
         elif command is Command.START and self._lost is None:
             self.controller.resume()
+        elif command is Command.HOME and self._lost is None:
+            self.home.begin()
 
     def _watch(self, now_ns: int) -> None:
         reason = self.inference.gone() or self._hung(now_ns)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.framing import FrameReader, encode_frame
-from firmware_bridge.messages import Message, TimeReply, TimeRequest
+from firmware_bridge.messages import Event, Message, StateReport, TimeReply, TimeRequest
 from firmware_bridge.transports.base import Transport
 
 CLOCK_POLL_S = 50e-6
+OVERTAKEN_BY = 64
+"""Frames. A device that counts from further back has begun anew."""
 
 
 class Link:
@@ -21,11 +23,13 @@ class Link:
         self.session = session
         self.clock = ClockSync()
         self.foreign_frames = 0
+        self.overtaken_frames = 0
         self.sent_bytes = 0
         self._reader = FrameReader()
         self._sequence = 0
         self._exchanges = 0
         self._waiting: list[Message] = []
+        self._told: int | None = None
 
     @property
     def bad_frames(self) -> int:
@@ -71,5 +75,14 @@ class Link:
                 reply = frame.message
                 self.clock.add(reply.host_ns, arrived_ns, reply.received_us, reply.sent_us)
                 self._exchanges += 1
+            elif isinstance(frame.message, (StateReport, Event)) and self._overtaken(frame.sequence):
+                self.overtaken_frames += 1
             else:
                 self._waiting.append(frame.message)
+
+    def _overtaken(self, sequence: int) -> bool:
+        """Whether a later word of the device's state has been heard: what is over by now must not count as news."""
+        if self._told is not None and 0 < (self._told - sequence) & 0xFFFF <= OVERTAKEN_BY:
+            return True
+        self._told = sequence
+        return False

@@ -48,8 +48,7 @@ SMALL = Scale(
     batch=16,
     validate_every=40,
 )
-"""The same data and the same closed loop; a third of the windows, in smaller batches and more steps. About three hours of
-two idle CPU cores (docs/results.md)."""
+"""The same data and the same closed loop, smaller batches and more steps: three hours of two idle CPU cores."""
 QUICK = Scale(
     name="quick",
     training_episodes=2,

@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-run",
         description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
         epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
-        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again. "
+        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again, "
+        "SIGRTMIN takes it slowly home from a pause. "
         "--replay FILE.mcap needs nothing else: exit 0 identical, 1 different, 2 not readable or records missing.",
     )
     _add_what(root.add_argument_group("what runs where").add_argument)

@@ -14,7 +14,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.cli.progress import Progress
 from edge.drives import drive_scheme
 from edge.errors import InputError, SafetyStop
-from edge.homing import AT_HOME_RAD, HomeMove, Homing, plan_home
+from edge.homing import AT_HOME_RAD, Homing, describe, plan_home
 from edge.realtime import cpus_here, realtime
 from edge.scheduler import FixedStep
 from edge.session import LEAD_MARGIN_US, STOP_SIGNALS, handled, wire_limits
@@ -58,13 +58,6 @@ def to_home(args: argparse.Namespace) -> int:
         state = _standing(client)
         plan_home(arm, _pose(state))  # it may have been moved meanwhile
         return _move(client, arm, state, caps.min_lead_us + LEAD_MARGIN_US)
-
-
-def describe(move: HomeMove) -> str:
-    """What is going to happen, for whoever has to say yes."""
-    way = [abs(end - begin) for begin, end in zip(move.start_rad, move.home_rad)]
-    joint = way.index(max(way))
-    return f"the way home takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, {way[joint]:.2f} rad"
 
 
 def _port(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> str:

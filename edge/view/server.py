@@ -36,7 +36,13 @@ FILES = {
     "/view.svg": ("view.svg", "image/svg+xml"),
     "/view.css": ("view.css", "text/css; charset=utf-8"),
 }
-BUTTONS = {"start": Command.START, "pause": Command.PAUSE, "stop": Command.STOP, "estop": Command.ESTOP}
+BUTTONS = {
+    "start": Command.START,
+    "home": Command.HOME,
+    "pause": Command.PAUSE,
+    "stop": Command.STOP,
+    "estop": Command.ESTOP,
+}
 
 
 class ViewServer(ThreadingHTTPServer):

@@ -188,6 +188,19 @@ def test_a_pause_before_the_first_chunk(start: Callable[..., Supervised]) -> Non
     assert run.controller.motion is Motion.HELD
 
 
+def test_a_stop_at_rest_whose_tick_is_behind_its_message(start: Callable[..., Supervised]) -> None:
+    """After a hold-up ticks are late: DECEL bears the time of the STOP, HOLD that of an earlier tick."""
+    run = start(latency_us=lambda _: NEVER_US)
+    run.go(100)
+    device = run.rig.device
+    device.write = lambda data, channel=0: device._library.ve_sim_receive(  # type: ignore[method-assign]
+        device._sim, channel, data, len(data), device.now_us + 10_000
+    )
+    run.desk.ask(Command.PAUSE)
+    run.go(600)
+    assert run.controller.motion is Motion.HELD
+
+
 def test_inference_that_is_lost_before_the_first_chunk_ends_the_run(start: Callable[..., Supervised]) -> None:
     run = start(OnLoss.END, latency_us=lambda _: NEVER_US)
     run.go(100)

@@ -183,8 +183,13 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
         time.sleep(1.5)
         assert page.locator(".joint canvas").count() == 7
         page.screenshot(path=str(tmp_path / "view.png"))
+        expect(page.locator("#home")).to_be_disabled()
         page.click("#pause")
         expect(state).to_have_text("hold (held)", timeout=5_000)
+        page.click("#home")
+        expect(page.locator("#note")).to_contain_text("the way home takes", timeout=5_000)
+        expect(state).to_have_text("streaming", timeout=5_000)
+        expect(state).to_have_text("hold (held)", timeout=20_000)
         page.click("#start")
         expect(state).to_have_text("streaming", timeout=5_000)
         time.sleep(1.0)
@@ -200,7 +205,8 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     states = [str(state) for state in trace.state]
     changes = [state for index, state in enumerate(states) if index == 0 or states[index - 1] != state]
     start = changes.index("ARMED")
-    assert changes[start:] == ["ARMED", "STREAMING", "DECEL", "HOLD", "ARMED", "STREAMING", "ESTOP"]
+    way_home = ["HOLD", "ARMED", "STREAMING", "HOLD"]
+    assert changes[start:] == ["ARMED", "STREAMING", "DECEL", *way_home, "ARMED", "STREAMING", "ESTOP"]
     pressed_at = states.index("ESTOP")
     speed = np.abs(np.diff(trace.q[pressed_at:], axis=0)).max(axis=1)
     assert np.all(speed[STOP_TICKS:] == 0.0), "at rest within the safety case's time"

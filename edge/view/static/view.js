@@ -154,6 +154,7 @@ function drawWords() {
   at("note").className = lost ? "bad" : "";
   const held = newest.motion === "held" || newest.state === "idle";
   at("start").disabled = lost || !held;
+  at("home").disabled = lost || newest.motion !== "held";
   at("pause").disabled = lost || !moves;
   at("stop").disabled = lost; at("estop").disabled = lost;
   const rows = { "chunks joined": newest.committed, "late": newest.late, "refused": newest.refused, "limiter": newest.interventions,
@@ -190,7 +191,7 @@ async function press(name) {
   }
 }
 
-["start", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
+["start", "home", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") press("estop"); });
 const events = new EventSource(`/events?token=${encodeURIComponent(token)}`);
 const heard = () => { heardAt = Date.now(); };
