@@ -15,9 +15,9 @@ from pathlib import Path
 from bench import options
 from bench.document import Recording, read_document, say, write_document
 from bench.prior import data
-from bench.prior.jobs import Job, plan, results, same_scale
+from bench.prior.jobs import Job, begin, plan, results
 from bench.prior.report import lines, write_markdown
-from bench.prior.scale import FULL, QUICK, Scale
+from bench.prior.scale import QUICK, SCALES, SMALL, Scale
 from bench.prior.training import Place
 from bench.prior.variants import BY_NAME, VARIANTS
 from bench.prior.workers import run_all
@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="a smoke run; its figures are not worth quoting")
     run = parser.add_argument_group("run")
     add = run.add_argument
+    add("--scale", choices=list(SCALES), default=SMALL.name, help="how large it is, see docs/results.md (%(default)s)")
     add("--variants", nargs="+", choices=list(BY_NAME), metavar="NAME", help=f"of {', '.join(BY_NAME)} (default: all)")
     add("--seeds", type=options.count, default=3, help="(default %(default)s)")
     add("--jobs", type=options.count, default=1, help="processes, one thread each (default %(default)s)")
@@ -51,17 +52,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "report":
         return _report(args)
-    scale = QUICK if args.quick else FULL
+    scale = QUICK if args.quick else SCALES[args.scale]
     if args.episodes is not None:
         scale = replace(scale, episodes=args.episodes)
-    if not same_scale(results(args.out), scale):
-        raise InputError(f"{args.out} holds an experiment of another size; give another --out")
+    if not begin(args.out, scale):
+        raise InputError(f"{args.out} holds an experiment of another size; give another --out, or the --scale it has")
     place = Place(args.out, scale, args.device, args.engines)
     data.take_over(args.generated, place.data)
     variants = [BY_NAME[name] for name in args.variants] if args.variants else VARIANTS
     recording = Recording("prior", {"device": args.device, "jobs": args.jobs, "engines": args.engines}, args.quick)
 
     def finished(job: Job) -> None:
+        say(f"{job.name}: done")
         if job.name.startswith("run "):
             _write(args, recording, scale)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bench.prior.training import CHECKPOINT, Place
 from bench.prior.variants import PRIORS, Variant
 
 RESULT = "result.json"
+SCALE = "scale.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class Prior:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """A moment, by the wall and by what this process has computed: only the latter leaves out that it was held up."""
+
+    wall_s: float = field(default_factory=time.monotonic)
+    cpu_s: float = field(default_factory=time.process_time)
+
+    def since(self, other: Clock) -> tuple[float, float]:
+        return round(self.wall_s - other.wall_s, 1), round(self.cpu_s - other.cpu_s, 1)
+
+
+@dataclass(frozen=True)
 class Run:
     """Stage 2 and the closed loop of one variant at one seed; what was trained before is not trained again."""
 
@@ -78,10 +90,10 @@ class Run:
         from bench.prior.training import learning, train_stage2
 
         place, folder = self.place, self.place.run(self.variant, self.seed)
-        began_s = time.monotonic()
+        began = Clock()
         if not (folder / CHECKPOINT).is_file():
             train_stage2(place, self.variant, self.seed)
-        trained_s = time.monotonic()
+        trained = Clock()
         result: dict[str, Any] = {
             "variant": asdict(self.variant),
             "seed": self.seed,
@@ -94,8 +106,8 @@ class Run:
             from bench.prior.closed_loop import play
 
             result["closed_loop"] = play(folder / CHECKPOINT, place.engines, place.scale)
-        result["train_s"] = round(trained_s - began_s, 1)
-        result["play_s"] = round(time.monotonic() - trained_s, 1)
+        result["train_s"], result["train_cpu_s"] = trained.since(began)
+        result["play_s"], result["play_cpu_s"] = Clock().since(trained)
         write_json(folder / RESULT, result)
 
 
@@ -143,6 +155,17 @@ def write_json(path: Path, value: Any) -> None:
 def results(out: Path) -> list[dict[str, Any]]:
     """The results of all runs that are done."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob(f"runs/*/{RESULT}"))]
+
+
+def begin(out: Path, scale: Scale) -> bool:
+    """Notes the size of the experiment in its folder; False if it has begun at another one."""
+    noted = out / SCALE
+    begun = [{"scale": json.loads(noted.read_text(encoding="utf-8"))}] if noted.is_file() else []
+    if not same_scale([*begun, *results(out)], scale):
+        return False
+    if not begun:
+        write_json(noted, scale.to_plain())
+    return True
 
 
 def same_scale(found: Sequence[dict[str, Any]], scale: Scale) -> bool:

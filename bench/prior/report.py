@@ -22,6 +22,8 @@ def lines(document: dict[str, Any]) -> list[str]:
     results = by_variant(document["results"])
     judged = judge(results)
     return [
+        *_scale_lines(document),
+        "",
         *_data_lines(document),
         "",
         *_table(results),
@@ -45,6 +47,26 @@ def write_markdown(path: Path, document: dict[str, Any]) -> None:
     path.write_text(MARK.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text), encoding="utf-8")
 
 
+def _scale_lines(document: dict[str, Any]) -> list[str]:
+    """At which size the tables were made, and what it cost."""
+    if document["quick"]:
+        return ["**A smoke run: not worth quoting.**"]
+    scale, found = document["scale"], document["results"]
+    rows = [
+        ["stage 0", f"{scale['pointing_steps']} steps of {scale['pointing_batch']} scenes, once for all runs"],
+        ["stage 1", f"{scale['prior_steps']} steps of {scale['prior_batch']} windows"],
+        ["stage 2", f"{scale['steps']} steps of {scale['batch']} windows"],
+        ["error", f"every {scale['validate_every']} steps, on {scale['validation_windows']} windows"],
+        ["success", f"{scale['episodes']} episodes of {scale['duration_s']:g} s"],
+        ["seeds", str(document["seeds"])],
+    ]
+    for name, key in (("training", "train_cpu_s"), ("playing", "play_cpu_s")):
+        spent = [one[key] for one in found if key in one]
+        if spent:
+            rows.append([f"{name}, of one run", f"{_spread([one / 60 for one in spent])} min of one core"])
+    return [f"Scale: **{scale['name']}**. Another scale may judge otherwise.", "", *markdown(("", ""), rows)]
+
+
 def _data_lines(document: dict[str, Any]) -> list[str]:
     about, found = document["data"], document["results"]
     sets = ", ".join(f"{name} {episodes} ({steps})" for name, (episodes, steps) in about["stage1"].items())
@@ -56,16 +78,13 @@ def _data_lines(document: dict[str, Any]) -> list[str]:
     held_out = about["held_out"]
     rows.append(["held out", f"{held_out['episodes']} episodes, {held_out['steps']} steps"])
     devices = sorted({result["device"] for result in found})
-    scale = document["scale"]
-    length = f"stage 0 {scale['pointing_steps']}, stage 1 {scale['prior_steps']}, stage 2 {scale['steps']} steps"
-    rows.append(["trained", f"{length}; on {', '.join(devices) or '-'}; simulated data"])
+    rows.append(["trained on", f"{', '.join(devices) or '-'}; simulated data"])
     played = Counter(one["closed_loop"]["engines"] for one in found if "closed_loop" in one)
     if played:
         rows.append(
             ["played by", ", ".join(f"{engines} {count} policies" for engines, count in sorted(played.items()))]
         )
-    quick = ["**A smoke run: not worth quoting.**", ""] if document["quick"] else []
-    return [*quick, *markdown(("", ""), rows)]
+    return markdown(("", ""), rows)
 
 
 HEAD = ("variant", "seeds", "first flow loss", "first gradient norm", "steps to the error", "error at the end",

@@ -15,6 +15,7 @@ class Scale:
     SO-101.
     """
 
+    name: str = "full"
     training_episodes: int = 60
     held_out_episodes: int = 16
     few_episodes: int = 12
@@ -23,6 +24,7 @@ class Scale:
     lift_other: int = 60
     scenes: int = 8000
     pointing_steps: int = 800
+    pointing_batch: int = 64
     prior_steps: int = 800
     prior_batch: int = 128
     steps: int = 800
@@ -37,7 +39,18 @@ class Scale:
 
 
 FULL = Scale()
+SMALL = Scale(
+    name="small",
+    pointing_steps=500,
+    prior_steps=1000,
+    prior_batch=32,
+    steps=1200,
+    batch=16,
+    validate_every=40,
+)
+"""The same data and the same closed loop, smaller batches and more steps: three hours of two idle CPU cores."""
 QUICK = Scale(
+    name="quick",
     training_episodes=2,
     held_out_episodes=1,
     few_episodes=1,
@@ -46,6 +59,7 @@ QUICK = Scale(
     lift_other=1,
     scenes=8,
     pointing_steps=2,
+    pointing_batch=8,
     prior_steps=2,
     prior_batch=8,
     steps=4,
@@ -55,3 +69,5 @@ QUICK = Scale(
     episodes=1,
     duration_s=1.0,
 )
+SCALES = {scale.name: scale for scale in (SMALL, FULL)}
+"""Those whose figures are worth quoting."""

@@ -80,7 +80,7 @@ def train_eyes(place: Place) -> None:
     scale, scenes = place.scale, place.data / "scenes"
     if not (scenes / "scenes.json").is_file():
         render(["--scenes", str(scale.scenes), "--seed", str(data.SCENES_SEED), "--out", str(scenes)])
-    schedule = schedule_of("point", scale.pointing_steps, scale.batch)
+    schedule = schedule_of("point", scale.pointing_steps, scale.pointing_batch)
     settings = settings_of(place, 0)
     place.vlm.mkdir(parents=True, exist_ok=True)
     eyes = train_pointing(base_config(), tokenizer(), read_scenes(scenes), schedule, settings, place.vlm)

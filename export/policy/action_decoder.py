@@ -113,7 +113,7 @@ class ActionDecoder(nn.Module):
         """The velocity, shape (batch, horizon, action_slots).
 
         x float (batch, horizon, action_slots), the noised chunk x_r
-        r float (batch, horizon), one flow time per action: 0 is noise, 1 is data
+        r float (batch, horizon), one flow time per action: 0 is noise, 1 is data; one row serves a whole batch
         z float (batch, latent), of unit length
         target float (batch, horizon), the time s at which the step ends; None is r itself. Without `target_time` in the
             configuration it makes no difference

@@ -80,8 +80,9 @@ class Backbone(nn.Module):
     ) -> torch.Tensor:
         """The language model's output at every position of the layout, shape (batch, length, hidden).
 
-        tokens      int64 (batch, token_budget), padded
-        token_mask  bool (batch, token_budget), True where a token is real
+        tokens      int64 (batch, budget), padded. Nothing looks at padding, so columns at the end that are padding in
+            every row may be left out: the output lacks them too, and is the same elsewhere
+        token_mask  bool (batch, budget), True where a token is real
         history     float (batch, latent), z_hist
         has_history bool (batch,), False puts the learned "no history" token in its place; a policy without a history
             compressor always does
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
         """
         batch, device = tokens.shape[0], tokens.device
         prompt = self.prompt(seen.tokens, tokens, history, has_history, embodiment)
-        layout = self.layout
+        layout = self.layout.with_budget(tokens.shape[1])
         visible = torch.ones(batch, layout.length, dtype=torch.bool, device=device)
         visible[:, layout.instruction] = token_mask
         visual = torch.zeros(batch, layout.length, dtype=torch.bool, device=device)
@@ -105,8 +106,8 @@ class Backbone(nn.Module):
         return output
 
     def latent(self, output: torch.Tensor) -> torch.Tensor:
-        """z' from the language model's output, shape (batch, length, hidden)."""
-        return F.normalize(self.head(output[:, self.layout.query]), dim=-1)
+        """z' from the language model's output, shape (batch, length, hidden); the query stands last."""
+        return F.normalize(self.head(output[:, -1]), dim=-1)
 
     def grid(self, batch: int) -> torch.Tensor:
         """Patches of every image along time, height and width, int64, shape (batch x cameras, 3)."""

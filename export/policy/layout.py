@@ -25,6 +25,23 @@ class PromptLayout:
     positions: torch.Tensor
     """Temporal, height and width position of every token, int64, shape (3, length), as Qwen3-VL numbers them."""
 
+    def with_budget(self, tokens: int) -> PromptLayout:
+        """The layout without the last columns of the instruction; what follows it keeps its positions."""
+        full = self.instruction.stop - self.instruction.start
+        if tokens == full:
+            return self
+        if tokens > full:
+            raise ValueError(f"{tokens} columns of instruction, and the layout has {full}")
+        end, left_out = self.instruction.start + tokens, full - tokens
+        return PromptLayout(
+            length=self.length - left_out,
+            images=self.images,
+            instruction=slice(self.instruction.start, end),
+            history=self.history - left_out,
+            query=self.query - left_out,
+            positions=torch.cat([self.positions[:, :end], self.positions[:, self.instruction.stop :]], dim=1),
+        )
+
 
 def prompt_layout(config: PolicyConfig) -> PromptLayout:
     """The layout for one configuration."""

@@ -85,7 +85,10 @@ class ActionPrior(nn.Module):
         used: torch.Tensor,
         steps: int | None = None,
     ) -> torch.Tensor:
-        """A chunk of normalised actions, (batch, horizon, action_slots), from noise of the same shape."""
+        """A chunk of normalised actions, (batch, horizon, action_slots), from noise of the same shape.
+
+        `committed` of one row is that of every row.
+        """
         steps = steps or self.config.flow_steps
         return integrate(self.decoder.velocity_field(z, steps), noise, prefix, committed, used, steps)
 

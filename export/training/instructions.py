@@ -38,6 +38,11 @@ class InstructionTokens:
             self._ids[row, : len(ids)] = torch.tensor(ids)
             self._mask[row, : len(ids)] = True
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest instruction; every column after them is padding."""
+        return int(self._mask.sum(dim=1).max())
+
     def of(self, rows: NDArray[np.int16]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids int64 and mask bool, both (batch, budget)."""
         index = torch.from_numpy(rows.astype(np.int64))

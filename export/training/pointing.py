@@ -81,7 +81,7 @@ class Pointer(nn.Module):
         absent = torch.zeros(batch, dtype=torch.bool, device=frames.device)
         first = torch.zeros(batch, dtype=torch.int64, device=frames.device)
         output = self.backbone.outputs(self.backbone.see(frames), tokens, mask, history, absent, first)
-        places: torch.Tensor = self.place(output[:, self.backbone.layout.query])
+        places: torch.Tensor = self.place(output[:, -1])
         return places.unflatten(-1, (-1, 2))
 
 
@@ -99,7 +99,7 @@ def train_pointing(
     device = device_of(settings, processes)
     text = InstructionTokens(tokenizer, scenes.instructions, config.token_budget)
     mean, spread = scenes.xy_m.mean(axis=(0, 1)), scenes.xy_m.std(axis=(0, 1))
-    targets = scenes.xy_m.shape[1]
+    targets, width = scenes.xy_m.shape[1], text.longest
     pointer = Pointer(config, targets).to(device)
     spread_m = torch.from_numpy(spread).to(device)
 
@@ -110,7 +110,7 @@ def train_pointing(
 
         def losses(part: slice) -> Losses:
             frames = torch.from_numpy(scenes.frames[rows[part]][:, None]).to(device)
-            tokens, mask = text.of(told[part].astype(np.int16))
+            tokens, mask = (one[:, :width] for one in text.of(told[part].astype(np.int16)))
             away = pointer(frames, tokens.to(device), mask.to(device)) - wanted[part].to(device)
             error = away.square().mean(dim=2).sum(dim=0) / len(rows)
             apart_m = (away.detach() * spread_m).norm(dim=-1).sum(dim=0) / len(rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -15,7 +17,10 @@ PART = 64
 
 
 class Looks:
-    """Observations by row. With `frozen` eyes every frame is seen once, before training, and kept in half precision."""
+    """Observations by row. With `frozen` eyes every frame is seen once, before training, and kept in half precision.
+
+    Instructions are as wide as the longest one of the data, not as the budget: nothing looks at padding.
+    """
 
     def __init__(
         self, backbone: Backbone, windows: Source, text: InstructionTokens, device: torch.device, frozen: bool
@@ -28,7 +33,9 @@ class Looks:
     def of(self, rows: Rows) -> Observation:
         """What the policy sees at these rows."""
         if self._features is None:
-            return self._windows.observation(rows, self._text, self._device)
+            look = self._windows.observation(rows, self._text, self._device)
+            width = self._text.longest
+            return replace(look, tokens=look.tokens[:, :width], token_mask=look.token_mask[:, :width])
         at = torch.from_numpy(rows)
         tokens, *deepstack = self._features[at].to(self._device).float().unbind(dim=1)
         return Observation(
@@ -41,8 +48,9 @@ class Looks:
         layers = 1 + len(config.vision.deepstack_layers)
         shape = (count, layers, config.cameras, config.image_tokens, config.text.hidden)
         self._features = torch.empty(shape, dtype=torch.float16)
-        self._tokens = torch.empty(count, config.token_budget, dtype=torch.int64)
-        self._mask = torch.empty(count, config.token_budget, dtype=torch.bool)
+        width = self._text.longest
+        self._tokens = torch.empty(count, width, dtype=torch.int64)
+        self._mask = torch.empty(count, width, dtype=torch.bool)
         backbone.eval()
         for first in tqdm(range(0, count, PART), desc="frames", unit="batch", mininterval=1.0):
             rows = np.arange(first, min(first + PART, count))
@@ -51,6 +59,6 @@ class Looks:
             seen = backbone.see(look.frames)
             self._features[first : first + PART] = torch.stack([seen.tokens, *seen.deepstack], dim=1).cpu()
             self._tokens[first : first + PART], self._mask[first : first + PART] = (
-                look.tokens.cpu(),
-                look.token_mask.cpu(),
+                look.tokens[:, :width].cpu(),
+                look.token_mask[:, :width].cpu(),
             )

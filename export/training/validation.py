@@ -108,7 +108,7 @@ def chunk_errors(
     policy: ActionPrior, window: Window, z: torch.Tensor, noise: torch.Tensor, units: torch.Tensor
 ) -> Errors:
     """Errors of the chunks that the decoder makes of z, nothing committed, over valid actions and slots in use."""
-    nothing = torch.zeros_like(window.valid)
+    nothing = torch.zeros_like(window.valid[:1])  # of every row: the decoder's modulations are computed once for all
     used = window.slots.float()
     chunk = policy.chunk(noise, z, torch.zeros_like(window.actions), nothing, used)
     away = (chunk - window.actions).abs().double() * window.valid[..., None] * window.slots[:, None]

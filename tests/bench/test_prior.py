@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 
 from bench.cli import main
 from bench.prior.claims import by_variant, judge, level, paired, steps_to, success_gain, verdict
+from bench.prior.jobs import begin
 from bench.prior.report import lines
-from bench.prior.scale import FULL
+from bench.prior.scale import FULL, QUICK, SCALES, SMALL, Scale
 from bench.prior.statistics import Interval, proportion, ratio, sample
 from bench.prior.variants import BY_NAME, VARIANTS
 
@@ -37,10 +38,10 @@ def result(variant: str, seed: int, succeeded: int = 20, error: float = 0.2, **c
     }
 
 
-def document(results: list[dict[str, Any]], seeds: int = 3) -> dict[str, Any]:
+def document(results: list[dict[str, Any]], seeds: int = 3, scale: Scale = FULL) -> dict[str, Any]:
     about = {"episodes": 12, "steps": 900, "followed": {"red": 10, "green": 11, "blue": 9}}
     data = {"stage1": {"reach": [300, 27000]}, "few": about, "many": about, "held_out": {"episodes": 16, "steps": 1400}}
-    return {"quick": False, "scale": FULL.to_plain(), "seeds": seeds, "data": data, "results": results}
+    return {"quick": False, "scale": scale.to_plain(), "seeds": seeds, "data": data, "results": results}
 
 
 def claim(results: list[dict[str, Any]], text: str, how: str) -> str:
@@ -129,6 +130,29 @@ def test_the_report_says_what_is_missing() -> None:
     assert "Not run" not in "\n".join(lines(document(whole)))
 
 
+@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
+def test_the_report_says_at_which_scale_it_was_made(scale: Scale) -> None:
+    made = [result("none", seed, train_cpu_s=60.0 * (seed + 5), play_cpu_s=90.0) for seed in range(3)]
+    text = "\n".join(lines(document(made, scale=scale)))
+    assert f"Scale: **{scale.name}**" in text
+    assert f"| stage 2 | {scale.steps} steps of {scale.batch} windows |" in text
+    assert f"every {scale.validate_every} steps, on 256 windows" in text and "50 episodes of 5 s" in text
+    assert "| training, of one run | 6 ± 1 min of one core |" in text and "| playing, of one run | 1.5 ± 0 min" in text
+
+
+def test_every_scale_keeps_what_the_claims_rest_on() -> None:
+    for name, scale in SCALES.items():
+        assert scale.name == name and scale.episodes == 50 and scale.steps % scale.validate_every == 0
+        assert scale.training_episodes == FULL.training_episodes and scale.validation_windows == FULL.validation_windows
+
+
+def test_a_folder_holds_one_scale_from_the_first_step_on(tmp_path: Path) -> None:
+    assert begin(tmp_path, SMALL) and begin(tmp_path, SMALL)
+    assert begin(tmp_path, replace(SMALL, episodes=0)), "the closed loop may be left out"
+    assert not begin(tmp_path, FULL) and not begin(tmp_path, QUICK), "nothing has been trained, and still"
+    assert main(["prior", "--scale", "full", "--out", str(tmp_path)]) == 2
+
+
 def quick(out: Path, *words: str) -> list[str]:
     return ["prior", "--quick", "--out", str(out), "--seeds", "1", "--variants", "none", "prior", *words]
 
@@ -173,7 +197,6 @@ def test_another_size_is_refused(out: Path, capfd: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("engines", ["exported", "torch"])
 def test_policies_are_played(out: Path, engines: str) -> None:
     from bench.prior.closed_loop import play
-    from bench.prior.scale import QUICK
 
     played = play(out / "runs" / "prior-0" / "checkpoint.pt", engines, QUICK)  # type: ignore[arg-type]
     assert played["engines"] == engines and played["episodes"] == 1 and played["refused"] == 0

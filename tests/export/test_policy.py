@@ -116,6 +116,38 @@ def test_padding_after_the_instruction_is_never_looked_at() -> None:
     assert torch.equal(backbone(**inputs), backbone(**other))
 
 
+def test_columns_of_padding_may_be_left_out() -> None:
+    config = dataclasses.replace(tiny(), cameras=2)
+    backbone = Backbone(config).eval()
+    inputs = looks(config)
+    narrow = dict(inputs, tokens=inputs["tokens"][:, :5], token_mask=inputs["token_mask"][:, :5])
+    assert torch.allclose(backbone(**inputs), backbone(**narrow), atol=1e-6)
+    full, layout = prompt_layout(config), prompt_layout(config).with_budget(5)
+    left_out = config.token_budget - 5
+    assert (layout.length, layout.history, layout.query) == tuple(
+        one - left_out for one in (full.length, full.history, full.query)
+    )
+    assert torch.equal(
+        layout.positions[:, [layout.history, layout.query]], full.positions[:, [full.history, full.query]]
+    )
+    with pytest.raises(ValueError, match="17 columns of instruction, and the layout has 16"):
+        full.with_budget(17)
+
+
+def test_one_row_of_flow_times_serves_a_whole_batch() -> None:
+    config = tiny()
+    prior = ActionPrior(config).eval()
+    for norm in (module for module in prior.modules() if isinstance(module, AdaptiveNorm)):
+        torch.nn.init.normal_(norm.modulation.weight, std=0.1)
+    noise = torch.randn(BATCH, config.horizon, config.action_slots)
+    prefix, z = torch.randn_like(noise), torch.nn.functional.normalize(torch.randn(BATCH, config.latent), dim=1)
+    committed = torch.arange(config.horizon)[None] < 3
+    used = torch.ones(BATCH, config.action_slots)
+    rows = prior.chunk(noise, z, prefix, committed.expand(BATCH, -1), used)
+    one = prior.chunk(noise, z, prefix, committed, used)
+    assert torch.allclose(rows, one, atol=1e-5)
+
+
 def test_prompt_positions_are_those_of_qwen3_vl() -> None:
     config = dataclasses.replace(tiny(), cameras=2)
     layout = prompt_layout(config)
