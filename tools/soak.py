@@ -51,6 +51,8 @@ from firmware_bridge.transports import open_transport
 FIRST_SCENE = 3_000_000
 CAMERA_FAULT = "stall_after=20&for=3"
 CALM = Faults()
+LOST_NS = 1_200_000_000
+"""An answer that takes longer than two periods is a loss."""
 WORD = "waits for the word to start"
 STARTING, BACK = "starting inference again", "inference is back"
 MEMORY_EVERY_S = 5.0
@@ -247,6 +249,43 @@ def drive(soak: Soak, seconds: float) -> int:
     return operator.trips
 
 
+@dataclass(frozen=True)
+class Log:
+    """What the log of a run says. Times in ns of the monotonic clock; `answered` by the number of the request."""
+
+    decisions: list[tuple[int, str]]
+    requests: list[tuple[int, int]]
+    answered: dict[int, int]
+
+    def tells(self, happened: Happened) -> bool:
+        """Whether a fault that is always to be noticed is there with its reason.
+
+        On the way home, and at rest, nobody asks inference: that it hangs then is not to be seen by anybody.
+        """
+        pattern = SEEN_IN.get(happened.kind)
+        if pattern is None or (happened.kind == "inference hangs" and not self._asked_in_vain(happened)):
+            return True
+        until_ns = happened.ended_ns + 4_000_000_000
+        return any(re.search(pattern, text) for at, text in self.decisions if happened.began_ns <= at <= until_ns)
+
+    def _asked_in_vain(self, happened: Happened) -> bool:
+        asked = [(at, number) for at, number in self.requests if happened.began_ns <= at <= happened.ended_ns - LOST_NS]
+        return any(self.answered.get(number, at + LOST_NS) - at >= LOST_NS for at, number in asked)
+
+
+def read_log(path: Path) -> Log:
+    """Raises `McapError`."""
+    topics: dict[str, list[dict[str, Any]]] = {"/decisions": [], "/plan/request": [], "/plan/result": []}
+    with path.open("rb") as file:
+        for _, channel, message in make_reader(file).iter_messages(topics=list(topics)):
+            topics[channel.topic].append(json.loads(message.data))
+    return Log(
+        [(told["host_ns"], json.dumps(told)) for told in topics["/decisions"]],
+        [(told["host_ns"], told["id"]) for told in topics["/plan/request"]],
+        {told["id"]: told["host_ns"] for told in topics["/plan/result"]},
+    )
+
+
 def judge(soak: Soak, limits: Any) -> dict[str, Any]:
     """The findings, and the figures behind them."""
     findings = []
@@ -254,20 +293,17 @@ def judge(soak: Soak, limits: Any) -> dict[str, Any]:
     for block in trace_blocks(soak.folder / "trace.csv"):
         rows += len(block.q)
         findings += [f"limit: {found}" for found in violations(block, limits)]
-    texts: list[bytes] = []
     try:
-        with (soak.folder / "soak.mcap").open("rb") as file:
-            texts = [message.data for _, _, message in make_reader(file).iter_messages(topics=["/decisions"])]
+        log = read_log(soak.folder / "soak.mcap")
     except McapError as error:
         findings.append(f"the log cannot be read: {error}")
-    decisions = [(json.loads(text)["host_ns"], text.decode()) for text in texts]
-    unseen = []
-    for happened in soak.happened:
-        pattern = SEEN_IN.get(happened.kind)
-        near = [text for at, text in decisions if happened.began_ns <= at <= happened.ended_ns + 4_000_000_000]
-        if pattern and happened.noticeable and not any(re.search(pattern, text) for text in near):
-            unseen.append(f"not in the log: {happened.kind} at {happened.began_ns}")
-    paused = [text for _, text in decisions if '"paused"' in text and "no new frame" in text]
+        log = Log([], [], {})
+    unseen = [
+        f"not in the log: {happened.kind} at {happened.began_ns}"
+        for happened in soak.happened
+        if happened.noticeable and not log.tells(happened)
+    ]
+    paused = [text for _, text in log.decisions if '"paused"' in text and "no new frame" in text]
     if not paused:
         unseen.append("not in the log: the camera's fault")
     third = len(soak.memory) // 3
