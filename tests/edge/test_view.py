@@ -204,8 +204,10 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     states = [str(state) for state in trace.state]
     changes = [state for index, state in enumerate(states) if index == 0 or states[index - 1] != state]
     start = changes.index("ARMED")
-    way_home = ["HOLD", "ARMED", "STREAMING", "HOLD"]
-    assert changes[start:] == ["ARMED", "STREAMING", "DECEL", *way_home, "ARMED", "STREAMING", "ESTOP"]
+    moves = ["ARMED", "STREAMING"]
+    stops = [state for state in changes[start:] if state != "DECEL"]  # at home it lasts a period, or none
+    assert stops == [*moves, "HOLD", *moves, "HOLD", *moves, "ESTOP"], "the second time home"
+    assert changes[start : start + 4] == [*moves, "DECEL", "HOLD"], "a pause decelerates"
     pressed_at = states.index("ESTOP")
     speed = np.abs(np.diff(trace.q[pressed_at:], axis=0)).max(axis=1)
     assert np.all(speed[STOP_TICKS:] == 0.0), "at rest within the safety case's time"
