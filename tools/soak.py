@@ -54,7 +54,6 @@ CALM = Faults()
 LOST_NS = 1_200_000_000
 """An answer that takes longer than two periods is a loss."""
 WORD = "waits for the word to start"
-STARTING, BACK = "starting inference again", "inference is back"
 MEMORY_EVERY_S = 5.0
 PAUSE_AGAIN_S = 10.0
 HOME_EVERY_S = 60.0
@@ -84,7 +83,6 @@ class Soak:
     draw: random.Random
     scenes: list[Path] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
-    starting: threading.Event = field(default_factory=threading.Event)
     happened: list[Happened] = field(default_factory=list)
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -126,7 +124,6 @@ class Soak:
 
     def hang_inference(self) -> None:
         self.move_cubes()
-        self.happened[-1].noticeable = not self.starting.is_set()  # a start that takes longer is no loss
         self.pause_process(self.inference(), 8.0)
 
     def kill_inference(self) -> None:
@@ -178,10 +175,6 @@ def listen(soak: Soak) -> None:
         soak.said.append(text.rstrip())
         if WORD in text:
             soak.held.set()
-        if STARTING in text:
-            soak.starting.set()
-        elif BACK in text:
-            soak.starting.clear()
 
 
 def resident_kb(pid: int) -> int:
@@ -260,7 +253,7 @@ class Log:
     def tells(self, happened: Happened) -> bool:
         """Whether a fault that is always to be noticed is there with its reason.
 
-        On the way home, and at rest, nobody asks inference: that it hangs then is not to be seen by anybody.
+        On the way home, at rest, and while it starts nobody asks inference: that it hangs then nobody is to see.
         """
         pattern = SEEN_IN.get(happened.kind)
         if pattern is None or (happened.kind == "inference hangs" and not self._asked_in_vain(happened)):

@@ -159,7 +159,7 @@ def table(report: dict[str, Any]) -> str:
     ]
     rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
     rows += [("lost", reason) for reason in report["inference_losses"]]
-    rows += _slow_clock(report["link"]["device_clock_rate"])
+    rows += slow_clock(report["link"]["device_clock_rate"])
     line = report.get("adapter")
     if line:
         rows += _arm_line(line)
@@ -183,7 +183,7 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
 
 
-def _slow_clock(rate: float | None) -> list[tuple[str, str]]:
+def slow_clock(rate: float | None) -> list[tuple[str, str]]:
     """A row about a device whose clock is slow: what a chunk then waits for is not inference."""
     if rate is None or rate >= SLOW_CLOCK_RATE:
         return []

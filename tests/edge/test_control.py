@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from edge.control import Controller, ControlSettings
 from edge.errors import SafetyStop
 from edge.planning import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.telemetry.recorder import Recorder
-from edge.telemetry.trace import read_trace, violations
+from edge.telemetry.trace import Trace, read_trace, violations
 from firmware_bridge.codes import DeviceState
 from tests.support import FRANKA, HOME, Rig
 
@@ -98,20 +101,36 @@ class Run:
         self.rig.device.tick(milliseconds)
         self.tick += milliseconds // 4
 
+    def end(self) -> Trace:
+        """Lets the arm come to rest; whatever happened, it has broken no limit."""
+        self.rig.device.tick(1500)
+        self.rig.close()
+        trace = read_trace(self.trace_file)
+        assert violations(trace, FRANKA.operating) == []
+        return trace
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+@contextmanager
+def ended(make: Callable[..., AnyRun]) -> Iterator[Callable[..., AnyRun]]:
+    """Starts runs, and ends them all."""
+    runs: list[AnyRun] = []
+
+    def start(*arguments: object, **named: object) -> AnyRun:
+        runs.append(make(*arguments, **named))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.end()
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    runs: list[Run] = []
-
-    def make(**arguments: object) -> Run:
-        runs.append(Run(tmp_path / "trace.csv", **arguments))  # type: ignore[arg-type]
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.rig.device.tick(1500)
-        run.rig.close()
-        assert violations(read_trace(run.trace_file), FRANKA.operating) == []
+    with ended(partial(Run, tmp_path / "trace.csv")) as start:
+        yield start
 
 
 def test_chunks_are_joined_without_the_limiter_noticing(start: Callable[..., Run]) -> None:

@@ -13,10 +13,9 @@ from edge.home_trip import HomeTrip
 from edge.homing import AT_HOME_RAD, MOST_VELOCITY
 from edge.operator_desk import Command
 from edge.safety.motion import Motion
-from edge.supervision import OnLoss
 from edge.telemetry.replay import Replay
 from edge.telemetry.taps import tapped_planner
-from edge.telemetry.trace import Trace, read_trace, violations
+from edge.telemetry.trace import Trace, read_trace
 from firmware_bridge.codes import DeviceState
 from tests.edge.telemetry.support import LoggedRun
 from tests.edge.test_supervision import ReadyPlanner, Supervised
@@ -28,17 +27,14 @@ LONGEST_WAY_MS = 6000
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Supervised]:
     """An arm that a policy has taken away from home, and that is held at rest there."""
-    run = Supervised(tmp_path / "trace.csv", OnLoss.WAIT)
+    run = Supervised(tmp_path / "trace.csv")
     run.go(1520)
     run.desk.ask(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
     assert away_rad(run) > 3 * AT_HOME_RAD
     yield run
-    run.rig.device.tick(1500)
-    run.rig.close()
-    trace = read_trace(run.trace_file)
-    assert violations(trace, FRANKA.operating) == [] and trace.limited.sum() == 0
+    assert run.end().limited.sum() == 0
 
 
 def away_rad(run: Supervised) -> float:

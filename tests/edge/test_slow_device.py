@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.homing import Homing, plan_home
-from edge.telemetry.trace import read_trace, violations
+from edge.telemetry.trace import read_trace
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
-from tests.edge.test_control import LEAD_US, Run, wave
+from tests.edge.test_control import LEAD_US, Run, ended, wave
 from tests.support import FRANKA, HOME, Rig
 
 PERIOD_MS = 4
@@ -41,17 +42,8 @@ def stalls_once(request: int) -> int:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    runs: list[Run] = []
-
-    def make(latency_us: Callable[[int], int]) -> Run:
-        runs.append(Run(tmp_path / "trace.csv", wave, latency_us))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.rig.device.tick(1500)
-        run.rig.close()
-        assert violations(read_trace(run.trace_file), FRANKA.operating) == []
+    with ended(partial(Run, tmp_path / "trace.csv", wave)) as start:
+        yield start
 
 
 def go(run: Run, host_ms: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from edge.operator_desk import Command, OperatorDesk
 from edge.planning import Phase, Planner, PlannerStatus
 from edge.safety.motion import ALLOWED, PLANNED_STOPS, Motion, after_report
 from edge.supervision import OnLoss, Supervisor
-from edge.telemetry.trace import read_trace, violations
+from edge.telemetry.trace import read_trace
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.simulator import SimulatedFault
-from tests.edge.test_control import Run, ScriptedPlanner, wave
-from tests.support import FRANKA
+from tests.edge.test_control import Run, ScriptedPlanner, ended, wave
 
 NEVER_US = 10**12
 
@@ -56,7 +56,7 @@ class FakeInference:
 class Supervised(Run):
     """A controller on a rig, with its supervisor."""
 
-    def __init__(self, trace: Path, on_loss: OnLoss, **arguments: object) -> None:
+    def __init__(self, trace: Path, on_loss: OnLoss = OnLoss.WAIT, **arguments: object) -> None:
         super().__init__(trace, **arguments)  # type: ignore[arg-type]
         self.controller.settings = replace(self.controller.settings, may_starve=on_loss is OnLoss.WAIT)
         self.desk, self.inference, self.told = OperatorDesk(), FakeInference(self), list[str]()
@@ -71,17 +71,8 @@ class Supervised(Run):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
-    runs: list[Supervised] = []
-
-    def make(on_loss: OnLoss = OnLoss.WAIT, **arguments: object) -> Supervised:
-        runs.append(Supervised(tmp_path / "trace.csv", on_loss, **arguments))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.rig.device.tick(1500)
-        run.rig.close()
-        assert violations(read_trace(run.trace_file), FRANKA.operating) == []
+    with ended(partial(Supervised, tmp_path / "trace.csv")) as start:
+        yield start
 
 
 def moved_rad(run: Supervised, milliseconds: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.telemetry.report import _slow_clock, device_clock_rate
+from edge.telemetry.report import device_clock_rate, slow_clock
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.59])
@@ -18,5 +18,5 @@ def test_the_rate_of_the_device_s_clock_is_that_of_its_reports(rate: float) -> N
 
 
 def test_only_a_clock_that_no_crystal_explains_has_a_row() -> None:
-    assert _slow_clock(None) == _slow_clock(0.999) == _slow_clock(0.95) == []
-    assert _slow_clock(0.59) == [("device clock", "slow: it made 59% of real time")]
+    assert slow_clock(None) == slow_clock(0.999) == slow_clock(0.95) == []
+    assert slow_clock(0.59) == [("device clock", "slow: it made 59% of real time")]
