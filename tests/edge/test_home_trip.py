@@ -132,6 +132,18 @@ def test_inference_that_is_lost_on_the_way(run: Supervised) -> None:
     assert run.controller.planner is run.planner and len(run.planner.requests) > 1
 
 
+def test_the_word_means_nothing_while_inference_is_lost(run: Supervised) -> None:
+    run.desk.ask(Command.START)
+    run.go(1000)
+    run.inference.why_gone = "the inference process ended by itself (killed by SIGKILL)"
+    run.go(3000)
+    before = rows(run)
+    run.desk.ask(Command.HOME)
+    run.go(1000)
+    assert run.controller.motion is Motion.HELD and run.controller.planner is run.planner
+    assert np.ptp(trace_from(run, before).q, axis=0).max() == 0.0
+
+
 def test_the_way_is_in_the_log_and_taken_again_in_a_replay() -> None:
     logged = LoggedRun().go(1500)
     controller, told = logged.controller, list[str]()

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -178,6 +179,9 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
         expect(page.locator("#arm")).to_have_text("Franka Research 3 (FR3) (simulated)")
         expect(state).to_have_text("idle", timeout=10_000)
         expect(page.locator("#pause")).to_be_disabled()
+        expect(page.locator("#home")).to_be_disabled()
+        run.send_signal(signal.SIGRTMIN)
+        expect(page.locator("#note")).to_contain_text("nothing is armed yet", timeout=5_000)
         page.click("#start")
         expect(state).to_have_text("streaming", timeout=10_000)
         time.sleep(1.5)

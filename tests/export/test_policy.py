@@ -134,6 +134,15 @@ def test_columns_of_padding_may_be_left_out() -> None:
         full.with_budget(17)
 
 
+@pytest.mark.parametrize("columns", [5, tiny().token_budget])
+def test_z_is_read_where_the_query_stands(columns: int) -> None:
+    backbone, layout = Backbone(tiny()).eval(), prompt_layout(tiny()).with_budget(columns)
+    output = torch.randn(BATCH, layout.length, tiny().text.hidden)
+    other = torch.randn_like(output)
+    other[:, layout.query] = output[:, layout.query]
+    assert torch.equal(backbone.latent(output), backbone.latent(other))
+
+
 def test_one_row_of_flow_times_serves_a_whole_batch() -> None:
     config = tiny()
     prior = ActionPrior(config).eval()
