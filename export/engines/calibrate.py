@@ -25,8 +25,13 @@ def large_projections(module: nn.Module) -> dict[str, Projection]:
     return {name: child for name, child in found if not child.precise}
 
 
+def int8_projections(module: nn.Module) -> dict[str, Projection]:
+    """Those of them that an INT8 engine runs as integers."""
+    return {name: child for name, child in large_projections(module).items() if child.int8}
+
+
 def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) -> dict[str, list[float]]:
-    """Smooths the graph's large projections in place, and returns the range of the inputs of each.
+    """Smooths the graph's large projections in place, and returns the range of the inputs of each that runs in INT8.
 
     The ranges are keyed by the name of the weight: for each of its products, in the order in which they run, the
     largest absolute input. A decoder multiplies with every weight once per flow step, and each step has a range of
@@ -39,7 +44,7 @@ def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) 
         largest[name] = torch.maximum(largest[name], seen) if name in largest else seen
 
     _run(graph, samples, channels, advance)
-    projections = large_projections(graph.module)
+    projections = int8_projections(graph.module)
     for name, projection in projections.items():
         of_weight = projection.weight.abs().amax(1).clamp(min=SMALLEST)
         factors = largest[name].clamp(min=SMALLEST) ** SMOOTHING / of_weight ** (1 - SMOOTHING)
@@ -47,6 +52,8 @@ def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) 
     ranges: dict[str, list[float]] = {f"{name}.weight": [] for name in projections}
 
     def products(name: str, call: int, x: torch.Tensor) -> None:
+        if name not in projections:
+            return
         calmed, known = x * projections[name].calming, ranges[f"{name}.weight"]
         known.extend([0.0] * (call + 1 - len(known)))
         known[call] = max(known[call], float(calmed.abs().max()))

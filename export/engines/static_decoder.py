@@ -13,6 +13,7 @@ from export.engines.static_layers import (
     StaticAttention,
     StaticMlp,
     consumed,
+    keep_from_int8,
     rotary_constants,
 )
 from export.policy.action_decoder import ActionDecoder, DecoderLayer
@@ -68,6 +69,7 @@ class DecoderStep(nn.Module):
         self.action_out = Projection([decoder.action_out], precise=True)
         self.norm = RootMeanSquareNorm(decoder.norm.norm)
         self.layers = consumed(decoder.layers, StaticDecoderLayer)
+        keep_from_int8(self.layers[0])  # most of a chunk's rounding error came from the first layer
 
     def forward(
         self,

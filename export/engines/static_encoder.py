@@ -6,7 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from export.engines.static_layers import Projection, RootMeanSquareNorm, StaticLayer, consumed, rotary_constants
+from export.engines.static_layers import (
+    Projection,
+    RootMeanSquareNorm,
+    StaticLayer,
+    consumed,
+    keep_from_int8,
+    rotary_constants,
+)
 from export.policy.action_encoder import ActionEncoder
 from export.policy.qwen import attention_bias
 
@@ -30,6 +37,8 @@ class StaticEncoder(nn.Module):
         self.action_in = Projection([encoder.action_in], precise=True)
         self.norm = RootMeanSquareNorm(encoder.model.norm)
         self.layers = consumed(encoder.model.layers, StaticLayer)
+        for layer in self.layers:  # what SwiGLU multiplies got four times as large as on 256 other histories
+            keep_from_int8(layer.mlp.down)
 
     def forward(
         self, states: torch.Tensor, actions: torch.Tensor, mask: torch.Tensor, embodiment: torch.Tensor

@@ -14,12 +14,13 @@ from torch import nn
 class Projection(nn.Module):
     """`x @ weight + bias` with the weight as (inputs, outputs), so that no engine has to transpose it.
 
-    `precise` keeps it in FP32 when the engine's precision is lower. `smooth` moves large inputs into the weight.
+    `precise` keeps it in FP32 when the engine's precision is lower; without `int8` it stays FP32 in an INT8 engine.
+    `smooth` moves large inputs into the weight.
     """
 
     def __init__(self, linears: list[nn.Linear], precise: bool) -> None:
         super().__init__()
-        self.precise = precise
+        self.precise, self.int8 = precise, True
         self.register_buffer("weight", torch.cat([linear.weight.detach() for linear in linears]).T.contiguous())
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
         bias = torch.cat(biases) if biases else None
@@ -162,3 +163,10 @@ def project_linears(module: nn.Module, precise: bool) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, project_linears(child, precise))
     return module
+
+
+def keep_from_int8(module: nn.Module) -> None:
+    """Leaves every projection in `module` FP32 in an INT8 engine."""
+    for child in module.modules():
+        if isinstance(child, Projection):
+            child.int8 = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import gc
 import json
+import re
 import weakref
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from edge.bundle import load_bundle
 from edge.engines.tensorrt_builder import BuildSettings, build_engine
 from edge.engines.tensorrt_library import find_tensorrt
 from export.commands.export import main
-from export.engines.calibrate import calibrate, large_projections
+from export.engines.calibrate import calibrate, int8_projections, large_projections
 from export.engines.graphs import Graph, graph_of
 from export.engines.observations import draw_samples
 from export.engines.package import write_widened
@@ -139,7 +140,7 @@ def test_int8_products_stand_between_symmetric_pairs(int8: tuple[Graph, Path]) -
     model = onnx.load(path)
     made = {output: node for node in model.graph.node for output in node.output}
     held = {tensor.name: tensor for tensor in model.graph.initializer}
-    large = large_projections(graph.module)
+    large = int8_projections(graph.module)
     found = collections.Counter()
     for node in model.graph.node:
         if node.op_type != "MatMul" or not node.input[1].endswith(".restored"):
@@ -168,7 +169,7 @@ def test_int8_runs_as_integers_and_comes_close(int8: tuple[Graph, Path], tmp_pat
     assert 1e-6 < relative_error(np.array(found), np.array(wanted)) < 0.02
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = kinds["MatMulIntegerToFloat"] + kinds["QLinearMatMul"]
-    assert integer == STEPS * len(large_projections(graph.module)), kinds
+    assert integer == STEPS * len(int8_projections(graph.module)), kinds
 
 
 def test_every_large_product_of_the_backbone_runs_as_integers(tmp_path: Path) -> None:
@@ -186,7 +187,27 @@ def test_every_large_product_of_the_backbone_runs_as_integers(tmp_path: Path) ->
     onnxruntime.InferenceSession(str(tmp_path / "backbone.onnx"), options, providers=["CPUExecutionProvider"])
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = kinds["MatMulIntegerToFloat"] + kinds["QLinearMatMul"]
-    assert integer == len(large_projections(graph.module)), kinds
+    assert integer == len(int8_projections(graph.module)), kinds
+
+
+@pytest.mark.parametrize(
+    ("engine", "part", "kept"),
+    [
+        ("history_encoder", "encoder", r"layers\.\d+\.mlp\.down"),
+        ("action_decoder", "decoder", r"layers\.0\..*"),
+    ],
+)
+def test_what_int8_would_spoil_stays_fp32(engine: str, part: str, kept: str, tmp_path: Path) -> None:
+    graph = graph_of(engine, RandomParts(tiny(), 3).part(part), STEPS)
+    ranges = calibrate(graph, SAMPLES[:2], lambda: None)
+    large = {f"{name}.weight" for name in large_projections(graph.module)}
+    fp32 = {name for name in large if re.fullmatch(kept + r"\.weight", name)}
+    assert fp32 and ranges.keys() == large - fp32
+    model = trace(graph)
+    to_int8(model, ranges)
+    write(model, tmp_path / "m.onnx")
+    held = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert {held[name] for name in fp32} == {TensorProto.FLOAT}
 
 
 def test_a_range_that_is_too_small_spoils_int8(tmp_path: Path) -> None:
