@@ -2,7 +2,7 @@
 
 - `committed prefix`: ours. The policy is told what will have been executed and continues from there.
 - `naive switching`: the policy knows of no prefix; when its chunk arrives, its targets replace the old ones from the
-  step that is due. Targets are positions: what was measured at the observation plus the chunk's increments.
+  step that is due. Targets are positions: the set-point at the observation plus the chunk's increments.
 - `temporal ensembling`: the same targets, each averaged over all chunks that name it, with weights exp(-0.01 i), the
   oldest chunk first (Zhao et al. 2023, arXiv:2304.13705).
 - `synchronous`: look, think, move, stand, and only then look again. The policy sees an arm at rest, and its chunk's
@@ -35,13 +35,12 @@ class NaiveSwitching:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._asked: PlanRequest | None = None
-        self._measured = self._commanded = np.zeros(0)
+        self._commanded = np.zeros(0)
 
     def request(self, request: PlanRequest) -> None:
         state, timeline = self.controller.last_state, self.controller.timeline
         assert state is not None
         self._asked = request
-        self._measured = MICRO * np.array(state.measured_urad)
         self._commanded = MICRO * (timeline.q_urad(request.step) if timeline.begun else np.array(state.commanded_urad))
         self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
 
@@ -50,7 +49,7 @@ class NaiveSwitching:
         if result is None or asked is None:
             return result
         delay = len(asked.prefix_rad)
-        targets = self._targets(asked.step, self._measured + np.cumsum(result.increments_rad, axis=0))
+        targets = self._targets(asked.step, self._commanded + np.cumsum(result.increments_rad, axis=0))
         at_splice = self._commanded + asked.prefix_rad.sum(axis=0)
         increments = result.increments_rad.copy()
         increments[delay:] = np.diff(np.vstack([at_splice, targets[delay:]]), axis=0)

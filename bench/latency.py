@@ -218,7 +218,9 @@ def wires(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recor
         say(f"observation to wire, {label}")
         seconds = 4.0 if args.quick else args.wire_seconds
         try:
-            found["runs"][label] = wire_run(bundle, how, seconds)
+            found["runs"][label] = done = wire_run(bundle, how, seconds)
+            if done["stop"]:
+                recording.leave_out(f"the rest of observation to wire, {label}", f"the run ended: {done['stop']}")
         except BridgeError as error:
             recording.leave_out(f"observation to wire, {label}", str(error))
     return found

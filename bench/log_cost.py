@@ -1,8 +1,9 @@
 """What a log costs the control loop: time per record, and lateness with the log on and off.
 
-First a loop of 250 Hz alone, in turns of two seconds: without a log, with the writer as a process (what `edge-run`
-does), and with the writer as a thread of the loop's own process. With --bundle also whole runs of `edge-run` on the
-simulated bench, in turns without and with --log. Only ratios of turns that alternate are worth anything.
+First a loop of 250 Hz alone (under SCHED_FIFO where that is granted, as in a run), in turns of two seconds: without a
+log, with the writer as a process (what `edge-run` does), and with the writer as a thread of the loop's own process.
+With --bundle also whole runs of `edge-run` on the simulated bench, in turns without and with --log. Only ratios of
+turns that alternate are worth anything.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import numpy as np
 from bench import options
 from bench.document import Recording, say
 from bench.tables import markdown, number
-from edge.errors import InputError
 from edge.mailbox import SharedMemory
 from edge.scheduler import FixedStep, Histogram
 from edge.telemetry.log import CAPACITY, RunLog
@@ -97,16 +97,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="also whole runs with this bundle")
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
-    parser.add_argument("--realtime", action="store_true", help="the loop alone under SCHED_FIFO, where granted")
+    parser.add_argument(
+        "--realtime",
+        choices=("auto", "off"),
+        default="auto",
+        help="the loop under SCHED_FIFO, where granted (%(default)s)",
+    )
     options.add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.quick:
         args.turns, args.pairs, args.duration = 1, 1, 2.0
-    if args.realtime and not ask_for_realtime():
-        raise InputError("SCHED_FIFO is not granted here; run as root, or set 'rtprio 90' in /etc/security/limits.conf")
-    recording = Recording("log", {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ}, args.quick)
+    granted = args.realtime == "auto" and ask_for_realtime()
+    settings = {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ, "SCHED_FIFO": granted}
+    recording = Recording("log", settings, args.quick)
+    if args.realtime == "auto" and not granted:
+        recording.leave_out("the loop under SCHED_FIFO", "not granted: run as root, or give rtprio in limits.conf")
     with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
         recording.body = {"alone": loop_alone(args.turns, Path(folder))}
         if args.bundle:

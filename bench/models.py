@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.options import MADE_HERE
+from bench.options import MADE_HERE, STILL_RAD
 from edge.arms import load_arm
 from edge.errors import InputError
 from export.engines.observations import Sample, draw_samples
@@ -24,9 +24,7 @@ TASK = "reach the red cube"
 STEP_S = 0.1
 ACTION_JOINTS, STATE_JOINTS = 29, 8
 """First of the slots for joints and gripper, in actions and states (the paper's layout; export/training/mapping.py)."""
-STILL_RAD = 1e-6
-"""Scale of an untrained policy's actions: what it says may go down the wire and moves nothing."""
-VERIFIED_ON, CALIBRATED_ON = 2, 4
+VERIFIED_ON, CALIBRATED_ON = 1, 2
 
 
 def sliced(config: PolicyConfig, layers: int) -> PolicyConfig:

@@ -16,6 +16,8 @@ from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, parse_manif
 
 MADE_HERE = "edge-bench"
 """What the manifest of a bundle made for measuring names as its maker."""
+STILL_RAD = 1e-6
+"""Scale of actions that only go down the wire, an untrained policy's among them: they move nothing."""
 PRESETS = ("tiny", "paper")
 PRECISIONS = ("fp32", "int8")
 

@@ -1,23 +1,30 @@
 """From the observation to the last byte on the wire, in a run with everything but the arm.
 
 The inference process, the control loop with what rights the system grants, and the firmware behind a pseudo-terminal
-run as they do on a robot; only the arm is an ideal one, and the camera a test pattern. The line notes when the last
-byte of each commit has left, the planner when a chunk was asked for and when it was in control's hands.
+run as they do on a robot; only the arm is an ideal one, and the camera a test pattern. What a policy makes of a test
+pattern is scaled to nothing, or the firmware would rightly refuse it. The line notes when the last byte of each commit
+has left, the planner when a chunk was asked for and when it was in control's hands.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.harness import summary
+from bench.options import STILL_RAD
 from bench.policy_run import Runner
 from edge.arms import load_arm
-from edge.bundle import Bundle
+from edge.bundle import MANIFEST, Bundle, load_bundle
 from edge.control import Controller, ControlSettings
 from edge.errors import SafetyStop
 from edge.inference import InferenceSettings
@@ -101,6 +108,32 @@ class WarmInference:
 
 def wire_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     """Runs for `seconds`; times in ms, and what became of the chunks and of the loop's deadlines."""
+    with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
+        return _still_run(stilled(bundle, Path(folder) / "bundle"), how, seconds)
+
+
+def stilled(bundle: Bundle, out: Path) -> Bundle:
+    """The same engines, whose actions are scaled to nothing."""
+    shutil.copytree(bundle.path, out, copy_function=_link_or_copy)
+    arms = []
+    for arm in bundle.manifest.embodiments:
+        count = len(arm.actions.slots)
+        actions = replace(arm.actions, offset=(0.0,) * count, scale=(STILL_RAD,) * count)
+        arms.append(replace(arm, actions=actions))
+    (out / MANIFEST).unlink()  # it may be the same file as the original
+    (out / MANIFEST).write_text(replace(bundle.manifest, embodiments=tuple(arms)).to_json(), encoding="utf-8")
+    return load_bundle(out)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Engines may have gigabytes, and the system's folder for temporary files little room."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _still_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     arm = load_arm(how.arm)
     cameras = ("pattern:",) * bundle.manifest.policy.cameras
     settings = InferenceSettings(

@@ -6,16 +6,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench import cli
 from bench.energy import PowerSum, SensorMeter, find_meter
+from bench.joinings import JOININGS
 from bench.link import LINES, stream
 from bench.loop import figures, lateness_ns
 from bench.machine import fingerprint, same_machine
-from bench.wire import NotingTransport
+from bench.wire import NotingTransport, stilled
+from edge.bundle import load_bundle
+from edge.planning import Outcome, PlanRequest, PlanResult
 from edge.telemetry.trace import Trace
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.messages import Commit, Heartbeat
@@ -109,6 +113,42 @@ def test_a_can_line_is_paced_at_what_its_frames_leave() -> None:
     assert text["serial 1 Mbaud"] == 1_000_000
     assert text["CAN 1 Mbit/s (SLCAN)"] > 2 * by_name["CAN 1 Mbit/s (SLCAN)"], "two digits a byte, and the id"
     assert by_name["CAN 500 kbit/s (SLCAN)"] == pytest.approx(by_name["CAN 1 Mbit/s (SLCAN)"] / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["naive switching", "temporal ensembling"])
+def test_a_plan_that_agrees_is_joined_without_a_jump(name: str) -> None:
+    """However far the arm lags behind its set-points: the others' ways to join must not lose by our making."""
+    step_rad, delay, horizon = 0.02, 2, 6
+    increments = np.full((horizon, 1), step_rad)
+
+    class Agrees:
+        def request(self, request: PlanRequest) -> None:
+            assert len(request.prefix_rad) == 0, "it is not told of the prefix"
+
+        def result(self) -> PlanResult:
+            return PlanResult(1, Outcome.CHUNK, increments, 0, 0, 0, 0, "")
+
+        def status(self) -> None:
+            return None
+
+    joining = JOININGS[name](Agrees())
+    lagging = SimpleNamespace(measured_urad=(0,), commanded_urad=(100_000,))
+    timeline = SimpleNamespace(begun=True, q_urad=lambda step: np.array([100_000 + 20_000 * step]))
+    joining.controller = SimpleNamespace(last_state=lagging, timeline=timeline)
+    for step in (0, 1):
+        none = np.zeros((0, 1))
+        joining.request(PlanRequest(1, step, 0, none, none, np.zeros(0, bool), increments[:delay]))
+        np.testing.assert_allclose(joining.result().increments_rad, increments, atol=1e-12)
+
+
+def test_a_trained_policy_is_timed_standing_still(bundle_path: Path, tmp_path: Path) -> None:
+    before = load_bundle(bundle_path)
+    still = stilled(before, tmp_path / "still")
+    assert still.manifest.engines == before.manifest.engines
+    for arm, was in zip(still.manifest.embodiments, before.manifest.embodiments, strict=True):
+        assert set(arm.actions.scale) == {1e-6} and set(arm.actions.offset) == {0.0}
+        assert (arm.states, arm.step_s, arm.actions.slots) == (was.states, was.step_s, was.actions.slots)
+    assert load_bundle(bundle_path) == before, "the bundle itself is as it was"
 
 
 def test_only_commits_are_noted_on_the_wire() -> None:
