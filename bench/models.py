@@ -24,7 +24,8 @@ TASK = "reach the red cube"
 STEP_S = 0.1
 ACTION_JOINTS, STATE_JOINTS = 29, 8
 """First of the slots for joints and gripper, in actions and states (the paper's layout; export/training/mapping.py)."""
-VERIFIED_ON, CALIBRATED_ON = 1, 2
+VERIFIED_ON, CALIBRATED_ON, TRAINED_CALIBRATED_ON = 1, 2, 8
+"""Observations. A trained policy is to keep the gates in INT8 too: only then control lets it say anything."""
 
 
 def sliced(config: PolicyConfig, layers: int) -> PolicyConfig:
@@ -65,7 +66,8 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
     Random weights have outliers that INT8 does not keep within an export's gates. Such a bundle is written and says so,
     can be timed, and is refused by everything that drives an arm.
     """
-    samples = samples_of(parts, VERIFIED_ON + CALIBRATED_ON, seed)
+    trained = bool(getattr(parts, "embodiments", None))
+    samples = samples_of(parts, VERIFIED_ON + (TRAINED_CALIBRATED_ON if trained else CALIBRATED_ON), seed)
     recipe = Recipe(
         precision,
         parts.config.flow_steps,
