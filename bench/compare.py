@@ -1,7 +1,9 @@
 """Whether two runs of one benchmark agree within the noise that each of them states.
 
-Times: the medians may differ by the sum of both runs' stated noise (half the interval's width plus the drift between
-the quarters of a run). Ratios: their intervals must meet, widened by both noise floors. Exit 1 where they do not agree.
+Times are counted in yardsticks, a fixed piece of work that both runs did in every round, or in ms where there is none:
+the medians may differ by the sum of both runs' stated noise (half the interval's width plus the drift between the
+quarters of a run). Ratios: their intervals must meet, widened by both noise floors. What runs on a simulated clock must
+be the same. Exit 1 where they do not agree. How fast the machine was, by the yardstick, is told and not judged.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.document import read_document
+from bench.harness import YARDSTICK, summary
 from bench.machine import same_machine
 from bench.tables import number, percent
 from edge.errors import InputError
@@ -56,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     found = differences(first, second)
     if not found:
         raise InputError("the two runs have no timed figure in common")
-    for one in found:
-        print(one)
+    for line in (*speeds(first, second), *found):
+        print(line)
     return 0 if all(one.agrees for one in found) else 1
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
     """Every median and every ratio that both runs have."""
-    found = []
+    found = _simulated(first, second)
     others = medians(second)
     for what, (one, noise) in medians(first).items():
         if what in others:
@@ -73,7 +78,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Differenc
     for group in first.get("groups", []):
         other = groups.get(group["name"])
         for way, ratio in group["ratios"].items() if other else ():
-            if way in other["ratios"]:
+            if way in other["ratios"] and way != YARDSTICK:
                 its_ratio = other["ratios"][way]
                 allowed = _width(ratio) + _width(its_ratio) + _floor(group) + _floor(other)
                 found.append(
@@ -82,11 +87,51 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Differenc
     return found
 
 
+def _simulated(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
+    """The closed loop: decided by its seeds, so two runs of the same code differ in nothing."""
+    if first["benchmark"] != "closed-loop":
+        return []
+    others = {(row["joining"], row["latency_ms"]): row for row in second["rows"]}
+    found = []
+    for row in first["rows"]:
+        other = others.get((row["joining"], row["latency_ms"]))
+        if other is not None:
+            what = f"{row['joining']}, {row['latency_ms']:g} ms"
+            found.append(Difference(f"{what}, reached", row["reached"], other["reached"], 0.0))
+            found.append(Difference(f"{what}, jerk, rad/s^3", row["jerk_rms"], other["jerk_rms"], 0.0))
+    return found
+
+
+def speeds(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """How many times as fast the machine was in the second run, where both have a yardstick."""
+    yards = [
+        {group["name"]: group["ways"].get(YARDSTICK) for group in run.get("groups", [])} for run in (first, second)
+    ]
+    both = [name for name, yard in yards[0].items() if yard and yards[1].get(name)]
+    return [
+        f"{name}: the machine was {yards[0][name]['p50_ms'] / yards[1][name]['p50_ms']:.2f} x as fast in the second run"
+        for name in both
+    ]
+
+
+def _times(group: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Summaries of every way of a comparison: in yardsticks, round by round, or in ms."""
+    ways = dict(group["ways"])
+    yard = ways.pop(YARDSTICK, None)
+    if yard is None:
+        return {f"{group['name']}, {way}, ms": found for way, found in ways.items()}
+    per_round = np.array(yard["raw_ns"], dtype=np.float64)
+    return {
+        f"{group['name']}, {way}, yardsticks": summary(np.array(found["raw_ns"]) / per_round, 0, "ms")
+        for way, found in ways.items()
+    }
+
+
 def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Every median time of a document in ms, and the noise it states, by what it is of."""
+    """Every median time of a document, and the noise it states, by what it is of and in which unit."""
     summaries: dict[str, dict[str, Any]] = {}
     for group in document.get("groups", []):
-        summaries |= {f"{group['name']}, {way}, ms": found for way, found in group["ways"].items()}
+        summaries |= _times(group)
     for label, run_ in (document.get("wire") or {}).get("runs", {}).items():
         if run_["observation_to_wire"]:
             summaries[f"observation to wire, {label}, ms"] = run_["observation_to_wire"]

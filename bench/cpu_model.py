@@ -8,14 +8,15 @@ e)`) into their last product and runs what stands on constants once, so those co
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.graph_cost import GraphCost, NodeCost
 from bench.machine import l3_bytes
 from bench.roof import DEFAULT_L3, Effort, SizeClass, class_ops_s, element_rates, peak_ops_s, stream_bytes_s
 
+Key = TypeVar("Key")
 MERGED = {"Pow", "ReduceMean", "Sqrt", "Div"}
 """What ONNX Runtime's norm takes in; its Mul is counted."""
 COLD_SHARE = 0.5
@@ -63,6 +64,21 @@ class CpuRoof:
             "class_ops_s": {str(size): rate for size, rate in self.class_ops_s.items()},
             "elements": self.elements,
         }
+
+
+def median_roof(roofs: Sequence[CpuRoof]) -> CpuRoof:
+    """The middle of what was measured at several times, figure by figure."""
+
+    def middle(tables: list[dict[Key, float]]) -> dict[Key, float]:
+        return {key: statistics.median(table[key] for table in tables) for key in tables[0]}
+
+    return CpuRoof(
+        roofs[0].threads,
+        statistics.median(roof.stream_bytes_s for roof in roofs),
+        middle([roof.peak_ops_s for roof in roofs]),
+        middle([roof.class_ops_s for roof in roofs]),
+        middle([roof.elements for roof in roofs]),
+    )
 
 
 def is_cold(cost: GraphCost) -> bool:

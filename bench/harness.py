@@ -27,6 +27,9 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 AGAIN = "again"
 """What the baseline's second run in every round is called."""
+YARDSTICK, YARDSTICK_SIZE = "yardstick", 200_000
+"""A fixed piece of work in every round. A virtual machine may be half as fast an hour later; counted in yardsticks two
+runs can be compared all the same."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,13 @@ def summary(values: Floats, seed: int, unit: str) -> dict[str, Any]:
         f"max_{unit}": float(values.max()),
         "noise_share": noise,
     }
+
+
+def open_yardstick() -> Run:
+    """Single precision exponentials of numbers that fit the cache: one thread, the processor's arithmetic alone."""
+    given = np.linspace(-1, 1, YARDSTICK_SIZE, dtype=np.float32)
+    found = np.empty_like(given)
+    return lambda: np.exp(given, out=found)
 
 
 def take_turns(

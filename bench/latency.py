@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench import options
 from bench.document import Recording, say
 from bench.energy import find_meter
-from bench.harness import Plan, Run, group, take_turns
+from bench.harness import YARDSTICK, Plan, Run, group, open_yardstick, take_turns
 from bench.policy_run import BOUNDARY as CHUNK_BOUNDARY
 from bench.policy_run import Runner, chunk_run
 from bench.tables import group_lines, wire_lines
@@ -94,7 +94,7 @@ def engine_group(
 
 def _timed(openers: dict[str, Callable[[], Run]], plan: Plan, baseline: str) -> Any:
     with tqdm(unit="round", disable=None, leave=False) as bar:
-        return take_turns(openers, plan, baseline, step=lambda: bar.update() and None)
+        return take_turns({**openers, YARDSTICK: open_yardstick}, plan, baseline, step=lambda: bar.update() and None)
 
 
 def _filled(engine: Any, seed: int) -> Run:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness import AGAIN, YARDSTICK
 from bench.sections import TITLES, lines_of
 from bench.svg import Bar, Curve, bars, curves
 
@@ -136,7 +137,7 @@ def _latency(document: dict[str, Any]) -> list[Plot]:
         rows = [
             Bar(way, found["p50_ms"], found["p50_low_ms"], found["p50_high_ms"], found["p99_ms"], _shade(way))
             for way, found in group["ways"].items()
-            if way != f"{group['baseline']} again"
+            if way not in (f"{group['baseline']} {AGAIN}", YARDSTICK)
         ]
         caption = f"Median with its 95 % interval; {rows and group['ways'][group['baseline']]['calls']} calls each."
         plots.append((group["name"], bars(rows, "ms", "p99"), caption))

@@ -17,17 +17,17 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tqdm import tqdm
 
 from bench import options
 from bench.boards import GROOT, REACHED, predicted_published
-from bench.cpu_model import CpuRoof, is_cold, measure_roof
+from bench.cpu_model import CpuRoof, is_cold, measure_roof, median_roof
 from bench.document import Recording, say
 from bench.graph_cost import GraphCost, at_depth, count_file, in_precision, stacks
-from bench.harness import Plan, Run, take_turns
+from bench.harness import Plan, Run, Timing, take_turns
 from bench.latency import ENGINES, engine_opener
 from bench.roof import Effort
 from bench.roofline_tables import lines
@@ -36,6 +36,7 @@ from edge.bundle import Bundle, PolicyShape
 from edge.engines.memory_plan import TARGETS
 
 GATE = 0.25
+PASSES = 3
 LEAD_S = 0.020
 """What a chunk must reach the device early, and its transmission at 1 Mbaud, about."""
 STEP_S = 0.1
@@ -60,12 +61,18 @@ def run(args: argparse.Namespace) -> int:
     settings = {"threads": args.threads, "preset": args.preset, "layers": args.layers, "gate": args.gate}
     recording = Recording("roofline", settings, args.quick)
     plan = options.plan_of(args)
-    effort = Effort(3, 0.02, args.threads) if args.quick else Effort(9, 0.4, args.threads)
+    passes, effort = (1, Effort(3, 0.02, args.threads)) if args.quick else (PASSES, Effort(5, 0.15, args.threads))
     with options.bundles(args, recording) as bundles:
         costs = {label: _costs(bundle) for label, bundle in bundles.items()}
         shape = next(iter(bundles.values())).manifest.policy
-        roof = _roof([cost for found in costs.values() for cost in found.values()], args, effort)
-        here = [row for name in ENGINES for row in _here(name, bundles, costs, roof, args, plan)]
+        everything = [cost for found in costs.values() for cost in found.values()]
+        roofs, measured = [], _Measurements({name: {} for name in ENGINES})
+        for number in range(passes):
+            say(f"pass {number + 1} of {passes}")
+            roofs.append(_roof(everything, args, effort))
+            measured.add(bundles, args, replace(plan, calls=-(-plan.calls // passes), seconds=plan.seconds / passes))
+        roof = median_roof(roofs)
+        here = [row for name in ENGINES for row in _rows(name, measured.engines[name], costs, roof, args, plan)]
     body = {
         "roof": roof.to_plain(),
         "here": here,
@@ -99,24 +106,49 @@ def _roof(costs: list[GraphCost], args: argparse.Namespace, effort: Effort) -> C
         return measure_roof(costs, args.threads, effort, lambda: bar.update() and None)
 
 
-def _here(
+@dataclass
+class _Measured:
+    """One engine's processor times, and the times that passed, ms."""
+
+    timing: Timing
+    wall_ms: list[float]
+
+
+@dataclass(frozen=True)
+class _Measurements:
+    """Every engine of every bundle. Its calls are made in several passes, the roof measured before each: minutes lie
+    between them, and what a virtual machine's speed does in minutes is in the noise and in the roof."""
+
+    engines: dict[str, dict[str, _Measured]]
+
+    def add(self, bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan) -> None:
+        """One pass."""
+        for name in ENGINES:
+            say(f"measuring {name}")
+            wall_ms: dict[str, list[float]] = {label: [] for label in bundles}
+            openers = {
+                label: _with_wall(engine_opener(bundle, name, args), wall_ms[label])
+                for label, bundle in bundles.items()
+            }
+            timings = take_turns(openers, plan, clock_ns=lambda: time.process_time_ns() // args.threads)
+            for label, timing in timings.items():
+                one = self.engines[name].setdefault(label, _Measured(Timing(timing.open_ns, timing.first_ns), []))
+                one.timing.warm_ns += timing.warm_ns
+                one.wall_ms += wall_ms[label][-len(timing.warm_ns) :]
+
+
+def _rows(
     name: str,
-    bundles: dict[str, Bundle],
+    measured: dict[str, _Measured],
     costs: dict[str, dict[str, GraphCost]],
     roof: CpuRoof,
     args: argparse.Namespace,
     plan: Plan,
 ) -> list[dict[str, Any]]:
     """One engine in every precision: prediction and measurement side by side."""
-    say(f"measuring {name}")
-    wall_ms: dict[str, list[float]] = {label: [] for label in bundles}
-    openers = {
-        label: _with_wall(engine_opener(bundle, name, args), wall_ms[label]) for label, bundle in bundles.items()
-    }
-    timings = take_turns(openers, plan, clock_ns=lambda: time.process_time_ns() // args.threads)
     rows = []
-    for label, timing in timings.items():
-        cost, figures = costs[label][name], timing.to_plain(plan.warm_up, args.seed)
+    for label, one in measured.items():
+        cost, figures = costs[label][name], one.timing.to_plain(plan.warm_up, args.seed)
         floor_ms, predicted_ms = 1e3 * roof.floor_s(cost), 1e3 * roof.predicted_s(cost)
         rows.append(
             {
@@ -130,7 +162,7 @@ def _here(
                 "share_of_products": roof.share_of_products(cost),
                 "error_share": predicted_ms / figures["p50_ms"] - 1,
                 "judged": is_cold(cost),
-                "wall_p50_ms": statistics.median(wall_ms[label][-len(timing.warm_ns) :]),
+                "wall_p50_ms": statistics.median(one.wall_ms),
                 "boundary": BOUNDARY,
                 "measured": figures,
             }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.harness import AGAIN
+
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
@@ -54,7 +56,7 @@ WAY_HEAD = ("way", "median, ms", "p95", "p99", "p99.9", "max", "calls", "cold: o
 
 def group_lines(group: dict[str, Any]) -> list[str]:
     """A comparison, its boundary above it and its noise floor below."""
-    twin = f"{group['baseline']} again"
+    twin = f"{group['baseline']} {AGAIN}"
     rows = [way_row(way, found, group["ratios"].get(way)) for way, found in group["ways"].items() if way != twin]
     lines = [f"**{group['name']}**: {group['boundary']}.", "", *markdown(WAY_HEAD, rows)]
     if group["noise_floor"]:

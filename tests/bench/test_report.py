@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.compare import differences
+from bench.compare import differences, speeds
 from bench.document import FORMAT, Recording, read_document, write_document
-from bench.harness import Plan, Timing, group
+from bench.harness import YARDSTICK, Plan, Timing, group
 from bench.page import html_of, page
 from bench.report import write_markdown
 from edge.errors import InputError
@@ -21,7 +21,7 @@ from edge.errors import InputError
 BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
-def measured(scale: float = 1.0, quick: bool = False) -> dict[str, Any]:
+def measured(scale: float = 1.0, quick: bool = False, yardstick_ms: float | None = None) -> dict[str, Any]:
     """A latency run as the benchmark writes it, from drawn times."""
     recording = Recording("latency", {"preset": None}, quick)
     draw = np.random.default_rng(1)
@@ -30,6 +30,8 @@ def measured(scale: float = 1.0, quick: bool = False) -> dict[str, Any]:
         return Timing(10**6, 10**7, [round(1e6 * scale * ms * value) for value in draw.normal(1.0, 0.02, 120)])
 
     timings = {"engine fp32": timing(2.0), "eager <torch>": timing(6.0), "engine fp32 again": timing(2.0)}
+    if yardstick_ms is not None:
+        timings[YARDSTICK] = timing(yardstick_ms)
     recording.leave_out("energy", "no meter & no <sensor>")
     groups = [group("backbone", "inputs to outputs", timings, Plan(), 0, "engine fp32")]
     recording.body = {"groups": groups, "energy": None, "wire": {}}
@@ -125,6 +127,28 @@ def test_two_runs_agree_within_their_noise_and_not_beyond() -> None:
     slower = differences(measured(), measured(1.5))
     assert not all(one.agrees for one in slower)
     assert all(one.agrees for one in slower if one.what.endswith("ratio")), "a slower machine keeps its ratios"
+
+
+def test_a_slower_machine_is_no_difference_and_a_slower_engine_is_one() -> None:
+    first, slow_machine = measured(yardstick_ms=0.2), measured(1.5, yardstick_ms=0.2)
+    assert {one.what for one in differences(first, slow_machine)} == {
+        "backbone, engine fp32, yardsticks",
+        "backbone, engine fp32 again, yardsticks",
+        "backbone, eager <torch>, yardsticks",
+        "backbone, eager <torch>, ratio",
+    }
+    assert all(one.agrees for one in differences(first, slow_machine))
+    assert speeds(first, slow_machine) == ["backbone: the machine was 0.67 x as fast in the second run"]
+    slow_engines = measured(1.5, yardstick_ms=0.2 / 1.5)
+    wrong = [one.what for one in differences(first, slow_engines) if not one.agrees]
+    assert len(wrong) == 3 and all(what.endswith("yardsticks") for what in wrong)
+
+
+def test_a_simulated_run_comes_out_the_same_again() -> None:
+    row = {"joining": "synchronous", "latency_ms": 100.0, "reached": 3, "jerk_rms": 50.0}
+    runs = [{"benchmark": "closed-loop", "rows": [row]}, {"benchmark": "closed-loop", "rows": [row | {"reached": 2}]}]
+    assert all(one.agrees for one in differences(runs[0], runs[0]))
+    assert [one.agrees for one in differences(*runs)] == [False, True]
 
 
 def test_compare_says_so_with_its_exit_code(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.boards import GROOT, ORIN, REACHED, predicted_published, seconds
-from bench.cpu_model import CpuRoof, is_cold, size_classes
+from bench.cpu_model import CpuRoof, is_cold, median_roof, size_classes
 from bench.graph_cost import GraphCost, NodeCost, at_depth, count_file, count_graph, in_precision, stacks
 from bench.roof import Effort, SizeClass, class_ops_s, element_rates, peak_ops_s
 from edge.engines.memory_plan import TARGETS
@@ -142,6 +142,14 @@ def test_a_prediction_is_the_sum_of_its_nodes() -> None:
     roof = CpuRoof(1, 10e9, {"fp32": 100e9, "int8": 200e9}, {size: 50e9}, {"overhead": 1e-6, "light": 1e-9})
     assert roof.predicted_s(cost) == pytest.approx(4e9 / 50e9 + 1e-6 + 12e-6)
     assert roof.floor_s(cost) == pytest.approx(4e9 / 100e9)
+
+
+def test_a_roof_of_several_times_is_the_middle_of_each_figure() -> None:
+    size = SizeClass("fp32", 1, 16, 20, True)
+    roofs = [CpuRoof(1, rate, {"fp32": 10 * rate}, {size: 11 - rate}, {"overhead": rate}) for rate in (1.0, 9.0, 2.0)]
+    found = median_roof(roofs)
+    assert (found.stream_bytes_s, found.peak_ops_s, found.class_ops_s) == (2.0, {"fp32": 20.0}, {size: 9.0})
+    assert found.elements == {"overhead": 2.0}
 
 
 def test_the_roof_of_this_machine_can_be_measured() -> None:
