@@ -48,7 +48,7 @@ def record_set(name: str, scale: Scale, config: PolicyConfig, folder: Path) -> N
     task, arm, seed = SETS[name]
     words = ["--episodes", str(episodes_of(name, scale)), "--seed", str(seed), "--out", str(folder / name)]
     words += ["--task", task, "--arm", arm]
-    record(words if name == DEMONSTRATIONS else [*words, "--no-frames"])
+    record([*words, "--plain" if name == DEMONSTRATIONS else "--no-frames"])
     keep(read_demonstrations(folder / name, config=config if name == DEMONSTRATIONS else None), folder / f"{name}.npz")
 
 

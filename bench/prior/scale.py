@@ -10,15 +10,14 @@ from typing import Any
 class Scale:
     """Episodes that are recorded, steps that are trained, episodes that are played.
 
-    Demonstrations come from `training_episodes` recorded episodes with two or three instructions each. `reach`, `lift`
-    and `lift_other` are episodes of stage-1 trajectories: of the same arm and task, of the FR3 with a hand, of the
-    SO-101.
+    Each of the `training_episodes` is a demonstration of one of three tasks, in turn. `reach`, `lift` and `lift_other`
+    are episodes of stage-1 trajectories: of the same arm and task, of the FR3 with a hand, of the SO-101.
     """
 
     name: str = "full"
-    training_episodes: int = 60
-    held_out_episodes: int = 16
-    few_episodes: int = 12
+    training_episodes: int = 150
+    held_out_episodes: int = 45
+    few_episodes: int = 30
     reach: int = 300
     lift: int = 80
     lift_other: int = 60
@@ -51,9 +50,9 @@ SMALL = Scale(
 """The same data and the same closed loop, smaller batches and more steps: three hours of two idle CPU cores."""
 QUICK = Scale(
     name="quick",
-    training_episodes=2,
-    held_out_episodes=1,
-    few_episodes=1,
+    training_episodes=6,
+    held_out_episodes=3,
+    few_episodes=3,
     reach=2,
     lift=1,
     lift_other=1,

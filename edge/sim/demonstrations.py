@@ -2,7 +2,8 @@
 
 `python -m edge.sim.demonstrations --episodes 400 --seed 0 --out DIR` writes a LeRobot v3 dataset, and goes on where it
 was when it was stopped. In an episode the expert is told two or three times which cube to reach, also in mid-motion, so
-that neither the image, nor the instruction, nor the history alone tells what it does next.
+that neither the image, nor the instruction, nor the history alone tells what it does next. With --plain it is told
+once, near home, and the instructions take turns: what somebody would record who wants N demonstrations of each task.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "poi
 INSTRUCTIONS = tuple(phrase.format(colour) for phrase in PHRASES for colour in TARGETS)
 PHYSICS_STEPS = round(STEP_S / 0.001)
 LIMIT_MARGIN_RAD = 0.03
+PLAIN_STEPS = 35
+"""Of an episode with one instruction: the longest way takes about 25, then the arm rests."""
 
 
 @dataclass
@@ -43,13 +46,18 @@ class Episode:
     frames: list[NDArray[np.uint8]]
 
 
-def start_pose(arm: ArmProfile, ik: InverseKinematics, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Half of the episodes start near home, half with the tip anywhere above the table; all inside the limits."""
+def start_pose(
+    arm: ArmProfile, ik: InverseKinematics, rng: np.random.Generator, home: bool = False
+) -> NDArray[np.float64]:
+    """Half of the episodes start near home, half with the tip anywhere above the table; all inside the limits.
+
+    `home` lets all of them start near home.
+    """
     low = np.array(arm.operating.position_min_rad) + LIMIT_MARGIN_RAD
     high = np.array(arm.operating.position_max_rad) - LIMIT_MARGIN_RAD
     while True:
         q = np.array(arm.home_rad)
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and not home:
             q = ik.solve(rng.uniform([0.35, -0.30, 0.09], [0.66, 0.30, 0.50]))
         q += rng.normal(0.0, 0.05, DOF)
         if np.all((q > low) & (q < high)):
@@ -66,21 +74,24 @@ class Recorder:
         self.ik = InverseKinematics(self.model, np.array(arm.home_rad))
         self.camera = CameraRenderer(self.model) if with_frames else None
 
-    def record(self, rng: np.random.Generator) -> Episode:
-        """Plays one. The state is the measured pose at a knot; the action leads the command to the next knot."""
+    def record(self, rng: np.random.Generator, plain: int | None = None) -> Episode:
+        """Plays one. The state is the measured pose at a knot; the action leads the command to the next knot.
+
+        `plain` is the number of the one instruction of an episode that begins near home.
+        """
         model, data = self.model, self.data
         placement = Placement.sample(rng)
         mujoco.mj_resetData(model, data)
         place_cubes(model, data, placement)
-        command = start_pose(self.arm, self.ik, rng)
+        command = start_pose(self.arm, self.ik, rng, home=plain is not None)
         velocity = np.zeros(DOF)
         data.qpos[ARM_QPOS] = command
         mujoco.mj_forward(model, data)
         episode = Episode([], [], [], [], [])
-        for segment in range(int(rng.integers(2, 4))):
-            instruction = int(rng.integers(len(INSTRUCTIONS)))
+        for segment in range(1 if plain is not None else int(rng.integers(2, 4))):
+            instruction = plain if plain is not None else int(rng.integers(len(INSTRUCTIONS)))
             goal = self.ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
-            for _ in range(int(rng.integers(18, 50))):
+            for _ in range(PLAIN_STEPS if plain is not None else int(rng.integers(18, 50))):
                 velocity = next_velocity(command, velocity, goal)
                 episode.state_rad.append(np.array(data.qpos[ARM_QPOS]))
                 episode.action_rad.append(velocity * STEP_S)
@@ -125,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
+    parser.add_argument("--plain", action="store_true", help="to reach: one instruction an episode, told near home")
     parser.add_argument("--task", choices=("reach", "lift"), default="reach")
     parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
     args = parser.parse_args(argv)
@@ -133,10 +145,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     arm = load_arm(args.arm or "franka")
     with DatasetWriter(args.out, dataset_spec(arm, not args.no_frames)) as writer:
-        writer.continues({"seed": args.seed, "simulated": True, "source": "edge.sim.demonstrations"})
+        plain = {"plain": True} if args.plain else {}
+        writer.continues({"seed": args.seed, "simulated": True, "source": "edge.sim.demonstrations", **plain})
         recorder = Recorder(arm, not args.no_frames)
         for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
-            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number])))
+            told = number % len(INSTRUCTIONS) if args.plain else None
+            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number]), told))
         recorder.close()
 
 
