@@ -36,7 +36,7 @@ from edge.bundle import Bundle, PolicyShape
 from edge.engines.memory_plan import TARGETS
 
 GATE = 0.25
-PASSES = 3
+PASSES = 2
 LEAD_S = 0.020
 """What a chunk must reach the device early, and its transmission at 1 Mbaud, about."""
 STEP_S = 0.1
