@@ -2,8 +2,8 @@
 
 A claim is *seen* when the whole 95 % interval lies on the claimed side of the bound, *not seen* when the whole interval
 lies on the other side, *unclear* otherwise. A difference in success is that of all episodes of all seeds; because seeds
-differ among themselves, it also has to have the claimed sign (for *not seen*: the opposite one, or none) at every seed.
-A ratio is paired by seed.
+differ among themselves, it also has to have the claimed sign (for *not seen*: the opposite one, or none) at every seed,
+and there must be three. A ratio is paired by seed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from bench.prior.statistics import Interval, proportion, ratio
 
+LEAST_SEEDS = 3
 Verdict = Literal["seen", "not seen", "unclear", "not run"]
 Results = dict[str, list[dict[str, Any]]]
 """The results of every variant, in the order of their seeds."""
@@ -111,7 +112,7 @@ def success_gain(results: Results, better: str, worse: str) -> tuple[Interval | 
     found = verdict(figure, 0.0, more=True)
     gains = [_share(one) - _share(other) for one, other in zip(ours, theirs)]
     agree = all(gain > 0 for gain in gains) if found == "seen" else all(gain <= 0 for gain in gains)
-    return figure, found if agree else "unclear"
+    return figure, found if agree and len(gains) >= LEAST_SEEDS else "unclear"
 
 
 def ratio_of(
