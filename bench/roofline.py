@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     settings = {"threads": args.threads, "preset": args.preset, "layers": args.layers, "gate": args.gate}
     recording = Recording("roofline", settings, args.quick)
     plan = options.plan_of(args)
-    passes, effort = (1, Effort(3, 0.02, args.threads)) if args.quick else (PASSES, Effort(5, 0.15, args.threads))
+    passes, effort = (1, Effort(3, 0.02, args.threads)) if args.quick else (PASSES, Effort(3, 0.1, args.threads))
     with options.bundles(args, recording) as bundles:
         costs = {label: _costs(bundle) for label, bundle in bundles.items()}
         shape = next(iter(bundles.values())).manifest.policy
