@@ -114,24 +114,28 @@ def speeds(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     ]
 
 
-def _times(group: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Summaries of every way of a comparison: in yardsticks, round by round, or in ms."""
+def _times(group: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Median and stated noise of every way of a comparison: in yardsticks, round by round, or in ms."""
     ways = dict(group["ways"])
     yard = ways.pop(YARDSTICK, None)
     if yard is None:
-        return {f"{group['name']}, {way}, ms": found for way, found in ways.items()}
+        return {f"{group['name']}, {way}, ms": _middle(found, "ms") for way, found in ways.items()}
     per_round = np.array(yard["raw_ns"], dtype=np.float64)
     return {
-        f"{group['name']}, {way}, yardsticks": summary(np.array(found["raw_ns"]) / per_round, 0, "ms")
+        f"{group['name']}, {way}, yardsticks": _middle(
+            summary(np.array(found["raw_ns"]) / per_round, 0, "yards"), "yards"
+        )
         for way, found in ways.items()
     }
+
+
+def _middle(found: dict[str, Any], unit: str) -> tuple[float, float]:
+    return found[f"p50_{unit}"], found["noise_share"]
 
 
 def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Every median time of a document, and the noise it states, by what it is of and in which unit."""
     summaries: dict[str, dict[str, Any]] = {}
-    for group in document.get("groups", []):
-        summaries |= _times(group)
     for label, run_ in (document.get("wire") or {}).get("runs", {}).items():
         if run_["observation_to_wire"]:
             summaries[f"observation to wire, {label}, ms"] = run_["observation_to_wire"]
@@ -140,7 +144,8 @@ def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
     for line in document.get("lines", []):
         if line["commit"]:
             summaries[f"chunk over {line['name']}, ms"] = line["commit"]
-    return {what: (found["p50_ms"], found["noise_share"]) for what, found in summaries.items()}
+    timed = {what: time for group in document.get("groups", []) for what, time in _times(group).items()}
+    return {**timed, **{what: _middle(found, "ms") for what, found in summaries.items()}}
 
 
 def _width(ratio: dict[str, float]) -> float:

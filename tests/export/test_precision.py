@@ -187,7 +187,7 @@ def test_every_large_product_of_the_backbone_runs_as_integers(tmp_path: Path) ->
     onnxruntime.InferenceSession(str(tmp_path / "backbone.onnx"), options, providers=["CPUExecutionProvider"])
     kinds = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = kinds["MatMulIntegerToFloat"] + kinds["QLinearMatMul"]
-    assert integer == len(int8_projections(graph.module)), kinds
+    assert integer == len(large_projections(graph.module)), kinds
 
 
 @pytest.mark.parametrize(

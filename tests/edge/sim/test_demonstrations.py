@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.arms import load_arm
-from edge.sim.demonstrations import INSTRUCTIONS, PLAIN_STEPS, Recorder
+from edge.sim.demonstrations import PLAIN_STEPS, Recorder, main
 from edge.sim.scene import TARGETS
+from export.training.data import read_demonstrations
 
 ARM = load_arm("franka")
 
@@ -41,7 +43,9 @@ def test_a_plain_episode_is_one_instruction_from_home_to_rest(recorder: Recorder
         assert moves[-1] < 0.06 * moves.max(), "the arm has come to its cube"
 
 
-def test_instructions_that_take_turns_name_every_cube_as_often() -> None:
-    named = [list(TARGETS)[number % len(INSTRUCTIONS) % len(TARGETS)] for number in range(30)]
-    assert {named.count(colour) for colour in TARGETS} == {10}
-    assert all(colour in INSTRUCTIONS[number % len(INSTRUCTIONS)] for number, colour in enumerate(named))
+def test_plain_episodes_name_the_cubes_in_turn(tmp_path: Path) -> None:
+    main(["--plain", "--no-frames", "--episodes", "6", "--seed", "6", "--out", str(tmp_path / "plain")])
+    data = read_demonstrations(tmp_path / "plain")
+    _, first = np.unique(data.episode, return_index=True)
+    told = [data.instructions[number].split()[-2] for number in data.instruction[first]]
+    assert told == [*TARGETS, *TARGETS] and len(data.states) == 6 * PLAIN_STEPS
