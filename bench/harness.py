@@ -1,9 +1,9 @@
 """How everything is timed: warm-up, calls in turns, the cold start apart, and the noise measured beside the result.
 
-Ways to do the same thing take turns, one call each per round, and each round begins with another way, so that a noisy
-minute of the machine falls on all of them and nobody always runs on what its neighbour left in the caches. A ratio is
-taken round by round. The baseline runs twice in every round: what its two halves differ by is the noise floor of the
-comparison.
+Ways to do the same thing take turns, one call each per round, so that a noisy minute of the machine falls on all of
+them. Every round has an order of its own, drawn from the seed: in a fixed one, and in a rotated one too, each way would
+always run on what the same neighbour left in the caches. A ratio is taken round by round. The baseline runs twice in
+every round: what its two halves differ by is the noise floor of the comparison.
 """
 
 from __future__ import annotations
@@ -141,10 +141,12 @@ def take_turns(
     baseline: str | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     step: Callable[[], None] = lambda: None,
+    seed: int = 0,
 ) -> dict[str, Timing]:
     """Opens every way, warms it up, and times the ways in turns. With a baseline, also its twin for the noise floor.
 
-    `step` is called after every round, for a progress bar; its time is in no sample.
+    `seed` draws the order of the ways within each round. `step` is called after every round, for a progress bar; its
+    time is in no sample.
     """
     timings = {name: Timing() for name in openers}
     runs: dict[str, Run] = {}
@@ -163,7 +165,7 @@ def take_turns(
     gc.collect()
     gc.disable()
     try:
-        _rounds(runs, timings, plan, clock_ns, step)
+        _rounds(runs, timings, plan, clock_ns, step, seed)
     finally:
         if collects:
             gc.enable()
@@ -171,12 +173,17 @@ def take_turns(
 
 
 def _rounds(
-    runs: dict[str, Run], timings: dict[str, Timing], plan: Plan, clock_ns: Callable[[], int], step: Callable[[], None]
+    runs: dict[str, Run],
+    timings: dict[str, Timing],
+    plan: Plan,
+    clock_ns: Callable[[], int],
+    step: Callable[[], None],
+    seed: int,
 ) -> None:
-    names, began_ns, rounds = list(runs), clock_ns(), 0
+    names, began_ns, rounds, draw = list(runs), clock_ns(), 0, np.random.default_rng(seed)
     while plan.goes_on(rounds, (clock_ns() - began_ns) / 1e9):
-        first = rounds % len(names)
-        for name in names[first:] + names[:first]:
+        for index in draw.permutation(len(names)):
+            name = names[index]
             run = runs[name]
             started_ns = clock_ns()
             run()

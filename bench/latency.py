@@ -89,12 +89,13 @@ def engine_group(
     baseline = "engine fp32" if "engine fp32" in openers else next(iter(openers))
     openers |= _torch(name, args, recording, scratch)
     say(f"{name}: {', '.join(openers)}")
-    return group(name, ENGINE_BOUNDARY, _timed(openers, plan, baseline), plan, args.seed, baseline)
+    return group(name, ENGINE_BOUNDARY, _timed(openers, plan, baseline, args.seed), plan, args.seed, baseline)
 
 
-def _timed(openers: dict[str, Callable[[], Run]], plan: Plan, baseline: str) -> Any:
+def _timed(openers: dict[str, Callable[[], Run]], plan: Plan, baseline: str, seed: int) -> Any:
     with tqdm(unit="round", disable=None, leave=False) as bar:
-        return take_turns({**openers, YARDSTICK: open_yardstick}, plan, baseline, step=lambda: bar.update() and None)
+        every = {**openers, YARDSTICK: open_yardstick}
+        return take_turns(every, plan, baseline, step=lambda: bar.update() and None, seed=seed)
 
 
 def _filled(engine: Any, seed: int) -> Run:
@@ -178,7 +179,9 @@ def chunk_group(bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan
     }
     baseline = "fp32" if "fp32" in openers else next(iter(openers))
     say("observation to chunk")
-    return group("observation to chunk", CHUNK_BOUNDARY, _timed(openers, plan, baseline), plan, args.seed, baseline)
+    return group(
+        "observation to chunk", CHUNK_BOUNDARY, _timed(openers, plan, baseline, args.seed), plan, args.seed, baseline
+    )
 
 
 def energy(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recording) -> dict[str, Any] | None:

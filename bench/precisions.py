@@ -83,4 +83,4 @@ def run(args: argparse.Namespace) -> int:
 
 def _speeds(name: str, bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     openers = {label: engine_opener(bundle, name, args) for label, bundle in bundles.items()}
-    return group(name, ENGINE_BOUNDARY, take_turns(openers, plan, "fp32"), plan, args.seed, "fp32")
+    return group(name, ENGINE_BOUNDARY, take_turns(openers, plan, "fp32", seed=args.seed), plan, args.seed, "fp32")

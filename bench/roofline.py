@@ -130,7 +130,7 @@ class _Measurements:
                 label: _with_wall(engine_opener(bundle, name, args), wall_ms[label])
                 for label, bundle in bundles.items()
             }
-            timings = take_turns(openers, plan, clock_ns=lambda: time.process_time_ns() // args.threads)
+            timings = take_turns(openers, plan, clock_ns=lambda: time.process_time_ns() // args.threads, seed=args.seed)
             for label, timing in timings.items():
                 one = self.engines[name].setdefault(label, _Measured(Timing(timing.open_ns, timing.first_ns), []))
                 one.timing.warm_ns += timing.warm_ns

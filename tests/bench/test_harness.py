@@ -53,12 +53,28 @@ def test_the_cold_start_and_the_warm_up_are_in_no_sample() -> None:
     assert len(clock.ran) == 1 + 3 + 100
 
 
-def test_ways_take_turns_and_none_is_always_first() -> None:
+def rounds_of(ways: str, count: int, seed: int) -> list[str]:
+    """The order in which `count` rounds ran."""
     clock = FakeClock()
-    ways = {name: clock.way(name, 10) for name in "abc"}
-    take_turns(ways, Plan(6, 0.0, 0), clock_ns=lambda: clock.now_ns)
-    rounds = ["".join(clock.ran[3:][index : index + 3]) for index in range(0, 18, 3)]
-    assert rounds == ["abc", "bca", "cab"] * 2
+    take_turns(
+        {name: clock.way(name, 10) for name in ways}, Plan(count, 0.0, 0), clock_ns=lambda: clock.now_ns, seed=seed
+    )
+    size = len(ways)
+    return ["".join(clock.ran[index : index + size]) for index in range(size, size * (count + 1), size)]
+
+
+def test_every_way_runs_once_a_round_in_an_order_that_the_seed_draws() -> None:
+    rounds = rounds_of("abc", 6, seed=0)
+    assert all(sorted(one) == list("abc") for one in rounds)
+    assert rounds == rounds_of("abc", 6, seed=0) and rounds != rounds_of("abc", 6, seed=1)
+
+
+def test_no_way_always_follows_the_same_neighbour() -> None:
+    """A call runs on what the one before it left in the caches; rotating alone would leave every neighbour in place."""
+    ran = "".join(rounds_of("abcd", 600, seed=0))
+    before = [ran[index - 1] for index in range(1, len(ran)) if ran[index] == "a"]
+    shares = {name: before.count(name) / len(before) for name in "bcd"}
+    assert all(0.25 < share < 0.36 for share in shares.values()), shares
 
 
 def test_at_least_a_hundred_calls_then_as_many_as_the_time_allows() -> None:
