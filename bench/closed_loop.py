@@ -11,7 +11,12 @@ the one before it, of the joint that differs most. Done is when the pointer is o
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
+import signal
 import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jitter", type=float, default=0.25, help="share by which each latency may differ")
     parser.add_argument("--joining", nargs="+", choices=list(JOININGS), default=list(JOININGS))
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE)
+    parser.add_argument(
+        "--jobs", type=options.count, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)"
+    )
     options.add_common(parser)
 
 
@@ -97,32 +105,67 @@ class Episode:
 
 
 def _rows(bundle: Bundle, args: argparse.Namespace) -> list[dict[str, Any]]:
-    policies = {colour: open_policy(bundle, ARM, f"reach the {colour} cube", 1) for colour in TARGETS}
-    rows = []
+    """A row per case. Episodes run side by side: they are lockstep, so what they find does not depend on it."""
     cases = [(name, latency) for latency in args.latencies for name in args.joining]
-    with tqdm(total=len(cases) * args.episodes, unit="episode", disable=None, leave=False) as bar:
-        for name, latency_ms in cases:
-            episodes = []
-            for number_ in range(args.episodes):
-                episodes.append(_episode(bundle, policies, name, latency_ms, number_, args))
+    settings = Settings(args.duration, args.jitter, args.seed, args.first_scene)
+    spawned = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(args.jobs, spawned, _open, (str(bundle.path),)) as pool,
+        tqdm(total=len(cases) * args.episodes, unit="episode", disable=None, leave=False) as bar,
+    ):
+        running = {
+            case: [pool.submit(_episode, *case, number_, settings) for number_ in range(args.episodes)]
+            for case in cases
+        }
+        try:
+            for future in as_completed(future for futures in running.values() for future in futures):
+                future.result()
                 bar.update()
-            rows.append(_row(name, latency_ms, episodes))
-    return rows
+        except BrokenProcessPool:
+            raise InputError(
+                f"a process that runs episodes was killed; is there memory for --jobs {args.jobs}?"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [_row(*case, [future.result() for future in futures]) for case, futures in running.items()]
 
 
-def _episode(
-    bundle: Bundle, policies: dict[str, Any], name: str, latency_ms: float, number_: int, args: argparse.Namespace
-) -> Episode:
+@dataclass(frozen=True)
+class Settings:
+    """What all episodes share."""
+
+    duration_s: float
+    jitter: float
+    seed: int
+    first_scene: int
+
+
+_opened: tuple[Bundle, dict[str, Any]] | None = None
+"""The policy of this process, one per task."""
+
+
+def _open(path: str) -> None:
+    """Once in every process that runs episodes."""
+    global _opened
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    bundle = load_bundle(Path(path))
+    _opened = bundle, {colour: open_policy(bundle, ARM, f"reach the {colour} cube", 1) for colour in TARGETS}
+
+
+def _episode(name: str, latency_ms: float, number_: int, shared: Settings) -> Episode:
+    assert _opened is not None
+    bundle, policies = _opened
     colour = list(TARGETS)[number_ % len(TARGETS)]
-    task, scene = f"reach the {colour} cube", open_scene(load_arm(ARM), args.first_scene + number_)
+    task, scene = f"reach the {colour} cube", open_scene(load_arm(ARM), shared.first_scene + number_)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.csv"
         settings = LockstepSettings(
             task,
-            args.duration,
+            shared.duration_s,
             latency_ms=latency_ms,
-            jitter=args.jitter,
-            seed=args.seed + number_,
+            jitter=shared.jitter,
+            seed=shared.seed + number_,
             trace=path,
             joining=JOININGS[name],
         )

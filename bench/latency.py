@@ -40,7 +40,7 @@ ENGINES = ("history_encoder", "backbone", "action_decoder")
 ENGINE_BOUNDARY = (
     "inputs in arrays of the caller's, to outputs copied into arrays of the caller's; one process, no camera"
 )
-WIRE_RUN_S = 30.0
+WIRE_RUN_S = 20.0
 ENERGY_S = 10.0
 
 

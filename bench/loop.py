@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=float, nargs="+", default=[250.0, 1000.0], metavar="HZ", help="default: 250 1000"
     )
-    parser.add_argument("--seconds", type=float, default=12.0, help="per loop and case, over all rounds")
+    parser.add_argument("--seconds", type=float, default=10.0, help="per loop and case, over all rounds")
     parser.add_argument("--rounds", type=options.count, default=5, help="turns per loop (default %(default)d)")
     parser.add_argument("--case", nargs="+", choices=("idle", "loaded"), default=["idle", "loaded"])
     options.add_common(parser)

@@ -17,7 +17,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tqdm import tqdm
@@ -60,8 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     settings = {"threads": args.threads, "preset": args.preset, "layers": args.layers, "gate": args.gate}
     recording = Recording("roofline", settings, args.quick)
-    plan = options.plan_of(args)
     passes, effort = (1, Effort(3, 0.02, args.threads)) if args.quick else (PASSES, Effort(3, 0.1, args.threads))
+    plan = _part(options.plan_of(args), passes)
     with options.bundles(args, recording) as bundles:
         costs = {label: _costs(bundle) for label, bundle in bundles.items()}
         shape = next(iter(bundles.values())).manifest.policy
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         for number in range(passes):
             say(f"pass {number + 1} of {passes}")
             roofs.append(_roof(everything, args, effort))
-            measured.add(bundles, args, replace(plan, calls=-(-plan.calls // passes), seconds=plan.seconds / passes))
+            measured.add(bundles, args, plan)
         roof = median_roof(roofs)
         here = [row for name in ENGINES for row in _rows(name, measured.engines[name], costs, roof, args, plan)]
     body = {
@@ -94,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
         say(f"more than {percent(args.gate)} off: {names}")
         return 1
     return 0
+
+
+def _part(plan: Plan, passes: int) -> Plan:
+    """One pass's share of a plan."""
+    return Plan(-(-plan.calls // passes), plan.seconds / passes, -(-plan.warm_up // passes))
 
 
 def _costs(bundle: Bundle) -> dict[str, GraphCost]:
