@@ -95,9 +95,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commits", type=options.count, default=100, help="chunks per line (default %(default)d)")
     parser.add_argument("--knots", type=options.count, default=KNOTS, help="per chunk, 2 to 50 (default %(default)d)")
     parser.add_argument("--unpaced", action="store_true", help="only the line without a rate")
-    parser.add_argument("--stream-seconds", type=float, default=5.0, help="per line (default %(default)g)")
+    parser.add_argument("--stream-seconds", type=float, default=3.0, help="per line (default %(default)g)")
     parser.add_argument("--clock", action="store_true", help="also measure how well the clocks agree")
-    parser.add_argument("--clock-seconds", type=float, default=10.0, help="of each of those (default %(default)g)")
+    parser.add_argument("--clock-seconds", type=float, default=6.0, help="of each of those (default %(default)g)")
     options.add_common(parser)
 
 

@@ -93,7 +93,7 @@ def turn(journal: Journal | None, lateness: Histogram, cost_us: list[float]) -> 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--turns", type=int, default=10, help="turns per mode of the loop alone (default %(default)d)")
+    parser.add_argument("--turns", type=int, default=6, help="turns per mode of the loop alone (default %(default)d)")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="also whole runs with this bundle")
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")

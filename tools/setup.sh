@@ -49,4 +49,6 @@ if [ -n "$missing$need_browser" ]; then
 fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+# pip would compile on one core. Some packages hold files that are no Python 3, which is of no consequence here either.
+"$VENV/bin/python" -m compileall -qq -j 0 "$VENV/lib" || true
