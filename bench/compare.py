@@ -129,6 +129,15 @@ def _times(group: dict[str, Any]) -> dict[str, tuple[float, float]]:
     }
 
 
+def _wire(what: str, found: dict[str, Any], yard: dict[str, Any] | None) -> dict[str, tuple[float, float]]:
+    """It takes no turns: counted in the yardsticks of just before and just after it, whose noise is added."""
+    middle_ms, noise = _middle(found, "ms")
+    if yard is None:
+        return {f"{what}, ms": (middle_ms, noise)}
+    yard_ms, its_noise = _middle(yard, "ms")
+    return {f"{what}, yardsticks": (middle_ms / yard_ms, noise + its_noise)}
+
+
 def _middle(found: dict[str, Any], unit: str) -> tuple[float, float]:
     return found[f"p50_{unit}"], found["noise_share"]
 
@@ -136,16 +145,17 @@ def _middle(found: dict[str, Any], unit: str) -> tuple[float, float]:
 def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Every median time of a document, and the noise it states, by what it is of and in which unit."""
     summaries: dict[str, dict[str, Any]] = {}
+    wires: dict[str, tuple[float, float]] = {}
     for label, run_ in (document.get("wire") or {}).get("runs", {}).items():
         if run_["observation_to_wire"]:
-            summaries[f"observation to wire, {label}, ms"] = run_["observation_to_wire"]
+            wires |= _wire(f"observation to wire, {label}", run_["observation_to_wire"], run_.get(YARDSTICK))
     for row in document.get("here", []):
         summaries[f"{row['engine']} {row['bundle']}, processor ms"] = row["measured"]
     for line in document.get("lines", []):
         if line["commit"]:
             summaries[f"chunk over {line['name']}, ms"] = line["commit"]
     timed = {what: time for group in document.get("groups", []) for what, time in _times(group).items()}
-    return {**timed, **{what: _middle(found, "ms") for what, found in summaries.items()}}
+    return {**timed, **wires, **{what: _middle(found, "ms") for what, found in summaries.items()}}
 
 
 def _width(ratio: dict[str, float]) -> float:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench import options
 from bench.document import Recording, say
 from bench.energy import find_meter
-from bench.harness import YARDSTICK, Plan, Run, group, open_yardstick, take_turns
+from bench.harness import YARDSTICK, Plan, Run, Timing, group, open_yardstick, take_turns, yardstick_ns
 from bench.policy_run import BOUNDARY as CHUNK_BOUNDARY
 from bench.policy_run import Runner, chunk_run
 from bench.tables import group_lines, wire_lines
@@ -221,7 +221,9 @@ def wires(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recor
         say(f"observation to wire, {label}")
         seconds = 4.0 if args.quick else args.wire_seconds
         try:
+            before_ns = yardstick_ns()
             found["runs"][label] = done = wire_run(bundle, how, seconds)
+            done[YARDSTICK] = Timing(warm_ns=before_ns + yardstick_ns()).to_plain(1, args.seed)
             if done["stop"]:
                 recording.leave_out(f"the rest of observation to wire, {label}", f"the run ended: {done['stop']}")
         except BridgeError as error:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ LIBRARIES = (
     *("tensorrt", "tensorrt-rtx", "openpi-client", "lerobot"),
 )
 ROOT = Path(__file__).resolve().parents[1]
+LOOK_S = 0.25
+"""How long is looked for what else the machine does."""
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
 """What decides how fast products are, INT8 above all."""
 
@@ -41,9 +44,31 @@ def fingerprint(root: Path = Path("/")) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "versions": {name: found for name in LIBRARIES if (found := _version(name))},
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "busy_share": busy_share(root),
         **_commit(),
     }
+
+
+def busy_share(root: Path = Path("/"), seconds: float = LOOK_S) -> float | None:
+    """Share of all cores that something kept busy while this process waited for so long.
+
+    The load average would not do: for minutes it remembers the bundles that were made for this very measurement.
+    """
+    before = _processor_ticks(root)
+    time.sleep(seconds)
+    after = _processor_ticks(root)
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return round(1 - (after[0] - before[0]) / (after[1] - before[1]), 3)
+
+
+def _processor_ticks(root: Path) -> tuple[int, int] | None:
+    """Ticks that all cores were idle or waiting for a disk, and all ticks, since the machine began (proc(5))."""
+    words = (_read(root / "proc/stat") or "").partition("\n")[0].split()
+    if not words or words[0] != "cpu":
+        return None
+    ticks = [int(word) for word in words[1:9]]  # user nice system idle iowait irq softirq steal; guests are in user
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def same_machine(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from bench.harness import AGAIN, YARDSTICK
 from bench.sections import TITLES, lines_of
 from bench.svg import Bar, Curve, bars, curves
+from bench.tables import percent
 
 STYLE = Path(__file__).parent / "static" / "report.css"
 LATE_POINTS = 120
@@ -48,6 +49,10 @@ def title_of(document: dict[str, Any]) -> str:
     return TITLES[document["benchmark"]] + (f" ({size} widths{layers})" if size else "")
 
 
+def _busy(share: float | None) -> str:
+    return "not told" if share is None else percent(share)
+
+
 def _machines(documents: Sequence[dict[str, Any]]) -> str:
     """The machine of the first document, and whatever differs in the others."""
     machine = documents[0]["machine"]
@@ -63,7 +68,7 @@ def _machines(documents: Sequence[dict[str, Any]]) -> str:
         "GPU": machine["gpu"] or "none",
         "board": machine["board"],
         "kernel": machine["kernel"],
-        "load when it began": " ".join(f"{document['machine']['load_average'][0]:g}" for document in documents),
+        "cores busy when it began": " ".join(_busy(document["machine"].get("busy_share")) for document in documents),
         "commit": f"{(machine['commit'] or 'not a checkout')[:12]}" + (", changed" if machine["dirty"] else ""),
         "Python": machine["python"],
         "libraries": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),

@@ -17,6 +17,8 @@ TITLES = {
     "log": "Log",
 }
 """In the order of the report."""
+BUSY_SHARE = 0.2
+"""Of all cores: from here on a reader is told that something else ran."""
 MODULES = {
     "roofline": "bench.roofline_tables",
     "loop": "bench.loop",
@@ -53,8 +55,8 @@ def summary_line(document: dict[str, Any]) -> str:
     """One line that says where the figures come from."""
     machine = document["machine"]
     commit = (machine["commit"] or "no commit")[:12] + (" with changes" if machine["dirty"] else "")
-    busy = machine["load_average"][0] / max(1, machine["usable_cores"])
-    noisy = f" The machine was busy when it began (load {percent(busy)} of its cores)." if busy > 0.5 else ""
+    busy = machine.get("busy_share") or 0.0
+    noisy = f" The machine was busy when it began ({percent(busy)} of its cores)." if busy > BUSY_SHARE else ""
     quick = " **A smoke run: not worth quoting.**" if document["quick"] else ""
     return (
         f"`{' '.join(document['command'])}`, {document['started'][:10]}, {machine['cpu']}, "

@@ -16,7 +16,7 @@ from bench.energy import PowerSum, SensorMeter, find_meter
 from bench.joinings import JOININGS
 from bench.link import LINES, stream
 from bench.loop import figures, lateness_ns
-from bench.machine import fingerprint, same_machine
+from bench.machine import busy_share, fingerprint, same_machine
 from bench.wire import NotingTransport, stilled
 from edge.bundle import load_bundle
 from edge.planning import Outcome, PlanRequest, PlanResult
@@ -43,6 +43,15 @@ def test_rapl_counts_packages_once_and_through_a_wrap(tmp_path: Path) -> None:
     meter.begin()
     write(zone / "energy_uj", "400000\n")
     assert meter.joules() == pytest.approx(0.5)
+
+
+def test_busy_cores_are_counted_while_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "proc/stat"
+    write(stat, "cpu  100 0 50 800 50 0 0 0 40 0\ncpu0 1 1 1 1\n")
+    monkeypatch.setattr(time, "sleep", lambda _: write(stat, "cpu  120 0 55 860 55 0 0 10 60 0\n"))
+    assert busy_share(tmp_path) == pytest.approx(0.35), "65 of 100 ticks idle or waiting for a disk"
+    assert busy_share(tmp_path) is None, "no tick has passed"
+    assert busy_share(tmp_path / "nowhere") is None
 
 
 def test_a_jetsons_sensor_is_added_up_over_time(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from bench.document import FORMAT, Recording, read_document, write_document
 from bench.harness import YARDSTICK, Plan, Timing, group
 from bench.page import html_of, page
 from bench.report import write_markdown
+from bench.sections import summary_line
 from edge.errors import InputError
 
 BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
@@ -51,7 +52,7 @@ def test_a_document_comes_back_with_its_samples(file: Path) -> None:
     assert len(document["groups"][0]["ways"]["engine fp32"]["raw_ns"]) == 120
     machine = document["machine"]
     assert machine["cores"] and machine["kernel"] and "commit" in machine and "dirty" in machine
-    assert "numpy" in machine["versions"] and "load_average" in machine
+    assert "numpy" in machine["versions"] and 0 <= machine["busy_share"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,29 @@ def test_a_slower_machine_is_no_difference_and_a_slower_engine_is_one() -> None:
     slow_engines = measured(1.5, yardstick_ms=0.2 / 1.5)
     wrong = [one.what for one in differences(first, slow_engines) if not one.agrees]
     assert len(wrong) == 3 and all(what.endswith("yardsticks") for what in wrong)
+
+
+def on_the_wire(wire_ms: float, yardstick_ms: float) -> dict[str, Any]:
+    """A run of observation to wire, and the yardsticks of before and after it."""
+
+    def times(ms: float) -> dict[str, Any]:
+        return Timing(warm_ns=[round(1e6 * ms)] * 99 + [round(1.02e6 * ms)] * 101).to_plain(1, 0)
+
+    run = {"observation_to_wire": times(wire_ms), YARDSTICK: times(yardstick_ms)}
+    return {"benchmark": "latency", "wire": {"runs": {"fp32": run}}}
+
+
+def test_a_run_on_the_wire_is_counted_in_yardsticks_too() -> None:
+    first = on_the_wire(25.0, 0.7)
+    assert [one.agrees for one in differences(first, on_the_wire(37.5, 1.05))] == [True], "a slower machine"
+    assert [one.agrees for one in differences(first, on_the_wire(37.5, 0.7))] == [False], "a slower path"
+
+
+@pytest.mark.parametrize(("busy", "told"), [(0.5, True), (0.1, False), (None, False)])
+def test_a_reader_is_told_of_a_busy_machine(busy: float | None, told: bool) -> None:
+    document = measured()
+    document["machine"]["busy_share"] = busy
+    assert ("The machine was busy when it began (50" in summary_line(document)) == told
 
 
 def test_a_simulated_run_comes_out_the_same_again() -> None:
