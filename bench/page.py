@@ -68,7 +68,7 @@ def _machines(documents: Sequence[dict[str, Any]]) -> str:
         "GPU": machine["gpu"] or "none",
         "board": machine["board"],
         "kernel": machine["kernel"],
-        "cores busy when it began": " ".join(_busy(document["machine"].get("busy_share")) for document in documents),
+        "cores busy when it began": ", ".join(_busy(document["machine"].get("busy_share")) for document in documents),
         "commit": f"{(machine['commit'] or 'not a checkout')[:12]}" + (", changed" if machine["dirty"] else ""),
         "Python": machine["python"],
         "libraries": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
