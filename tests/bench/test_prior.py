@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.cli import main
-from bench.prior.claims import by_variant, judge, level, paired, steps_to, success_gain, verdict
+from bench.prior.claims import best, by_variant, judge, level, paired, steps_below, steps_to, success_gain, verdict
 from bench.prior.jobs import begin
 from bench.prior.report import lines
 from bench.prior.scale import FULL, QUICK, SCALES, SMALL, Scale
@@ -121,6 +121,21 @@ def test_half_the_steps_is_a_bound_that_can_be_missed() -> None:
     assert claim([*none, *fast], "half the steps", "none") == "seen"
     assert claim([*none, *slow], "half the steps", "none") == "not seen"
     assert claim([*none, *never], "half the steps", "none") == "not seen"
+
+
+def test_a_baseline_that_never_gets_there_counts_with_all_its_steps() -> None:
+    plateau = [result("none", seed, curve=[[200, 0.48], [400, 0.46], [800, 0.5]]) for seed in range(3)]
+    prior = [result("prior", seed, curve=[[200, 0.46], [400, 0.3], [800, 0.2]]) for seed in range(3)]
+    found = by_variant([*plateau, *prior])
+    assert best(found, "none") == 0.46
+    assert [steps_below(one, 0.46) for one in found["none"]] == [None] * 3
+    assert [steps_below(one, 0.46) for one in found["prior"]] == [400] * 3, "as good is not better"
+    quick = [result("prior", seed, curve=[[200, 0.4]]) for seed in range(3)]
+    assert claim([*plateau, *quick], "never has", "over none") == "seen"
+    assert claim([*plateau, *prior], "never has", "over none") == "unclear", "half is not less than half"
+    late = [result("prior", seed, curve=[[400, 0.47], [800, 0.2]]) for seed in range(3)]
+    assert claim([*plateau, *late], "never has", "over none") == "not seen"
+    assert claim(quick, "never has", "over none") == "not run"
 
 
 def test_the_report_says_what_is_missing() -> None:
