@@ -15,8 +15,10 @@ import multiprocessing
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,11 +115,12 @@ def _rows(bundle: Bundle, args: argparse.Namespace) -> list[dict[str, Any]]:
         ProcessPoolExecutor(args.jobs, spawned, _open, (str(bundle.path),)) as pool,
         tqdm(total=len(cases) * args.episodes, unit="episode", disable=None, leave=False) as bar,
     ):
-        running = {
-            case: [pool.submit(_episode, *case, number_, settings) for number_ in range(args.episodes)]
-            for case in cases
-        }
         try:
+            with _interrupts_ignored():  # the processes that start here ignore them for good: they are the parent's
+                running = {
+                    case: [pool.submit(_episode, *case, number_, settings) for number_ in range(args.episodes)]
+                    for case in cases
+                }
             for future in as_completed(future for futures in running.values() for future in futures):
                 future.result()
                 bar.update()
@@ -126,9 +129,19 @@ def _rows(bundle: Bundle, args: argparse.Namespace) -> list[dict[str, Any]]:
                 f"a process that runs episodes was killed; is there memory for --jobs {args.jobs}?"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # or the pool would wait for the episodes that it began
             raise
     return [_row(*case, [future.result() for future in futures]) for case, futures in running.items()]
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,6 @@ _opened: tuple[Bundle, dict[str, Any]] | None = None
 def _open(path: str) -> None:
     """Once in every process that runs episodes."""
     global _opened
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     bundle = load_bundle(Path(path))
     _opened = bundle, {colour: open_policy(bundle, ARM, f"reach the {colour} cube", 1) for colour in TARGETS}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -210,3 +213,29 @@ def test_measuring_a_bundle_loads_no_torch() -> None:
     script = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow  # half a minute until the first episode runs
+@pytest.mark.parametrize(("whom", "code", "said"), [("all", 130, "stopped"), ("worker", 2, "is there memory for")])
+def test_a_closed_loop_ends_at_once_when_it_is_stopped(whom: str, code: int, said: str, bundle_path: Path) -> None:
+    words = [sys.executable, "-m", "bench.cli", "closed-loop", "--bundle", str(bundle_path), "--jobs", "2"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    try:
+        while len(workers := _spawned_by(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(10)  # they run episodes
+        if whom == "all":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        else:
+            os.kill(workers[0], signal.SIGKILL)
+        told = process.communicate(timeout=20)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code and said in told
+
+
+def _spawned_by(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
