@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,8 @@ def _scale_lines(document: dict[str, Any]) -> list[str]:
     for name, key in (("training", "train_cpu_s"), ("playing", "play_cpu_s")):
         spent = [one[key] for one in found if key in one]
         if spent:
-            rows.append([f"{name}, of one run", f"{_spread([one / 60 for one in spent])} min of one core"])
+            # the middle one: a run that was resumed tells of its last piece alone
+            rows.append([f"{name}, of one run", f"{number(statistics.median(spent) / 60)} min of one core"])
     return [f"Scale: **{scale['name']}**. Another scale may judge otherwise.", "", *markdown(("", ""), rows)]
 
 
