@@ -34,11 +34,7 @@ and their error is taken relative to this."""
 
 @dataclass(frozen=True)
 class Gate:
-    """What an engine must keep to on its worst sample; None does not judge.
-
-    max_abs  largest error of an output, in units of the sample's largest value where that is above one: FP32 has seven
-             digits, and a decoder far from its data answers with 60
-    """
+    """What an engine must keep to on its worst sample; None does not judge."""
 
     max_abs: float | None = None
     relative_rms: float | None = None
@@ -74,11 +70,10 @@ GATES = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """Worst values over all samples, and the gate they are held to. `scaled_abs` is what `Gate.max_abs` judges."""
+    """Worst values over all samples, and the gate they are held to."""
 
     samples: int
     max_abs: float
-    scaled_abs: float
     relative_rms: float
     cosine: float
     gate: Gate
@@ -88,7 +83,7 @@ class Agreement:
         """Each condition is false for NaN too."""
         gate = self.gate
         return (
-            (self.scaled_abs <= (np.inf if gate.max_abs is None else gate.max_abs))
+            (self.max_abs <= (np.inf if gate.max_abs is None else gate.max_abs))
             and (self.relative_rms <= (np.inf if gate.relative_rms is None else gate.relative_rms))
             and (self.cosine >= (-1.1 if gate.cosine is None else gate.cosine))
         )
@@ -100,17 +95,16 @@ class Agreement:
 
 def compare(pairs: Iterable[Pair], gate: Gate, still: float = 0.0) -> Agreement:
     """Judges pairs of (engine, reference) outputs; `still` is the RMS below which a reference has no direction."""
-    errors, scaled, relative, cosines = [], [], [], []
+    errors, relative, cosines = [], [], []
     for found, wanted in pairs:
         a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
         size = float(np.sqrt(np.mean(b**2)))
         errors.append(float(np.abs(a - b).max()))
-        scaled.append(errors[-1] / max(1.0, float(np.abs(b).max())))
         relative.append(float(np.sqrt(np.mean((a - b) ** 2))) / max(size, still))
         if size >= still:
             cosines.append(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))))
     cosine = float(np.min(cosines)) if cosines else float("nan")
-    return Agreement(len(errors), float(np.max(errors)), float(np.max(scaled)), float(np.max(relative)), cosine, gate)
+    return Agreement(len(errors), float(np.max(errors)), float(np.max(relative)), cosine, gate)
 
 
 class Trail:

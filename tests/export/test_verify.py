@@ -82,17 +82,7 @@ def test_the_worst_sample_decides_and_nan_never_passes() -> None:
     assert compare([(good, good)] * 9, gate).passed
     assert not compare([(good, good)] * 9 + [(bad, good)], gate).passed
     assert not compare([(good * np.nan, good)], gate).passed
-    assert not Agreement(1, 0.0, float("nan"), 0.0, 1.0, gate).passed
-
-
-def test_a_large_answer_has_fp32s_seven_digits_and_a_small_one_the_bound_itself() -> None:
-    gate, small = Gate(max_abs=1e-5), np.array([[0.01, 1.0]], np.float32)
-    large = np.array([[0.01, 64.0]], np.float32)
-    off = np.array([[0.0, 2e-5]], np.float32)
-    assert compare([(large + off, large)], gate).passed, "two steps of FP32 at 64"
-    assert not compare([(small + off, small)], gate).passed
-    assert not compare([(small + off, small), (large, large)], gate).passed, "each sample has its own size"
-    assert not compare([(large + 40 * off, large)], gate).passed
+    assert not Agreement(1, float("nan"), 0.0, 1.0, gate).passed
 
 
 def test_lower_precisions_are_judged_by_direction_and_length() -> None:
