@@ -39,12 +39,12 @@ def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
     if engines == "exported":
         found = evaluate(settings, _exported(checkpoint, policy), open_policy)
     else:
-        in_torch = {name: TorchEngine(_graph(name, policy)) for name in ENGINES}
-        found = evaluate(
-            settings,
-            _unexported(checkpoint, policy),
-            lambda bundle, arm, task, threads: _policy(bundle, arm, task, in_torch),
-        )
+
+        def in_torch(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolicy:
+            # engines of its own: a policy writes its task into their inputs once, when it is opened
+            return _policy(bundle, arm, task, {name: TorchEngine(_graph(name, policy)) for name in ENGINES})
+
+        found = evaluate(settings, _unexported(checkpoint, policy), in_torch)
     return {
         "engines": engines,
         "episodes": found.episodes,
