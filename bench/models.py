@@ -57,7 +57,7 @@ def checkpoint_parts(path: Path) -> PolicyParts:
 
 def samples_of(parts: PolicyParts, count: int, seed: int) -> list[Sample]:
     """Observations out of thin air: times do not depend on what is seen."""
-    return draw_samples(parts.config, count, seed)
+    return draw_samples(parts.config, count, seed, getattr(parts, "embodiments", ()))
 
 
 def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: Callable[[str], None]) -> Path:

@@ -58,7 +58,8 @@ def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
 
 def _exported(checkpoint: Path, policy: Checkpoint) -> Bundle:
     """Exports as `edge-export` does, beside the checkpoint."""
-    recipe = Recipe("fp32", policy.config.flow_steps, 0, draw_samples(policy.config, VERIFIED_ON, 0), [], "synthetic")
+    samples = draw_samples(policy.config, VERIFIED_ON, 0, policy.embodiments)
+    recipe = Recipe("fp32", policy.config.flow_steps, 0, samples, [], "synthetic")
     origin = Origin(sha256(checkpoint), "edge-bench prior", policy.embodiments, policy.tokenizer or "")
     out = checkpoint.parent / "bundle"
     report = export_bundle(policy, recipe, origin, out, lambda name, size: lambda: None)

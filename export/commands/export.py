@@ -125,6 +125,11 @@ def _export(args: argparse.Namespace) -> int:
         limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
         found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
         print(f"{name:<32} {found}, cosine {agreement['cosine']:.8f} (gate: {limits})")
+        for one in agreement["unstable"]:
+            print(
+                f"{'':<32} sample {one['sample']} counts apart: off by {one['max_abs']:.1e}, and torch itself moves by "
+                f"{one['torch_moves']:.1e} when its inputs are off by one rounding"
+            )
     caught = report["negative_control"]["caught"]
     print(
         f"{'negative control':<32} "
@@ -180,7 +185,7 @@ def _recipe(args: argparse.Namespace, parts: PolicyParts, steps: int) -> Recipe:
                 "int8 is calibrated on real observations: add --observations DIR "
                 "(python -m edge.sim.demonstrations --episodes 16 --seed 7 --out DIR records some)"
             )
-        samples = Recorded([], draw_samples(parts.config, args.samples, args.seed))
+        samples = Recorded([], draw_samples(parts.config, args.samples, args.seed, parts.embodiments))
     else:
         count = CALIBRATION_SAMPLES if args.precision == "int8" else 0
         samples = recorded_samples(parts, args.observations, count, args.samples, args.seed)

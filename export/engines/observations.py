@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 
 from export.policy.checkpoint import Checkpoint, CheckpointError
 from export.policy.config import PolicyConfig
+from export.policy.embodiment import Embodiment
 from export.training.data import DatasetError, Windows, read_demonstrations
 from export.training.instructions import InstructionTokens
 
@@ -19,9 +21,13 @@ Sample = dict[str, torch.Tensor]
 """Inputs of all three engines by name, but for the latents."""
 
 
-def draw_samples(config: PolicyConfig, count: int, seed: int) -> list[Sample]:
+def draw_samples(config: PolicyConfig, count: int, seed: int, arms: Sequence[Embodiment] = ()) -> list[Sample]:
     """Whole observations out of thin air: frames from flat to noisy, instructions and histories of every length,
-    prefixes up to the longest delay, and one embodiment's slots."""
+    prefixes up to the longest delay.
+
+    Each is of one of `arms`, with its soft prompt and its slots: a trained decoder was never asked about any others,
+    and answers with numbers so large that FP32's own rounding is beyond the gate. Without arms the slots are drawn.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def randn(*shape: int) -> torch.Tensor:
@@ -36,13 +42,13 @@ def draw_samples(config: PolicyConfig, count: int, seed: int) -> list[Sample]:
         coarse = randn(config.cameras, 3, 4, 4) * (60.0 * (index % 4))
         smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
         frames = (127.5 + smooth + 20 * randn(config.cameras, 3, height, width)).clamp(0, 255).byte()
-        used = (torch.rand(1, config.action_slots, generator=generator) < 0.5).float()
+        used, seen, number = _slots(config, arms, generator)
         samples.append(
             {
-                "states": randn(1, config.history, config.state_slots),
+                "states": randn(1, config.history, config.state_slots) * seen,
                 "actions": randn(1, config.history, config.action_slots) * used,
                 "mask": torch.arange(config.history)[None] >= randint(0, config.history + 1),
-                "embodiment": randint(0, config.embodiments, 1),
+                "embodiment": number,
                 "frames": frames.permute(0, 2, 3, 1)[None].contiguous(),
                 "tokens": randint(0, config.vocabulary, 1, config.token_budget),
                 "token_mask": torch.arange(config.token_budget)[None] < randint(1, config.token_budget + 1),
@@ -53,6 +59,21 @@ def draw_samples(config: PolicyConfig, count: int, seed: int) -> list[Sample]:
             }
         )
     return samples
+
+
+def _slots(
+    config: PolicyConfig, arms: Sequence[Embodiment], generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Action and state slots in use, float (1, slots), and the embodiment's number, int64 (1,)."""
+    if not arms:
+        used = (torch.rand(1, config.action_slots, generator=generator) < 0.5).float()
+        number = torch.randint(0, config.embodiments, (1,), generator=generator)
+        return used, torch.ones(1, config.state_slots), number
+    arm = arms[int(torch.randint(0, len(arms), (1,), generator=generator))]
+    used, seen = torch.zeros(1, config.action_slots), torch.zeros(1, config.state_slots)
+    used[:, list(arm.actions.slots)] = 1.0
+    seen[:, list(arm.states.slots)] = 1.0
+    return used, seen, torch.tensor([arm.index])
 
 
 @dataclass(frozen=True)
