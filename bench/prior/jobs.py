@@ -120,13 +120,12 @@ def plan(place: Place, variants: Sequence[Variant], seeds: int) -> list[Job]:
     for variant in variants:
         for seed in range(seeds):
             needs = (*recorded, eyes.name)
-            if variant.prior is not None:
+            name, product = f"run {variant.name} {seed}", place.run(variant, seed) / RESULT
+            if variant.prior is not None and not product.is_file():  # a run that is done needs no prior any more
                 prior = _prior(place, variant.prior, seed, recorded)
                 jobs.setdefault(prior.name, prior)
                 needs = (*needs, prior.name)
-            folder = place.run(variant, seed)
-            name = f"run {variant.name} {seed}"
-            jobs[name] = Job(name, folder / RESULT, needs, Run(place, variant, seed))
+            jobs[name] = Job(name, product, needs, Run(place, variant, seed))
     return list(jobs.values())
 
 
