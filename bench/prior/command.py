@@ -3,7 +3,7 @@
 `run` records the data, trains the VLM's eyes once and a prior for every seed, trains stage 2 of every variant, plays
 each policy through its exported engines, the runtime and the firmware in lockstep, and keeps one result.json per
 variant and seed. What is there is not done again. `prepare` ends before stage 2. `report` writes the tables between
-`<!-- edge-bench prior -->` and `<!-- end prior -->`, and the plots.
+`<!-- edge-bench prior SCALE -->` and `<!-- end prior -->`, and the plots.
 """
 
 from __future__ import annotations

@@ -11,27 +11,34 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bench.prior.claims import Results, by_variant, success_of
+from bench.prior.claims import Results, by_variant, level, success_of
 from bench.prior.variants import BY_NAME, FEW, VARIANTS
 
-CURVES = ("none", "prior", "history", "decay-zero", "others")
+CURVES = ("none", "prior", "history", "decay-zero", "decay-never", "others")
 
 
 def write_plots(folder: Path, document: dict[str, Any]) -> list[Path]:
-    """Writes `prior-error.png` and, where policies were played, `prior-success.png`; returns what it wrote."""
-    results = by_variant(document["results"])
+    """Writes `prior-SCALE-error.png` and, where policies were played, `prior-SCALE-success.png`; returns what it
+    wrote."""
+    results, name = by_variant(document["results"]), f"prior-{document['scale']['name']}"
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_errors(results, folder / "prior-error.png")]
+    written = [_errors(results, folder / f"{name}-error.png")]
     if any(success_of(found) for found in results.values()):
-        written.append(_success(results, folder / "prior-success.png"))
+        written.append(_success(results, folder / f"{name}-success.png"))
     return written
 
 
 def _errors(results: Results, path: Path) -> Path:
-    """Mean over seeds, and the range of them."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    """Mean over seeds and the range of them, and the error that steps are counted to; one panel for each amount of
+    demonstrations that was run."""
     few = tuple(variant.name for variant in VARIANTS if variant.demonstrations == FEW)
-    for axis, names, title in zip(axes, (CURVES, few), ("many demonstrations", "few demonstrations")):
+    panels = [("many demonstrations", CURVES, "none"), ("few demonstrations", few, "none-few")]
+    panels = [panel for panel in panels if any(name in results for name in panel[1])] or panels[:1]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 4.6), sharey=True, squeeze=False)
+    for axis, (title, names, baseline) in zip(axes[0], panels):
+        wanted = level(results, baseline)
+        if wanted is not None:
+            axis.axhline(wanted, color="0.4", linestyle=":", label="the error that steps are counted to")
         for name in (name for name in names if name in results):
             curves = np.array([[error for _, error in one["curve"]] for one in results[name]])
             steps = [at for at, _ in results[name][0]["curve"]]
@@ -40,9 +47,9 @@ def _errors(results: Results, path: Path) -> Path:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("steps of stage 2")
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
-    axes[0].set_ylabel("validation error, normalised")
+        if axis.lines:  # below, where no curve is
+            axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+    axes[0][0].set_ylabel("validation error, normalised")
     return _saved(figure, path)
 
 
@@ -63,6 +70,6 @@ def _success(results: Results, path: Path) -> Path:
 
 def _saved(figure: Any, path: Path) -> Path:
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
     return path

@@ -15,8 +15,6 @@ from bench.prior.variants import BY_NAME, VARIANTS
 from bench.tables import markdown, number
 from edge.errors import InputError
 
-MARK = re.compile(r"(<!-- edge-bench prior -->\n).*?(<!-- end prior -->)", re.DOTALL)
-
 
 def lines(document: dict[str, Any]) -> list[str]:
     """The Markdown of a document that `bench.prior.command` wrote."""
@@ -37,15 +35,17 @@ def lines(document: dict[str, Any]) -> list[str]:
 
 
 def write_markdown(path: Path, document: dict[str, Any]) -> None:
-    """Puts the tables between their marks. Raises `InputError` where there are none."""
+    """Puts the tables between the marks of their scale. Raises `InputError` where there are none."""
+    opens, ends = f"<!-- edge-bench prior {document['scale']['name']} -->", "<!-- end prior -->"
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if not MARK.search(text):
-        raise InputError(f"{path}: has no marks; add <!-- edge-bench prior --> and <!-- end prior -->")
+    mark = re.compile(f"({re.escape(opens)}\n).*?({ends})", re.DOTALL)
+    if not mark.search(text):
+        raise InputError(f"{path}: has no marks; add {opens} and {ends}")
     block = "\n".join(lines(document)).rstrip() + "\n"
-    path.write_text(MARK.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text), encoding="utf-8")
+    path.write_text(mark.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text), encoding="utf-8")
 
 
 def _scale_lines(document: dict[str, Any]) -> list[str]:
@@ -79,8 +79,9 @@ def _data_lines(document: dict[str, Any]) -> list[str]:
         rows.append([f"stage 2, {name}", f"{one['episodes']} episodes, {one['steps']} steps; followed: {told}"])
     held_out = about["held_out"]
     rows.append(["held out", f"{held_out['episodes']} episodes, {held_out['steps']} steps"])
-    devices = sorted({result["device"] for result in found})
-    rows.append(["trained on", f"{', '.join(devices) or '-'}; simulated data"])
+    devices = Counter(result["device"] for result in found)
+    made = ", ".join(f"{device} ({count} runs)" for device, count in sorted(devices.items()))
+    rows.append(["trained on", f"{made or '-'}; simulated data"])
     played = Counter(one["closed_loop"]["engines"] for one in found if "closed_loop" in one)
     if played:
         rows.append(
@@ -160,8 +161,14 @@ def _missing(results: Results, seeds: int) -> list[str]:
 
 
 def _claims(judged: Sequence[Judged]) -> list[str]:
-    rows = [[one.claim, one.paper, one.how, _interval(one.figure), f"**{one.verdict}**"] for one in judged]
-    return markdown(("claim", "paper", "measured by", "figure, 95 % interval", "here"), rows)
+    rows = [[one.claim, one.paper, one.how, _interval(one.figure), f"**{one.verdict}**"]
+        for one in judged if one.verdict != "not run"]  # fmt: skip
+    table = markdown(("claim", "paper", "measured by", "figure, 95 % interval", "here"), rows)
+    open_claims = list(dict.fromkeys(one.claim for one in judged if one.verdict == "not run"))
+    return [
+        *table,
+        *(["", f"**Not judged**, since runs are missing: {'; '.join(open_claims)}."] if open_claims else []),
+    ]
 
 
 def _interval(figure: Interval | None) -> str:

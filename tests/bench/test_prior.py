@@ -7,16 +7,18 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.cli import main
 from bench.prior.claims import best, by_variant, judge, level, paired, steps_below, steps_to, success_gain, verdict
-from bench.prior.jobs import begin
+from bench.prior.jobs import begin, plan
 from bench.prior.report import lines
 from bench.prior.scale import FULL, QUICK, SCALES, SMALL, Scale
 from bench.prior.statistics import Interval, proportion, ratio, sample
+from bench.prior.training import Place
 from bench.prior.variants import BY_NAME, VARIANTS
 
 
@@ -188,12 +190,17 @@ def test_a_smoke_run_leaves_results_and_a_report(out: Path, tmp_path: Path) -> N
         assert [steps for steps, _ in one["curve"]] == [2, 4]
         assert one["initial_gradient_norm"] > 0 and one["final_error_rad"] > 0
     page = tmp_path / "results.md"
-    page.write_text("before\n<!-- edge-bench prior -->\nold\n<!-- end prior -->\nafter\n")
+    other = "<!-- edge-bench prior small -->\nof another scale\n<!-- end prior -->\n"
+    page.write_text(f"before\n{other}<!-- edge-bench prior quick -->\nold\n<!-- end prior -->\nafter\n")
     assert main(["prior", "report", "--out", str(out), "--markdown", str(page), "--plots", str(tmp_path)]) == 0
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "A smoke run" in text and "| no prior |" in text and "**not run**" in text
-    assert (tmp_path / "prior-error.png").stat().st_size > 1000
+    assert text.startswith(f"before\n{other}") and text.endswith("after\n") and "old" not in text
+    assert (
+        "A smoke run" in text and "| no prior |" in text and "history helps on top" in text.split("**Not judged**")[1]
+    )
+    assert (tmp_path / "prior-quick-error.png").stat().st_size > 1000
+    page.write_text(other)
+    assert main(["prior", "report", "--out", str(out), "--markdown", str(page)]) == 2 and page.read_text() == other
 
 
 def test_what_is_there_is_not_done_again(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -203,9 +210,40 @@ def test_what_is_there_is_not_done_again(out: Path, capfd: pytest.CaptureFixture
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
+def test_stage_1_is_needed_only_by_runs_that_are_not_done(tmp_path: Path) -> None:
+    place = Place(tmp_path, SMALL, "cpu")
+    variants = [BY_NAME["none"], BY_NAME["others"]]
+
+    def stage1() -> list[str]:
+        return [job.name for job in plan(place, variants, 2) if job.name.startswith("stage 1")]
+
+    assert stage1() == ["stage 1 others 0", "stage 1 others 1"]
+    done = place.run(BY_NAME["others"], 0) / "result.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    assert stage1() == ["stage 1 others 1"]
+
+
 def test_another_size_is_refused(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["prior", "--out", str(out)]) == 2
     assert "another size; give another --out" in capfd.readouterr().err
+
+
+def test_a_policy_in_torch_keeps_its_words_when_another_is_opened(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They once shared their engines, and all were told what the last one was."""
+    from bench.prior import closed_loop
+
+    tokens = []
+
+    def evaluate(settings: Any, bundle: Any, open_policy: Any) -> SimpleNamespace:
+        policies = [open_policy(bundle, "franka", f"reach the {colour} cube", 1) for colour in ("red", "blue")]
+        tokens.extend(policy._backbone.inputs["tokens"].tolist() for policy in policies)
+        return SimpleNamespace(episodes=0, succeeded=0, rows=())
+
+    monkeypatch.setattr(closed_loop, "evaluate", evaluate)
+    closed_loop.play(out / "runs" / "prior-0" / "checkpoint.pt", "torch", QUICK)
+    red, blue = tokens
+    assert red != blue
 
 
 @pytest.mark.slow  # exports three engines and plays them: half a minute
