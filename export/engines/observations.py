@@ -25,8 +25,9 @@ def draw_samples(config: PolicyConfig, count: int, seed: int, arms: Sequence[Emb
     """Whole observations out of thin air: frames from flat to noisy, instructions and histories of every length,
     prefixes up to the longest delay.
 
-    Each is of one of `arms`, with its soft prompt and its slots: a trained decoder was never asked about any others,
-    and answers with numbers so large that FP32's own rounding is beyond the gate. Without arms the slots are drawn.
+    Each is of one of `arms`, with its soft prompt, its slots and as much noise as a run has. Elsewhere a trained
+    decoder may answer with numbers so large, or follow so unstable a flow, that FP32's own rounding is beyond the gate.
+    Without arms, for random weights, the slots are drawn as well, and the noise is whole.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,7 +53,7 @@ def draw_samples(config: PolicyConfig, count: int, seed: int, arms: Sequence[Emb
                 "frames": frames.permute(0, 2, 3, 1)[None].contiguous(),
                 "tokens": randint(0, config.vocabulary, 1, config.token_budget),
                 "token_mask": torch.arange(config.token_budget)[None] < randint(1, config.token_budget + 1),
-                "noise": randn(1, config.horizon, config.action_slots),
+                "noise": (config.noise_scale if arms else 1.0) * randn(1, config.horizon, config.action_slots),
                 "prefix": randn(1, config.horizon, config.action_slots) * used,
                 "committed": torch.arange(config.horizon)[None] < randint(0, config.max_delay + 1),
                 "used": used,

@@ -132,9 +132,6 @@ class _Maker:
         advance = self._stage(f"{name}: verify", len(recipe.samples))
         engine: Engine = OnnxRuntimeEngine(opened / spec.file, spec, threads=0)
         self._verification.judge(name, engine, advance)
-        if missed := self._verification.missed(name):
-            advance = self._stage(f"{name}: torch again", len(missed))
-            self._verification.ask_again(name, self._parts.part(part_name), missed, advance)
         self._engine = engine.describe()
         self._calibration.follow(name, latents)
         return spec

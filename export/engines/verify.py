@@ -2,15 +2,11 @@
 
 The reference goes through the unmodified transformers classes, not through the modules that were traced. One part of
 the policy is in memory at a time: its answers are kept, the part is let go, and then its engine is asked the same.
-
-Where an engine misses an absolute gate, torch is asked again with inputs that are off by one rounding. Far from its
-data a flow may multiply that a thousandfold; two correct computations then differ by as much, and such a sample is
-counted apart. There may be few of them, and even there the engine may be off by little more than torch is from itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,14 +30,6 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 STILL = 0.1
 """Actions below this, in units of their own spread, are an arm that hardly moves: they have no direction to compare,
 and their error is taken relative to this."""
-ROUNDING = 2.0**-23
-"""Relative step between neighbours in FP32."""
-ROUNDED_INPUTS = 8
-"""How often torch is asked again, each time with other inputs off by one rounding."""
-MOST_UNSTABLE = 0.05
-"""Of the samples, or one; a policy that is unstable more often is not verified."""
-FARTHEST = 4.0
-"""An engine's error where torch is unstable, over the farthest that torch moved: it makes many roundings, not one."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +69,14 @@ GATES = {
 
 
 @dataclass(frozen=True)
-class Unstable:
-    """A sample for which FP32 does not determine an output: the engine's error, and how far torch moves by itself."""
-
-    sample: int
-    max_abs: float
-    torch_moves: float
-
-
-@dataclass(frozen=True)
 class Agreement:
-    """Worst values over all samples but the unstable ones, and the gate they are held to."""
+    """Worst values over all samples, and the gate they are held to."""
 
     samples: int
     max_abs: float
     relative_rms: float
     cosine: float
     gate: Gate
-    unstable: tuple[Unstable, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -108,43 +86,25 @@ class Agreement:
             (self.max_abs <= (np.inf if gate.max_abs is None else gate.max_abs))
             and (self.relative_rms <= (np.inf if gate.relative_rms is None else gate.relative_rms))
             and (self.cosine >= (-1.1 if gate.cosine is None else gate.cosine))
-            and len(self.unstable) <= max(1, int(MOST_UNSTABLE * (self.samples + len(self.unstable))))
-            and all(one.max_abs <= FARTHEST * one.torch_moves for one in self.unstable)
         )
 
     def to_plain(self) -> dict[str, Any]:
         limits = {name: value for name, value in asdict(self.gate).items() if value is not None}
-        return {
-            **asdict(self),
-            "gate": limits,
-            "unstable": [asdict(one) for one in self.unstable],
-            "passed": self.passed,
-        }
+        return {**asdict(self), "gate": limits, "passed": self.passed}
 
 
-def compare(
-    pairs: Iterable[Pair], gate: Gate, still: float = 0.0, moves: Mapping[int, float] | None = None
-) -> Agreement:
-    """Judges pairs of (engine, reference) outputs; `still` is the RMS below which a reference has no direction.
-
-    `moves` says of some samples how far the reference moves when its inputs are off by one rounding: where that is
-    beyond the gate, the sample is unstable.
-    """
-    errors, relative, cosines, unstable = [], [], [], []
-    for index, (found, wanted) in enumerate(pairs):
+def compare(pairs: Iterable[Pair], gate: Gate, still: float = 0.0) -> Agreement:
+    """Judges pairs of (engine, reference) outputs; `still` is the RMS below which a reference has no direction."""
+    errors, relative, cosines = [], [], []
+    for found, wanted in pairs:
         a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
-        error, moved = float(np.abs(a - b).max()), (moves or {}).get(index, 0.0)
-        if gate.max_abs is not None and moved > gate.max_abs:
-            unstable.append(Unstable(index, error, moved))
-            continue
         size = float(np.sqrt(np.mean(b**2)))
-        errors.append(error)
+        errors.append(float(np.abs(a - b).max()))
         relative.append(float(np.sqrt(np.mean((a - b) ** 2))) / max(size, still))
         if size >= still:
             cosines.append(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))))
-    worst = [float(of(values)) if values else float("nan")
-        for of, values in ((np.max, errors), (np.max, relative), (np.min, cosines))]  # fmt: skip
-    return Agreement(len(errors), *worst, gate, tuple(unstable))
+    cosine = float(np.min(cosines)) if cosines else float("nan")
+    return Agreement(len(errors), float(np.max(errors)), float(np.max(relative)), cosine, gate)
 
 
 class Trail:
@@ -177,7 +137,6 @@ class Verification:
         self._control_pairs: dict[str, list[Pair]] = {}
         self._whole: list[NDArray[Any]] = []
         self._whole_off: list[NDArray[Any]] = []
-        self._moves: dict[str, dict[int, float]] = {}
 
     def ask_perturbed(self, name: str, part: nn.Module) -> None:
         """What a part with slightly wrong weights answers. Changes the part."""
@@ -217,47 +176,6 @@ class Verification:
             samples = self.reference.samples
             self._whole = [self._judged(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
-    def missed(self, name: str) -> list[int]:
-        """The samples on which an engine is beyond an absolute gate."""
-        beyond: set[int] = set()
-        for key, pairs in self._all_pairs().items():
-            limit = self.gates.of(key).max_abs
-            if limit is not None and key.startswith((f"{name}.", "whole_chunk")):
-                beyond |= {at for at, (found, wanted) in enumerate(pairs) if not np.abs(found - wanted).max() <= limit}
-        return sorted(beyond)
-
-    def ask_again(self, name: str, part: nn.Module, indexes: Sequence[int], advance: Callable[[], None]) -> None:
-        """How far the part itself moves on these samples when its inputs are off by one rounding.
-
-        The chunk that follows from all three engines is also asked of torch with the latents that its engine was given,
-        which are within their own gate.
-        """
-        generator = torch.Generator().manual_seed(self.seed)
-        for index in indexes:
-            sample = self.reference.samples[index]
-            for _ in range(ROUNDED_INPUTS):
-                self._note(name, index, answer(part, rounded_off(sample, INPUTS[name], generator), self.steps))
-            if name == "action_decoder":
-                moved = self._distance(name, index, answer(part, self.engine.samples[index], self.steps))
-                self._moves.setdefault("whole_chunk", {})[index] = max(
-                    moved["action_decoder.chunk"], self._moves["action_decoder.chunk"][index]
-                )
-            advance()
-
-    def _note(self, name: str, index: int, moved: dict[str, torch.Tensor]) -> None:
-        for key, distance in self._distance(name, index, moved).items():
-            known = self._moves.setdefault(key, {})
-            known[index] = max(known.get(index, 0.0), distance)
-
-    def _distance(self, name: str, index: int, moved: dict[str, torch.Tensor]) -> dict[str, float]:
-        wanted = self._wanted[name][index]
-        return {f"{name}.{output}": float((moved[output] - wanted[output]).abs().max()) for output in wanted}
-
-    def _all_pairs(self) -> dict[str, list[Pair]]:
-        """Engine and reference of every engine output, and of the chunk that follows from all three."""
-        wanted = [right for _, right in self._pairs.get("action_decoder.chunk", [])]
-        return {**self._pairs, "whole_chunk": list(zip(self._whole, wanted))}
-
     def examples(self, count: int) -> dict[str, NDArray[Any]]:
         """The first samples with torch's answers, keyed `engine/number/input|output/tensor`."""
         arrays = {}
@@ -270,7 +188,8 @@ class Verification:
 
     def report(self) -> dict[str, Any]:
         """Agreement of every engine output and of the whole chunk, and the negative control."""
-        found = self._agreements(self._all_pairs())
+        wanted = [right for _, right in self._pairs["action_decoder.chunk"]]
+        found = self._agreements({**self._pairs, "whole_chunk": list(zip(self._whole, wanted))})
         control = self._agreements({**self._control_pairs, "whole_chunk": list(zip(self._whole, self._whole_off))})
         caught = all(not agreement.passed for agreement in control.values())
         return {
@@ -288,12 +207,7 @@ class Verification:
 
     def _agreements(self, pairs: dict[str, list[Pair]]) -> dict[str, Agreement]:
         return {
-            name: compare(
-                found,
-                self.gates.of(name),
-                0.0 if name.endswith((".z", ".z_history")) else STILL,
-                self._moves.get(name),
-            )
+            name: compare(found, self.gates.of(name), 0.0 if name.endswith((".z", ".z_history")) else STILL)
             for name, found in pairs.items()
         }
 
@@ -332,16 +246,6 @@ def run_engine(engine: Engine, sample: Sample) -> dict[str, NDArray[Any]]:
         array[:] = sample[name].numpy()
     engine.run()
     return {name: array.copy() for name, array in engine.outputs.items()}
-
-
-def rounded_off(sample: Sample, names: Sequence[str], generator: torch.Generator) -> Sample:
-    """The sample with every float of these inputs moved to a neighbour in FP32, or left."""
-    moved = dict(sample)
-    for name in names:
-        if sample[name].is_floating_point() and name != "used":
-            step = torch.randint(-1, 2, sample[name].shape, generator=generator)
-            moved[name] = sample[name] * (1 + ROUNDING * step)
-    return moved
 
 
 @torch.no_grad()
