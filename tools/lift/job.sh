@@ -5,7 +5,7 @@ set -eu
 BUDGET=$1
 OUT=$2
 PYTHON=${PYTHON:-python3}
-CORES=$(nproc)
+CORES=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # with either of them, it tells that number instead
 WORKERS=${WORKERS:-$((CORES > 3 ? CORES - 2 : 2))}
 RECORDING=${RECORDING:-$((BUDGET / 4))}
 BEGAN=$(date +%s)
