@@ -62,6 +62,7 @@ def _success(results: Results, path: Path) -> Path:
         away = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
         axis.errorbar(100 * found.value, row, xerr=away, fmt="o", color="C0", capsize=3)
     axis.set_yticks(range(len(names)), [BY_NAME[name].text for name in names], fontsize=8)
+    axis.set_ylim(-0.6, len(names) - 0.4)
     axis.set_xlim(0, 100)
     axis.set_xlabel("success, %, all seeds, 95 % interval")
     axis.grid(alpha=0.3)

@@ -61,11 +61,15 @@ def _scale_lines(document: dict[str, Any]) -> list[str]:
         ["success", f"{scale['episodes']} episodes of {scale['duration_s']:g} s"],
         ["seeds", str(document["seeds"])],
     ]
-    for name, key in (("training", "train_cpu_s"), ("playing", "play_cpu_s")):
+    beside = "" if all(one["device"].startswith("CPU") for one in found) else " beside the GPU"
+    for name, key, what in (
+        ("training", "train_cpu_s", f"of one core{beside}"),
+        ("playing", "play_cpu_s", "of one core"),
+    ):
         spent = [one[key] for one in found if key in one]
         if spent:
             # the middle one: a run that was resumed tells of its last piece alone
-            rows.append([f"{name}, of one run", f"{number(statistics.median(spent) / 60)} min of one core"])
+            rows.append([f"{name}, of one run", f"{number(statistics.median(spent) / 60)} min {what}"])
     return [f"Scale: **{scale['name']}**. Another scale may judge otherwise.", "", *markdown(("", ""), rows)]
 
 
@@ -164,7 +168,8 @@ def _claims(judged: Sequence[Judged]) -> list[str]:
     rows = [[one.claim, one.paper, one.how, _interval(one.figure), f"**{one.verdict}**"]
         for one in judged if one.verdict != "not run"]  # fmt: skip
     table = markdown(("claim", "paper", "measured by", "figure, 95 % interval", "here"), rows)
-    open_claims = list(dict.fromkeys(one.claim for one in judged if one.verdict == "not run"))
+    decided = {one.claim for one in judged if one.verdict != "not run"}
+    open_claims = list(dict.fromkeys(one.claim for one in judged if one.claim not in decided))
     return [
         *table,
         *(["", f"**Not judged**, since runs are missing: {'; '.join(open_claims)}."] if open_claims else []),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 FEW, MANY = 10, 50
 """Demonstrations a task, as in the paper; a task is one of the three cubes."""
 EARLY, MIDDLE = 0.1, 0.3
-"""N_decay as a share of stage 2. The paper's 3 k and 5 k are 6 and 10 % of a run thirty times as long."""
+"""N_decay as a share of stage 2. The paper's 3 k and 5 k are 6 and 10 % of 50 k."""
 REACH = "reach"
 """The stage-1 set that is of the same arm and task as stage 2."""
 
