@@ -8,6 +8,9 @@ PINS   := pyproject.toml tools/setup.sh
 # Loops that ours is measured beside; without their dependencies, of which the loops need none.
 OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 
+# Tests that need nothing special.
+ANYWHERE := "not slow and not gpu and not hil"
+
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
@@ -32,8 +35,8 @@ demo: setup ## export the shipped checkpoint and drive a simulated Franka to the
 # One thread a library: as fast with these small networks, and four times as fast on a machine that is busy. What only
 # computes runs two at a time; the rest measures time, or moves an arm in it.
 test: $(VENV)/.tests lint core ## lint, types, the core's own checks, and every test that needs no special hardware
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/export -m "not slow and not gpu and not hil"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/export -m "not slow and not gpu and not hil"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m $(ANYWHERE) --ignore tests/export
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m $(ANYWHERE) -n 2 tests/export
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -144,18 +144,16 @@ def _middle(found: dict[str, Any], unit: str) -> tuple[float, float]:
 
 def medians(document: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Every median time of a document, and the noise it states, by what it is of and in which unit."""
-    summaries: dict[str, dict[str, Any]] = {}
-    wires: dict[str, tuple[float, float]] = {}
+    times = {what: time for group in document.get("groups", []) for what, time in _times(group).items()}
     for label, run_ in (document.get("wire") or {}).get("runs", {}).items():
         if run_["observation_to_wire"]:
-            wires |= _wire(f"observation to wire, {label}", run_["observation_to_wire"], run_.get(YARDSTICK))
+            times |= _wire(f"observation to wire, {label}", run_["observation_to_wire"], run_.get(YARDSTICK))
     for row in document.get("here", []):
-        summaries[f"{row['engine']} {row['bundle']}, processor ms"] = row["measured"]
+        times[f"{row['engine']} {row['bundle']}, processor ms"] = _middle(row["measured"], "ms")
     for line in document.get("lines", []):
         if line["commit"]:
-            summaries[f"chunk over {line['name']}, ms"] = line["commit"]
-    timed = {what: time for group in document.get("groups", []) for what, time in _times(group).items()}
-    return {**timed, **wires, **{what: _middle(found, "ms") for what, found in summaries.items()}}
+            times[f"chunk over {line['name']}, ms"] = _middle(line["commit"], "ms")
+    return times
 
 
 def _width(ratio: dict[str, float]) -> float:

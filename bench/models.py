@@ -57,7 +57,7 @@ def checkpoint_parts(path: Path) -> PolicyParts:
 
 def samples_of(parts: PolicyParts, count: int, seed: int) -> list[Sample]:
     """Observations out of thin air: times do not depend on what is seen."""
-    return draw_samples(parts.config, count, seed, getattr(parts, "embodiments", ()))
+    return draw_samples(parts.config, count, seed, parts.embodiments)
 
 
 def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: Callable[[str], None]) -> Path:
@@ -66,8 +66,8 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
     Random weights have outliers that INT8 does not keep within an export's gates. Such a bundle is written and says so,
     can be timed, and is refused by everything that drives an arm.
     """
-    trained = bool(getattr(parts, "embodiments", None))
-    samples = samples_of(parts, VERIFIED_ON + (TRAINED_CALIBRATED_ON if trained else CALIBRATED_ON), seed)
+    calibrated_on = TRAINED_CALIBRATED_ON if parts.embodiments else CALIBRATED_ON
+    samples = samples_of(parts, VERIFIED_ON + calibrated_on, seed)
     recipe = Recipe(
         precision,
         parts.config.flow_steps,
@@ -89,8 +89,9 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
 
 def _origin(parts: PolicyParts) -> Origin:
     tokenizer = getattr(parts, "tokenizer", None)
-    embodiments = getattr(parts, "embodiments", None)
-    return Origin("0" * 64, MADE_HERE, embodiments or (still_arm(),), tokenizer or word_tokenizer((TASK,)).to_str())
+    return Origin(
+        "0" * 64, MADE_HERE, parts.embodiments or (still_arm(),), tokenizer or word_tokenizer((TASK,)).to_str()
+    )
 
 
 def still_arm() -> Embodiment:

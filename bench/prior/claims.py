@@ -192,24 +192,31 @@ def _begins(results: Results, claim: str, paper: str, what: str, name: str) -> J
 
 def _steps(results: Results, ours: str, baseline: str) -> Judged:
     """Issue: at most half the steps. A run that never gets there counts with all its steps, which is too few."""
-    wanted = level(results, baseline)
     claim, how = "the same error in at most half the steps", f"steps to the error of {baseline}, {ours} over {baseline}"
-    if wanted is None:
-        return Judged(claim, "700, 2100 steps", how, "not run", None)
-    figure = ratio_of(results, ours, baseline, lambda one: steps_to(one, wanted) or float(one["scale"]["steps"]))
-    return Judged(claim, "700, 2100 steps", how, _below(results, ours, baseline, figure, 0.5), figure)
+    return _half(results, ours, baseline, (claim, "700, 2100 steps", how), level(results, baseline), steps_to)
 
 
 def _passes(results: Results, ours: str, baseline: str) -> Judged:
     """Added after the pilot had shown a baseline that ends where it begins to learn, so that its last error tells
     nothing. The baseline counts with all its steps, and would need more."""
-    wanted = best(results, baseline)
-    claim, paper = "an error that the baseline never has, in at most half of its steps (added after the pilot)", "-"
+    claim = "an error that the baseline never has, in at most half of its steps (added after the pilot)"
     how = f"steps to less than {baseline} ever has, {ours} over {baseline}"
+    return _half(results, ours, baseline, (claim, "-", how), best(results, baseline), steps_below)
+
+
+def _half(
+    results: Results,
+    ours: str,
+    baseline: str,
+    words: tuple[str, str, str],
+    wanted: float | None,
+    steps: Callable[[dict[str, Any], float], int | None],
+) -> Judged:
+    """Whether we need at most half as many steps as the baseline to an error; `words` are claim, paper and how."""
     if wanted is None:
-        return Judged(claim, paper, how, "not run", None)
-    figure = ratio_of(results, ours, baseline, lambda one: steps_below(one, wanted) or float(one["scale"]["steps"]))
-    return Judged(claim, paper, how, _below(results, ours, baseline, figure, 0.5), figure)
+        return Judged(*words, "not run", None)
+    figure = ratio_of(results, ours, baseline, lambda one: steps(one, wanted) or float(one["scale"]["steps"]))
+    return Judged(*words, _below(results, ours, baseline, figure, 0.5), figure)
 
 
 def _below(results: Results, one: str, other: str, figure: Interval | None, bound: float) -> Verdict:

@@ -11,6 +11,7 @@ from export.policy.action_decoder import ActionDecoder
 from export.policy.action_encoder import ActionEncoder
 from export.policy.backbone import Backbone
 from export.policy.config import PolicyConfig
+from export.policy.embodiment import Embodiment
 from export.policy.history_mlp import HistoryMlp
 
 PARTS: dict[str, type[nn.Module]] = {
@@ -35,6 +36,8 @@ class PolicyParts(Protocol):
     """Where the parts come from: a checkpoint, or random weights under pretrained ones."""
 
     config: PolicyConfig
+    embodiments: tuple[Embodiment, ...]
+    """The arms that the policy was trained for; none for random weights."""
 
     def part(self, name: str) -> nn.Module:
         """A fresh copy of one of `PARTS`, in eval mode; the same weights every time."""
@@ -42,6 +45,8 @@ class PolicyParts(Protocol):
 
 class RandomParts:
     """Parts with seeded random weights: the sizes of a configuration without a checkpoint for it."""
+
+    embodiments: tuple[Embodiment, ...] = ()
 
     def __init__(self, config: PolicyConfig, seed: int) -> None:
         self.config, self.seed = config, seed
