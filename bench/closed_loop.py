@@ -35,12 +35,12 @@ from bench.closed_loop_tables import lines
 from edge.arms import load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.errors import InputError
-from edge.inference import open_policy
+from edge.inference.process import open_policy
 from edge.sim.evaluate import FIRST_SCENE, wilson
 from edge.sim.lockstep import LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS
-from edge.telemetry.trace import Trace, read_trace
-from edge.trajectory import FloatArray
+from edge.log.trace import Trace, read_trace
+from edge.plan.trajectory import FloatArray
 
 ARM = "franka"
 STEP_TICKS = 100

@@ -17,10 +17,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge.chunks import START_SHARES, soft_start
-from edge.control import Controller
-from edge.planning import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.trajectory import MICRO, FloatArray
+from edge.plan.timeline import START_SHARES, soft_start
+from edge.run.controller import Controller
+from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.plan.trajectory import MICRO, FloatArray
 
 ENSEMBLE_DECAY = 0.01
 SYNCHRONOUS_STEPS = 5

@@ -30,8 +30,8 @@ from bench.link_rig import JOINTS, KNOTS, LinkRig, chunk_sizes
 from bench.link_tables import lines
 from bench.tables import percent
 from edge.errors import InputError
-from edge.realtime import cpus_here, realtime
-from edge.scheduler import FixedStep, measured_spin_ns
+from edge.realtime.rights import cpus_here, realtime
+from edge.realtime.scheduler import FixedStep, measured_spin_ns
 from firmware_bridge.bus_load import BITS_PER_BYTE, LOAD_LIMIT, bus_load, chunk_frames, frame_size, wire_seconds
 from firmware_bridge.codes import MAX_KNOTS
 from firmware_bridge.errors import BridgeError

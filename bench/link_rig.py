@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from edge.arms import load_arm
-from edge.session import wire_limits
+from edge.run.session import wire_limits
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport

@@ -26,15 +26,15 @@ import numpy as np
 from bench import options
 from bench.document import Recording, say
 from bench.tables import markdown, number
-from edge.mailbox import SharedMemory
-from edge.scheduler import FixedStep, Histogram
-from edge.telemetry.log import CAPACITY, RunLog
-from edge.telemetry.mcap_log import LogWriter
-from edge.telemetry.recorder import Recorder
-from edge.telemetry.records import Journal, Kind, RingJournal, pack_words
-from edge.telemetry.ring import Ring
-from edge.telemetry.taps import open_recorder
-from edge.telemetry.writer import POLL_S, drain
+from edge.inference.mailbox import SharedMemory
+from edge.realtime.scheduler import FixedStep, Histogram
+from edge.log.run_log import CAPACITY, RunLog
+from edge.log.mcap_log import LogWriter
+from edge.log.recorder import Recorder
+from edge.log.records import Journal, Kind, RingJournal, pack_words
+from edge.log.ring import Ring
+from edge.log.taps import open_recorder
+from edge.log.writer import POLL_S, drain
 
 RATE_HZ = 250
 TURN_S = 2.0

@@ -29,7 +29,7 @@ from bench.load import inference_load
 from bench.loops import Times
 from bench.policy_run import Runner
 from bench.tables import markdown, number, spread
-from edge.realtime import cpus_here
+from edge.realtime.rights import cpus_here
 
 PACKAGES = {"openpi-client": ("openpi-client", "0.1.2"), "lerobot": ("lerobot", "0.4.4")}
 OURS = "vla-edge"

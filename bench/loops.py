@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.realtime import cpus_here, realtime
-from edge.scheduler import FixedStep, measured_spin_ns
-from edge.trajectory import spline_velocities
+from edge.realtime.rights import cpus_here, realtime
+from edge.realtime.scheduler import FixedStep, measured_spin_ns
+from edge.plan.trajectory import spline_velocities
 
 Times = NDArray[np.int64]
 """(steps, 2): when each began, in ns, and its place on the grid."""
@@ -36,7 +36,7 @@ def work() -> None:
 
 
 def ours(rate_hz: float, steps: int) -> Times:
-    """`edge.scheduler.FixedStep` with the rights that the system grants."""
+    """`edge.realtime.scheduler.FixedStep` with the rights that the system grants."""
     begins = empty(steps)
     with realtime(cpus_here()):
         spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep)

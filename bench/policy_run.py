@@ -11,8 +11,8 @@ from bench.harness import Run
 from edge.bundle import Bundle
 from edge.cameras import open_camera
 from edge.errors import InputError
-from edge.inference import Inference, open_policy
-from edge.planning import Outcome, PlanRequest
+from edge.inference.process import Inference, open_policy
+from edge.inference.records import Outcome, PlanRequest
 
 TASK = "reach the red cube"
 ARM = "franka"

@@ -25,15 +25,15 @@ from bench.options import STILL_RAD
 from bench.policy_run import Runner
 from edge.arms import load_arm
 from edge.bundle import MANIFEST, Bundle, load_bundle
-from edge.control import Controller, ControlSettings
+from edge.run.controller import Controller, ControlSettings
 from edge.errors import SafetyStop
-from edge.inference import InferenceSettings
-from edge.inference_process import InferenceProcess
-from edge.planning import Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.realtime import cpus_here, realtime
-from edge.scheduler import FixedStep, measured_spin_ns
-from edge.session import lead_us, wire_limits
-from edge.telemetry.recorder import Recorder
+from edge.inference.process import InferenceSettings
+from edge.inference.handle import InferenceProcess
+from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.realtime.rights import cpus_here, realtime
+from edge.realtime.scheduler import FixedStep, measured_spin_ns
+from edge.run.session import lead_us, wire_limits
+from edge.log.recorder import Recorder
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import MessageType
 from firmware_bridge.errors import LinkLost

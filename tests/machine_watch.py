@@ -15,7 +15,7 @@ from contextlib import suppress
 
 STEP_S = 0.002
 PRIORITY = 95
-"""Above that of the loops: `edge.realtime`."""
+"""Above that of the loops: `edge.realtime.rights`."""
 GAP_S = 0.001
 STILL_MS = 15.0
 """A machine that stands still for this long makes a robot lose the 20 periods after which it stops by itself."""

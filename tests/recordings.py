@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 
 INSTRUCTIONS = ("reach the red cube", "reach the blue cube")
 JOINTS = tuple(f"j{joint}" for joint in range(7))

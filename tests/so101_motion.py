@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.telemetry.trace import Trace
+from edge.log.trace import Trace
 from firmware_bridge.client import KnotChunk
 from tests.support import chunk_from
 

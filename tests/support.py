@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
-from edge.session import wire_limits
-from edge.telemetry.trace import Trace, read_trace
+from edge.log.trace import Trace, read_trace
+from edge.run.session import wire_limits
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Nak, StateReport

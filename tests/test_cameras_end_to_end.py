@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import violations
+from edge.log.trace import violations
 from tests.support import FRANKA, RealRun, states_in_order
 
 pytestmark = pytest.mark.real_time

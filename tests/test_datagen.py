@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.datasets.spec import DatasetWriteError
+from edge.log.dataset.spec import DatasetWriteError
 from export.training.data import read_demonstrations
 from tests.scripted_simulator import Scripted
 from tools.datagen.__main__ import record

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import violations
+from edge.log.trace import violations
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from tests.support import FRANKA, RealRun, states_in_order
 
@@ -82,7 +82,7 @@ def test_2_s_without_the_control_process_stop_the_arm_for_good(folder: Path, bun
 
 def inference_of(run: RealRun) -> int:
     children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    return int(next(pid for pid in children if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text()))
+    return int(next(pid for pid in children if "edge.inference.process" in Path(f"/proc/{pid}/cmdline").read_text()))
 
 
 def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path: Path) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from edge.cli import doctor
+from edge.log.trace import Trace, read_trace, violations
 from edge.sim.scene import REACHED_M
 from edge.sim.scenes import ReachScene
-from edge.telemetry.trace import Trace, read_trace, violations
 from tests.franky import franky
 from tests.support import FRANKA, RealRun, states_in_order
 

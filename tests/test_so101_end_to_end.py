@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.session import wire_limits
-from edge.telemetry.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace, violations
+from edge.run.session import wire_limits
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.link import Link

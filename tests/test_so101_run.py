@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli.run import main
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
 from tests.servo_bench import SO101, calibration
 from tests.servo_process import ServoProcess
 from tests.support import states_in_order

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.safety.checks import check_knots, check_splice
-from edge.trajectory import Knots
+from edge.plan.checks import check_knots, check_splice
+from edge.plan.trajectory import Knots
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import Refusal
 from tests.support import FRANKA, HOME, Rig

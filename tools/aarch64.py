@@ -25,8 +25,8 @@ from edge.bundle import load_bundle
 from edge.engines.opening import open_engines
 from edge.engines.parity import check_engine
 from edge.errors import VlaEdgeError
-from edge.inference import open_policy
-from edge.policy import PolicyInput
+from edge.inference.process import open_policy
+from edge.policy.chunk_policy import PolicyInput
 
 ROOT = Path(__file__).resolve().parents[1]
 MIRROR, SUITE, PYTHON = "http://deb.debian.org/debian", "bookworm", "3.11"

@@ -17,7 +17,7 @@ from firmware_bridge.native import PREBUILT, compile_device, compile_replay
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "firmware_bridge/firmware/core/"
-TESTS = ("tests/firmware_bridge", "tests/test_vectors.py", "tests/edge/test_control.py")
+TESTS = ("tests/firmware_bridge", "tests/test_vectors.py", "tests/edge/run/test_controller.py")
 NOT_THESE = tuple(f"--ignore=tests/firmware_bridge/{name}" for name in ("test_lines.py", "test_misra.py", "adapters"))
 """The first repeats the others in real time, over other lines; the second reads the sources; the last are about what
 stands beside the core, some of it libraries whose exceptions a sanitizer's runtime does not let through."""

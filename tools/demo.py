@@ -13,7 +13,7 @@ from pathlib import Path
 from edge.arms import load_arm
 from edge.bundle import BundleError, load_bundle, sha256
 from edge.cli.run import main as edge_run
-from edge.telemetry.trace import limit_shares, read_trace
+from edge.log.trace import limit_shares, read_trace
 from export.commands.export import main as edge_export
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.arms import load_arm
-from edge.session import wire_limits
+from edge.run.session import wire_limits
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.codes import MAX_KNOTS, DeviceState
 from firmware_bridge.errors import BridgeError

@@ -72,7 +72,7 @@ PRELOADED = (
     "hypothesis",
     "numpy",
     "ruckig",
-    "edge.session",
+    "edge.run.session",
     "firmware_bridge.client",
     "firmware_bridge.simulator",
     "_hypothesis_pytestplugin",

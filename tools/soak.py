@@ -42,9 +42,9 @@ from mcap.exceptions import McapError
 from mcap.reader import make_reader
 
 from edge.arms import load_arm
-from edge.realtime import CpuPlan, realtime
+from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.scene import Placement, build_model
-from edge.telemetry.trace import trace_blocks, violations
+from edge.log.trace import trace_blocks, violations
 from firmware_bridge.fault_proxy import Faults, FaultyTransport, serve
 from firmware_bridge.transports import open_transport
 
@@ -92,7 +92,7 @@ class Soak:
         children = Path(f"/proc/{self.run.pid}/task/{self.run.pid}/children").read_text().split()
         for pid in children:
             try:
-                if "edge.inference" in Path(f"/proc/{pid}/cmdline").read_text():
+                if "edge.inference.process" in Path(f"/proc/{pid}/cmdline").read_text():
                     return int(pid)
             except OSError:
                 continue

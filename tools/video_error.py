@@ -1,6 +1,6 @@
 """What a video codec does to frames of the simulated camera: error, size, speed. `python tools/video_error.py`.
 
-`edge/datasets/video.py` takes the first row; docs/data.md has the table.
+`edge/log/dataset/video.py` takes the first row; docs/data.md has the table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from edge.arms import load_arm
-from edge.datasets.video import CODEC, OPTIONS, PIXELS
+from edge.log.dataset.video import CODEC, OPTIONS, PIXELS
 
 COLOURED = 80
 """Difference between the largest and the smallest channel from which a pixel counts as coloured: the cubes."""

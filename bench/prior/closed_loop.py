@@ -18,9 +18,9 @@ from bench.prior.scale import Scale
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, Manifest, load_bundle, sha256
 from edge.errors import VlaEdgeError
-from edge.inference import open_policy
-from edge.instruction import tokenize
-from edge.policy import ChunkPolicy
+from edge.inference.process import open_policy
+from edge.policy.instruction import tokenize
+from edge.policy.chunk_policy import ChunkPolicy
 from export.engines.graphs import ENGINES, Graph, graph_of, part_of
 from export.engines.observations import draw_samples
 from export.engines.package import Origin, Recipe, embodiment_spec, export_bundle, policy_shape

@@ -107,7 +107,7 @@ def _factory(
                 "the camera sim: belongs to a simulated arm; give --bridge sim: or an address of this machine, "
                 "or another camera"
             )
-        from edge.cameras.simulated import SimulatedSource  # needs the sim extra, which a robot does not install
+        from edge.sim.camera import SimulatedSource  # needs the sim extra, which a robot does not install
 
         return SimulatedSource(Path(url.target), frame_px, url.options.get("camera"))
 

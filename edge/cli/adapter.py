@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.arms import available_arms, load_arm
-from edge.drives import drive_forms, drive_scheme
+from edge.arms.drives import drive_forms, drive_scheme
 from edge.errors import InputError, VlaEdgeError
-from edge.realtime import CpuPlan, realtime
+from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import say_on_stderr

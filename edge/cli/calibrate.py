@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
-from edge.drives import FEETECH_FORM, FeetechUrl, joint_spans
+from edge.arms.drives import FEETECH_FORM, FeetechUrl, joint_spans
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.guide import Calibrator

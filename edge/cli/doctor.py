@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge.adapter_process import AdapterProcess
 from edge.arms import ArmProfile, available_arms
+from edge.arms.adapter_process import AdapterProcess
+from edge.arms.drives import FeetechUrl, drive_forms, drive_scheme
+from edge.arms.franka_url import FrankaUrl
 from edge.bundle import Bundle
 from edge.cameras import FORMS as CAMERA_FORMS
 from edge.cameras import CameraUrl, on_bench
@@ -23,10 +25,8 @@ from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, document, line, passed
 from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
 from edge.doctor.servos import check_servos
-from edge.drives import FeetechUrl, drive_forms, drive_scheme
 from edge.errors import InputError, VlaEdgeError
-from edge.franka_url import FrankaUrl
-from edge.telemetry.report import write_report
+from edge.run.report import write_report
 from firmware_bridge.errors import BridgeError, PortError
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import FORMS, BridgeUrl, open_transport

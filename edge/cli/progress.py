@@ -16,7 +16,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from edge.mailbox import Mailbox, SharedMemory
+from edge.inference.mailbox import Mailbox, SharedMemory
 
 TYPE = np.dtype([("seconds", "<f8")])
 LAYOUT = "{l_bar}{bar}| {n:.1f}/{total:.1f} s"

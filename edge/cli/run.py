@@ -10,25 +10,25 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from edge.adapter_process import AdapterProcess
 from edge.arms import ArmProfile, load_arm
+from edge.arms.adapter_process import AdapterProcess
+from edge.arms.drives import drive_scheme
 from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
-from edge.drives import drive_scheme
 from edge.engines.opening import built_engines
 from edge.errors import InputError, VlaEdgeError
-from edge.inference import InferenceSettings
-from edge.instruction import tokenize
-from edge.realtime import cpus_here
-from edge.session import WORD_SIGNALS, RunOutcome, Session, SessionSettings
-from edge.supervision import OnLoss
-from edge.telemetry.log import RunLog, run_header
-from edge.telemetry.plot import plot_run
-from edge.telemetry.replay_table import replay_log
-from edge.telemetry.report import summarise, table, write_report
+from edge.inference.process import InferenceSettings
+from edge.log.plot import plot_run
+from edge.log.run_log import RunLog
+from edge.policy.instruction import tokenize
+from edge.realtime.rights import cpus_here
+from edge.run.replay_table import replay_log
+from edge.run.report import run_header, summarise, table, write_report
+from edge.run.session import WORD_SIGNALS, RunOutcome, Session, SessionSettings
+from edge.run.supervision import OnLoss
 from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transports import BridgeUrl, LineRate, open_transport

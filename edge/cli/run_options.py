@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import available_arms
+from edge.arms.drives import drive_forms
 from edge.cameras import FORMS as CAMERA_FORMS
-from edge.drives import drive_forms
 from edge.engines.opening import KINDS
-from edge.supervision import OnLoss
+from edge.run.supervision import OnLoss
 from firmware_bridge.transports import FORMS as BRIDGE_FORMS
 
 DEFAULT_TASK = "reach the red cube"

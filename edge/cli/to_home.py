@@ -9,17 +9,17 @@ import sys
 import time
 from contextlib import ExitStack
 
-from edge.adapter_process import AdapterProcess
 from edge.arms import ArmProfile, load_arm
+from edge.arms.adapter_process import AdapterProcess
+from edge.arms.drives import drive_scheme
 from edge.cli.progress import Progress
-from edge.drives import drive_scheme
 from edge.errors import InputError, SafetyStop
-from edge.homing import AT_HOME_RAD, Homing, describe, plan_home
-from edge.realtime import cpus_here, realtime
-from edge.scheduler import FixedStep
-from edge.session import LEAD_MARGIN_US, STOP_SIGNALS, handled, wire_limits
-from edge.standstill import bring_to_rest
-from edge.trajectory import MICRO
+from edge.plan.trajectory import MICRO
+from edge.realtime.rights import cpus_here, realtime
+from edge.realtime.scheduler import FixedStep
+from edge.run.homing import AT_HOME_RAD, Homing, describe, plan_home
+from edge.run.session import LEAD_MARGIN_US, STOP_SIGNALS, handled, wire_limits
+from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import LinkLost

@@ -7,7 +7,7 @@ import time
 
 from edge.arms import ArmProfile
 from edge.doctor.check import Check, Status, judged
-from edge.telemetry.report import percentiles
+from edge.run.report import percentiles
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import BridgeError

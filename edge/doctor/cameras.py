@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edge.cameras import CameraUnhealthy, Frame, WatchedCamera, open_camera
 from edge.doctor.check import Check, Status, judged
 from edge.errors import VlaEdgeError
-from edge.telemetry.report import percentiles
+from edge.run.report import percentiles
 
 WATCH_NS = 1_000_000_000
 WATCH_PERIODS = 15

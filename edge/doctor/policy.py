@@ -11,8 +11,8 @@ from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.doctor.check import Check, Status
 from edge.errors import VlaEdgeError
-from edge.inference import open_policy
-from edge.policy import ChunkPolicy, PolicyInput
+from edge.inference.process import open_policy
+from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
 
 WARM_CALLS = 5
 

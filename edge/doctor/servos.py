@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from edge.arms import ArmProfile
+from edge.arms.drives import FeetechUrl, joint_spans
 from edge.doctor.check import Check, Status, judged
-from edge.drives import FeetechUrl, joint_spans
-from edge.telemetry.report import percentiles
+from edge.run.report import percentiles
 from firmware_bridge.adapters.feetech import packets
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus, open_bus

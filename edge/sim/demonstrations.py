@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
-from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 from edge.sim.expert import STEP_S, InverseKinematics, next_velocity
 from edge.sim.lift_demonstrations import record_lift
 from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle
 from edge.errors import InputError, VlaEdgeError
-from edge.inference import open_policy
-from edge.policy import ChunkPolicy
+from edge.inference.process import open_policy
+from edge.policy.chunk_policy import ChunkPolicy
 from edge.sim.expert import STEP_S
 from edge.sim.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_mind

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import PolicyShape
-from edge.planning import Outcome, PlanRequest, PlanResult
+from edge.inference.records import Outcome, PlanRequest, PlanResult
 from edge.sim.axes import Axes
 from edge.sim.expert import STEP_S
 from edge.sim.lift import named_object

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.session import wire_limits
-from edge.telemetry.trace import Trace, read_trace
+from edge.run.session import wire_limits
+from edge.log.trace import Trace, read_trace
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
 from firmware_bridge.link import Link

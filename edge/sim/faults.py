@@ -22,7 +22,7 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, JointLimits, load_arm
 from edge.errors import VlaEdgeError
 from edge.sim.fault_run import Bench, FaultRun, run_with_fault
-from edge.telemetry.trace import Trace, violations
+from edge.log.trace import Trace, violations
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAGIC, TICK_US
 from firmware_bridge.fault_proxy import Faults

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile
-from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 from edge.sim.expert import STEP_S
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.stage import CAMERA, CAMERA_SIZE_PX

@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.bundle import Bundle, PolicyShape
 from edge.cameras import Frame
-from edge.control import Controller, ControlSettings
+from edge.run.controller import Controller, ControlSettings
 from edge.errors import InputError, SafetyStop
-from edge.inference import Inference
-from edge.planning import Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.policy import ChunkPolicy
-from edge.session import lead_us, wire_limits
+from edge.inference.process import Inference
+from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.policy.chunk_policy import ChunkPolicy
+from edge.run.session import lead_us, wire_limits
 from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA
-from edge.telemetry.recorder import Recorder
+from edge.log.recorder import Recorder
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
@@ -132,7 +132,7 @@ def run_lockstep(
 ) -> LockstepOutcome:
     """Runs one episode of a bundle from the scene's start.
 
-    The policy's task must be the settings' (see `edge.inference.open_policy`).
+    The policy's task must be the settings' (see `edge.inference.process.open_policy`).
     """
     shape = bundle.manifest.policy
     if shape.cameras > len(scene.cameras):

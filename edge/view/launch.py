@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edge.control import Controller
 from edge.errors import InputError
-from edge.operator_desk import Command, OperatorDesk
-from edge.scheduler import FixedStep
+from edge.realtime.scheduler import FixedStep
+from edge.run.commands import Command, OperatorDesk
+from edge.run.controller import Controller
 from edge.view.server import HOST
 from edge.view.snapshot import TEXT_BYTES, ViewRecords, fill, fill_report
 from firmware_bridge.messages import StateReport

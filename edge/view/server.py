@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from edge.operator_desk import Command
+from edge.run.commands import Command
 from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, plain
 
 HOST = "127.0.0.1"

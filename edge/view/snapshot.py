@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.control import Controller
-from edge.mailbox import Mailbox, SharedMemory
-from edge.operator_desk import Command
-from edge.safety.motion import Motion
-from edge.scheduler import FixedStep
-from edge.trajectory import MICRO
+from edge.inference.mailbox import Mailbox, SharedMemory
+from edge.plan.trajectory import MICRO
+from edge.realtime.scheduler import FixedStep
+from edge.run.commands import Command
+from edge.run.controller import Controller
+from edge.run.motion import Motion
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
 

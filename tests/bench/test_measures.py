@@ -22,8 +22,8 @@ from bench.loop import figures, lateness_ns
 from bench.machine import busy_share, fingerprint, same_machine
 from bench.wire import NotingTransport, stilled
 from edge.bundle import load_bundle
-from edge.planning import Outcome, PlanRequest, PlanResult
-from edge.telemetry.trace import Trace
+from edge.inference.records import Outcome, PlanRequest, PlanResult
+from edge.log.trace import Trace
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.messages import Commit, Heartbeat
 from firmware_bridge.transports import LoopbackTransport

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edge.datasets import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
 
 GOLDEN = Path(__file__).parent / "golden" / "so101_follower"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.datasets import DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import DatasetSpec, DatasetWriter, Vector
 from export.policy.embodiment import SlotStatistics
 from export.training.data import Demonstrations, fit_embodiments, read_demonstrations
 from export.training.lerobot import DatasetError, read_info

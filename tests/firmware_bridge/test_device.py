@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.session import wire_limits
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
+from edge.run.session import wire_limits
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StateFlag, StopReason
 from firmware_bridge.errors import HandshakeError

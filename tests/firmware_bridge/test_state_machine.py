@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import DeviceState, Refusal, StopReason
 from firmware_bridge.errors import HandshakeError

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from edge.datasets import DatasetWriter
-from edge.datasets.spec import DatasetWriteError
+from edge.log.dataset import DatasetWriter
+from edge.log.dataset.spec import DatasetWriteError
 from tools.datagen.rollout import Attempt, Simulator, dataset_spec
 
 ARMS = ("panda", "sawyer", "ur5e", "iiwa", "kinova3", "xarm7", "metaworld", "so101")

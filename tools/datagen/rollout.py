@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.datasets import DatasetSpec, Vector
+from edge.log.dataset import DatasetSpec, Vector
 
 POSE = ("x_m", "y_m", "z_m", "qw", "qx", "qy", "qz")
 MOTION = ("dx_m", "dy_m", "dz_m", "rx_rad", "ry_rad", "rz_rad")

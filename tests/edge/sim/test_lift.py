@@ -22,7 +22,7 @@ from edge.sim.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, OBJECTS, Arrangement, layout_of, lifted, named_object
 from edge.sim.lift_expert import LiftExpert, Sight, ToolKinematics
 from edge.sim.lockstep import LockstepSettings, run_mind
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 

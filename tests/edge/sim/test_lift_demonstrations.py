@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.arms import load_arm
-from edge.datasets.spec import DatasetWriteError
+from edge.log.dataset.spec import DatasetWriteError
 from edge.sim.demonstrations import main
 from edge.sim.lift_demonstrations import record_lift
 from edge.sim.lift_phrases import DISTURBED

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
 from firmware_bridge.adapters import Adapter, Measurement
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.arms import available_arms, load_arm
-from edge.telemetry.trace import read_trace, violations
+from edge.log.trace import read_trace, violations
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as SERVOS_BRIDGED

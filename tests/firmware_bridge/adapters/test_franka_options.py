@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge.arms import load_arm
+from edge.arms.franka_url import FrankaUrl
 from edge.errors import InputError
-from edge.franka_url import FrankaUrl
 from firmware_bridge.adapters.franka_options import FORCE_N, IMPEDANCE_NM_RAD, TORQUE_NM, FrankaOptions
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.telemetry.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace, violations
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.drive import STOP_COUNTS_S2, stop_counts

@@ -1,9 +1,0 @@
-"""Writes recorded episodes as a LeRobot v3 dataset; needs pyarrow and PyAV (`pip install 'vla-edge[data]'`).
-
-Nothing here imports torch or mujoco: a robot records with it, and so do simulators in environments of their own.
-"""
-
-from edge.datasets.spec import Camera, DatasetSpec, Vector
-from edge.datasets.writer import DatasetWriter
-
-__all__ = ["Camera", "DatasetSpec", "DatasetWriter", "Vector"]

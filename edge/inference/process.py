@@ -1,0 +1,202 @@
+"""The inference process.
+
+Takes the newest request, looks, computes one chunk, answers. It may stall; control may not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.arms import load_arm
+from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.cameras import Camera, CameraUnhealthy, open_camera
+from edge.engines.opening import open_engines
+from edge.errors import VlaEdgeError
+from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
+from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
+from edge.policy.instruction import tokenize
+
+WARM_CALLS = 6
+WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
+POLL_S = 0.0005
+BEAT_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """What the inference process is started with."""
+
+    bundle: str
+    arm: str
+    task: str
+    cameras: tuple[str, ...]
+    seed: int
+    threads: int
+    inject_latency_ms: float
+    cpus: tuple[int, ...] = ()
+    """Where it may run; empty for anywhere."""
+    engine: str = "onnxruntime"
+
+
+def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str = "onnxruntime") -> ChunkPolicy:
+    """Opens the three engines with one of `edge.engines.opening.KINDS`. Raises `VlaEdgeError`."""
+    manifest = bundle.manifest
+    engines = open_engines(bundle, engine, threads)
+    instruction = tokenize(task, bundle.file(TOKENIZER), manifest.policy.token_budget)
+    profile = load_arm(arm)
+    return ChunkPolicy(bundle, bundle.embodiment(profile.embodiment, profile.dof), engines, instruction)
+
+
+class Inference:
+    """Answers requests with one policy and its cameras; the loop around it lives in `main`."""
+
+    def __init__(self, policy: ChunkPolicy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
+        self.policy = policy
+        self._cameras = cameras
+        self._seed = seed
+        self._clock_ns = clock_ns
+
+    def answer(self, request: PlanRequest) -> PlanResult:
+        """Looks through every camera and computes the chunk. A pause and a failure are answers too."""
+        started_ns = self._clock_ns()
+        try:
+            looks = [camera.grab() for camera in self._cameras]
+            frames = np.stack([frame.image for frame in looks])
+            camera_ns = self._clock_ns() - started_ns
+            output = self.policy.infer(
+                PolicyInput(
+                    frames,
+                    request.states_rad,
+                    request.actions_rad,
+                    request.mask,
+                    request.prefix_rad,
+                    (self._seed, request.id),
+                )
+            )
+        except CameraUnhealthy as unhealthy:
+            return self._nothing(request, Outcome.PAUSED, str(unhealthy))
+        except (VlaEdgeError, ValueError, RuntimeError) as error:
+            return self._nothing(request, Outcome.FAILED, str(error))
+        return PlanResult(
+            request.id,
+            Outcome.CHUNK,
+            output.increments_rad,
+            camera_ns,
+            output.history_ns,
+            output.backbone_ns,
+            output.decoder_ns,
+            "",
+            min(frame.captured_ns for frame in looks),
+        )
+
+    def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
+        nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
+        return PlanResult(request.id, outcome, nothing, 0, 0, 0, 0, message)
+
+    def warm_up(self, sleep: Callable[[float], None]) -> tuple[int, int]:
+        """Calls before anything moves: the time of the first (cold) one, and the slowest of the others.
+
+        A camera that is unhealthy at first has a few seconds to recover. Raises `VlaEdgeError`.
+        """
+        shape, joints = self.policy.shape, len(self.policy.embodiment.joints)
+        blank = PlanRequest(
+            id=0,
+            step=0,
+            sent_ns=0,
+            states_rad=np.zeros((shape.history, joints)),
+            actions_rad=np.zeros((shape.history, joints)),
+            mask=np.zeros(shape.history, dtype=np.bool_),
+            prefix_rad=np.zeros((0, joints)),
+        )
+        times: list[int] = []
+        patience = WARM_PAUSES
+        while len(times) < WARM_CALLS:
+            started_ns = self._clock_ns()
+            result = self.answer(blank)
+            if result.outcome is Outcome.CHUNK:
+                times.append(self._clock_ns() - started_ns)
+            elif result.outcome is Outcome.PAUSED and patience:
+                patience -= 1
+                sleep(WARM_PAUSE_S)
+            else:
+                raise VlaEdgeError(result.message)
+        return times[0], max(times[1:])
+
+
+def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, parent: int) -> None:
+    """Answers requests until the parent is gone."""
+    records.statuses.write(records.pack_status(PlannerStatus(Phase.WARMING, 0, 0, 0, "")))
+    cold_ns, warm_ns = inference.warm_up(time.sleep)
+    warm_ns += round(inject_latency_ms * 1e6)
+    seen, beat, last_beat_ns = 0, 0, 0
+    while os.getppid() == parent:
+        now_ns = time.monotonic_ns()
+        if now_ns - last_beat_ns > BEAT_NS:
+            beat, last_beat_ns = beat + 1, now_ns
+            records.statuses.write(records.pack_status(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, "")))
+        found = records.requests.read(seen)
+        if found is None:
+            time.sleep(POLL_S)
+            continue
+        seen, record = found
+        result = inference.answer(records.unpack_request(record))
+        if inject_latency_ms:
+            time.sleep(inject_latency_ms / 1000)
+        records.results.write(records.pack_result(result))
+
+
+def start_arguments(settings: InferenceSettings, descriptor: int) -> list[str]:
+    """The command line that starts this module as a process."""
+    return [
+        sys.executable,
+        "-m",
+        "edge.inference.process",
+        "--memory",
+        str(descriptor),
+        "--settings",
+        json.dumps(asdict(settings)),
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="edge.inference.process", description=__doc__)
+    parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
+    parser.add_argument("--settings", type=json.loads, required=True)
+    args = parser.parse_args(argv)
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's to handle; it ends this one
+    settings = InferenceSettings(**args.settings)
+    if settings.cpus:
+        os.sched_setaffinity(0, settings.cpus)
+    bundle = load_bundle(Path(settings.bundle))
+    joints = load_arm(settings.arm).dof
+    records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
+    opened = ExitStack()
+    try:
+        records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
+        policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
+        cameras = []
+        for number, url in enumerate(settings.cameras, start=1):
+            cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
+        serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
+    except VlaEdgeError as error:
+        records.statuses.write(records.pack_status(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error))))
+        return error.exit_code
+    finally:
+        opened.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

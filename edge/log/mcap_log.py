@@ -1,0 +1,201 @@
+"""A journal as an MCAP file: messages for people, and beside them the records themselves, for the replay.
+
+Times are Unix nanoseconds: the monotonic time of a record, shifted by the anchor in the run's header. Needs the `log`
+extra.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from edge import __version__
+from edge.errors import InputError
+from edge.log.records import Kind, Record, decode
+from edge.log.topics import TOPICS, schema, schema_name
+from edge.log.views import Views
+
+if TYPE_CHECKING:
+    from mcap.stream_reader import StreamReader
+    from mcap.writer import Writer
+
+PROFILE = "vla-edge-1"
+"""In the file's header; the number is that of the journal's format."""
+CHUNK_BYTES = 256 * 1024
+LENGTH = struct.Struct("<I")
+
+
+class LogError(InputError):
+    """A log that cannot be written or read; the message names the cure."""
+
+
+class LogWriter:
+    """Writes records and what they say. The caller gives a stream that stays open until `finish`."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.records = 0
+        self.missing = 0
+        self._complete = False
+        self._to_wall_ns = 0
+        self._views = Views()
+        self._last_wall_ns = 0
+        self._writer = _open_writer(stream)
+        self._channels = {
+            topic: self._writer.register_channel(
+                topic, "json", self._writer.register_schema(schema_name(topic), "jsonschema", schema(topic))
+            )
+            for topic in TOPICS
+        }
+
+    def add(self, batch: list[Record]) -> None:
+        """Writes some records, in order; a gap in their numbers is counted."""
+        for record in batch:
+            self.missing = record.number - self.records
+            self.records += 1
+            if record.kind is Kind.HEADER:
+                anchor = decode(record.kind, record.body)["anchor"]
+                self._to_wall_ns = anchor["wall_ns"] - anchor["monotonic_ns"]
+            self._complete = self._complete or record.kind is Kind.ENDED
+            for topic, content in self._views.of(record):
+                self._message(topic, content, record.host_ns + self._to_wall_ns)
+        if batch:
+            packed = b"".join(LENGTH.pack(len(data)) + data for data in (record.pack() for record in batch))
+            content = {"records": b64encode(packed).decode("ascii")}
+            self._message("/journal", content, batch[-1].host_ns + self._to_wall_ns)
+
+    def count(self) -> None:
+        """Writes how many records there are and how many are missing."""
+        content = {"records": self.records, "missing": self.missing, "complete": self._complete}
+        self._message("/log", content, self._last_wall_ns)
+
+    def flush(self) -> None:
+        """Ends the chunk in progress, so that what was written survives whatever comes."""
+        self._writer.flush()
+
+    def finish(self, dropped: int) -> None:
+        """Writes the last count and the index; `dropped` is the ring's own count, which knows of a gap at the end."""
+        self.missing = max(self.missing, dropped)
+        self.count()
+        self._writer.finish()
+
+    def _message(self, topic: str, content: dict[str, Any], wall_ns: int) -> None:
+        self._last_wall_ns = wall_ns
+        self._writer.add_message(self._channels[topic], wall_ns, encode_message(content), wall_ns)
+
+
+def encode_message(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+class LogReader:
+    """Reads the records back, and checks that every message for people says what the records say."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.truncated = False
+        """Known once the records have been read to their end."""
+        self.checked = 0
+        self._topics: dict[int, str] = {}
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._views = Views()
+
+    def records(self) -> Iterator[Record]:
+        """All records in order. Ends early at damage (`truncated`). Raises `LogError` for a file that is no log."""
+        with _open_file(self.path) as file:
+            for item in self._items(file):
+                name = type(item).__name__
+                if name == "Header" and item.profile != PROFILE:
+                    raise LogError(f"{self.path}: profile '{item.profile}'; this version replays {PROFILE}")
+                if name == "Channel":
+                    self._topics[item.id] = item.topic
+                elif name == "Message":
+                    yield from self._take(self._topics.get(item.channel_id, ""), item.data)
+
+    def _items(self, file: IO[bytes]) -> Iterator[Any]:
+        from mcap.exceptions import InvalidMagic, McapError
+        from zstandard import ZstdError
+
+        reader = iter(_open_reader(file).records)
+        first = True
+        while True:
+            try:
+                item = next(reader)
+            except StopIteration:
+                return
+            except (McapError, ZstdError, ValueError, struct.error) as error:
+                if first or isinstance(error, InvalidMagic):
+                    raise LogError(f"{self.path} is not an MCAP file, or ends in its first bytes") from None
+                self.truncated = True
+                return
+            first = False
+            yield item
+
+    def _take(self, topic: str, data: bytes) -> Iterator[Record]:
+        if topic != "/journal":
+            if topic != "/log":
+                self._waiting.append((topic, data))
+            return
+        for record in unpack_batch(data, self.path):
+            try:
+                views = self._views.of(record)
+            except (ValueError, KeyError, TypeError, struct.error) as error:
+                raise LogError(f"{self.path}: record {record.number} is damaged: {error}") from None
+            for view, content in views:
+                self._check(view, encode_message(content))
+            yield record
+
+    def _check(self, topic: str, expected: bytes) -> None:
+        if not self._waiting or self._waiting.popleft() != (topic, expected):
+            raise LogError(
+                f"{self.path}: a message of {topic} does not say what the journal says; the file was changed"
+            )
+        self.checked += 1
+
+
+def unpack_batch(data: bytes, path: Path) -> Iterable[Record]:
+    """The records of one message of `/journal`. Raises `LogError`."""
+    try:
+        packed = b64decode(json.loads(data)["records"], validate=True)
+        at, records = 0, []
+        while at < len(packed):
+            (length,) = LENGTH.unpack_from(packed, at)
+            at += LENGTH.size
+            records.append(Record.unpack(packed[at : at + length]))
+            at += length
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise LogError(f"{path}: the journal is damaged: {error}") from None
+    return records
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise LogError(f"{path}: {error.strerror}") from None
+
+
+def require_mcap(what: str) -> None:
+    """Raises `LogError` with the cure when the `log` extra is not installed."""
+    try:
+        import mcap.writer  # noqa: F401
+    except ImportError as error:
+        raise LogError(f"{what} needs the 'log' extra ({error.name} is missing): pip install 'vla-edge[log]'") from None
+
+
+def _open_writer(stream: IO[bytes]) -> Writer:
+    from mcap.writer import Writer
+
+    writer = Writer(stream, chunk_size=CHUNK_BYTES)
+    writer.start(profile=PROFILE, library=f"vla-edge {__version__}")
+    return writer
+
+
+def _open_reader(file: IO[bytes]) -> StreamReader:
+    from mcap.stream_reader import StreamReader
+
+    return StreamReader(file, validate_crcs=True)

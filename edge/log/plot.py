@@ -1,0 +1,55 @@
+"""A run to look at: joints commanded and measured, chunk boundaries, buffer level. Needs the `plot` extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.arms import ArmProfile
+from edge.log.recorder import Samples
+
+
+def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
+    """Writes a PNG. False when matplotlib is not installed or there is nothing to draw.
+
+    The lag is that of the joints: a gripper that holds something is not behind.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    if len(samples.device_us) == 0:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    zero_us = int(samples.splices_us[0]) if len(samples.splices_us) else int(samples.device_us[0])
+    seconds = (samples.device_us - zero_us) * 1e-6
+    splices = (samples.splices_us - zero_us) * 1e-6
+    rows = arm.dof + 2
+    figure, axes = pyplot.subplots(rows, 1, figsize=(10, 1.35 * rows), sharex=True, constrained_layout=True)
+    for joint, (name, unit) in enumerate(zip(arm.joints, arm.units)):
+        axis = axes[joint]
+        axis.plot(seconds, samples.commanded_rad[:, joint], color="tab:blue", linewidth=1.4, label="commanded")
+        axis.plot(
+            seconds, samples.measured_rad[:, joint], color="tab:orange", linewidth=1.0, linestyle="--", label="measured"
+        )
+        axis.set_ylabel(f"{name}\n{unit}", fontsize=8)
+    axes[0].legend(loc="upper right", fontsize=8, ncols=2)
+    turning = [axis for axis in range(arm.dof) if arm.units[axis] == "rad" and axis != arm.gripper]
+    lag = 1000 * (samples.commanded_rad - samples.measured_rad)[:, turning]
+    axes[-2].plot(seconds, np.abs(lag).max(axis=1), color="tab:red", linewidth=1.0)
+    axes[-2].set_ylabel("largest\nlag, mrad", fontsize=8)
+    axes[-1].fill_between(seconds, samples.buffered_ms, step="mid", color="tab:green", alpha=0.4)
+    axes[-1].set_ylabel("buffered\nms", fontsize=8)
+    axes[-1].set_xlabel("device time since the first chunk, s   (thin lines: chunks joined)")
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.tick_params(labelsize=8)
+        for splice in splices:
+            axis.axvline(splice, color="black", linewidth=0.4, alpha=0.4)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True

@@ -1,0 +1,113 @@
+"""A run's log, as the control process sees it: a journal to put records into, and a writer beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edge.inference.mailbox import SharedMemory
+from edge.inference.records import PlannerStatus
+from edge.log.mcap_log import LogError, require_mcap
+from edge.log.records import Journal, Kind, RingJournal, pack_plain, pack_words
+from edge.log.ring import Ring
+from edge.realtime.scheduler import FixedStep
+
+CAPACITY = 8 << 20
+"""Bytes of the ring: about a minute of a run at 250 Hz, should the writer be held up that long."""
+FINISH_TIMEOUT_S = 30.0
+
+
+class RunLog:
+    """Opens the file and starts the writer when the run begins; `close` (or leaving the `with`) ends both.
+
+    Raises `LogError` when the `log` extra is not installed.
+    """
+
+    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+        require_mcap("--log")
+        self.path = path
+        self._memory = SharedMemory(Ring.size_of(capacity))
+        self._memory.view(0, Ring.size_of(capacity))[:] = 0  # every page once, before the loop runs
+        self._ring = Ring(self._memory, capacity)
+        self.journal: Journal = RingJournal(self._ring.push, time.monotonic_ns)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._alive = -1
+        self._problem: str | None = None
+
+    def begin(self, header: dict[str, Any]) -> None:
+        """Opens the file; the first record is what is known before the run, and ties its clock to the calendar.
+
+        Raises `LogError` when the file cannot be written.
+        """
+        try:
+            file = self.path.open("wb")
+        except OSError as error:
+            raise LogError(f"--log {self.path}: {error.strerror}") from None
+        alive, self._alive = os.pipe()
+        words = [sys.executable, "-m", "edge.log.writer", "--capacity", str(self._ring.capacity)]
+        descriptors = {"--memory": self._memory.descriptor, "--file": file.fileno(), "--alive": alive}
+        words += [word for name, value in descriptors.items() for word in (name, str(value))]
+        self.process = subprocess.Popen(words, pass_fds=list(descriptors.values()))
+        file.close()
+        os.close(alive)
+        anchor = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
+        self.journal.put(Kind.HEADER, pack_plain({"anchor": anchor, **header}))
+
+    def loop(self, loop: FixedStep) -> None:
+        """How late this tick of the control loop was."""
+        self.journal.put(Kind.LOOP, pack_words(Kind.LOOP, loop.ticks, loop.late_ns, loop.overruns))
+
+    def beat(self, status: PlannerStatus | None) -> None:
+        """A sign of life of the inference process, if there is a new one."""
+        if status is not None:
+            self.journal.put(Kind.BEAT, pack_plain({"phase": int(status.phase), "beat": status.beat}))
+
+    def control_ended(self, ended: str, error: str | None) -> None:
+        """Why the control loop ended, also where the reason came from outside of its decisions."""
+        self.journal.put(Kind.NOTE, pack_plain({"decision": "ended", "why": ended, "error": error}))
+
+    def said(self, text: str) -> None:
+        """A line for the person in front of the run; none is said while the arm moves."""
+        self.journal.put(Kind.NOTE, pack_plain({"decision": "said", "why": text}))
+
+    def end(self, report: dict[str, Any]) -> None:
+        """The last record: the run's report."""
+        self.journal.put(Kind.ENDED, pack_plain(report))
+
+    def summary(self) -> dict[str, Any]:
+        """For the report: the file, and how many records found no room so far."""
+        return {"file": str(self.path), "missing_records": self._ring.dropped}
+
+    def close(self) -> str | None:
+        """Lets the writer finish; returns what went wrong, in one line, or None."""
+        if self.process is None or self._alive < 0:
+            return self._problem
+        os.close(self._alive)
+        self._alive = -1
+        recover = f"{self.path} is incomplete; `mcap recover` makes what there is readable"
+        try:
+            code = self.process.wait(FINISH_TIMEOUT_S)
+            if code:
+                self._problem = f"the log's writer ended by itself (exit {code}); {recover}"
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            self._problem = f"the log's writer was not done after {FINISH_TIMEOUT_S:.0f} s; {recover}"
+        if self._problem is None and self._ring.dropped:
+            self._problem = f"{self._ring.dropped} records are missing in {self.path}: its writer was held up"
+        return self._problem
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.end({"ended": "error", "error": str(error) or type(error).__name__})
+        self.close()

@@ -1,0 +1,239 @@
+"""What stands between the decisions and the world: each call goes through and leaves a record in the journal.
+
+A run and its replay use the same taps. In a run the world behind them is real; in a replay it is the log, and the
+journal compares. Clock, line and planner are the only sources of anything that two runs could see differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.log.recorder import Recorder
+from edge.log.records import Journal, Kind, pack_arrays, pack_plain, pack_sample, pack_words
+from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
+from firmware_bridge.errors import LinkLost
+from firmware_bridge.link import Link
+from firmware_bridge.messages import Caps, Limits, StateReport
+from firmware_bridge.transports import Transport
+
+
+def open_client(
+    transport: Transport,
+    clock_ns: Callable[[], int],
+    session: int,
+    idle: Callable[[float], None],
+    journal: Journal | None,
+) -> DeviceClient:
+    """A client on a line; with a journal, one that records what it is asked, reads and sends."""
+    if journal is None:
+        return DeviceClient(Link(transport, clock_ns, session), idle)
+    journal.put(Kind.SESSION, pack_plain({"session": session}))
+    line = TappedTransport(transport, journal)
+    return TappedClient(Link(line, tapped_clock(clock_ns, journal), session), idle, journal)
+
+
+def open_recorder(capacity: int, joints: int, journal: Journal | None) -> Recorder:
+    """A recorder; with a journal, one that also records what control decides."""
+    return Recorder(capacity, joints) if journal is None else TappedRecorder(capacity, joints, journal)
+
+
+def tapped_planner(planner: Planner, journal: Journal | None) -> Planner:
+    """A planner; with a journal, one that records requests and results."""
+    return planner if journal is None else TappedPlanner(planner, journal)
+
+
+def tapped_clock(clock_ns: Callable[[], int], journal: Journal) -> Callable[[], int]:
+    """The same clock, with each reading on record."""
+
+    def read() -> int:
+        now_ns = clock_ns()
+        journal.put(Kind.CLOCK, pack_words(Kind.CLOCK, now_ns))
+        return now_ns
+
+    return read
+
+
+class TappedTransport:
+    """Records the bytes of a line; a read that brought nothing leaves no record."""
+
+    def __init__(self, transport: Transport, journal: Journal) -> None:
+        self._transport, self._journal = transport, journal
+
+    def read(self) -> bytes:
+        try:
+            data = self._transport.read()
+        except LinkLost as lost:
+            self._lost(lost)
+            raise
+        if data:
+            self._journal.put(Kind.RECEIVED, data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._journal.put(Kind.SENT, data)
+        try:
+            self._transport.write(data)
+        except LinkLost as lost:
+            self._lost(lost)
+            raise
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _lost(self, lost: LinkLost) -> None:
+        self._journal.put(Kind.LINE_LOST, pack_plain({"text": str(lost)}))
+
+
+class TappedClient(DeviceClient):
+    """Records the calls that make it read or write, and what the device said of chunks."""
+
+    def __init__(self, link: Link, idle: Callable[[float], None], journal: Journal) -> None:
+        super().__init__(link, idle)
+        self._journal = journal
+
+    def connect(self, arm: str, profile_hash: int, joints: int) -> Caps:
+        self._record_command("connect", arm, profile_hash, joints)
+        return super().connect(arm, profile_hash, joints)
+
+    def set_limits(self, limits: Limits) -> None:
+        self._record_command("set_limits", limits.pack().hex())
+        super().set_limits(limits)
+
+    def synchronise_clock(self) -> float:
+        self._record_command("synchronise_clock")
+        uncertainty_us = super().synchronise_clock()
+        self._record_mapping(self.link.clock_ns())
+        return uncertainty_us
+
+    def wait_for_state(self) -> StateReport:
+        self._record_command("wait_for_state")
+        return super().wait_for_state()
+
+    def arm(self, pose_urad: tuple[int, ...], loop_tick: int) -> None:
+        self._record_command("arm", pose_urad, loop_tick)
+        super().arm(pose_urad, loop_tick)
+
+    def stop(self) -> None:
+        self._record_command("stop")
+        super().stop()
+
+    def disarm(self) -> None:
+        self._record_command("disarm")
+        super().disarm()
+
+    def clear(self) -> None:
+        self._record_command("clear")
+        super().clear()
+
+    def estop(self) -> None:
+        self._record_command("estop")
+        super().estop()
+
+    def send_chunk(self, chunk: KnotChunk) -> None:
+        head = {"chunk": chunk.id, "start_us": chunk.start_us, "spacing_us": chunk.spacing_us}
+        q_urad, dq_urad_s = np.array(chunk.q_urad, "<i4"), np.array(chunk.dq_urad_s or [], "<i4")
+        self._journal.put(Kind.CHUNK, pack_arrays(head, q_urad=q_urad, dq_urad_s=dq_urad_s))
+        super().send_chunk(chunk)
+
+    def poll(self, now_ns: int) -> Inbox:
+        self._journal.put(Kind.POLL, pack_words(Kind.POLL, now_ns))
+        inbox = super().poll(now_ns)
+        for chunk in inbox.committed:
+            self._decide({"decision": "committed", "chunk": chunk})
+        for event in inbox.events:
+            self._decide({"decision": "device event", "state": event.state, "reason": event.reason})
+        return inbox
+
+    def keep_clock(self, now_ns: int, slack_s: float) -> None:
+        self._journal.put(Kind.KEEP_CLOCK, pack_words(Kind.KEEP_CLOCK, now_ns, slack_s))
+        before_ns = self._last_probe_ns
+        super().keep_clock(now_ns, slack_s)
+        if self._last_probe_ns != before_ns:
+            self._record_mapping(now_ns)
+
+    def _record_command(self, name: str, *arguments: Any) -> None:
+        self._journal.put(Kind.COMMAND, pack_plain({"command": name, "arguments": arguments}))
+
+    def _decide(self, decision: dict[str, Any]) -> None:
+        self._journal.put(Kind.DECISION, pack_plain(decision))
+
+    def _record_mapping(self, now_ns: int) -> None:
+        clock = self.link.clock
+        values = (now_ns, clock.device_us(now_ns), clock.drift, clock.uncertainty_us)
+        self._journal.put(Kind.MAPPING, pack_words(Kind.MAPPING, *values))
+
+
+class TappedPlanner:
+    """Records requests, and results at the moment at which control takes them."""
+
+    def __init__(self, planner: Planner, journal: Journal) -> None:
+        self._planner, self._journal = planner, journal
+
+    def request(self, request: PlanRequest) -> None:
+        self._journal.put(Kind.REQUEST, pack_request(request))
+        self._planner.request(request)
+
+    def result(self) -> PlanResult | None:
+        result = self._planner.result()
+        if result is not None:
+            self._journal.put(Kind.RESULT, pack_result(result))
+        return result
+
+    def status(self) -> PlannerStatus | None:
+        return self._planner.status()
+
+
+class TappedRecorder(Recorder):
+    """Records samples and the decisions that control itself takes, and keeps samples as ever."""
+
+    def __init__(self, capacity: int, joints: int, journal: Journal) -> None:
+        super().__init__(capacity, joints)
+        self._journal = journal
+
+    def begin_step(self, now_ns: int, loop_tick: int) -> None:
+        self._journal.put(Kind.STEP, pack_words(Kind.STEP, now_ns, loop_tick))
+
+    def word(self, name: str, *arguments: float | str) -> None:
+        self._journal.put(Kind.WORD, pack_plain({"word": name, "arguments": arguments}))
+
+    def decide(self, decision: str, **details: float | str) -> None:
+        self._journal.put(Kind.DECISION, pack_plain({"decision": decision, **details}))
+
+    def sample(
+        self, device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
+    ) -> None:
+        super().sample(device_us, commanded_urad, measured_urad, buffered_ms, state)
+        body = pack_sample(device_us, commanded_urad, measured_urad, buffered_ms, state)
+        self._journal.put(Kind.SAMPLE, body)
+
+    def splice(self, device_us: int) -> None:
+        super().splice(device_us)
+        self.decide("joined", device_us=device_us)
+
+
+def pack_request(request: PlanRequest) -> bytes:
+    return pack_arrays(
+        {"id": request.id, "step": request.step, "sent_ns": request.sent_ns},
+        states_rad=request.states_rad,
+        actions_rad=request.actions_rad,
+        mask=request.mask,
+        prefix_rad=request.prefix_rad,
+    )
+
+
+def pack_result(result: PlanResult) -> bytes:
+    head = {
+        "id": result.id,
+        "outcome": int(result.outcome),
+        "message": result.message,
+        "camera_ns": result.camera_ns,
+        "history_ns": result.history_ns,
+        "backbone_ns": result.backbone_ns,
+        "decoder_ns": result.decoder_ns,
+        "captured_ns": result.captured_ns,
+    }
+    return pack_arrays(head, increments_rad=result.increments_rad)

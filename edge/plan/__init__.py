@@ -1,0 +1,1 @@
+"""The commanded trajectory, without clocks or I/O: timeline, splines, pace, checks."""

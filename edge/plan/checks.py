@@ -1,0 +1,86 @@
+"""Pure checks of a chunk before it is sent: the same rules in the same order as the firmware's.
+
+`tests/vectors` holds cases that both sides must judge alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.arms import JointLimits
+from edge.plan.trajectory import FloatArray, Knots, segment_accelerations, turning_points
+
+SPLICE_POSITION_RAD = 1e-3
+SPLICE_VELOCITY_RAD_S = 0.05
+
+
+@dataclass(frozen=True)
+class ChunkRefusal:
+    """Why a chunk may not be sent; joint counted from 0, None where none is to blame."""
+
+    reason: str
+    joint: int | None = None
+    knot: int | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        joint = f" of joint {self.joint + 1}" if self.joint is not None else ""
+        knot = f" at knot {self.knot}" if self.knot is not None else ""
+        return f"{self.reason}{joint}{knot}" + (f": {self.detail}" if self.detail else "")
+
+
+def check_finite(increments_rad: FloatArray) -> ChunkRefusal | None:
+    """Before anything else: NaN and infinity never reach a clamp or a conversion to integers."""
+    bad = np.argwhere(~np.isfinite(increments_rad))
+    if not bad.size:
+        return None
+    step, joint = (int(index) for index in bad[0])
+    return ChunkRefusal("not finite", joint, step, f"the policy gave {increments_rad[step, joint]}")
+
+
+def check_knots(knots: Knots, limits: JointLimits) -> ChunkRefusal | None:
+    """Positions at the knots and between them, and the velocities and accelerations that the segments imply."""
+    q, dq, step_s = knots.q_rad, knots.dq_rad_s, knots.spacing_s
+    low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
+    outside = (q < low) | (q > high)
+    lowest, highest = turning_points(q, dq, step_s)
+    strays = (lowest < low) | (highest > high)
+    start, end = segment_accelerations(q, dq, step_s)
+    fastest = _fastest(dq[:-1], dq[1:], start, end, step_s)
+    strongest = np.maximum(np.abs(start), np.abs(end))
+    too_fast = fastest > np.array(limits.velocity_rad_s)
+    too_strong = strongest > np.array(limits.acceleration_rad_s2)
+    for knot in range(len(q)):
+        for joint in range(q.shape[1]):
+            if outside[knot, joint]:
+                return ChunkRefusal("position", joint, knot, f"{q[knot, joint]:.4f} rad")
+            if knot and strays[knot - 1, joint]:
+                span = f"{lowest[knot - 1, joint]:.4f} to {highest[knot - 1, joint]:.4f} rad"
+                return ChunkRefusal("position", joint, knot, f"{span} on the way there")
+            if knot and too_fast[knot - 1, joint]:
+                return ChunkRefusal("velocity", joint, knot, f"{fastest[knot - 1, joint]:.3f} rad/s")
+            if knot and too_strong[knot - 1, joint]:
+                return ChunkRefusal("acceleration", joint, knot, f"{strongest[knot - 1, joint]:.2f} rad/s^2")
+    return None
+
+
+def check_splice(knots: Knots, q_rad: FloatArray, dq_rad_s: FloatArray) -> ChunkRefusal | None:
+    """The jump in position and velocity against the commanded trajectory at the first knot."""
+    jump_q = np.abs(knots.q_rad[0] - q_rad)
+    jump_dq = np.abs(knots.dq_rad_s[0] - dq_rad_s)
+    for joint in range(len(jump_q)):
+        if jump_q[joint] > SPLICE_POSITION_RAD:
+            return ChunkRefusal("splice position", joint, 0, f"jump of {jump_q[joint]:.5f} rad")
+        if jump_dq[joint] > SPLICE_VELOCITY_RAD_S:
+            return ChunkRefusal("splice velocity", joint, 0, f"jump of {jump_dq[joint]:.4f} rad/s")
+    return None
+
+
+def _fastest(v0: FloatArray, v1: FloatArray, a0: FloatArray, a1: FloatArray, step_s: float) -> FloatArray:
+    """Largest speed on each segment: its ends, or the vertex of the parabola that the velocity follows."""
+    ends = np.maximum(np.abs(v0), np.abs(v1))
+    turns = a0 * a1 < 0.0
+    bend = np.where(turns, a0 - a1, 1.0)
+    return np.where(turns, np.maximum(ends, np.abs(v0 + 0.5 * a0 * step_s * a0 / bend)), ends)

@@ -1,0 +1,71 @@
+"""What the arm has done: the last state-action pairs, one per policy step, and measured positions over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.plan.trajectory import MICRO
+
+FloatArray = NDArray[np.float64]
+TRACK_KEPT = 64
+
+
+class HistoryRing:
+    """Measured positions and commanded increments of the last `length` steps; newest last when read."""
+
+    def __init__(self, length: int, joints: int) -> None:
+        self._states = np.zeros((length, joints))
+        self._actions = np.zeros((length, joints))
+        self._length = length
+        self._count = 0
+
+    def __len__(self) -> int:
+        return min(self._count, self._length)
+
+    def push(self, state_rad: FloatArray, action_rad: FloatArray) -> None:
+        """Appends one pair, each (joints,); the oldest falls out."""
+        row = self._count % self._length
+        self._states[row] = state_rad
+        self._actions[row] = action_rad
+        self._count += 1
+
+    def rest(self, state_rad: FloatArray) -> None:
+        """Fills the ring as if the arm had stood still at this pose; every run begins so."""
+        for _ in range(self._length):
+            self.push(state_rad, np.zeros_like(state_rad))
+
+    def read(self, states_rad: FloatArray, actions_rad: FloatArray, mask: NDArray[np.bool_]) -> None:
+        """Fills (length, joints) arrays in time order, right-aligned; `mask` says which rows hold a pair."""
+        held = len(self)
+        mask[:] = np.arange(self._length) >= self._length - held
+        rows = np.arange(self._count - held, self._count) % self._length
+        states_rad[self._length - held :] = self._states[rows]
+        actions_rad[self._length - held :] = self._actions[rows]
+        states_rad[: self._length - held] = 0
+        actions_rad[: self._length - held] = 0
+
+
+class MeasuredTrack:
+    """The newest measured positions by device time."""
+
+    def __init__(self, joints: int) -> None:
+        self._device_us = np.zeros(TRACK_KEPT, dtype=np.int64)
+        self._measured = np.zeros((TRACK_KEPT, joints))
+        self._count = 0
+
+    def add(self, device_us: int, measured_urad: Sequence[int]) -> None:
+        """Takes one report of the device."""
+        row = self._count % TRACK_KEPT
+        self._device_us[row] = device_us
+        self._measured[row] = measured_urad
+        self._count += 1
+
+    def at(self, device_us: int) -> FloatArray:
+        """Positions at a device time, between the two nearest reports, rad (J,)."""
+        held = min(self._count, TRACK_KEPT)
+        rows = np.arange(self._count - held, self._count) % TRACK_KEPT
+        times, positions = self._device_us[rows], self._measured[rows] * MICRO
+        return np.array([np.interp(device_us, times, column) for column in positions.T])

@@ -1,0 +1,1 @@
+"""A fixed-step loop, and what the system grants it."""

@@ -1,0 +1,1 @@
+"""One run: session, control, its state machine, the operator's commands, homing, supervision, report, replay."""

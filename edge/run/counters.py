@@ -1,0 +1,52 @@
+"""What happened in a run, counted for its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge.inference.records import PlanRequest, PlanResult
+from edge.run.pauses import PauseLog
+
+
+@dataclass(frozen=True)
+class PaceChange:
+    """From `device_us` on, steps take `spacing_us`, because of the latency that was expected then."""
+
+    device_us: int
+    spacing_us: int
+    latency_us: int
+
+
+@dataclass
+class Counters:
+    """What happened, for the report.
+
+    latency_us    from the request (its states are the newest then) to the chunk in control's hands
+    frame_age_us  how old the oldest frame of a chunk was at the request; 0 for one captured later
+    """
+
+    requests: int = 0
+    chunks: int = 0
+    late: int = 0
+    refused: list[str] = field(default_factory=list)
+    latency_us: list[int] = field(default_factory=list)
+    frame_age_us: list[int] = field(default_factory=list)
+    pauses: PauseLog = field(default_factory=PauseLog)
+    engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
+    delays: list[int] = field(default_factory=list)
+    pace_changes: list[PaceChange] = field(default_factory=list)
+    retimed: int = 0
+    splice_acceleration: list[float] = field(default_factory=list)
+    least_buffer_ms: float = float("inf")
+    interventions: int = 0
+    interventions_before: int | None = None
+    device_refusals: int = 0
+    committed_ids: list[int] = field(default_factory=list)
+
+    def measured(self, asked: PlanRequest, result: PlanResult, latency_us: int) -> None:
+        """Takes what inference needed for one chunk."""
+        self.latency_us.append(latency_us)
+        self.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
+        self.engine_us.append(
+            (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
+        )

@@ -1,0 +1,91 @@
+"""The way home in the middle of a run: from rest, on an operator's word, and at rest again at its end.
+
+Between two episodes an arm is to begin where the policy has learnt to begin. Control goes on as with any policy, with
+the same history, limits, pace and log; only its planner is another one until the arm has arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.errors import InputError
+from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.plan.trajectory import MICRO
+from edge.run.controller import Controller
+from edge.run.homing import HomeMove, describe, plan_home
+from edge.run.motion import Motion
+
+
+class HomePlanner:
+    """Chunks of (horizon, J) increments along a way that was checked as a whole before it began."""
+
+    def __init__(self, move: HomeMove, horizon: int, step_s: float) -> None:
+        self._move, self._steps, self._step_s = move, np.arange(horizon + 1), step_s
+        self._asked: PlanRequest | None = None
+        self.arrived = False
+
+    def request(self, request: PlanRequest) -> None:
+        self._asked = request
+
+    def result(self) -> PlanResult | None:
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return None
+        shares = (asked.step + self._steps.astype(np.float64)) * (self._step_s / self._move.duration_s)
+        self.arrived = bool(shares[0] >= 1.0)
+        increments_rad = np.diff(self._move.position_rad(shares), axis=0)
+        return PlanResult(asked.id, Outcome.WAY, increments_rad, 0, 0, 0, 0, "")
+
+    def status(self) -> PlannerStatus | None:
+        return None
+
+
+@dataclass(frozen=True)
+class _Under:
+    """A trip that is under way, and the planner that waits for its end."""
+
+    way: HomePlanner
+    policy: Planner
+
+
+class HomeTrip:
+    """Takes the arm home when told to. `via` wraps the planner of the way, for the log."""
+
+    def __init__(
+        self, controller: Controller, tell: Callable[[str], None], via: Callable[[Planner], Planner] = lambda way: way
+    ) -> None:
+        self._controller, self._tell, self._via = controller, tell, via
+        self._under: _Under | None = None
+
+    def begin(self) -> None:
+        """Does nothing unless the arm is held at rest. Says why when there is no way, or none to go."""
+        controller = self._controller
+        if controller.motion is not Motion.HELD or controller.last_state is None:
+            return
+        try:
+            move = plan_home(controller.arm, [q * MICRO for q in controller.last_state.commanded_urad])
+        except InputError as problem:
+            self._tell(str(problem))
+            return
+        if move is None:
+            self._tell("the arm is at home already, and waits for the word to start")
+            return
+        self._tell(describe(move))
+        way = HomePlanner(move, controller.shape.horizon, controller.step_s)
+        self._under = _Under(way, controller.planner)
+        controller.planner = self._via(way)
+        controller.resume()
+
+    def step(self) -> None:
+        """Stops the arm where it has arrived, and gives control its policy back once it rests, wherever that is."""
+        under = self._under
+        if under is None:
+            return
+        if self._controller.motion is Motion.HELD:
+            self._controller.planner = under.policy
+            self._under = None
+        elif self._controller.motion is Motion.RUNNING and under.way.arrived:
+            self._controller.pause()

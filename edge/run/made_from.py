@@ -1,0 +1,21 @@
+"""What a controller was made from, as the record with which a log's replay makes it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from edge.log.records import pack_plain
+from edge.run.controller import Controller
+
+
+def pack_controller(controller: Controller, step_s: float, latency_us: int) -> bytes:
+    """Arm, shape and settings, and the first latency it was told."""
+    return pack_plain(
+        {
+            "arm": asdict(controller.arm),
+            "shape": asdict(controller.shape),
+            "settings": asdict(controller.settings),
+            "step_s": step_s,
+            "latency_us": latency_us,
+        }
+    )

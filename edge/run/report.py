@@ -1,0 +1,230 @@
+"""The run in numbers: `run.json`, and the short table that a run ends with."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import __version__
+from edge.arms import ArmProfile
+from edge.bundle import Bundle
+from edge.run.session import RunOutcome, SessionSettings
+from firmware_bridge.messages import SCHEMA_HASH
+
+REPORT_FORMAT = 1
+LEAST_REPORTS = 100
+SLOW_CLOCK_RATE = 0.95
+"""Below this the table says so: no crystal is off by so much."""
+ENGINE_NAMES = ("camera", "history_encoder", "backbone", "action_decoder")
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | int]:
+    """Count, median, p95, p99 and maximum; empty when there are no values."""
+    if not values:
+        return {"count": 0}
+    array = np.asarray(values, dtype=float)
+    p50, p95, p99 = (round(float(value), 4) for value in np.percentile(array, [50, 95, 99]))
+    return {"count": len(values), "p50": p50, "p95": p95, "p99": p99, "max": round(float(array.max()), 4)}
+
+
+def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
+    """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
+    counters = outcome.counters
+    return {
+        "format": REPORT_FORMAT,
+        "created_by": f"vla-edge {__version__}",
+        "ended": outcome.ended,
+        "error": outcome.error,
+        "task": settings.task,
+        "seed": settings.seed,
+        "duration_s": round(outcome.moved_s, 3),
+        "chunks": _chunks(outcome, settings),
+        "pace": {
+            "trained_step_ms": outcome.step_us / 1000,
+            "slowest_step_ms": max([outcome.step_us, *(change.spacing_us for change in counters.pace_changes)]) / 1000,
+            "changes": [asdict(change) for change in counters.pace_changes],
+        },
+        "latency_ms": _latency_ms(outcome),
+        "pauses": {
+            "count": sum(counters.pauses.reasons.values()),
+            "answers": counters.pauses.answers,
+            "ended_s": round(counters.pauses.ended_us / 1e6, 3),
+            "reasons": counters.pauses.reasons,
+            "in_force": counters.pauses.reason,
+        },
+        "loop": _loop(outcome, settings),
+        "inference_losses": [loss.reason for loss in outcome.losses],
+        "splices": {
+            "count": len(counters.splice_acceleration),
+            "acceleration_jump_rad_s2": percentiles(counters.splice_acceleration),
+        },
+        "device": {
+            "limiter_interventions": counters.interventions,
+            "least_buffer_ms": None if np.isinf(counters.least_buffer_ms) else counters.least_buffer_ms,
+            "bad_frames": outcome.bad_frames,
+        },
+        "link": {
+            "sent_bytes": outcome.sent_bytes,
+            "clock_uncertainty_us": round(outcome.clock_uncertainty_us, 1),
+            "clock_drift_ppm": round(outcome.clock_drift_ppm, 2),
+            "device_clock_rate": device_clock_rate(outcome.samples.device_us, outcome.moved_s),
+        },
+        "machine": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()},
+        **extra,
+    }
+
+
+def device_clock_rate(device_us: NDArray[np.int64], lasted_s: float) -> float | None:
+    """Device time from the first report (n,) to the last, as a share of the host's; None of too few to tell."""
+    if len(device_us) < LEAST_REPORTS:
+        return None
+    return round(float(device_us[-1] - device_us[0]) / 1e6 / lasted_s, 3)
+
+
+def _chunks(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+    counters = outcome.counters
+    return {
+        "requested": counters.requests,
+        "computed": counters.chunks,
+        "committed": len(counters.committed_ids),
+        "committed_ids": counters.committed_ids,
+        "late": counters.late,
+        "refused_by_host": len(counters.refused) - counters.device_refusals,
+        "refused_by_device": counters.device_refusals,
+        "refusals": counters.refused,
+        "resent": outcome.resent_chunks,
+        "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
+        "delay_steps": percentiles(counters.delays),
+        "execute_steps": settings.execute_steps,
+    }
+
+
+def _latency_ms(outcome: RunOutcome) -> dict[str, Any]:
+    """`observation_to_chunk` begins with the oldest part of the observation, the capture of the oldest frame or the
+    request, and ends when control holds the chunk; `request_to_chunk` leaves out the age of the frame."""
+    counters = outcome.counters
+    observed_us = [age + wait for age, wait in zip(counters.frame_age_us, counters.latency_us)]
+    return {
+        "observation_to_chunk": percentiles([value / 1000 for value in observed_us]),
+        "request_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
+        "frame_age_at_request": percentiles([value / 1000 for value in counters.frame_age_us]),
+        "engines": {
+            name: percentiles([row[index] / 1000 for row in counters.engine_us])
+            for index, name in enumerate(ENGINE_NAMES)
+        },
+        "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
+        "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
+    }
+
+
+def _loop(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+    lateness, jitter = outcome.lateness.lateness, outcome.lateness.jitter
+    return {
+        "rate_hz": settings.rate_hz,
+        "ticks": outcome.lateness.ticks,
+        "overruns": outcome.lateness.overruns,
+        "lateness_us": {
+            "p50": lateness.percentile_us(50),
+            "p95": lateness.percentile_us(95),
+            "p99": lateness.percentile_us(99),
+            "max": lateness.largest_us,
+        },
+        "period_jitter_us": {"p50": jitter.percentile_us(50), "p99": jitter.percentile_us(99)},
+        "spin_us": round(outcome.lateness.spin_ns / 1000, 1),
+        "realtime": [asdict(grant) for grant in outcome.grants],
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report in a dozen lines for a person."""
+    chunks, latency, loop, device = report["chunks"], report["latency_ms"], report["loop"], report["device"]
+    whole, engines = latency["observation_to_chunk"], latency["engines"]
+    late = loop["lateness_us"]
+    jump = report["splices"]["acceleration_jump_rad_s2"]
+    rows = [
+        ("ended", report["ended"] + (f": {report['error']}" if report["error"] else "")),
+        ("chunks", f"{chunks['committed']} committed of {chunks['computed']} computed, {chunks['late']} late"),
+        ("replan rate", f"{chunks['replan_rate_hz']:.2f} Hz, control {loop['rate_hz']:.0f} Hz"),
+        ("latency", f"p50 {whole.get('p50', 0):.1f}  p99 {whole.get('p99', 0):.1f} ms, observation to chunk"),
+        ("  by engine", "  ".join(f"{name} {engines[name].get('p50', 0):.1f}" for name in ENGINE_NAMES) + " ms (p50)"),
+        ("loop lateness", f"p50 {late['p50']}  p95 {late['p95']}  p99 {late['p99']} us, {loop['overruns']} overruns"),
+        ("splices", f"{report['splices']['count']}, largest jump in acceleration {jump.get('max', 0):.3f} rad/s^2"),
+        ("least buffer", f"{device['least_buffer_ms']} ms"),
+        ("limiter", f"{device['limiter_interventions']} interventions"),
+        ("refusals", f"{chunks['refused_by_host']} by the host, {chunks['refused_by_device']} by the device"),
+    ]
+    rows += [("", f"  {text}") for text in chunks["refusals"][:3]]
+    rows += [("lost", reason) for reason in report["inference_losses"]]
+    rows += slow_clock(report["link"]["device_clock_rate"])
+    line = report.get("adapter")
+    if line:
+        rows += _arm_line(line)
+    pace = report["pace"]
+    if pace["changes"]:
+        slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
+        share = pace["trained_step_ms"] / pace["slowest_step_ms"]
+        rows.append(
+            (
+                "pace",
+                f"slowed down to {share:.0%} of the trained one: inference took {slowest['latency_us'] // 1000} ms",
+            )
+        )
+    pauses = report["pauses"]
+    if pauses["count"]:
+        rows.append(("pauses", f"{pauses['count']}, those that ended took {pauses['ended_s']:.1f} s"))
+        rows += [("", f"  {count} x {reason}") for reason, count in list(pauses["reasons"].items())[:3]]
+    scene = report.get("simulated_scene")
+    if scene:
+        rows.append(("target", f"{scene['text']} (simulated)"))
+    return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def slow_clock(rate: float | None) -> list[tuple[str, str]]:
+    """A row about a device whose clock is slow: what a chunk then waits for is not inference."""
+    if rate is None or rate >= SLOW_CLOCK_RATE:
+        return []
+    return [("device clock", f"slow: it made {rate:.0%} of real time")]
+
+
+def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an adapter tells of the arm's own line: all of them the least rate, a Franka the last one too."""
+    period = f"p50 {told['period_p50_us']}  p99 {told['period_p99_us']}  max {told['period_max_us']} us a period"
+    rows = [("arm's line", f"{period}, {told['lost_periods']} of {told['periods']} lost")]
+    answered = f"answered in p50 {told['answer_p50_us']}  p99 {told['answer_p99_us']} us"
+    if "success_rate_least" in told:
+        last = f"{told['success_rate_last']:.2f}, " if "success_rate_last" in told else ""
+        answered += f", success rate {last}{told['success_rate_least']:.2f} at least"
+    return [*rows, ("", answered)]
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Writes the JSON whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def run_header(bundle: Bundle, arm: ArmProfile, settings: SessionSettings, more: dict[str, Any]) -> dict[str, Any]:
+    """What a log says of its run before it begins: versions, arm, task, seeds, settings, hashes of the bundle."""
+    manifest = bundle.manifest
+    return {
+        "created_by": f"vla-edge {__version__}",
+        "machine": {"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
+        "arm": {"name": arm.name, "model": arm.model, "profile": f"{arm.hash32:08x}", "joints": arm.joints},
+        "bundle": {
+            "checkpoint_sha256": manifest.checkpoint_sha256,
+            "precision": manifest.precision,
+            "created_by": manifest.created_by,
+            "files": manifest.files,
+        },
+        "wire_schema": f"{SCHEMA_HASH:08x}",
+        "settings": asdict(settings),
+        **more,
+    }

@@ -1,0 +1,137 @@
+"""Watches over inference, and does what the operator asks.
+
+Inference that ends, or that has not answered for two of the periods in which it should, is lost: the arm executes what
+is committed and comes to rest. Then the run ends, or inference is started again and the run waits for the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from edge.errors import SafetyStop
+from edge.inference.records import Phase, Planner
+from edge.run.commands import Command, OperatorDesk
+from edge.run.controller import Controller
+from edge.run.home_trip import HomeTrip
+from edge.run.motion import Motion
+
+LOST_PERIODS = 2
+MOST_STARTS = 3
+"""Attempts to start inference again after one loss; what fails as often as that will not work the next time."""
+
+
+class OnLoss(str, Enum):
+    """What becomes of a run whose inference is lost, once the arm is at rest."""
+
+    END = "end"
+    WAIT = "wait"
+
+
+class Inference(Protocol):
+    """The inference process as its supervisor sees it. No call waits."""
+
+    def gone(self) -> str | None:
+        """Why the process is no more; None while it is there."""
+
+    def restart(self) -> Planner:
+        """Ends what is left of the process and starts a new one."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Inference was lost: when, in ns of the host's clock, and why."""
+
+    at_ns: int
+    reason: str
+
+
+class Supervisor:
+    """Takes decisions at a lower rate than control; `tell` is called only while the arm is at rest."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        inference: Inference,
+        desk: OperatorDesk,
+        on_loss: OnLoss,
+        tell: Callable[[str], None],
+        home: HomeTrip | None = None,
+    ) -> None:
+        self.controller, self.inference, self.desk, self.on_loss = controller, inference, desk, on_loss
+        self.home = home or HomeTrip(controller, tell)
+        self.losses: list[Loss] = []
+        self._tell = tell
+        self._lost: Loss | None = None
+        self._starts = 0
+        self._said_held = False
+
+    def step(self, now_ns: int, tick: int) -> None:
+        """Raises `SafetyStop` when the run has to end."""
+        self._obey()
+        self.home.step()
+        if self._lost is None:
+            self._watch(now_ns)
+        elif self.controller.motion is Motion.HELD:
+            self._recover(self._lost)
+        self._say_held()
+
+    def _obey(self) -> None:
+        if self.desk.waits(Command.STOP) and not self.desk.waits(Command.ESTOP):
+            return  # ends the run; the loop sees to it
+        command = self.desk.take()
+        if command is Command.ESTOP:
+            self.controller.client.estop()
+            raise SafetyStop("emergency stop by the operator")
+        if command is Command.PAUSE:
+            self.controller.pause()
+        elif command is Command.START and self._lost is None:
+            self.controller.resume()
+        elif command is Command.HOME and self._lost is None:
+            self.home.begin()
+
+    def _watch(self, now_ns: int) -> None:
+        reason = self.inference.gone() or self._hung(now_ns)
+        if reason is not None:
+            self._lost = Loss(now_ns, reason)
+            self.losses.append(self._lost)
+            self._starts = 0
+            self.controller.run_out(reason)
+
+    def _hung(self, now_ns: int) -> str | None:
+        waited_us = self.controller.waited_us(now_ns)
+        if waited_us <= LOST_PERIODS * self.controller.answer_period_us:
+            return None
+        return f"inference has not answered for {waited_us / 1e6:.1f} s"
+
+    def _recover(self, lost: Loss) -> None:
+        if self.on_loss is OnLoss.END:
+            raise SafetyStop(f"{lost.reason}; the arm has come to rest")
+        if self._starts == 0:
+            self._start_again(lost.reason)
+            return
+        gone = self.inference.gone()
+        status = self.controller.planner.status()
+        if gone is not None or (status is not None and status.phase is Phase.FAILED):
+            why = gone or (status.message if status else "")
+            if self._starts == MOST_STARTS:
+                raise SafetyStop(f"inference could not be started again in {MOST_STARTS} attempts, the last: {why}")
+            self._start_again(why)
+        elif status is not None and status.phase is Phase.READY:
+            self.controller.expect(status.warm_ns // 1000)
+            self._lost = None
+            self._tell("inference is back")
+
+    def _start_again(self, why: str) -> None:
+        self._tell(f"{why}; the arm is at rest, starting inference again")
+        self.controller.planner = self.inference.restart()
+        self._starts += 1
+
+    def _say_held(self) -> None:
+        if self.controller.motion is Motion.RUNNING:
+            self._said_held = False
+        elif self.controller.motion is Motion.HELD and self._lost is None and not self._said_held:
+            self._said_held = True
+            self._tell("the arm is at rest and waits for the word to start")

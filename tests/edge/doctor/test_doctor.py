@@ -1,0 +1,255 @@
+"""`edge-doctor` as a user starts it, in this process: what is sound, what is not, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle import load_bundle
+from edge.cameras import recorded
+from edge.cli import doctor
+from edge.doctor.bridge import check_bridge
+from edge.doctor.cameras import check_camera
+from edge.doctor.check import Check, Status
+from edge.doctor.policy import check_inference
+from edge.policy.chunk_policy import ChunkPolicy, PolicyInput, PolicyOutput
+from firmware_bridge.client import DeviceClient
+from firmware_bridge.codes import DeviceState
+from firmware_bridge.link import Link
+from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
+from firmware_bridge.transports import SerialTransport
+from tests.support import FRANKA
+
+
+def edge_doctor(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    try:
+        code = doctor.main([str(argument) for argument in arguments])
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def row(out: str, name: str) -> tuple[str, str]:
+    """Status and the rest of the row of a check, with its cure."""
+    lines = out.splitlines()
+    at = next(index for index, text in enumerate(lines) if text[9:25].strip() == name)
+    cure = lines[at + 1] if at + 1 < len(lines) and lines[at + 1].lstrip().startswith("cure:") else ""
+    return lines[at].split()[0], lines[at][26:] + cure
+
+
+def test_everything_of_a_simulated_run(bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "doctor.json"
+    code, out, err = edge_doctor(
+        capsys, "--bundle", bundle_path, "--arm", "franka", "--bridge", "sim:", "--camera", "pattern:", "--json", report
+    )
+    assert (code, err) == (0, "")
+    for name in ("arm", "bundle", "inference", "handshake", "clock", "device state", "camera 1"):
+        assert row(out, name)[0] == "ok", out
+    assert row(out, "round trip")[0] in ("ok", "warn"), "a busy machine may be slow"
+    assert "IDLE" in row(out, "device state")[1], "it is never armed"
+    found = {check["name"]: check for check in json.loads(report.read_text())["checks"]}
+    assert found["round trip"]["figures"]["milliseconds"]["count"] > 50
+    assert len(found["inference"]["figures"]["warm_ms"]) == 5
+    assert json.loads(report.read_text())["passed"] is True
+
+
+def test_what_is_not_named_is_skipped_and_says_which_option(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys)
+    assert code in (0, 1), "depends on the machine"
+    for name, option in (
+        ("arm", "--arm NAME"),
+        ("bundle", "--bundle DIR"),
+        ("inference", "--arm NAME"),
+        ("bridge", "--bridge URL"),
+        ("cameras", "--camera URL"),
+    ):
+        status, text = row(out, name)
+        assert status == "skipped" and option in text
+
+
+@pytest.fixture
+def spoilt_bundle(bundle_path: Path, tmp_path: Path) -> Path:
+    bundle = Path(shutil.copytree(bundle_path, tmp_path / "spoilt"))
+    with (bundle / "backbone.onnx").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 1]))
+    return bundle
+
+
+def test_a_damaged_engine(spoilt_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys, "--bundle", spoilt_bundle, "--arm", "franka")
+    status, text = row(out, "bundle")
+    assert (code, status) == (1, "FAIL")
+    assert (
+        "backbone.onnx: its content is not what the manifest says" in text and "cure: copy or export it again" in text
+    )
+    assert row(out, "inference")[0] == "skipped"
+
+
+def test_an_engine_that_cannot_be_opened(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(Path(shutil.copytree(bundle_path, tmp_path / "b")))
+    (bundle.path / "backbone.onnx").write_bytes(b"no graph")
+    check = check_inference(bundle, FRANKA, "franka", doctor.DEFAULT_TASK, 1)
+    assert check.status is Status.FAIL and "backbone.onnx: ONNX Runtime cannot open it" in check.found
+
+
+def test_a_task_the_policy_does_not_know(bundle_path: Path) -> None:
+    check = check_inference(load_bundle(bundle_path), FRANKA, "franka", "make coffee", 1)
+    assert check.status is Status.FAIL and "never learned the word 'make'" in check.found
+
+
+@pytest.mark.parametrize(("spoil", "message"), [(np.nan, "is not finite"), (1e-9, "from one observation differ")])
+def test_chunks_that_are_not_finite_or_not_repeatable(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: float, message: str
+) -> None:
+    infer = ChunkPolicy.infer
+    calls = []
+
+    def spoilt(self: ChunkPolicy, observed: PolicyInput) -> PolicyOutput:
+        output = infer(self, observed)
+        calls.append(output)
+        output.increments_rad[3, 2] += spoil * len(calls)
+        return output
+
+    monkeypatch.setattr(ChunkPolicy, "infer", spoilt)
+    check = check_inference(load_bundle(bundle_path), FRANKA, "franka", doctor.DEFAULT_TASK, 1)
+    assert check.status is Status.FAIL and message in check.found and check.cure
+
+
+def test_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:
+    master, slave = pty.openpty()
+    code, out, _ = edge_doctor(capsys, "--arm", "franka", "--bridge", f"serial:{os.ttyname(slave)}")
+    os.close(master)
+    os.close(slave)
+    assert code == 1
+    assert row(out, "handshake")[0] == "FAIL"
+    assert "does not answer" in row(out, "handshake")[1] and "cure: check port, baud rate and power" in out
+
+
+def test_a_port_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys, "--arm", "franka", "--bridge", "serial:/dev/ttyNOPE")
+    assert code == 1 and row(out, "bridge")[0] == "FAIL"
+    assert "cure: plug the device in" in out
+
+
+@pytest.fixture
+def device() -> Iterator[SimulatorProcess]:
+    process = SimulatorProcess(SimulatedArm("franka", FRANKA.home_rad))
+    yield process
+    process.close()
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_another_arms_device(device: SimulatorProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys, "--arm", "panda", "--bridge", f"serial:{device.port}")
+    assert code == 1
+    assert "the firmware drives 'franka'" in row(out, "handshake")[1] and "cure: choose --arm franka" in out
+
+
+def test_a_latched_stop_is_found_and_not_cleared(device: SimulatorProcess) -> None:
+    transport = SerialTransport(device.port)
+    client = DeviceClient(Link(transport, time.monotonic_ns, 77), time.sleep)
+    client.connect("franka", FRANKA.hash32, 7)
+    client.synchronise_clock()
+    client.arm(client.wait_for_state().measured_urad, 1)
+    client.estop()
+    time.sleep(0.3)
+    found = by_name(check_bridge(transport, FRANKA))
+    transport.close()
+    assert found["handshake"].status is Status.OK
+    assert found["device state"].status is Status.FAIL and "ESTOP" in found["device state"].found
+    assert found["device state"].figures["state"] == DeviceState.ESTOP and "clear" in found["device state"].cure
+
+
+def test_a_recorded_camera_is_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        cv2.imwrite(str(tmp_path / f"{index:02d}.png"), rng.integers(0, 255, (48, 64, 3)).astype(np.uint8))
+    check = check_camera(f"file:{tmp_path}?fps=20", (32, 32), 1)
+    assert check.status in (Status.OK, Status.WARN), check
+    assert 10 < check.figures["rate_hz"] < 21 and check.figures["nominal_hz"] == 20
+    assert 0 <= check.figures["age_ms"]["p50"] < 150
+    assert "64x48 px, centre 48x48, to 32x32" in check.found
+
+
+def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    fit = recorded.fit
+    monkeypatch.setattr(recorded, "fit", lambda *some: (time.sleep(0.08), fit(*some))[1])
+    check = check_camera(f"file:{tmp_path}?fps=30", (32, 32), 1)
+    assert check.status is Status.WARN and check.figures["rate_hz"] < 24 and "more light" in check.cure
+
+
+@pytest.mark.parametrize(
+    ("url", "found", "cure"),
+    [
+        ("v4l2:/dev/video99", "there is no such camera", "plug it in"),
+        ("pattern:?freeze_after=0.1", "is frozen", "restart the camera"),
+        ("pattern:?stall_after=0.1", "is stale", "leave the simulated fault out"),
+        ("pattern:?unplug_after=0.1", "is unplugged", "leave the simulated fault out"),
+    ],
+)
+def test_a_camera_that_fails(url: str, found: str, cure: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys, "--camera", url)
+    status, text = row(out, "camera 1")
+    assert (code, status) == (1, "FAIL")
+    assert found in text and f"cure: {cure}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bridge", "sim:"], "--bridge compares the device with a profile; add --arm NAME"),
+        (["--arm", "franka", "--bridge", "telepathy:"], "'telepathy:': write serial:PATH?baud=N"),
+        (["--camera", "webcam"], "no camera 'webcam'; write v4l2:"),
+        (["--camera", "sim:"], "looks at a simulated arm; add --bridge sim:"),
+        (["--json", "/nowhere/x.json"], "there is no folder /nowhere"),
+        (["--threads", "many"], "argument --threads: invalid int value"),
+    ],
+)
+def test_bad_input_is_refused_before_any_check(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = edge_doctor(capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_an_unknown_arm_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edge_doctor(capsys, "--arm", "frank", "--bridge", "sim:")
+    assert code == 1 and row(out, "arm")[0] == "FAIL" and "franka" in row(out, "arm")[1]
+    assert row(out, "bridge")[0] == "skipped"
+
+
+def test_ctrl_c_is_one_line() -> None:
+    device, port = pty.openpty()  # nobody answers there, so the handshake is still waiting when the signal comes
+    bridge = f"serial:{os.ttyname(port)}"
+    words = [sys.executable, "-m", "edge.cli.doctor", "--arm", "franka", "--bridge", bridge, "--camera", "pattern:"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert select.select([device], [], [], 60.0)[0], "no word of the handshake"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    os.close(device)
+    os.close(port)
+    assert process.returncode == 1
+    assert err.strip() == "edge-doctor: stopped before all checks were made" and "Traceback" not in out

@@ -1,0 +1,330 @@
+"""The log: the official reader opens it, each topic says what its schema promises, no end leaves it unreadable."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+from mcap.writer import Writer
+
+from edge.cli.run import main
+from edge.log.mcap_log import LogError, LogReader, encode_message
+from edge.log.records import Kind, Record, pack_plain, pack_words
+from edge.log.run_log import RunLog
+from edge.log.topics import COMMON, ROW, TABLE, TOPICS
+from edge.run.replay import Replay
+from tests.edge.log.support import HEADER, LoggedRun, write_log
+from tests.edge.run.test_controller import wave
+
+ROOT = Path(__file__).resolve().parents[3]
+TYPES = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "object": dict, ROW: list, TABLE: list}
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from edge.log.run_log import RunLog
+from edge.log.records import Kind, pack_words
+log = RunLog(Path(sys.argv[1]))
+log.begin({})
+for tick in range(1000):
+    log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+print(log.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def messages(path: Path) -> list[tuple[str, int, dict[str, Any]]]:
+    """Topic, log time and content of every message, by the official reader."""
+    with path.open("rb") as file:
+        return [
+            (channel.topic, message.log_time, json.loads(message.data))
+            for _, channel, message in make_reader(file, validate_crcs=True).iter_messages()
+        ]
+
+
+def wait_for(condition: Any, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[LoggedRun]:
+    """6 s; one chunk is refused, the last is NaN and stops the arm."""
+
+    def script(request: Any) -> np.ndarray:
+        return wave(request) * {4: 20.0, 10: np.nan}.get(request.id, 1.0)
+
+    run = LoggedRun(script).go(6000).end()
+    assert run.stop is not None
+    run.rig.journal.put(Kind.LOOP, pack_words(Kind.LOOP, 3, 1500, 0))
+    run.rig.journal.put(Kind.BEAT, pack_plain({"phase": 3, "beat": 9}))
+    yield run
+    run.close()
+
+
+@pytest.fixture
+def log(run: LoggedRun, tmp_path: Path) -> Path:
+    return write_log(tmp_path / "run.mcap", run.records)
+
+
+def test_every_topic_is_there_and_every_message_has_what_its_schema_promises(log: Path) -> None:
+    seen = Counter()
+    for topic, _, content in messages(log):
+        fields = TOPICS[topic] if topic in ("/journal", "/log") else COMMON | TOPICS[topic]
+        assert content.keys() == fields.keys(), topic
+        for name, (kind, _) in fields.items():
+            assert isinstance(content[name], TYPES[kind]), f"{topic} {name}"
+        seen[topic] += 1
+    assert seen.keys() == TOPICS.keys()
+
+
+def test_schemas_are_json_schemas_that_foxglove_reads(log: Path) -> None:
+    with log.open("rb") as file:
+        summary = make_reader(file).get_summary()
+    assert summary is not None and summary.statistics is not None
+    assert summary.statistics.message_count > 2000 and summary.statistics.chunk_count > 1
+    for channel in summary.channels.values():
+        schema = summary.schemas[channel.schema_id]
+        assert (channel.message_encoding, schema.encoding) == ("json", "jsonschema")
+        assert json.loads(schema.data)["type"] == "object"
+
+
+def test_counts_agree_with_the_run(run: LoggedRun, log: Path) -> None:
+    found = messages(log)
+    counters = run.controller.counters
+    topics = Counter(topic for topic, _, _ in found)
+    decided = Counter(content["decision"] for topic, _, content in found if topic == "/decisions")
+    assert topics["/plan/request"] == counters.requests == 10
+    assert topics["/plan/result"] == topics["/latency"] == counters.requests
+    assert decided["committed"] == len(counters.committed_ids) and decided["refused"] == len(counters.refused) == 1
+    assert decided["stop"] == 1
+    assert topics["/joints/measured"] == topics["/state"] == run.controller.recorder._count
+
+
+def test_values_are_those_of_the_run(run: LoggedRun, log: Path) -> None:
+    found = messages(log)
+    samples = run.controller.recorder.samples()
+    measured = [content for topic, _, content in found if topic == "/joints/measured"]
+    kept = len(samples.device_us)
+    assert [content["device_us"] for content in measured[-kept:]] == samples.device_us.tolist()
+    assert np.array([content["position_rad"] for content in measured[-kept:]]) == pytest.approx(samples.measured_rad)
+    bad = [content for topic, _, content in found if topic == "/plan/result" and content["not_finite"]]
+    assert len(bad) == 1 and bad[0]["increments_rad"][0] == [None] * 7
+
+
+def test_frames_both_ways_are_kept_byte_by_byte(run: LoggedRun, log: Path) -> None:
+    for topic, kind in (("/wire/received", Kind.RECEIVED), ("/wire/sent", Kind.SENT)):
+        logged = b"".join(b64decode(content["data"]) for name, _, content in messages(log) if name == topic)
+        assert logged == b"".join(record.body for record in run.records if record.kind is kind)
+    sent = [frame for topic, _, content in messages(log) if topic == "/wire/sent" for frame in content["frames"]]
+    assert {"Hello", "Limits", "Heartbeat", "Chunk", "Commit", "Stop"} <= set(sent)
+
+
+def test_times_are_on_the_calendar_and_device_time_is_close_to_the_samples_own(run: LoggedRun, log: Path) -> None:
+    to_wall_ns = HEADER["anchor"]["wall_ns"] - HEADER["anchor"]["monotonic_ns"]  # type: ignore[index]
+    found = messages(log)
+    sample = next(record for record in reversed(run.records) if record.kind is Kind.SAMPLE)
+    times = [at for topic, at, _ in found if topic == "/joints/measured"]
+    assert times[-1] == sample.host_ns + to_wall_ns and times == sorted(times)
+    decision = next(content for topic, _, content in found if topic == "/decisions")
+    assert decision["device_us"] == pytest.approx(decision["host_ns"] / 1000, abs=2000)  # both clocks are the rig's
+
+
+def test_a_damaged_frame_is_counted_and_kept(tmp_path: Path) -> None:
+    records = [
+        Record(0, 0, Kind.HEADER, pack_plain(HEADER)),
+        Record(1, 1, Kind.RECEIVED, b"\x05broken"),
+        Record(2, 2, Kind.RECEIVED, b"rest\x00"),
+    ]
+    wire = [c for topic, _, c in messages(write_log(tmp_path / "bad.mcap", records)) if topic == "/wire/received"]
+    assert [content["bad_frames"] for content in wire] == [0, 1]
+    assert b64decode(wire[0]["data"]) == b"\x05broken"
+
+
+def test_the_records_come_back_as_they_were(run: LoggedRun, log: Path) -> None:
+    reader = LogReader(log)
+    assert list(reader.records()) == run.records
+    assert not reader.truncated and reader.checked > 2000
+
+
+def test_a_message_that_says_something_else_than_the_journal_is_found(run: LoggedRun, log: Path) -> None:
+    """The file is written again with one position moved by a microradian."""
+    with log.open("rb") as file:
+        rows = [(s, c, m) for s, c, m in make_reader(file).iter_messages(log_time_order=False)]
+    stream, channels = BytesIO(), {}
+    writer = Writer(stream)
+    writer.start(profile="vla-edge-1", library="")
+    moved = False
+    for schema, channel, message in rows:
+        assert schema is not None
+        if channel.topic not in channels:
+            number = writer.register_schema(schema.name, schema.encoding, schema.data)
+            channels[channel.topic] = writer.register_channel(channel.topic, "json", number)
+        data = message.data
+        if channel.topic == "/joints/measured" and not moved:
+            content = json.loads(data)
+            content["position_rad"][2] += 1e-6
+            data, moved = encode_message(content), True
+        writer.add_message(channels[channel.topic], message.log_time, data, message.publish_time)
+    writer.finish()
+    log.write_bytes(stream.getvalue())
+    with pytest.raises(LogError, match=r"a message of /joints/measured does not say what the journal says"):
+        list(LogReader(log).records())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
+def test_a_truncated_file_gives_what_it_holds(run: LoggedRun, log: Path, share: float, capsys: Any) -> None:
+    data = log.read_bytes()
+    log.write_bytes(data[: int(share * len(data))])
+    reader = LogReader(log)
+    records = list(reader.records())
+    assert reader.truncated and len(records) > 1000 and records == run.records[: len(records)]
+    assert Replay(iter(records)).run().difference is None
+    assert main(["--replay", str(log)]) == 0
+    assert "truncated" in capsys.readouterr().out
+
+
+def test_a_flipped_bit_ends_the_log_there(run: LoggedRun, log: Path) -> None:
+    with log.open("rb") as file:
+        summary = make_reader(file).get_summary()
+    assert summary is not None
+    second = summary.chunk_indexes[1]
+    data = bytearray(log.read_bytes())
+    data[second.chunk_start_offset + second.chunk_length // 2] ^= 4
+    log.write_bytes(data)
+    reader = LogReader(log)
+    records = list(reader.records())
+    assert reader.truncated and 0 < len(records) < len(run.records) and records == run.records[: len(records)]
+
+
+def other_profile() -> bytes:
+    stream = BytesIO()
+    writer = Writer(stream)
+    writer.start(profile="ros2", library="")
+    writer.finish()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is not an MCAP file, or ends in its first bytes"),
+        (b"tick_us,state,q0\n1,IDLE,0.0\n", "is not an MCAP file"),
+        (other_profile(), "profile 'ros2'; this version replays vla-edge-1"),
+    ],
+)
+def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: Any, data: bytes, words: str) -> None:
+    path = tmp_path / "foreign.mcap"
+    path.write_bytes(data)
+    assert main(["--replay", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path, capsys: Any) -> None:
+    assert main(["--replay", str(tmp_path / "none.mcap")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "mcap", None)
+    monkeypatch.setitem(sys.modules, "mcap.writer", None)
+    words = ["--log", str(tmp_path / "run.mcap"), "--arm", "franka", "--bundle", str(tmp_path)]
+    for arguments in (words, ["--replay", str(tmp_path / "run.mcap")]):
+        assert main(arguments) == 2
+        assert "pip install 'vla-edge[log]'" in capsys.readouterr().err
+
+
+def test_the_writer_beside_the_loop_finishes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    with RunLog(path) as log:
+        log.begin({"arm": {"name": "franka"}})
+        for tick in range(2000):
+            log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, tick * 1000, 0))
+        log.end({"ended": "duration"})
+        assert log.close() is None
+    found = messages(path)
+    assert [content["ticks"] for topic, _, content in found if topic == "/loop"] == list(range(2000))
+    assert found[-1][0] == "/log" and found[-1][2] == {"records": 2002, "missing": 0, "complete": True}
+    assert abs(found[0][1] - time.time_ns()) < 60e9
+
+
+def test_an_error_before_the_motion_is_in_the_log(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such port"), RunLog(tmp_path / "run.mcap") as log:
+        log.begin({})
+        raise ValueError("no such port")
+    report = next(content for topic, _, content in messages(tmp_path / "run.mcap") if topic == "/report")
+    assert report["report"] == {"ended": "error", "error": "no such port"}
+
+
+def test_a_killed_control_process_leaves_a_finished_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    result = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == -signal.SIGKILL
+    wait_for(lambda: not Path(f"/proc/{int(result.stdout)}").exists())
+    found = messages(path)
+    assert sum(topic == "/loop" for topic, _, _ in found) == 1000
+    assert found[-1][2]["complete"] is False
+
+
+def test_a_writer_that_is_held_up_costs_records_and_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    log = RunLog(path, capacity=1 << 16)
+    log.begin({})
+    assert log.process is not None
+    wait_for(lambda: log._ring.used == 0)
+    os.kill(log.process.pid, signal.SIGSTOP)
+    slowest_s = 0.0
+    for tick in range(5000):
+        began = time.perf_counter()
+        log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+        slowest_s = max(slowest_s, time.perf_counter() - began)
+    dropped = log.summary()["missing_records"]
+    os.kill(log.process.pid, signal.SIGCONT)
+    problem = log.close()
+    assert 3000 < dropped < 5000 and slowest_s < 1.0, "it never waits for the writer"
+    assert problem is not None and f"{dropped} records are missing" in problem
+    last = messages(path)[-1][2]
+    assert last["missing"] == dropped and last["records"] == 5001 - dropped
+
+
+def test_a_writer_that_dies_is_said_and_what_it_wrote_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    log = RunLog(path)
+    log.begin({})
+    for tick in range(1000):
+        log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+    wait_for(lambda: path.stat().st_size > 10_000)
+    assert log.process is not None
+    log.process.kill()
+    problem = log.close()
+    assert problem is not None and "exit -9" in problem and "mcap recover" in problem
+    reader = LogReader(path)
+    assert len(list(reader.records())) == 1001 and reader.truncated
+
+
+def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="No such file or directory"):
+        RunLog(tmp_path / "no" / "run.mcap").begin({})
+
+
+def test_the_docs_name_every_topic() -> None:
+    text = (ROOT / "docs" / "telemetry.md").read_text()
+    for topic, fields in TOPICS.items():
+        assert f"| `{topic}` |" in text
+        for name in fields:
+            assert f"`{name}`" in text, f"{topic} {name}"
