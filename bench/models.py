@@ -14,10 +14,10 @@ from edge.arms import load_arm
 from edge.errors import InputError
 from export.engines.observations import Sample, draw_samples
 from export.engines.package import Origin, Recipe, export_bundle
-from export.policy.checkpoint import CheckpointError, load_checkpoint
-from export.policy.config import PRESETS, PolicyConfig
-from export.policy.embodiment import Embodiment, SlotStatistics
-from export.policy.parts import PolicyParts, RandomParts
+from export.families.action_prior.checkpoint import CheckpointError, load_checkpoint
+from export.families.action_prior.config import PRESETS, PolicyConfig
+from export.families.action_prior.embodiment import Embodiment, SlotStatistics
+from export.families.action_prior.parts import PolicyParts, RandomParts
 from export.training.instructions import word_tokenizer
 
 TASK = "reach the red cube"

@@ -18,8 +18,8 @@ from bench.harness import Run
 from export.engines.observations import Sample
 from export.engines.trace import OPSET
 from export.engines.verify import INPUTS
-from export.policy.flow import integrate
-from export.policy.parts import PolicyParts
+from export.families.action_prior.flow import integrate
+from export.families.action_prior.parts import PolicyParts
 
 PARTS = {"history_encoder": "encoder", "backbone": "backbone", "action_decoder": "decoder"}
 EAGER, COMPILED, PLAIN = "eager torch", "torch.compile", "plain ONNX step"

@@ -24,7 +24,7 @@ from edge.policy.chunk_policy import ChunkPolicy
 from export.engines.graphs import ENGINES, Graph, graph_of, part_of
 from export.engines.observations import draw_samples
 from export.engines.package import Origin, Recipe, embodiment_spec, export_bundle, policy_shape
-from export.policy.checkpoint import Checkpoint, load_checkpoint
+from export.families.action_prior.checkpoint import Checkpoint, load_checkpoint
 
 Engines = Literal["exported", "torch"]
 ARM = "franka"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bench.prior.scale import Scale
 from bench.prior.variants import FEW, MANY, REACH, Stage1
 from edge.errors import InputError
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
 from export.training.data import DatasetError, Demonstrations, fit_embodiments, read_demonstrations
 
 DEMONSTRATIONS = "demonstrations"

@@ -13,8 +13,8 @@ from bench.prior.scale import Scale
 from bench.prior.variants import PRIORS, Stage1, Variant
 from edge.sim.demonstrations import INSTRUCTIONS
 from export.commands.train_options import SCHEDULES
-from export.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from export.policy.config import PolicyConfig, tiny
+from export.families.action_prior.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from export.families.action_prior.config import PolicyConfig, tiny
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.mixture import Mixture
 from export.training.pointing import read_scenes, train_pointing

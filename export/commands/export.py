@@ -16,10 +16,10 @@ from export import __version__
 from export.engines.observations import Recorded, draw_samples, recorded_samples
 from export.engines.package import Origin, Recipe, export_bundle
 from export.engines.precision import PRECISIONS
-from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from export.policy.config import PRESETS, ConfigError
-from export.policy.folder import PretrainedParts, fingerprint, with_folders
-from export.policy.parts import PolicyParts
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.families.action_prior.config import PRESETS, ConfigError
+from export.families.action_prior.folder import PretrainedParts, fingerprint, with_folders
+from export.families.action_prior.parts import PolicyParts
 
 CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
 SHAPES = {

@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from export.commands.train_options import parser, schedule_of, settings_of
-from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.policy.config import PRESETS, ConfigError, PolicyConfig
-from export.policy.folder import with_folders
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig
+from export.families.action_prior.folder import with_folders
 from export.training.data import DatasetError, Demonstrations, fit_embodiments
 from export.training.distil import distil
 from export.training.instructions import InstructionTokens, word_tokenizer

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from export.policy.config import PRESETS
+from export.families.action_prior.config import PRESETS
 from export.training.schedule import Schedule, Settings
 
 # Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/training.md.

@@ -11,12 +11,12 @@ from export.engines.static_backbone import StaticBackbone
 from export.engines.static_decoder import DecoderStep, UnrolledDecoder
 from export.engines.static_encoder import StaticEncoder
 from export.engines.static_layers import project_linears
-from export.policy.action_decoder import ActionDecoder
-from export.policy.action_encoder import ActionEncoder
-from export.policy.backbone import Backbone
-from export.policy.config import PolicyConfig
-from export.policy.history_mlp import HistoryMlp
-from export.policy.parts import history_part
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.action_encoder import ActionEncoder
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.history_mlp import HistoryMlp
+from export.families.action_prior.parts import history_part
 
 ENGINES = ("history_encoder", "backbone", "action_decoder")
 """In the order in which they run."""

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.policy.checkpoint import Checkpoint, CheckpointError
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
 from export.training.data import DatasetError, Windows, read_demonstrations
 from export.training.instructions import InstructionTokens
 

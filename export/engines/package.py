@@ -38,9 +38,9 @@ from export.engines.static_backbone import EMBEDDING
 from export.engines.tensors import activation_bytes, read_bytes
 from export.engines.trace import release, trace, write
 from export.engines.verify import GATES, Trail, Verification, answer
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment, SlotStatistics
-from export.policy.parts import PolicyParts
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment, SlotStatistics
+from export.families.action_prior.parts import PolicyParts
 
 ONNX_TYPES = {
     onnx.TensorProto.FLOAT: "float32",

@@ -20,8 +20,8 @@ from export.engines.static_layers import (
     project_linears,
     rotary_constants,
 )
-from export.policy.backbone import Backbone
-from export.policy.qwen import MASKED
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.qwen import MASKED
 
 EMBEDDING = "backbone.vlm.language_model.embed_tokens.weight"
 """Name of the table of token embeddings in the traced graph."""

@@ -16,9 +16,9 @@ from export.engines.static_layers import (
     keep_from_int8,
     rotary_constants,
 )
-from export.policy.action_decoder import ActionDecoder, DecoderLayer
-from export.policy.flow import flow_schedule, target_time
-from export.policy.qwen import attention_bias
+from export.families.action_prior.action_decoder import ActionDecoder, DecoderLayer
+from export.families.action_prior.flow import flow_schedule, target_time
+from export.families.action_prior.qwen import attention_bias
 
 
 class StaticDecoderLayer(nn.Module):

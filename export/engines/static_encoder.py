@@ -14,8 +14,8 @@ from export.engines.static_layers import (
     keep_from_int8,
     rotary_constants,
 )
-from export.policy.action_encoder import ActionEncoder
-from export.policy.qwen import attention_bias
+from export.families.action_prior.action_encoder import ActionEncoder
+from export.families.action_prior.qwen import attention_bias
 
 
 class StaticEncoder(nn.Module):

@@ -17,9 +17,9 @@ from torch import nn
 
 from edge.engines import Engine
 from export.engines.observations import Sample
-from export.policy.action_decoder import ActionDecoder
-from export.policy.backbone import Backbone
-from export.policy.flow import integrate
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.flow import integrate
 
 INPUTS = {
     "history_encoder": ("states", "actions", "mask", "embodiment"),

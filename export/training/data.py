@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment, SlotStatistics
-from export.policy.policy import Observation, Window
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment, SlotStatistics
+from export.families.action_prior.policy import Observation, Window
 from export.training.instructions import InstructionTokens
 from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
 from export.training.mapping import EmbodimentMapping, choose_mapping

@@ -16,11 +16,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from export.policy.action_decoder import ActionDecoder
-from export.policy.batch import Draw, NoisedChunk, Totals, Window, draw_batch, noised_chunk, rows_of, totals
-from export.policy.checkpoint import Checkpoint
-from export.policy.flow import integrate
-from export.policy.policy import ActionPrior, Losses, VlaPolicy
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.batch import (
+    Draw,
+    NoisedChunk,
+    Totals,
+    Window,
+    draw_batch,
+    noised_chunk,
+    rows_of,
+    totals,
+)
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.flow import integrate
+from export.families.action_prior.policy import ActionPrior, Losses, VlaPolicy
 from export.training.instructions import InstructionTokens
 from export.training.loop import Batch, Task, fingerprint, run
 from export.training.numerics import device_of

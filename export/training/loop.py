@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from export.policy.policy import Losses
+from export.families.action_prior.policy import Losses
 from export.training.average import Average
 from export.training.interrupts import Interrupts, Stopped, interrupts
 from export.training.numerics import autocast, device_of

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
-from export.policy.policy import Observation, Window
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
+from export.families.action_prior.policy import Observation, Window
 from export.training.data import DatasetError, Demonstrations, Windows, read_demonstrations, share_instructions
 from export.training.instructions import InstructionTokens
 from export.training.mapping import EmbodimentMapping

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
-from export.policy.backbone import Backbone
-from export.policy.checkpoint import Checkpoint
-from export.policy.config import PolicyConfig
-from export.policy.policy import Losses
-from export.policy.qwen import PreciseLinear
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.policy import Losses
+from export.families.action_prior.qwen import PreciseLinear
 from export.training.data import DatasetError
 from export.training.instructions import InstructionTokens
 from export.training.loop import Batch, Task, run

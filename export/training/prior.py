@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.policy.batch import Window, draw_batch, rows_of, totals
-from export.policy.checkpoint import Checkpoint
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
-from export.policy.folder import RENAMES, load_into
-from export.policy.policy import ActionPrior, Losses
+from export.families.action_prior.batch import Window, draw_batch, rows_of, totals
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
+from export.families.action_prior.folder import RENAMES, load_into
+from export.families.action_prior.policy import ActionPrior, Losses
 from export.training.loop import Batch, Task, run
 from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes

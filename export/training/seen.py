@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from export.policy.backbone import Backbone, Seen
-from export.policy.policy import Observation
+from export.families.action_prior.backbone import Backbone, Seen
+from export.families.action_prior.policy import Observation
 from export.training.instructions import InstructionTokens
 from export.training.source import Rows, Source
 

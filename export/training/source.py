@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.policy.batch import Window
-from export.policy.policy import Observation
+from export.families.action_prior.batch import Window
+from export.families.action_prior.policy import Observation
 from export.training.instructions import InstructionTokens
 from export.training.schedule import Settings, TrainingError
 

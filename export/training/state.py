@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.policy.checkpoint import CheckpointError, read_document, save_whole
+from export.families.action_prior.checkpoint import CheckpointError, read_document, save_whole
 from export.training.average import Average
 from export.training.schedule import TrainingError
 

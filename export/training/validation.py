@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from export.policy.batch import Window
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
-from export.policy.policy import ActionPrior
+from export.families.action_prior.batch import Window
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
+from export.families.action_prior.policy import ActionPrior
 from export.training.processes import Processes
 from export.training.schedule import Settings
 from export.training.source import Rows, Source

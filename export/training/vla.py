@@ -9,11 +9,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from export.policy.batch import Window, draw_batch, rows_of, totals
-from export.policy.checkpoint import Checkpoint, CheckpointError
-from export.policy.config import seen_by
-from export.policy.folder import RENAMES, load_into
-from export.policy.policy import Losses, Observation, VlaPolicy
+from export.families.action_prior.batch import Window, draw_batch, rows_of, totals
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError
+from export.families.action_prior.config import seen_by
+from export.families.action_prior.folder import RENAMES, load_into
+from export.families.action_prior.policy import Losses, Observation, VlaPolicy
 from export.training.instructions import InstructionTokens
 from export.training.loop import Batch, Task, run
 from export.training.numerics import device_of

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from export.policy.config import PolicyConfig, TransformerShape, tiny
-from export.policy.embodiment import Embodiment
+from export.families.action_prior.config import PolicyConfig, TransformerShape, tiny
+from export.families.action_prior.embodiment import Embodiment
 from export.training.data import Windows, fit_embodiment, read_demonstrations
 from export.training.lerobot import read_info
 from export.training.schedule import Schedule, Settings

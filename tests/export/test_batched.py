@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from export.policy.backbone import Backbone
-from export.policy.batched import BatchedBackbone
-from export.policy.config import lift
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.batched import BatchedBackbone
+from export.families.action_prior.config import lift
 
 
 def _inputs(backbone: Backbone, batch: int) -> tuple[torch.Tensor, ...]:

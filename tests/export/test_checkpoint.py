@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.policy.config import tiny
-from export.policy.embodiment import Embodiment, SlotStatistics
-from export.policy.policy import ActionPrior, VlaPolicy
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from export.families.action_prior.config import tiny
+from export.families.action_prior.embodiment import Embodiment, SlotStatistics
+from export.families.action_prior.policy import ActionPrior, VlaPolicy
 from export.training.instructions import word_tokenizer
 
 STATISTICS = SlotStatistics(tuple(range(7)), (0.0,) * 7, (1.0,) * 7)

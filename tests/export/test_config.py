@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from export.policy.config import PRESETS, ConfigError, PolicyConfig, tiny
+from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig, tiny
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.policy.action_decoder import ActionDecoder
-from export.policy.batch import Draw, Window, draw_batch, noised_chunk, totals
-from export.policy.checkpoint import Checkpoint
-from export.policy.policy import ActionPrior, VlaPolicy
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.batch import Draw, Window, draw_batch, noised_chunk, totals
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.policy import ActionPrior, VlaPolicy
 from export.training.distil import Latents, distil, distillation_losses, mean_velocity, student
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.prior import train_prior

@@ -14,10 +14,10 @@ from edge.bundle import load_bundle
 from export.commands.export import main
 from export.commands.train import main as train
 from export.engines.observations import draw_samples
-from export.policy.checkpoint import CheckpointError, load_checkpoint
-from export.policy.config import PolicyConfig, tiny
-from export.policy.folder import PretrainedParts, shards, with_folders
-from export.policy.qwen import qwen3_config, qwen3_vl_config
+from export.families.action_prior.checkpoint import CheckpointError, load_checkpoint
+from export.families.action_prior.config import PolicyConfig, tiny
+from export.families.action_prior.folder import PretrainedParts, shards, with_folders
+from export.families.action_prior.qwen import qwen3_config, qwen3_vl_config
 from export.training.instructions import word_tokenizer
 from tests.export.small import INSTRUCTIONS, write_dataset
 

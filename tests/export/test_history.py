@@ -15,11 +15,11 @@ from export.engines.observations import draw_samples
 from export.engines.package import engine_spec
 from export.engines.trace import trace, write
 from export.engines.verify import INPUTS, answer, run_engine
-from export.policy.batch import Draw, draw_batch, totals
-from export.policy.checkpoint import Checkpoint
-from export.policy.config import ConfigError, PolicyConfig
-from export.policy.history_mlp import HistoryMlp
-from export.policy.policy import ActionPrior, VlaPolicy
+from export.families.action_prior.batch import Draw, draw_batch, totals
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.config import ConfigError, PolicyConfig
+from export.families.action_prior.history_mlp import HistoryMlp
+from export.families.action_prior.policy import ActionPrior, VlaPolicy
 from export.training.distil import student
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.vla import Plan, Start, train_vla

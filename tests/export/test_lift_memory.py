@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge.sim.lift_phrases import DISTURBED, INSTRUCTIONS
-from export.policy.config import lift
+from export.families.action_prior.config import lift
 from export.training.data import Demonstrations, Windows
 from export.training.instructions import word_tokenizer
 from tools.lift.memory import Memory

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.log.dataset import DatasetSpec, DatasetWriter, Vector
-from export.policy.embodiment import SlotStatistics
+from export.families.action_prior.embodiment import SlotStatistics
 from export.training.data import Demonstrations, fit_embodiments, read_demonstrations
 from export.training.lerobot import DatasetError, read_info
 from export.training.mapping import choose_mapping, read_mapping, shipped_mappings

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from export.commands.train import main
-from export.policy.checkpoint import load_checkpoint
-from export.policy.config import tiny
+from export.families.action_prior.checkpoint import load_checkpoint
+from export.families.action_prior.config import tiny
 from export.training.data import fit_embodiments
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.mapping import read_mapping, shipped_mappings

@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from export.policy.action_decoder import ActionDecoder, AdaptiveNorm
-from export.policy.action_encoder import ActionEncoder
-from export.policy.backbone import Backbone
-from export.policy.batch import draw_batch, noised_chunk, totals
-from export.policy.config import PolicyConfig, paper, tiny
-from export.policy.flow import integrate
-from export.policy.layout import prompt_layout
-from export.policy.policy import ActionPrior, VlaPolicy, Window
+from export.families.action_prior.action_decoder import ActionDecoder, AdaptiveNorm
+from export.families.action_prior.action_encoder import ActionEncoder
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.batch import draw_batch, noised_chunk, totals
+from export.families.action_prior.config import PolicyConfig, paper, tiny
+from export.families.action_prior.flow import integrate
+from export.families.action_prior.layout import prompt_layout
+from export.families.action_prior.policy import ActionPrior, VlaPolicy, Window
 
 BATCH = 3
 
@@ -260,7 +260,7 @@ def test_padded_steps_and_unused_slots_do_not_count_in_the_loss() -> None:
 def test_distillation_fades_out_of_the_loss() -> None:
     config = tiny()
     policy = VlaPolicy(config)
-    from export.policy.policy import Observation
+    from export.families.action_prior.policy import Observation
 
     inputs = looks(config)
     observation = Observation(inputs["frames"], inputs["tokens"], inputs["token_mask"])
@@ -276,7 +276,7 @@ def test_distillation_fades_out_of_the_loss() -> None:
 def test_the_alignment_pulls_the_backbone_and_not_the_encoder() -> None:
     config = dataclasses.replace(tiny(), history_gradient=False)
     policy = VlaPolicy(config)
-    from export.policy.policy import Observation
+    from export.families.action_prior.policy import Observation
 
     inputs = looks(config)
     observation = Observation(inputs["frames"], inputs["tokens"], inputs["token_mask"])

@@ -28,8 +28,8 @@ from export.engines.package import write_widened
 from export.engines.precision import to_bf16, to_int8
 from export.engines.tensors import activation_bytes, read_bytes
 from export.engines.trace import release, trace, write
-from export.policy.config import tiny
-from export.policy.parts import RandomParts
+from export.families.action_prior.config import tiny
+from export.families.action_prior.parts import RandomParts
 from tests.conftest import SHIPPED
 
 STEPS = 2

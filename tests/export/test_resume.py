@@ -14,8 +14,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from export.policy.checkpoint import Checkpoint
-from export.policy.policy import VlaPolicy
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.policy import VlaPolicy
 from export.training import loop
 from export.training.distil import distil
 from export.training.instructions import InstructionTokens, word_tokenizer

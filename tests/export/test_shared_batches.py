@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.policy.checkpoint import Checkpoint
-from export.policy.policy import VlaPolicy
+from export.families.action_prior.checkpoint import Checkpoint
+from export.families.action_prior.policy import VlaPolicy
 from export.training.average import Average
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.prior import train_prior

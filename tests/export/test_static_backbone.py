@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from export.engines.static_backbone import StaticBackbone
-from export.policy.backbone import Backbone
-from export.policy.config import PolicyConfig, tiny
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.config import PolicyConfig, tiny
 
 VARIANTS = {
     "one camera": tiny(),

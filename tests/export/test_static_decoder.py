@@ -11,8 +11,8 @@ import torch
 from export.engines.observations import draw_samples
 from export.engines.static_decoder import DecoderStep, UnrolledDecoder
 from export.engines.static_encoder import StaticEncoder
-from export.policy.config import tiny
-from export.policy.policy import ActionPrior
+from export.families.action_prior.config import tiny
+from export.families.action_prior.policy import ActionPrior
 
 VARIANTS = {
     "tiny": tiny(),

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from export.commands.train import main
-from export.policy.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from export.policy.config import tiny
-from export.policy.policy import VlaPolicy
+from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.families.action_prior.config import tiny
+from export.families.action_prior.policy import VlaPolicy
 from export.training.data import Windows, fit_embodiment, read_demonstrations
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.loop import Batch, Task, run

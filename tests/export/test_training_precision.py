@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from export.policy.batch import draw_batch, totals
-from export.policy.policy import VlaPolicy
-from export.policy.qwen import PreciseLinear
+from export.families.action_prior.batch import draw_batch, totals
+from export.families.action_prior.policy import VlaPolicy
+from export.families.action_prior.qwen import PreciseLinear
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.numerics import autocast, device_of
 from export.training.prior import train_prior

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from export.policy.policy import ActionPrior
+from export.families.action_prior.policy import ActionPrior
 from export.training import prior as prior_module
 from export.training.prior import train_prior
 from export.training.processes import ALONE

@@ -17,7 +17,7 @@ from edge.engines import OnnxRuntimeEngine
 from export.commands.export import main
 from export.engines.observations import draw_samples
 from export.engines.verify import ROUNDED, Agreement, Gate, Gates, Verification, answer, compare, in_use
-from export.policy.checkpoint import load_checkpoint
+from export.families.action_prior.checkpoint import load_checkpoint
 from tests.conftest import SHIPPED
 
 

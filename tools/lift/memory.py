@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 
 from edge.arms import load_arm
 from edge.sim.lift_phrases import OBJECTS
-from export.policy.batch import Draw, Window
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment, SlotStatistics
-from export.policy.policy import Observation
+from export.families.action_prior.batch import Draw, Window
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment, SlotStatistics
+from export.families.action_prior.policy import Observation
 from export.training.instructions import InstructionTokens
 from export.training.mapping import shipped_mappings
 

@@ -24,12 +24,12 @@ import torch
 from torch import nn
 
 from edge.sim.lift_phrases import INSTRUCTIONS
-from export.policy.batch import Draw, Window, totals
-from export.policy.batched import BatchedBackbone
-from export.policy.checkpoint import Checkpoint, save_checkpoint
-from export.policy.config import PRESETS
-from export.policy.policy import Losses, Observation, VlaPolicy
-from export.policy.qwen import PreciseLinear
+from export.families.action_prior.batch import Draw, Window, totals
+from export.families.action_prior.batched import BatchedBackbone
+from export.families.action_prior.checkpoint import Checkpoint, save_checkpoint
+from export.families.action_prior.config import PRESETS
+from export.families.action_prior.policy import Losses, Observation, VlaPolicy
+from export.families.action_prior.qwen import PreciseLinear
 from export.training.average import Average
 from export.training.distil import distillation_losses, student
 from export.training.instructions import word_tokenizer

@@ -15,7 +15,7 @@ from edge.errors import InputError
 from edge.inference.process import open_policy
 from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
 from edge.policy.instruction import tokenize
-from export.policy.checkpoint import load_checkpoint
+from export.families.action_prior.checkpoint import load_checkpoint
 from export.training.instructions import InstructionTokens
 from tests.conftest import SHIPPED
 from tests.support import HOME

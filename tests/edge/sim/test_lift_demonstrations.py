@@ -16,7 +16,7 @@ from edge.log.dataset.spec import DatasetWriteError
 from edge.sim.demonstrations import main
 from edge.sim.lift_demonstrations import record_lift
 from edge.sim.lift_phrases import DISTURBED
-from export.policy.config import tiny
+from export.families.action_prior.config import tiny
 from export.training.data import DISTURBED as LEFT_OUT
 from export.training.data import Windows, fit_embodiment, read_demonstrations
 

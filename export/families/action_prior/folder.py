@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from edge.bundle import sha256
-from export.policy.checkpoint import CheckpointError
-from export.policy.config import ConfigError, PolicyConfig, TransformerShape, VisionShape
-from export.policy.parts import RandomParts
+from export.families.action_prior.checkpoint import CheckpointError
+from export.families.action_prior.config import ConfigError, PolicyConfig, TransformerShape, VisionShape
+from export.families.action_prior.parts import RandomParts
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 EPSILON = 1e-6

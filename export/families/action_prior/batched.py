@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
-from export.policy.backbone import Backbone, Seen
-from export.policy.config import PolicyConfig
-from export.policy.qwen import MASKED
+from export.families.action_prior.backbone import Backbone, Seen
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.qwen import MASKED
 
 
 class BatchedBackbone(Backbone):

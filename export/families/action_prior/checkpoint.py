@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from export.policy.config import ConfigError, PolicyConfig
-from export.policy.embodiment import Embodiment
-from export.policy.parts import PARTS, parts_of
-from export.policy.policy import VlaPolicy
+from export.families.action_prior.config import ConfigError, PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
+from export.families.action_prior.parts import PARTS, parts_of
+from export.families.action_prior.policy import VlaPolicy
 
 FORMAT = 1
 KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
@@ -46,7 +46,7 @@ class Checkpoint:
         return policy.eval()
 
     def part(self, name: str) -> nn.Module:
-        """One of the policy's three parts with these weights, in eval mode (see `export.policy.parts`)."""
+        """One of the policy's three parts with these weights, in eval mode (see `export.families.action_prior.parts`)."""
         prefix = name + "."
         weights = {key.removeprefix(prefix): value for key, value in self.state_dict.items() if key.startswith(prefix)}
         self._require(name)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from export.policy.config import PolicyConfig
-from export.policy.qwen import PreciseLinear
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.qwen import PreciseLinear
 
 WIDTH_FACTOR = 4
 """Hidden width over the latent's; ours, the paper only says "naive MLP"."""

@@ -7,12 +7,12 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from export.policy.action_decoder import ActionDecoder
-from export.policy.action_encoder import ActionEncoder
-from export.policy.backbone import Backbone
-from export.policy.config import PolicyConfig
-from export.policy.embodiment import Embodiment
-from export.policy.history_mlp import HistoryMlp
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.action_encoder import ActionEncoder
+from export.families.action_prior.backbone import Backbone
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.embodiment import Embodiment
+from export.families.action_prior.history_mlp import HistoryMlp
 
 PARTS: dict[str, type[nn.Module]] = {
     "encoder": ActionEncoder,

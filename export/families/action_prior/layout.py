@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from export.policy.config import PolicyConfig
+from export.families.action_prior.config import PolicyConfig
 
 
 @dataclass(frozen=True)

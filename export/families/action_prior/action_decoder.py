@@ -13,9 +13,9 @@ from transformers.models.qwen3.modeling_qwen3 import (
     Qwen3RotaryEmbedding,
 )
 
-from export.policy.config import PolicyConfig
-from export.policy.flow import VelocityField, target_time
-from export.policy.qwen import PreciseLinear, attention_bias, qwen3_config
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.flow import VelocityField, target_time
+from export.families.action_prior.qwen import PreciseLinear, attention_bias, qwen3_config
 
 Modulation = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Scale, shift and gate, each (batch, tokens, hidden)."""

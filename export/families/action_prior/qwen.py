@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import Qwen3Config, Qwen3VLConfig
 
-from export.policy.config import PolicyConfig, TransformerShape
+from export.families.action_prior.config import PolicyConfig, TransformerShape
 
 MASKED = torch.finfo(torch.float32).min
 

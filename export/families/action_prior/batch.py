@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from export.policy.config import PolicyConfig
+from export.families.action_prior.config import PolicyConfig
 
 Rows = TypeVar("Rows", "Window", "Draw")
 

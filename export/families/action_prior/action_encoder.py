@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Qwen3Model
 
-from export.policy.config import PolicyConfig
-from export.policy.qwen import PreciseLinear, attention_bias, qwen3_config
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.qwen import PreciseLinear, attention_bias, qwen3_config
 
 
 class ActionEncoder(nn.Module):

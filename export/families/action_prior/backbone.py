@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Qwen3VLModel
 
-from export.policy.config import PolicyConfig
-from export.policy.layout import prompt_layout
-from export.policy.qwen import projector, qwen3_vl_config
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.layout import prompt_layout
+from export.families.action_prior.qwen import projector, qwen3_vl_config
 
 IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
 """Qwen3-VL's own image normalisation."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from export.policy.action_decoder import ActionDecoder
-from export.policy.action_encoder import ActionEncoder
-from export.policy.backbone import Backbone, Seen
-from export.policy.batch import Draw, Totals, Window, noised_chunk
-from export.policy.config import PolicyConfig
-from export.policy.flow import integrate
-from export.policy.history_mlp import HistoryMlp
-from export.policy.qwen import PreciseLinear
+from export.families.action_prior.action_decoder import ActionDecoder
+from export.families.action_prior.action_encoder import ActionEncoder
+from export.families.action_prior.backbone import Backbone, Seen
+from export.families.action_prior.batch import Draw, Totals, Window, noised_chunk
+from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.flow import integrate
+from export.families.action_prior.history_mlp import HistoryMlp
+from export.families.action_prior.qwen import PreciseLinear
 
 __all__ = ["ActionPrior", "Observation", "VlaPolicy", "Window"]
 
