@@ -46,7 +46,7 @@ class Checkpoint:
         return policy.eval()
 
     def part(self, name: str) -> nn.Module:
-        """One of the policy's three parts with these weights, in eval mode (see `export.families.action_prior.parts`)."""
+        """One of the three parts with these weights, in eval mode (see `export.families.action_prior.parts`)."""
         prefix = name + "."
         weights = {key.removeprefix(prefix): value for key, value in self.state_dict.items() if key.startswith(prefix)}
         self._require(name)
