@@ -68,9 +68,9 @@ soak: setup ## half an hour under random faults of camera, inference, line and s
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python tools/soak.py --bundle demo/bundle --out soak
 
-bench: setup ## every measurement and the report, runs/bench/report.html, and the tables of docs/benchmarks.md; nothing else should run
+bench: setup ## every measurement and the report, runs/bench/report.html, and the tables of docs/notebook/benchmarks.md; nothing else should run
 	$(BIN)/python -m pip install --quiet --no-deps $(OTHER_LOOPS)
-	$(BIN)/edge-bench all --out runs/bench --markdown docs/benchmarks.md
+	$(BIN)/edge-bench all --out runs/bench --markdown docs/notebook/benchmarks.md
 
 bench-quick: setup ## a smoke run of every measurement, and its report
 	$(BIN)/edge-bench all --quick --out runs/bench-quick
@@ -94,9 +94,9 @@ test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_ED
 test-gpu: setup ## tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
-prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/results.md: JOBS=2 make prior
+prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/notebook/results.md: JOBS=2 make prior
 	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
-	$(BIN)/edge-bench prior report --markdown docs/results.md --plots docs
+	$(BIN)/edge-bench prior report --markdown docs/notebook/results.md --plots docs/notebook
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle

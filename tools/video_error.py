@@ -1,6 +1,6 @@
 """What a video codec does to frames of the simulated camera: error, size, speed. `python tools/video_error.py`.
 
-`edge/log/dataset/video.py` takes the first row; docs/data.md has the table.
+`edge/log/dataset/video.py` takes the first row; docs/howto/data.md has the table.
 """
 
 from __future__ import annotations

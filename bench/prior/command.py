@@ -33,14 +33,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="a smoke run; its figures are not worth quoting")
     run = parser.add_argument_group("run")
     add = run.add_argument
-    add("--scale", choices=list(SCALES), default=SMALL.name, help="how large it is, see docs/results.md (%(default)s)")
+    add(
+        "--scale",
+        choices=list(SCALES),
+        default=SMALL.name,
+        help="how large it is, see docs/notebook/results.md (%(default)s)",
+    )
     add("--variants", nargs="+", choices=list(BY_NAME), metavar="NAME", help=f"of {', '.join(BY_NAME)} (default: all)")
     add("--seeds", type=options.count, default=3, help="(default %(default)s)")
     add("--jobs", type=options.count, default=1, help="processes, one thread each (default %(default)s)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="that trains; engines run on the CPU (%(default)s)")
     add("--episodes", type=int, default=None, help="played by each policy; 0 plays none (default 50)")
     add("--engines", choices=("exported", "torch"), default="exported", help="that play the policies (%(default)s)")
-    add("--generated", type=Path, nargs="+", default=[], metavar="DIR", help="more stage-1 data (docs/data.md)")
+    add("--generated", type=Path, nargs="+", default=[], metavar="DIR", help="more stage-1 data (docs/howto/data.md)")
     add("--budget-s", type=float, metavar="S", help="stop after so long; the same command goes on")
     add("--results", type=Path, metavar="FILE", help="the results here as well, after every run")
     report = parser.add_argument_group("report")

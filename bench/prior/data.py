@@ -53,7 +53,7 @@ def record_set(name: str, scale: Scale, config: PolicyConfig, folder: Path) -> N
 
 
 def take_over(generated: Sequence[Path], folder: Path) -> None:
-    """Takes trajectories of other arms (docs/data.md) over into stage 1. Raises `InputError`."""
+    """Takes trajectories of other arms (docs/howto/data.md) over into stage 1. Raises `InputError`."""
     for source in generated:
         target = folder / f"{STAGE1}{GENERATED}{source.name}.npz"
         if not target.exists():

@@ -19,7 +19,7 @@ OPTIONAL = {
 }
 OLDEST_PYTHON = (3, 10)
 PROCESS_BYTES = 300 << 20
-"""Both processes of a run without their engines take 200 MB, measured as in docs/doctor.md; the rest is for cameras."""
+"""Both processes of a run without their engines take 200 MB (docs/howto/doctor.md); the rest is for cameras."""
 ENGINE_COPIES = 2
 """While an engine is opened, the file's weights may be held beside its own copy: an allowance, not a measurement."""
 

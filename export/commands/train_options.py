@@ -9,7 +9,7 @@ from pathlib import Path
 from export.families.action_prior.config import PRESETS
 from export.training.schedule import Schedule, Settings
 
-# Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/training.md.
+# Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/howto/training.md.
 SCHEDULES = {
     "point": Schedule(steps=1000, batch=64, warmup=100, peak_rate=1e-3, final_rate=1e-5),
     "prior": Schedule(steps=3600, batch=128, warmup=400, peak_rate=1e-3, final_rate=5e-6),
@@ -111,7 +111,7 @@ def _add_data(stage: argparse.ArgumentParser) -> None:
     add = stage.add_argument
     add("--data", type=Path, required=True, nargs="+", metavar="DIR", help="LeRobot v3 datasets, one or several")
     add("--mapping", type=Path, nargs="+", default=[], metavar="FILE",
-        help="which columns go to which slots, for robots that have no mapping yet (docs/data.md)")  # fmt: skip
+        help="which columns go to which slots, for robots that have no mapping yet (docs/howto/data.md)")  # fmt: skip
     add("--weights", type=_positive, nargs="+", metavar="W",
         help="how often each dataset is drawn (default: every window is as likely as any other)")  # fmt: skip
 

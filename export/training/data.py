@@ -22,7 +22,7 @@ from export.training.steps import actions_of, states_of, step_rows
 __all__ = ["DatasetError", "Demonstrations", "Windows", "fit_embodiment", "fit_embodiments", "read_demonstrations"]
 
 DISTURBED = "(disturbed)"
-"""The task of recorded steps that no policy is to imitate; see docs/lift.md."""
+"""The task of recorded steps that no policy is to imitate; see docs/notebook/lift.md."""
 
 
 @dataclass(frozen=True)

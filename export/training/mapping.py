@@ -112,7 +112,7 @@ def read_mapping(file: Path) -> EmbodimentMapping:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
         return _mapping(file, document)
     except KeyError as error:
-        raise DatasetError(f"{file}: no {error.args[0]!r}; docs/data.md shows a whole mapping") from None
+        raise DatasetError(f"{file}: no {error.args[0]!r}; docs/howto/data.md shows a whole mapping") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{file}: not a mapping: {error}") from None
 
@@ -136,7 +136,7 @@ def choose_mapping(info: DatasetInfo, given: Sequence[EmbodimentMapping]) -> Emb
     robots = ", ".join(sorted({robot for mapping in known for robot in mapping.robots}))
     raise DatasetError(
         f"{info.file}: no mapping for robot_type {info.robot!r}; write one and give it with --mapping FILE "
-        f"(docs/data.md), known are {robots}"
+        f"(docs/howto/data.md), known are {robots}"
     )
 
 

@@ -1,1 +1,1 @@
-"""The lifting policy, trained within minutes on one GPU; see docs/lift.md."""
+"""The lifting policy, trained within minutes on one GPU; see docs/notebook/lift.md."""

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains the lifting policy on one GPU within a budget: tools/lift/job.sh SECONDS OUT
-# Recorders play demonstrations on all but two cores while the first stage learns; see docs/lift.md.
+# Recorders play demonstrations on all but two cores while the first stage learns; see docs/notebook/lift.md.
 set -eu
 BUDGET=$1
 OUT=$2

@@ -449,7 +449,7 @@ def main(argv: list[str] | None = None) -> None:
     add(
         "--keep-history",
         action="store_true",
-        help="the policy sees its history, as in training; by default it is saved without (docs/lift.md says why)",
+        help="the policy sees its history, as in training; by default it is saved without (docs/notebook/lift.md)",
     )
     add("--compile", action="store_true", help="torch.compile what takes the time")
     add("--seed", type=int, default=0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 CODEC, PIXELS = "libx264", "yuv444p"
 OPTIONS = {"crf": "12", "preset": "veryfast", "g": "10", "bf": "0", "threads": "1"}
-"""Colour in full resolution, a key frame every ten frames, no frame that refers to a later one (docs/data.md)."""
+"""Colour in full resolution, a key frame every ten frames, no frame that refers to a later one (docs/howto/data.md)."""
 INFO = {"video.codec": "h264", "video.pix_fmt": PIXELS}
 
 

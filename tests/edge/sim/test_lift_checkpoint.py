@@ -12,7 +12,9 @@ from tests.conftest import ROOT
 
 EPISODES = 3
 
-pytestmark = pytest.mark.slow  # two minutes: an export and six episodes with two cameras; docs/lift.md has 100 of each
+pytestmark = (
+    pytest.mark.slow
+)  # two minutes: an export and six episodes with two cameras; docs/notebook/lift.md has 100 of each
 
 
 @pytest.fixture(scope="module")

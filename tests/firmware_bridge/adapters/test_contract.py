@@ -1,4 +1,4 @@
-"""What every arm with a protocol of its own must offer. An arm joins by a bench in `BENCHES` (docs/add-an-arm.md)."""
+"""What every arm with a protocol of its own must offer; one joins by `BENCHES` (docs/howto/add-an-arm.md)."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_the_servos_move_along_the_trajectory_within_a_degree(
     shafts = np.array([shaft for _, shaft in bench.seen])
     worst, lag_ms = worst_degrees(trace, seen_us, shafts)
     at_once = errors_degrees(trace, seen_us, shafts, 0).max()
-    print(f"{worst:.2f} degrees at most, {lag_ms} ms later; {at_once:.2f} at the same time")  # for docs/so101.md
+    print(f"{worst:.2f} degrees at most, {lag_ms} ms later; {at_once:.2f} at the same time")  # for docs/howto/so101.md
     assert worst < 0.3 and 5 < lag_ms < 25, "behind by a cycle of the bus and the servo's own response, and no more"
     assert np.degrees(np.ptp(shafts, axis=0))[:5].min() > 30, "five joints have moved; the gripper less"
     assert bench.adapter.lost_periods == 0, "the bus keeps its 200 Hz"

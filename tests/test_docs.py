@@ -1,0 +1,62 @@
+"""Every page is reachable, and what it points at is there: relative links, paths of this repository, anchors."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+PAGES = [path for path in SHARED if path.endswith(".md") and (ROOT / path).is_file()]
+SOURCES = [path for path in SHARED if path.endswith((".py", ".sh", ".toml", ".c", ".h")) or path == "Makefile"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+FOLDERS = "bench|checkpoints|docs|edge|examples|export|firmware_bridge|lab|tests|tools"
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
+PAGE_IN_SOURCE = re.compile(r"(?<![\w/])docs/[\w/-]+\.(?:md|png)")
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def anchor(heading: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    prose = CODE_BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return {anchor(line.lstrip("#")) for line in prose.splitlines() if line.startswith("#")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_resolve(page: str) -> None:
+    prose = CODE_BLOCK.sub("", text_of(page))
+    broken = []
+    for link in LINK.findall(prose):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, fragment = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    if page != "CHANGELOG.md":  # which names what has moved since
+        broken += [path for path in PATH.findall(prose) if "NAME" not in path and not (ROOT / path).exists()]
+    assert broken == []
+
+
+def test_every_page_is_linked_from_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(index.read_text("utf-8"))}
+    pages = {ROOT / page for page in PAGES if page.startswith("docs/")} - {index}
+    assert sorted(str(page.relative_to(ROOT)) for page in pages - linked) == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path != "tests/test_docs.py"])
+def test_pages_that_sources_name_exist(path: str) -> None:
+    named = PAGE_IN_SOURCE.findall((ROOT / path).read_text(encoding="utf-8", errors="replace"))
+    assert [page for page in named if not (ROOT / page).is_file()] == []
