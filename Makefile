@@ -100,7 +100,7 @@ prior: setup ## the paper's claims about the action prior: 36 runs and the table
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
-	$(BIN)/python -m edge.sim.evaluate --bundle demo/bundle --episodes 50 --record --json demo/evaluation.json
+	$(BIN)/python -m bench.evaluate --bundle demo/bundle --episodes 50 --record --json demo/evaluation.json
 
 precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
 	$(BIN)/edge-bench precisions --out runs/precision --json runs/precision/precisions.json
@@ -118,20 +118,20 @@ aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks mu
 # The generator's simulators need an older MuJoCo and numpy: an environment of their own.
 DATAGEN := runs/datagen-venv
 
-$(DATAGEN)/.installed: tools/datagen/requirements.txt tools/datagen/requirements-nodeps.txt
+$(DATAGEN)/.installed: lab/datagen/requirements.txt lab/datagen/requirements-nodeps.txt
 	"$(PYTHON)" -m venv $(DATAGEN)
-	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/datagen/requirements.txt
-	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/datagen/requirements-nodeps.txt
+	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r lab/datagen/requirements.txt
+	$(DATAGEN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r lab/datagen/requirements-nodeps.txt
 	touch $@
 
 data-prior: $(DATAGEN)/.installed ## expert trajectories of eight arms with real physics, for stage 1: EPISODES=200 JOBS=2 make data-prior
-	OMP_NUM_THREADS=1 $(DATAGEN)/bin/python -m tools.datagen --out runs/prior-data --episodes $(or $(EPISODES),200) --jobs $(or $(JOBS),1)
+	OMP_NUM_THREADS=1 $(DATAGEN)/bin/python -m lab.datagen --out runs/prior-data --episodes $(or $(EPISODES),200) --jobs $(or $(JOBS),1)
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh
 
 checkpoint-lift: setup ## train the lifting policy of both arms on one NVIDIA GPU: BUDGET=400 make checkpoint-lift
-	PYTHON="$(BIN)/python" TRAIN="$(TRAIN)" sh tools/lift/job.sh $(or $(BUDGET),400) runs/lift
+	PYTHON="$(BIN)/python" TRAIN="$(TRAIN)" sh lab/lift/job.sh $(or $(BUDGET),400) runs/lift
 
 clean: ## remove what make has made
 	rm -rf $(VENV) demo build dist

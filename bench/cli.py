@@ -21,7 +21,7 @@ COMMANDS = {
     "precisions": ("bench.precisions", "FP32, BF16 and INT8 of the shipped checkpoint: size, agreement, success"),
     "log": ("bench.log_cost", "what a log costs the control loop"),
     "roofline": ("bench.roofline", "what this machine could do, what it does, and what a Jetson is predicted to do"),
-    "prior": ("bench.prior.command", "the paper's claims about the action prior: one resumable experiment, its table"),
+    "prior": ("lab.prior.command", "the paper's claims about the action prior: one resumable experiment, its table"),
     "bundle": ("bench.make_bundle", "a bundle to measure with, from a checkpoint or from random weights"),
     "all": ("bench.everything", "all of it, each in a process of its own, and the report"),
     "report": ("bench.report", "one HTML page, and Markdown tables, from the JSON of the others"),

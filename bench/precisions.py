@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edge.sim.demonstrations import main as record  # first: it chooses the GL backend before mujoco is imported
-from edge.sim.evaluate import EvaluationSettings, evaluate
+from lab.experts.demonstrations import main as record  # first: it chooses the GL backend before mujoco is imported
+from bench.evaluate import EvaluationSettings, evaluate
 
 from bench import options
 from bench.document import Recording

@@ -7,10 +7,10 @@ WORK=${WORK:-runs/reach}
 BIN="$VENV/bin"
 mkdir -p "$WORK"
 
-"$BIN/python" -m edge.sim.demonstrations --episodes 2000 --seed 1 --no-frames --out "$WORK/trajectories"
-"$BIN/python" -m edge.sim.demonstrations --episodes 1000 --seed 0 --out "$WORK/demonstrations"
+"$BIN/python" -m lab.experts.demonstrations --episodes 2000 --seed 1 --no-frames --out "$WORK/trajectories"
+"$BIN/python" -m lab.experts.demonstrations --episodes 1000 --seed 0 --out "$WORK/demonstrations"
 [ -f "$WORK/scenes/scenes.json" ] ||
-    "$BIN/python" -m edge.sim.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
+    "$BIN/python" -m lab.experts.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
 "$BIN/edge-train" point --data "$WORK/scenes" --out "$WORK/vlm" --steps 1000 --seed 0
 "$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 3600 --seed 0
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vlm/checkpoint.pt" \

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edge.sim.demonstrations import Recorder  # first: it chooses the GL backend before mujoco is imported
+from lab.experts.demonstrations import Recorder  # first: it chooses the GL backend before mujoco is imported
 
 import av
 import numpy as np

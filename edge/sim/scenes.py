@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.sim.axes import Axes
+from edge.sim.kinematics import ToolKinematics
 from edge.sim.lift import (
     HELD_S,
     LAYOUTS,
@@ -30,7 +31,6 @@ from edge.sim.lift import (
     lifted,
     named_object,
 )
-from edge.sim.lift_expert import ToolKinematics
 from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, target_of
 from edge.sim.stage import CAMERA
 

@@ -178,7 +178,7 @@ def _recipe(args: argparse.Namespace, parts: PolicyParts, steps: int) -> Recipe:
         if args.precision == "int8":
             raise CheckpointError(
                 "int8 is calibrated on real observations: add --observations DIR "
-                "(python -m edge.sim.demonstrations --episodes 16 --seed 7 --out DIR records some)"
+                "(python -m lab.experts.demonstrations --episodes 16 --seed 7 --out DIR records some)"
             )
         samples = Recorded([], draw_samples(parts.config, args.samples, args.seed, parts.embodiments))
     else:

@@ -288,7 +288,7 @@ def test_tensorrt_takes_the_graph(kind: str, request: pytest.FixtureRequest) -> 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edge.sim.demonstrations import main as record
+    from lab.experts.demonstrations import main as record
 
     folder = tmp_path_factory.mktemp("data") / "recorded"
     record(["--episodes", "4", "--seed", "7", "--out", str(folder)])

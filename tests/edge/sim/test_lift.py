@@ -16,11 +16,12 @@ from edge.cameras.base import CameraError
 from edge.errors import InputError
 from edge.sim.axes import Axes
 from edge.sim.bench import SimulatedBench
-from edge.sim.evaluate import EvaluationSettings, evaluate
-from edge.sim.expert import STEP_S
-from edge.sim.expert_planner import EXPERT_SHAPE, ExpertPlanner
+from bench.evaluate import EvaluationSettings, evaluate
+from lab.experts.reach_expert import STEP_S
+from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, OBJECTS, Arrangement, layout_of, lifted, named_object
-from edge.sim.lift_expert import LiftExpert, Sight, ToolKinematics
+from edge.sim.kinematics import ToolKinematics
+from lab.experts.lift_expert import LiftExpert, Sight
 from edge.sim.lockstep import LockstepSettings, run_mind
 from edge.log.trace import read_trace, violations
 from firmware_bridge.errors import BridgeError

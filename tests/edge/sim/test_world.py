@@ -13,7 +13,7 @@ from edge.cameras import open_camera
 from edge.cli.run import _open_bench
 from edge.errors import InputError
 from edge.sim.bench import DrawnBench
-from edge.sim.expert import InverseKinematics
+from lab.experts.reach_expert import InverseKinematics
 from edge.sim.scene import Placement
 from edge.sim.scenes import picture
 from edge.sim.world import SEQUENCE, WorldReader, WorldWriter

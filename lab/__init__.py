@@ -1,0 +1,1 @@
+"""The laboratory: scripted experts, recorders of demonstrations, experiments. Needs MuJoCo or torch."""
