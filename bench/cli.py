@@ -7,6 +7,7 @@ import importlib
 import sys
 from typing import Protocol
 
+from edge.cli.parser import add_version, described
 from edge.errors import VlaEdgeError
 from firmware_bridge.errors import BridgeError
 
@@ -29,11 +30,27 @@ COMMANDS = {
     "compare": ("bench.compare", "whether two runs agree within the noise that each states"),
 }
 HELP = {name: text for name, (_, text) in COMMANDS.items()}
-EPILOG = """Every measurement states what exactly is timed, warms up, keeps the cold start apart, and writes its raw
-samples with --json. --quick is a smoke run: it shows that everything works, its figures are not worth quoting.
-Random weights take the place of a bundle where none is given, so nobody needs a checkpoint to measure.
-
-Exit codes: 0 done, 1 a gate or a budget was missed, 2 bad input."""
+NOTES = (
+    "Every measurement states what exactly is timed, warms up, keeps the cold start apart, and writes its raw samples "
+    "with --json. --quick is a smoke run: it shows that everything works, its figures are not worth quoting. Random "
+    "weights take the place of a bundle where none is given. Exit codes: 0 done, 1 a gate or a budget was missed, "
+    "2 bad input."
+)
+EXAMPLES = {
+    "latency": "edge-bench latency --bundle bundle --checkpoint checkpoints/reach.pt --json runs/latency.json",
+    "loop": "edge-bench loop --bundle bundle --json runs/loop.json",
+    "link": "edge-bench link --clock",
+    "closed-loop": "edge-bench closed-loop --bundle bundle --json runs/closed-loop.json",
+    "precisions": "edge-bench precisions --out runs/precision",
+    "log": "edge-bench log --bundle bundle",
+    "roofline": "edge-bench roofline --preset paper --layers 4",
+    "prior": "edge-bench prior --scale small --jobs 2",
+    "bundle": "edge-bench bundle --preset tiny -o runs/bundle-random",
+    "all": "edge-bench all --quick --out runs/bench-quick",
+    "report": "edge-bench report runs/latency.json runs/loop.json -o runs/report.html",
+    "check": "edge-bench check runs/latency.json --budget bench/budget.toml",
+    "compare": "edge-bench compare runs/latency.json runs/latency-again.json",
+}
 
 
 class Command(Protocol):
@@ -49,8 +66,10 @@ class Command(Protocol):
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     root = argparse.ArgumentParser(
-        prog="edge-bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="edge-bench",
+        **described("Measures engines, control loop, link and closed loop.", EXAMPLES["all"], NOTES),
     )
+    add_version(root)
     choices = root.add_subparsers(metavar="BENCHMARK", required=True, dest="benchmark")
     parsers = {name: choices.add_parser(name, help=text, add_help=False) for name, text in HELP.items()}
     if not words or words[0] not in COMMANDS:
@@ -62,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     parser = parsers[words[0]]
     parser.description, parser.formatter_class = command.__doc__, argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"Example:\n  {EXAMPLES[words[0]]}"
     parser.add_argument("-h", "--help", action="help", help="show this and exit")
     command.configure(parser)
     args = root.parse_args(words)

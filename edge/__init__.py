@@ -1,3 +1,5 @@
 """The robot's side: loads a bundle of engines and drives an arm through the bridge. Imports no torch."""
 
-__version__ = "0.1.0"
+from firmware_bridge import __version__
+
+__all__ = ["__version__"]

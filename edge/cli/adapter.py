@@ -15,6 +15,7 @@ import numpy as np
 
 from edge.arms import available_arms, load_arm
 from edge.arms.drives import drive_forms, drive_scheme
+from edge.cli.parser import add_version, described
 from edge.errors import InputError, VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
@@ -30,10 +31,18 @@ SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-adapter",
-        description="Runs the firmware's core beside an arm that speaks its own protocol, where the arm's line ends. "
-        "The first line of stdout is JSON with the port for the host, the last, after SIGTERM, statistics.",
-        epilog="edge-run --bridge URL starts one by itself. The drive stays off until a host arms the device.",
+        **described(
+            "Runs the firmware's core beside an arm that speaks its own protocol, where the arm's line ends. "
+            "The first line of stdout is JSON with the port for the host, the last, after SIGTERM, statistics.",
+            """
+            edge-adapter --arm franka --drive fci:172.16.0.2
+            edge-adapter --arm so101 --drive feetech:/dev/ttyACM0 --trace trace.csv
+            """,
+            "edge-run --bridge URL starts one by itself. The drive stays off until a host arms the device. "
+            "Exit code 2: bad input, or no such arm at the URL.",
+        ),
     )
+    add_version(root)
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
     root.add_argument("--drive", required=True, metavar="URL", help=drive_forms())
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")

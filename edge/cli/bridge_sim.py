@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import ArmProfile, available_arms, load_arm
+from edge.cli.parser import add_version, described
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import SimulatedArm, command
@@ -17,9 +18,16 @@ from firmware_bridge.simulator import SimulatedArm, command
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="bridge-sim",
-        description="Starts the firmware on a pseudo-terminal. The first line of stdout is JSON with its port.",
-        epilog="Connect with: edge-run --bridge serial:PORT --camera pattern: ... It runs until Ctrl-C or SIGTERM.",
+        **described(
+            "Starts the firmware on a pseudo-terminal. The first line of stdout is JSON with its port.",
+            """
+            bridge-sim --arm franka --trace trace.csv
+            edge-run --arm franka --bundle bundle --bridge serial:/dev/pts/3 --camera pattern:    # beside it
+            """,
+            "It runs until Ctrl-C or SIGTERM. Exit code 2: bad input.",
+        ),
     )
+    add_version(root)
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
     root.add_argument(
         "--plant",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle import VERIFICATION, Bundle, load_bundle
+from edge.cli.parser import add_version, described
 from edge.engines import Engine, EngineError, OnnxRuntimeEngine
 from edge.engines.gpu import Gpu, present_gpu
 from edge.engines.memory_plan import TARGETS, EngineDemand, explain, memory_plan
@@ -28,9 +29,17 @@ Say = Callable[[str], None]
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-build",
-        description="Builds TensorRT engines from a bundle, and checks each one beside ONNX Runtime on this GPU.",
-        epilog="Exit codes: 0 built (and checked where there is a GPU), 1 an engine does not match, 2 bad input.",
+        **described(
+            "Builds TensorRT engines from a bundle, and checks each one beside ONNX Runtime on this GPU.",
+            """
+            edge-build bundle                                    # for the GPU in this machine
+            edge-build bundle --dry-run --target orin-nano       # what fits, with the arithmetic
+            edge-build bundle --sm 86,89,120                     # without their GPUs, by TensorRT-RTX
+            """,
+            "Exit codes: 0 built (and checked where there is a GPU), 1 an engine does not match, 2 bad input.",
+        ),
     )
+    add_version(root)
     root.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by edge-export")
     root.add_argument("--dry-run", action="store_true", help="say what would be built, what it needs, and why not")
     root.add_argument("--target", choices=TARGETS, help="with --dry-run: the board to plan for")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.drives import FEETECH_FORM, FeetechUrl, joint_spans
+from edge.cli.parser import add_version, described
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.guide import Calibrator
@@ -22,11 +23,18 @@ LOOK_S = 0.02
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-calibrate",
-        description="Finds the middle and the range of every joint of an SO-101, moved by hand with the torque off, "
-        "writes them into the servos and into a file for edge-run.",
-        epilog="It asks with one line and waits for Enter, also from a script. Exit codes: 0 done, 2 bad input or "
-        "nothing that can be used; the servos' torque stays off.",
+        **described(
+            "Finds the middle and the range of every joint of an SO-101, moved by hand with the torque off, "
+            "and writes them into the servos and into a file for edge-run.",
+            """
+            edge-calibrate --arm so101 --drive feetech:/dev/ttyACM0 -o so101-calibration.json
+            edge-calibrate --arm so101 --drive feetech:/dev/ttyACM0 --let-go    # torque off, nothing else
+            """,
+            "Each step is one line that waits for Enter, also from a script. Exit codes: 0 done, 2 bad input or "
+            "nothing that can be used; the servos' torque stays off.",
+        ),
     )
+    add_version(root)
     add = root.add_argument
     add("--arm", required=True, metavar="NAME", help="so101")
     add("--drive", required=True, metavar="URL", help=FEETECH_FORM.partition("?")[0])

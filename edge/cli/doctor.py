@@ -18,6 +18,7 @@ from edge.arms.franka_url import FrankaUrl
 from edge.bundle import Bundle
 from edge.cameras import FORMS as CAMERA_FORMS
 from edge.cameras import CameraUrl, on_bench
+from edge.cli.parser import add_version, described
 from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge
@@ -42,11 +43,17 @@ PARSERS: dict[str, Callable[[str], object]] = {"fci": FrankaUrl.parse, "feetech"
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-doctor",
-        description="Checks this computer, and whatever of a run is named: bundle, arm, bridge, cameras. "
-        "It opens and asks; it never arms.",
-        epilog="Exit codes: 0 nothing failed (warnings are allowed), 1 a check failed, or Ctrl-C came first, "
-        "2 bad input.",
+        **described(
+            "Checks this computer, and whatever of a run is named: bundle, arm, bridge, cameras. It never arms.",
+            """
+            edge-doctor
+            edge-doctor --bundle bundle --arm franka --bridge sim: --camera sim:
+            edge-doctor --arm so101 --bridge feetech:/dev/ttyACM0 --json doctor.json
+            """,
+            "Exit codes: 0 nothing failed (warnings are allowed), 1 a check failed, or Ctrl-C came first, 2 bad input.",
+        ),
     )
+    add_version(root)
     add = root.add_argument
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export: hashes, engines, two inferences")
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")

@@ -10,6 +10,7 @@ from typing import Any
 from edge.arms import available_arms
 from edge.arms.drives import drive_forms
 from edge.cameras import FORMS as CAMERA_FORMS
+from edge.cli.parser import add_version, described
 from edge.engines.opening import KINDS
 from edge.run.supervision import OnLoss
 from firmware_bridge.transports import FORMS as BRIDGE_FORMS
@@ -21,12 +22,20 @@ Add = Callable[..., Any]
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-run",
-        description="Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
-        epilog="Exit codes: 0 done, 1 safety stop, 2 bad input (the arm has not moved). "
-        "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it again, "
-        "SIGRTMIN takes it slowly home from a pause. "
-        "--replay FILE.mcap needs nothing else: exit 0 identical, 1 different, 2 not readable or records missing.",
+        **described(
+            "Runs a policy on an arm: inference and control in two processes, chunks executed by firmware.",
+            """
+            edge-run --arm franka --bundle bundle --task "reach the red cube"     # simulated arm
+            edge-run --arm franka --bundle bundle --bridge serial:/dev/ttyACM0 --camera v4l2:/dev/video0
+            edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
+            edge-run --replay run.mcap
+            """,
+            "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it "
+            "again, SIGRTMIN moves it slowly home from a pause. Exit codes: 0 done, 1 safety stop, 2 bad input (the "
+            "arm has not moved). Of --replay: 0 identical, 1 different, 2 not readable or records missing.",
+        ),
     )
+    add_version(root)
     _add_what(root.add_argument_group("what runs where").add_argument)
     _add_policy(root.add_argument_group("policy and loop").add_argument)
     _add_operator(root.add_argument_group("operator").add_argument)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge.bundle import MANIFEST, TOKENIZER, sha256
-from export import __version__
+from edge.cli.parser import MADE_BY, add_version, described
 from export.engines.observations import Recorded, draw_samples, recorded_samples
 from export.engines.package import Origin, Recipe, export_bundle
 from export.engines.precision import PRECISIONS
@@ -35,10 +35,18 @@ SHAPES = {
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-export",
-        description="Turns a checkpoint into three static ONNX engines, and proves that they compute the same.",
-        epilog="Exit codes: 0 exported and verified, 1 an engine does not match the policy (the bundle is written "
-        "for inspection and will not drive an arm), 2 bad input.",
+        **described(
+            "Turns a checkpoint into three static ONNX engines, and proves that they compute the same.",
+            """
+            edge-export checkpoints/reach.pt -o bundle
+            edge-export checkpoints/reach.pt -o bundle8 --precision int8 --observations DIR
+            edge-export --preset paper -o bundle-paper        # random weights, to measure with
+            """,
+            "Exit codes: 0 exported and verified, 1 an engine does not match the policy (the bundle is written "
+            "for inspection and will not drive an arm), 2 bad input.",
+        ),
     )
+    add_version(root)
     root.add_argument(
         "checkpoint",
         type=Path,
@@ -145,13 +153,12 @@ def _export(args: argparse.Namespace) -> int:
 
 def _parts(args: argparse.Namespace) -> tuple[PolicyParts, Origin]:
     """The trained policy, or one of the size asked for. A bundle of the latter belongs to no arm."""
-    made_by = f"vla-edge {__version__}"
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:
         if args.preset or args.vlm or args.prior or shapes:
             raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
         checkpoint = load_checkpoint(args.checkpoint)
-        origin = Origin(sha256(args.checkpoint), made_by, checkpoint.embodiments, checkpoint.tokenizer or "")
+        origin = Origin(sha256(args.checkpoint), MADE_BY, checkpoint.embodiments, checkpoint.tokenizer or "")
         return checkpoint, origin
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
@@ -162,7 +169,7 @@ def _parts(args: argparse.Namespace) -> tuple[PolicyParts, Origin]:
     folders = [folder for folder in (args.vlm, args.prior) if folder is not None]
     tokenizer = args.vlm / TOKENIZER if args.vlm is not None else None
     text = tokenizer.read_text(encoding="utf-8") if tokenizer is not None and tokenizer.is_file() else ""
-    origin = Origin(fingerprint(config, args.seed, folders), made_by, (), text)
+    origin = Origin(fingerprint(config, args.seed, folders), MADE_BY, (), text)
     return PretrainedParts(config, args.seed, args.vlm, args.prior), origin
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from edge.cli.parser import add_version, described
 from export.families.action_prior.config import PRESETS
 from export.training.schedule import Schedule, Settings
 
@@ -22,21 +23,31 @@ STAGES = {
     "vla": "stage 2: the VLM, from a stage-1 checkpoint and demonstrations with images",
     "distil": "step distillation: the decoder of a checkpoint learns to reach the chunk in one flow step",
 }
+EXAMPLES = {
+    "point": "edge-train point --data runs/scenes --out runs/point",
+    "prior": "edge-train prior --data runs/prior-data/panda --out runs/prior",
+    "vla": "edge-train vla --prior runs/prior/checkpoint.pt --data runs/demonstrations --out runs/vla",
+    "distil": "edge-train distil --teacher runs/vla/checkpoint.pt --data runs/demonstrations --out runs/one-step",
+}
 PLAIN = Settings()
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-train",
-        description="Trains the policy: first the action prior from trajectories alone, then the VLA on top of it. "
-        "A VLM that has not been pretrained learns to point before; one flow step is learnt after.",
-        epilog="A run that was stopped goes on where it was when the same command is given again. Several processes: "
-        "torchrun --nproc-per-node N --no-python edge-train ... Exit codes: 0 trained, 1 the loss is not finite, "
-        "2 bad input, 130 stopped and saved.",
+        **described(
+            "Trains the policy: first the action prior from trajectories alone, then the VLA on top of it. "
+            "A VLM that has not been pretrained learns to point before; one flow step is learnt after.",
+            "\n".join(EXAMPLES.values()),
+            "The same command resumes a run that was stopped. Several processes: torchrun --nproc-per-node N "
+            "--no-python edge-train ... Exit codes: 0 trained, 1 the loss is not finite, 2 bad input, 130 stopped and "
+            "saved.",
+        ),
     )
+    add_version(root)
     stages = root.add_subparsers(dest="stage", required=True)
     for name, what in STAGES.items():
-        stage = stages.add_parser(name, help=what)
+        stage = stages.add_parser(name, help=what, **described(f"{what[0].upper()}{what[1:]}.", EXAMPLES[name]))
         _add_common(stage, SCHEDULES[name])
         {"point": _add_point, "prior": _add_prior, "vla": _add_vla, "distil": _add_distil}[name](stage)
         if name != "point":

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from firmware_bridge import __version__
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
@@ -33,11 +34,14 @@ SERVOS = 6
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="servo-sim",
-        description="Simulates the six STS3215 servos of an SO-101 on a pseudo-terminal: their registers, a finite "
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Simulates the six STS3215 servos of an SO-101 on a pseudo-terminal: their registers, a finite\n"
         "speed and acceleration, and a line of 1 Mbaud. The first line of stdout is JSON with the port.",
-        epilog="Words on stdin: silent N, speaks N, stall N, free N, heat N CELSIUS, voltage VOLTS, hand N COUNT, "
-        "reset N. It runs until Ctrl-C or SIGTERM.",
+        epilog="Commands on stdin: silent N, speaks N, stall N, free N, heat N CELSIUS, voltage VOLTS, hand N COUNT,\n"
+        "reset N. It runs until Ctrl-C or SIGTERM. Exit code 2: bad input.\n\n"
+        "Examples:\n  servo-sim --trace shafts.csv\n  servo-sim --corrupt 0.01 --seed 1\n",
     )
+    root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     add = root.add_argument
     add("--start", type=_counts, default=(MIDDLE,) * SERVOS, metavar="N,..", help="where the shafts are, in counts")
     add("--offset", type=_counts, default=(0,) * SERVOS, metavar="N,..", help="homing offsets that the servos hold")

@@ -1,0 +1,27 @@
+"""What every command's `--help` holds: what it does, its options, `--version`, exit codes, examples."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from typing import Any
+
+from edge import __version__
+
+MADE_BY = f"vla-edge {__version__}"
+
+
+def described(what: str, examples: str, notes: str = "") -> dict[str, Any]:
+    """Keywords for an argument parser: `examples` has one command a line and stays as it is, the rest is filled."""
+    width = min(shutil.get_terminal_size().columns - 2, 100)
+    lines = textwrap.indent(textwrap.dedent(examples).strip(), "  ")
+    return {
+        "description": textwrap.fill(what, width),
+        "epilog": "\n\n".join(filter(None, (textwrap.fill(notes, width), f"Examples:\n{lines}"))),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def add_version(root: argparse.ArgumentParser) -> None:
+    root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
