@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from edge.arms import load_arm
-from edge.run.session import wire_limits
+from edge.run.arm import ConnectedArm
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
@@ -63,7 +63,7 @@ class LinkRig:
         self.client = DeviceClient(Link(line, time.monotonic_ns, 1), self._idle)
         self._tick = 0
         try:
-            self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
+            self.connected = ConnectedArm.connect(self.arm, self.client)
         except BridgeError:
             self.close()
             raise
@@ -83,7 +83,6 @@ class LinkRig:
 
         The simulated device counts this machine's monotonic clock and says when it began, so the truth is known.
         """
-        self.client.synchronise_clock()
         zero_ns, errors = self.process.description["zero_ns"], []
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -101,9 +100,7 @@ class LinkRig:
         byte counts as sent when the line has taken it, which a paced one does before it has passed it on.
         """
         client, link = self.client, self.client.link
-        client.set_limits(wire_limits(self.arm.operating))
-        client.synchronise_clock()
-        client.arm(client.wait_for_state().measured_urad, 1)
+        self.connected.switch_on()
         here = client.wait_for_state().commanded_urad
         rest = (0,) * len(here)
         times: list[float] = []

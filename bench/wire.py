@@ -32,12 +32,11 @@ from edge.inference.handle import InferenceProcess
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, measured_spin_ns
-from edge.run.session import lead_us, wire_limits
+from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.log.recorder import Recorder
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import MessageType
 from firmware_bridge.errors import LinkLost
-from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport, Transport
 
@@ -144,8 +143,7 @@ def _still_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
         line = NotingTransport(SerialTransport(device.port))
         stack.callback(line.close)
         inference = stack.enter_context(closing(InferenceProcess(bundle, arm, settings, NotingPlanner)))
-        client = DeviceClient(Link(line, time.monotonic_ns, 1 + how.seed % 0xFFFF), time.sleep)
-        return _run(bundle, how, client, line, WarmInference(inference), seconds)
+        return _run(bundle, how, client_in_real_time(line), line, WarmInference(inference), seconds)
 
 
 def _run(
@@ -201,9 +199,7 @@ def _controller(
 ) -> Controller:
     """Shakes hands with the device, waits for inference, and sets control up as a session does."""
     arm = load_arm(how.arm)
-    caps = client.connect(arm.name, arm.hash32, arm.dof)
-    client.set_limits(wire_limits(arm.operating))
-    client.synchronise_clock()
+    connected = ConnectedArm.connect(arm, client)
 
     def idle() -> None:
         client.poll(time.monotonic_ns())
@@ -216,7 +212,7 @@ def _controller(
         arm,
         bundle.manifest.policy,
         bundle.embodiment(arm.embodiment).step_s,
-        ControlSettings(EXECUTE_STEPS, lead_us(caps.min_lead_us, None)),
+        ControlSettings(EXECUTE_STEPS, connected.lead_us()),
         Recorder(round(110 * (seconds + 10)), arm.dof),
     )
     controller.latency.add(warm_ns // 1000)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
 from edge.log.trace import Trace, read_trace
-from edge.run.session import wire_limits
+from edge.run.arm import ConnectedArm
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Nak, StateReport
@@ -60,10 +60,7 @@ class Rig:
     def armed(self) -> Rig:
         """Brings the device to ARMED through the whole handshake."""
         self.device.tick()
-        self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
-        self.client.set_limits(wire_limits(self.arm.operating))
-        self.client.synchronise_clock()
-        self.client.arm(self.client.wait_for_state().measured_urad, self.loop_tick)
+        ConnectedArm.connect(self.arm, self.client).switch_on(self.loop_tick)
         return self
 
     def run(self, milliseconds: int) -> Inbox:

@@ -18,10 +18,8 @@ import numpy as np
 import pytest
 
 from edge.log.trace import Trace, read_trace, violations
-from edge.run.session import wire_limits
-from firmware_bridge.client import DeviceClient
+from edge.run.arm import ConnectedArm, client_in_real_time
 from firmware_bridge.codes import DeviceState
-from firmware_bridge.link import Link
 from firmware_bridge.transports.serial_port import SerialTransport
 from tests.servo_bench import SO101
 from tests.servo_process import ServoProcess
@@ -56,11 +54,8 @@ class Host:
         assert self.adapter.stdout is not None
         assert select.select([self.adapter.stdout], [], [], 30.0)[0], self.adapter.communicate()
         port = SerialTransport(json.loads(self.adapter.stdout.readline())["port"])
-        self.client = DeviceClient(Link(port, time.monotonic_ns, 7), time.sleep)
-        self.client.connect(SO101.name, SO101.hash32, SO101.dof)
-        self.client.set_limits(wire_limits(SO101.operating))
-        self.client.synchronise_clock()
-        self.client.arm(self.client.wait_for_state().measured_urad, 1)
+        self.client = client_in_real_time(port)
+        ConnectedArm.connect(SO101, self.client).switch_on()
         commanded = np.array(self.client.wait_for_state().commanded_urad) / 1e6
         self._next_ns = time.monotonic_ns()
         zero_us = round(self.client.link.clock.device_us(self._next_ns)) + 300_000

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.arms import load_arm
-from edge.run.session import wire_limits
-from firmware_bridge.client import DeviceClient, KnotChunk
+from edge.run.arm import ConnectedArm, client_in_real_time
+from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAX_KNOTS, DeviceState
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.link import Link
 from firmware_bridge.microcontroller import EmulatedDevice, compile_firmware
 from firmware_bridge.transports import SerialTransport
 
@@ -115,12 +114,9 @@ def exercise(board: EmulatedDevice, arm_name: str) -> str:
     """
     arm = load_arm(arm_name)
     line = SerialTransport(board.port)
-    client = DeviceClient(Link(line, time.monotonic_ns, 1), time.sleep)
+    client = client_in_real_time(line)
     client.commit_retry_ns = round(1e9 * PATIENCE_S)  # a host that emulates slowly is no reason to say it all again
-    client.connect(arm.name, arm.hash32, arm.dof)
-    client.set_limits(wire_limits(arm.operating))
-    client.synchronise_clock()
-    client.arm(client.wait_for_state().measured_urad, 1)
+    ConnectedArm.connect(arm, client).switch_on()
     here = client.wait_for_state().commanded_urad
     rows = tuple(tuple(q + 40 * knot * knot for q in here) for knot in range(MAX_KNOTS))
     speeds = tuple((round(80 * knot / 0.02),) * arm.dof for knot in range(MAX_KNOTS))

@@ -17,8 +17,9 @@ from edge.errors import InputError, SafetyStop
 from edge.plan.trajectory import MICRO
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
+from edge.run.arm import LEAD_MARGIN_US, wire_limits
 from edge.run.homing import AT_HOME_RAD, Homing, describe, plan_home
-from edge.run.session import LEAD_MARGIN_US, STOP_SIGNALS, handled, wire_limits
+from edge.run.session import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 
 from edge.arms import ArmProfile
 from edge.doctor.check import Check, Status, judged
+from edge.run.arm import LATCHED, client_in_real_time
 from edge.run.report import percentiles
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.link import Link
 from firmware_bridge.messages import SCHEMA_HASH
 from firmware_bridge.transports import Transport
 
@@ -19,12 +18,11 @@ ROUND_TRIPS = 100
 ROUND_TRIP_TIMEOUT_S = 0.1
 SLOWEST_ROUND_TRIP_MS = 10.0
 """An adapter that batches for 16 ms is above it, a busy desktop kernel below."""
-LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
 
 
 def check_bridge(transport: Transport, arm: ArmProfile) -> list[Check]:
     """Handshake, clock, state and round trips, up to the first that fails."""
-    client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
+    client = client_in_real_time(transport)
     checks: list[Check] = []
     for check in (_handshake, _clock, _state, _round_trips):
         try:

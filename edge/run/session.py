@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from edge.arms import ArmProfile, JointLimits
+from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.errors import InputError, SafetyStop
 from edge.inference.handle import InferenceProcess
@@ -21,9 +20,10 @@ from edge.inference.records import PlannerStatus
 from edge.log.recorder import Samples
 from edge.log.records import Kind
 from edge.log.run_log import RunLog
-from edge.log.taps import open_client, open_recorder, tapped_planner
+from edge.log.taps import open_recorder, tapped_planner
 from edge.realtime.rights import Grant, cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
+from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.commands import Command, OperatorDesk
 from edge.run.controller import HEARTBEAT_NS, Controller, ControlSettings
 from edge.run.counters import Counters
@@ -33,17 +33,14 @@ from edge.run.made_from import pack_controller
 from edge.run.standstill import bring_to_rest
 from edge.run.supervision import Loss, OnLoss, Supervisor
 from firmware_bridge.bus_load import BusLoad, bus_load
-from firmware_bridge.client import stop_text
-from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import LinkLost
-from firmware_bridge.messages import Limits, StateReport
+from firmware_bridge.messages import StateReport
 from firmware_bridge.transports import LineRate, Transport
 
 SUPERVISION_S = 0.02
 VIEW_S = 0.04
 PROGRESS_S = 0.25
 STATE_RATE_HZ = 100
-LEAD_MARGIN_US = 10_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WORD_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN)
 SIGNALS: dict[int, Command] = {
@@ -103,31 +100,11 @@ class RunOutcome:
     bad_frames: int
 
 
-def wire_limits(limits: JointLimits) -> Limits:
-    """Limits as the wire carries them, rounded to the tighter side."""
-
-    def scaled(row: tuple[float, ...], unit: float) -> tuple[int, ...]:
-        return tuple(int(value * unit * (1 + 1e-12)) for value in row)  # 2.62 is a hair below 2620000e-6
-
-    return Limits(
-        position_min_urad=tuple(round(value * MICRO) for value in limits.position_min_rad),
-        position_max_urad=tuple(round(value * MICRO) for value in limits.position_max_rad),
-        velocity_urad_s=scaled(limits.velocity_rad_s, MICRO),
-        acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, 1000),
-        jerk_mrad_s3=scaled(limits.jerk_rad_s3, 1000),
-    )
-
-
 def line_load(bundle: Bundle, arm: ArmProfile, execute_steps: int, line: LineRate) -> BusLoad:
     """What a run of this bundle takes of its line."""
     step_s = bundle.embodiment(arm.embodiment, arm.dof).step_s
     knots = bundle.manifest.policy.horizon + 1
     return bus_load(line, arm.dof, knots, execute_steps * step_s, 1e9 / HEARTBEAT_NS)
-
-
-def lead_us(min_lead_us: int, load: BusLoad | None) -> int:
-    """How long before its first new knot a chunk must be sent: the device's minimum, the transmission, a margin."""
-    return min_lead_us + (round(load.chunk_s * MICRO) if load else 0) + LEAD_MARGIN_US
 
 
 class LivePage(Protocol):
@@ -164,8 +141,7 @@ class Session:
         self._progress = progress
         self._say = tell
         self._journal = log.journal if log else None
-        number = secrets.randbelow(0xFFFF) + 1
-        self.client = open_client(transport, time.monotonic_ns, number, time.sleep, self._journal)
+        self.client = client_in_real_time(transport, self._journal)
         self.transport = transport
         self.inference: InferenceProcess | None = None
         self.armed = False
@@ -180,16 +156,14 @@ class Session:
         self.inference = InferenceProcess(
             self.bundle, self.arm, self.settings.inference, lambda planner: tapped_planner(planner, self._journal)
         )
-        caps = self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
-        self.client.set_limits(wire_limits(self.arm.operating))
-        self.tell(f"device '{self.arm.name}', firmware {caps.firmware:08x}; synchronising clocks")
-        self.client.synchronise_clock()
+        connected = ConnectedArm.connect(self.arm, self.client)
+        self.tell(f"device '{self.arm.name}', firmware {connected.caps.firmware:08x}; clocks synchronised")
         status = self.inference.wait_ready(self.tell, self._idle)
         self.tell(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
         embodiment = self.bundle.embodiment(self.arm.embodiment, self.arm.dof)
         settings = ControlSettings(
             self.settings.execute_steps,
-            lead_us(caps.min_lead_us, load),
+            connected.lead_us(load),
             may_starve=self.settings.on_loss is OnLoss.WAIT,
         )
         recorder = open_recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof, self._journal)
@@ -216,7 +190,7 @@ class Session:
             spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep) if grants else 0
             if self.settings.wait_for_start:
                 self._wait_for_start()
-            self._arm(self.client.wait_for_state())
+            self._arm(connected)
             stack.enter_context(handled(STOP_SIGNALS, self._on_signal))
             return self._control(controller, status, spin_ns, grants)
 
@@ -275,15 +249,12 @@ class Session:
                 f"a chunk may lag behind: the arm moves {stretch:.1f} times as slowly"
             )
 
-    def _arm(self, state: StateReport) -> None:
-        if state.state in (DeviceState.FAULT, DeviceState.ESTOP):
-            raise SafetyStop(
-                f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"
-            )
-        far = far_from_training(self.bundle.embodiment(self.arm.embodiment), state.measured_urad)
+    def _arm(self, connected: ConnectedArm) -> None:
+        measured_urad = connected.standing().measured_urad
+        far = far_from_training(self.bundle.embodiment(self.arm.embodiment), measured_urad)
         if far:
             self.tell(f"{far}; to begin near there: edge-run --arm {self.arm.name} --bridge URL --to-home")
-        self.client.arm(state.measured_urad, loop_tick=1)
+        connected.switch_on()
         self.armed = True
 
     def _control(self, controller: Controller, status: PlannerStatus, spin_ns: int, grants: list[Grant]) -> RunOutcome:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.run.session import wire_limits
+from edge.run.arm import ConnectedArm
 from edge.log.trace import Trace, read_trace
 from firmware_bridge.client import DeviceClient, KnotChunk
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
@@ -95,10 +95,7 @@ class Bench:
     def arm_device(self) -> None:
         """The whole handshake, and the start of the motion."""
         self.device.tick()
-        self.client.connect(self.arm.name, self.arm.hash32, self.arm.dof)
-        self.client.set_limits(wire_limits(self.arm.operating))
-        self.client.synchronise_clock()
-        self.client.arm(self.client.wait_for_state().measured_urad, self._loop_tick)
+        ConnectedArm.connect(self.arm, self.client).switch_on(self._loop_tick)
         self._zero_us = self._device_us() + LEAD_US
 
     def step(self, at_ms: int) -> None:

@@ -29,7 +29,7 @@ from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy.chunk_policy import ChunkPolicy
-from edge.run.session import lead_us, wire_limits
+from edge.run.arm import ConnectedArm
 from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA
 from edge.log.recorder import Recorder
@@ -191,9 +191,7 @@ def _run(
 
     client = DeviceClient(Link(device, clock_ns, SESSION), idle)
     device.tick()
-    caps = client.connect(arm.name, arm.hash32, arm.dof)
-    client.set_limits(wire_limits(arm.operating))
-    client.synchronise_clock()
+    connected = ConnectedArm.connect(arm, client)
     planner: Planner = InlinePlanner(mind, device, settings)
     joining = settings.joining(planner) if settings.joining else None
     recorder = Recorder(round(110 * (settings.duration_s + 1)), arm.dof)
@@ -203,13 +201,13 @@ def _run(
         arm,
         shape,
         step_s,
-        ControlSettings(settings.execute_steps, lead_us(caps.min_lead_us, None)),
+        ControlSettings(settings.execute_steps, connected.lead_us()),
         recorder,
     )
     if joining is not None:
         joining.controller = controller
     controller.latency.add(round(1000 * settings.latency_ms * (1 + settings.jitter)))
-    client.arm(client.wait_for_state().measured_urad, loop_tick=1)
+    connected.switch_on()
     stop = None
     try:
         for tick in range(round(1000 * settings.duration_s / CONTROL_PERIOD_MS)):

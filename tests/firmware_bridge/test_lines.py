@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.run.session import wire_limits
+from edge.run.arm import wire_limits
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError

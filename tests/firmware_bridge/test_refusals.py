@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.log.trace import read_trace, violations
-from edge.run.session import wire_limits
+from edge.run.arm import wire_limits
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAGIC, DeviceState, MessageType, Refusal, StateFlag, StopReason
 from firmware_bridge.framing import UNSEEDED, cobs_encode, encode_frame

@@ -1,0 +1,76 @@
+"""A device that answers for an arm: the handshake, the limits, the clock and the lead time, in one place."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from edge.arms import ArmProfile, JointLimits
+from edge.errors import SafetyStop
+from edge.log.records import Journal
+from edge.log.taps import open_client
+from firmware_bridge.bus_load import BusLoad
+from firmware_bridge.client import DeviceClient, stop_text
+from firmware_bridge.codes import MICRO, DeviceState
+from firmware_bridge.messages import Caps, Limits, StateReport
+from firmware_bridge.transports import Transport
+
+LEAD_MARGIN_US = 10_000
+LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
+
+
+def wire_limits(limits: JointLimits) -> Limits:
+    """Limits as the wire carries them, rounded to the tighter side."""
+
+    def scaled(row: tuple[float, ...], unit: float) -> tuple[int, ...]:
+        return tuple(int(value * unit * (1 + 1e-12)) for value in row)  # 2.62 is a hair below 2620000e-6
+
+    return Limits(
+        position_min_urad=tuple(round(value * MICRO) for value in limits.position_min_rad),
+        position_max_urad=tuple(round(value * MICRO) for value in limits.position_max_rad),
+        velocity_urad_s=scaled(limits.velocity_rad_s, MICRO),
+        acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, 1000),
+        jerk_mrad_s3=scaled(limits.jerk_rad_s3, 1000),
+    )
+
+
+def client_in_real_time(transport: Transport, journal: Journal | None = None) -> DeviceClient:
+    """A client with a session of its own on this machine's clock; with a journal, one that records."""
+    return open_client(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1, time.sleep, journal)
+
+
+@dataclass(frozen=True)
+class ConnectedArm:
+    """An arm whose device has the host's profile, its operating limits, and a clock the host knows."""
+
+    profile: ArmProfile
+    client: DeviceClient
+    caps: Caps
+
+    @staticmethod
+    def connect(profile: ArmProfile, client: DeviceClient) -> ConnectedArm:
+        """Handshake, profile hash, limits, clock. Nothing moves. Raises `BridgeError`."""
+        caps = client.connect(profile.name, profile.hash32, profile.dof)
+        client.set_limits(wire_limits(profile.operating))
+        client.synchronise_clock()
+        return ConnectedArm(profile, client, caps)
+
+    def lead_us(self, load: BusLoad | None = None) -> int:
+        """How long before its first new knot a chunk is sent: the device's minimum, the transmission, a margin."""
+        return self.caps.min_lead_us + (round(load.chunk_s * MICRO) if load else 0) + LEAD_MARGIN_US
+
+    def standing(self) -> StateReport:
+        """Where the arm stands now. Raises `SafetyStop` on a latched fault, `LinkLost` without a report."""
+        state = self.client.wait_for_state()
+        if state.state in LATCHED:
+            raise SafetyStop(
+                f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"
+            )
+        return state
+
+    def switch_on(self, loop_tick: int = 1) -> StateReport:
+        """Switches the drive on where the arm stands; returns that report. Raises `SafetyStop` or `BridgeError`."""
+        state = self.standing()
+        self.client.arm(state.measured_urad, loop_tick)
+        return state
