@@ -20,7 +20,7 @@ import numpy as np
 from edge.plan.timeline import START_SHARES, soft_start
 from edge.run.controller import Controller
 from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.plan.trajectory import MICRO, FloatArray
+from edge.plan.trajectory import FloatArray, from_micro
 
 ENSEMBLE_DECAY = 0.01
 SYNCHRONOUS_STEPS = 5
@@ -41,7 +41,7 @@ class NaiveSwitching:
         state, timeline = self.controller.last_state, self.controller.timeline
         assert state is not None
         self._asked = request
-        self._commanded = MICRO * (timeline.q_urad(request.step) if timeline.begun else np.array(state.commanded_urad))
+        self._commanded = from_micro(timeline.q_urad(request.step) if timeline.begun else state.commanded_urad)
         self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
 
     def result(self) -> PlanResult | None:

@@ -32,7 +32,8 @@ from bench.tables import percent
 from edge.errors import InputError
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, measured_spin_ns
-from firmware_bridge.bus_load import BITS_PER_BYTE, LOAD_LIMIT, bus_load, chunk_frames, frame_size, wire_seconds
+from firmware_bridge.constants import HOST_LOAD_LIMIT
+from firmware_bridge.bus_load import BITS_PER_BYTE, bus_load, chunk_frames, frame_size, wire_seconds
 from firmware_bridge.codes import MAX_KNOTS
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
@@ -140,7 +141,7 @@ def _line(line: Line, args: argparse.Namespace, recording: Recording) -> dict[st
         "commit": None,
         "resent": 0,
     }
-    if load.share > LOAD_LIMIT:
+    if load.share > HOST_LOAD_LIMIT:
         recording.leave_out(
             f"chunks over {line.name}", f"refused before arming: the line would be {percent(load.share)} busy"
         )

@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_PAYLOAD, TICK_US
+from firmware_bridge.constants import HOST_LOAD_LIMIT, STATE_EVERY_TICKS
 from firmware_bridge.errors import PortError
 from firmware_bridge.messages import Ack, Chunk, Commit, Heartbeat, StateReport, TimeReply, TimeRequest
 from firmware_bridge.transports.can_stream import CLASSIC_SIZE, FD_SIZES
 from firmware_bridge.transports.url import LineRate
 
-LOAD_LIMIT = 0.8
-"""Above this, what is sent again after a loss no longer fits."""
 BITS_PER_BYTE = 10
 """Start bit, eight data bits, stop bit."""
-STATE_HZ = 100
+STATE_HZ = 1_000_000 // (TICK_US * STATE_EVERY_TICKS)
 CLOCK_HZ = 1
 
 
@@ -31,9 +30,9 @@ def frame_size(payload: int) -> int:
 def chunk_frames(knots: int, joints: int) -> list[int]:
     """Payload bytes of the frames that carry a chunk with velocities, its commit last."""
     row = 8 * joints
-    per_frame = (MAX_PAYLOAD - Chunk.payload_size(0)) // row
+    per_frame = (MAX_PAYLOAD - Chunk.size(0)) // row
     counts = [min(per_frame, knots - first) for first in range(0, knots, per_frame)]
-    return [Chunk.payload_size(0) + row * count for count in counts] + [Commit.payload_size(0)]
+    return [Chunk.size(0) + row * count for count in counts] + [Commit.size(0)]
 
 
 def classic_bits(data: int) -> int:
@@ -90,9 +89,9 @@ class BusLoad:
 
     def check(self) -> None:
         """Raises `PortError` with the arithmetic when the traffic does not fit."""
-        if self.share > LOAD_LIMIT:
+        if self.share > HOST_LOAD_LIMIT:
             raise PortError(
-                f"the line would be {100 * self.share:.0f} % busy (limit {100 * LOAD_LIMIT:.0f} %): {self}; "
+                f"the line would be {100 * self.share:.0f} % busy (limit {100 * HOST_LOAD_LIMIT:.0f} %): {self}; "
                 "raise the line's rate, or raise --execute"
             )
 
@@ -107,17 +106,14 @@ def bus_load(rate: LineRate, joints: int, knots: int, chunk_every_s: float, hear
     return BusLoad(
         outward={
             f"chunks of {knots} knots x {joints} joints every {chunk_every_s:g} s": share(1 / chunk_every_s, *frames),
-            f"heartbeat at {heartbeat_hz:g} Hz": share(heartbeat_hz, Heartbeat.payload_size(0)),
-            "clock requests": share(CLOCK_HZ, TimeRequest.payload_size(0)),
+            f"heartbeat at {heartbeat_hz:g} Hz": share(heartbeat_hz, Heartbeat.size(0)),
+            "clock requests": share(CLOCK_HZ, TimeRequest.size(0)),
         },
         inward={
-            f"state at {STATE_HZ} Hz": share(STATE_HZ, StateReport.payload_size(joints)),
-            "acknowledgements": share(1 / chunk_every_s, Ack.payload_size(0)),
-            "clock replies": share(CLOCK_HZ, TimeReply.payload_size(0)),
+            f"state at {STATE_HZ} Hz": share(STATE_HZ, StateReport.size(joints)),
+            "acknowledgements": share(1 / chunk_every_s, Ack.size(0)),
+            "clock replies": share(CLOCK_HZ, TimeReply.size(0)),
         },
         shared=rate.bitrate is not None,
         chunk_s=sum(wire_seconds(frame_size(payload), rate) for payload in frames),
     )
-
-
-assert 1_000_000 // TICK_US // 10 == STATE_HZ  # VE_STATE_EVERY_TICKS of device.h

@@ -16,6 +16,7 @@ from firmware_bridge.codes import (
     Refusal,
     StopReason,
 )
+from firmware_bridge.constants import HOST_CLOCK_LIMIT_US, HOST_SILENCE_LIMIT_US, NOBODY
 from firmware_bridge.errors import HandshakeError, LinkLost
 from firmware_bridge.link import Link
 from firmware_bridge.messages import (
@@ -46,8 +47,6 @@ CLOCK_PROBE_S = 0.05
 CLOCK_SPREAD_S = 0.016
 """Probes fall everywhere in the 16 ms after which an FTDI adapter hands out what has arrived: one comes just before."""
 GOLDEN = 0.618034
-CLOCK_LIMIT_US = 1000.0
-"""A chunk carries absolute times, so nothing is armed before the two clocks agree this well."""
 CLOCK_PROBE_EVERY_NS = 970_000_000
 """About once a second, off the beat of anything periodic."""
 CLOCK_ANSWER_S = 0.0008
@@ -55,7 +54,6 @@ BEHIND_US = 50_000.0
 """A report that is older than this, by the host's estimate of the device's clock, says that the estimate is wrong:
 reports come every 10 ms, and no line on which the two clocks agree within 1 ms keeps one for so long."""
 BEHIND_PROBE_EVERY_NS = 100_000_000
-SILENCE_LIMIT_NS = 100_000_000
 COMMIT_RETRY_NS = 30_000_000
 """An unanswered commit is sent again after this time, and after twice as long each time that follows: on a line that
 takes longer than that for a chunk, copies must not pile up faster than they are carried."""
@@ -171,11 +169,11 @@ class DeviceClient:
         for attempt in range(5 * CLOCK_PROBES):
             self.link.exchange_clock(self._idle, CLOCK_PROBE_S)
             self._idle(CLOCK_PROBE_S + CLOCK_SPREAD_S * (GOLDEN * attempt % 1))
-            if attempt + 1 >= CLOCK_PROBES and self.link.clock.uncertainty_us < CLOCK_LIMIT_US:
+            if attempt + 1 >= CLOCK_PROBES and self.link.clock.uncertainty_us < HOST_CLOCK_LIMIT_US:
                 return self.link.clock.uncertainty_us
         raise HandshakeError(
-            f"the clocks agree only to {self.link.clock.uncertainty_us / 1000:.1f} ms (limit 1 ms); "
-            "the line is too slow or too loaded"
+            f"the clocks agree only to {self.link.clock.uncertainty_us / 1000:.1f} ms "
+            f"(limit {HOST_CLOCK_LIMIT_US / 1000:g} ms); the line is too slow or too loaded"
         )
 
     def wait_for_state(self) -> StateReport:
@@ -257,7 +255,7 @@ class DeviceClient:
     def check_alive(self, now_ns: int) -> None:
         """Raises `LinkLost` when the device has been silent for too long. Call after `poll`."""
         silent_ns = now_ns - self._last_state_ns
-        if silent_ns > SILENCE_LIMIT_NS:
+        if silent_ns > 1000 * HOST_SILENCE_LIMIT_US:
             raise LinkLost(f"no state from the device for {silent_ns / 1e6:.0f} ms; check cable and power")
 
     # Inside ----------------------------------------------------------------------------------------------------------
@@ -299,7 +297,7 @@ class DeviceClient:
         elif left_us < 0:  # its time has passed: never replayed. Until then an answer may still be on its way.
             self._pending = None
             late = Nak(
-                pending.sequences[-1], MessageType.COMMIT, Refusal.LEAD_TOO_SHORT, DeviceState.STREAMING, 255, 255
+                pending.sequences[-1], MessageType.COMMIT, Refusal.LEAD_TOO_SHORT, DeviceState.STREAMING, NOBODY, NOBODY
             )
             inbox.refused.append((pending.chunk.id, late))
 
@@ -347,8 +345,8 @@ class DeviceClient:
 def refusal_text(nak: Nak) -> str:
     """A refusal in words: what, of which joint and knot, in which state."""
     name = Refusal(nak.refusal).name if nak.refusal in set(Refusal) else f"reason {nak.refusal}"
-    joint = f", joint {nak.joint + 1}" if nak.joint != 255 else ""
-    knot = f", knot {nak.knot}" if nak.knot != 255 else ""
+    joint = f", joint {nak.joint + 1}" if nak.joint != NOBODY else ""
+    knot = f", knot {nak.knot}" if nak.knot != NOBODY else ""
     state = DeviceState(nak.state).name if nak.state in set(DeviceState) else str(nak.state)
     return f"{name.lower().replace('_', ' ')}{joint}{knot} (device in {state})"
 

@@ -17,7 +17,10 @@ MAX_KNOTS = 50
 MAX_JOINTS = 8
 MAGIC = 0x4C56_4145
 TICK_US = 1000
-MICRO = 1_000_000
+MICRO = 1e-6
+"""An integer of the wire times this is in rad, rad/s or s; the wire counts in microradians and microseconds."""
+MILLI = 1e-3
+"""The same for limits of acceleration and jerk."""
 
 
 class MessageType(IntEnum):

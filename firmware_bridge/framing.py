@@ -6,7 +6,8 @@ import zlib
 from dataclasses import dataclass
 
 from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_FRAME, MAX_PAYLOAD, PROTOCOL_VERSION, MessageType
-from firmware_bridge.messages import BY_TYPE, SCHEMA_HASH, Message, WireError
+from firmware_bridge.layout import WireError
+from firmware_bridge.messages import BY_TYPE, SCHEMA_HASH, Message
 
 DELIMITER = b"\x00"
 UNSEEDED = frozenset({MessageType.HELLO, MessageType.CAPS})

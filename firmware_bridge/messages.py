@@ -7,62 +7,19 @@ Positions are int32 microradians, velocities int32 microradians per second.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar
 
 from firmware_bridge.codes import ENUMS, HEADER, MAX_FRAME, MAX_JOINTS, MAX_KNOTS, PROTOCOL_VERSION, MessageType
-
-
-class WireError(Exception):
-    """A payload that does not have the form its type demands."""
-
-
-M = TypeVar("M", bound="Message")
+from firmware_bridge.layout import U8, U16, U32, U64, Item, JointRow, Packed
 
 
 @dataclass(frozen=True)
-class Message:
-    """Base of all messages: `FIXED` fields, then `JOINT_ROWS` rows of one int32 per joint."""
+class Message(Packed):
+    """Base of all messages: the fields are those of the payload."""
 
     TYPE: ClassVar[MessageType]
-    FIXED: ClassVar[tuple[tuple[str, str], ...]] = ()
-    JOINT_ROWS: ClassVar[tuple[str, ...]] = ()
-
-    def pack(self) -> bytes:
-        """The payload. Raises `WireError` when a value does not fit its field."""
-        try:
-            payload = struct.pack(self._codes(), *(getattr(self, name) for name, _ in self.FIXED))
-            for row in self.JOINT_ROWS:
-                values = getattr(self, row)
-                payload += struct.pack(f"<{len(values)}i", *values)
-        except struct.error as error:
-            raise WireError(f"{type(self).__name__}: {error}") from None
-        return payload
-
-    @classmethod
-    def unpack(cls: type[M], payload: bytes) -> M:
-        """Inverse of `pack`. Raises `WireError`."""
-        size = struct.calcsize(cls._codes())
-        rows = len(cls.JOINT_ROWS)
-        extra = len(payload) - size
-        if extra < 0 or (extra and not rows) or (rows and extra % (4 * rows)):
-            raise WireError(f"{cls.__name__}: {len(payload)} bytes")
-        values = list(struct.unpack_from(cls._codes(), payload))
-        joints = extra // (4 * rows) if rows else 0
-        for row in range(rows):
-            values.append(struct.unpack_from(f"<{joints}i", payload, size + 4 * joints * row))
-        return cls(*values)
-
-    @classmethod
-    def payload_size(cls, joints: int) -> int:
-        """Bytes of the payload with one value per joint in every joint row."""
-        return struct.calcsize(cls._codes()) + 4 * joints * len(cls.JOINT_ROWS)
-
-    @classmethod
-    def _codes(cls) -> str:
-        return "<" + "".join(code for _, code in cls.FIXED)
 
 
 @dataclass(frozen=True)
@@ -70,9 +27,8 @@ class Hello(Message):
     """Opens a session. Its layout and its CRC seed (0) never change, so any two versions can tell each other apart."""
 
     TYPE = MessageType.HELLO
-    FIXED = (("magic", "I"), ("schema", "I"))
-    magic: int
-    schema: int
+    magic: U32
+    schema: U32
 
 
 @dataclass(frozen=True)
@@ -80,34 +36,19 @@ class Caps(Message):
     """Answer to HELLO, also with CRC seed 0: who the device is and what it holds."""
 
     TYPE = MessageType.CAPS
-    FIXED = (
-        ("magic", "I"),
-        ("schema", "I"),
-        ("firmware", "I"),
-        ("profile", "I"),
-        ("arm", "16s"),
-        ("joints", "B"),
-        ("state", "B"),
-        ("tick_us", "H"),
-        ("max_frame", "H"),
-        ("max_knots", "B"),
-        ("chunk_slots", "B"),
-        ("min_lead_us", "I"),
-        ("heartbeat_limit_us", "I"),
-    )
-    magic: int
-    schema: int
-    firmware: int
-    profile: int
-    arm: bytes
-    joints: int
-    state: int
-    tick_us: int
-    max_frame: int
-    max_knots: int
-    chunk_slots: int
-    min_lead_us: int
-    heartbeat_limit_us: int
+    magic: U32
+    schema: U32
+    firmware: U32
+    profile: U32
+    arm: Annotated[bytes, Item("16s")]
+    joints: U8
+    state: U8
+    tick_us: U16
+    max_frame: U16
+    max_knots: U8
+    chunk_slots: U8
+    min_lead_us: U32
+    heartbeat_limit_us: U32
 
 
 @dataclass(frozen=True)
@@ -115,18 +56,11 @@ class Limits(Message):
     """Limits for this session; each must be as tight as the compiled one or tighter."""
 
     TYPE = MessageType.LIMITS
-    JOINT_ROWS = (
-        "position_min_urad",
-        "position_max_urad",
-        "velocity_urad_s",
-        "acceleration_mrad_s2",
-        "jerk_mrad_s3",
-    )
-    position_min_urad: tuple[int, ...]
-    position_max_urad: tuple[int, ...]
-    velocity_urad_s: tuple[int, ...]
-    acceleration_mrad_s2: tuple[int, ...]
-    jerk_mrad_s3: tuple[int, ...]
+    position_min_urad: JointRow
+    position_max_urad: JointRow
+    velocity_urad_s: JointRow
+    acceleration_mrad_s2: JointRow
+    jerk_mrad_s3: JointRow
 
 
 @dataclass(frozen=True)
@@ -134,8 +68,7 @@ class Arm(Message):
     """Asks to switch the drive on; `pose_urad` is where the host believes the arm to be."""
 
     TYPE = MessageType.ARM
-    JOINT_ROWS = ("pose_urad",)
-    pose_urad: tuple[int, ...]
+    pose_urad: JointRow
 
 
 @dataclass(frozen=True)
@@ -150,12 +83,10 @@ class Chunk(Message):
     """A fragment of a chunk: knots `first` onwards. A knot is q of every joint, then dq of every joint if sent."""
 
     TYPE = MessageType.CHUNK
-    FIXED = (("chunk", "H"), ("first", "B"), ("count", "B"))
-    JOINT_ROWS = ("values",)
-    chunk: int
-    first: int
-    count: int
-    values: tuple[int, ...]
+    chunk: U16
+    first: U8
+    count: U8
+    values: JointRow
 
 
 @dataclass(frozen=True)
@@ -163,13 +94,12 @@ class Commit(Message):
     """Makes a chunk whole: knot i is due at `start_us + i * spacing_us`; `crc` covers all knots in order."""
 
     TYPE = MessageType.COMMIT
-    FIXED = (("chunk", "H"), ("knots", "B"), ("flags", "B"), ("start_us", "I"), ("spacing_us", "I"), ("crc", "I"))
-    chunk: int
-    knots: int
-    flags: int
-    start_us: int
-    spacing_us: int
-    crc: int
+    chunk: U16
+    knots: U8
+    flags: U8
+    start_us: U32
+    spacing_us: U32
+    crc: U32
 
 
 @dataclass(frozen=True)
@@ -177,8 +107,7 @@ class Heartbeat(Message):
     """Carries the control loop's own tick: a live I/O thread cannot hide a loop that hangs."""
 
     TYPE = MessageType.HEARTBEAT
-    FIXED = (("loop_tick", "I"),)
-    loop_tick: int
+    loop_tick: U32
 
 
 @dataclass(frozen=True)
@@ -186,8 +115,7 @@ class TimeRequest(Message):
     """First half of a clock exchange; `host_ns` comes back unchanged."""
 
     TYPE = MessageType.TIME_REQUEST
-    FIXED = (("host_ns", "Q"),)
-    host_ns: int
+    host_ns: U64
 
 
 @dataclass(frozen=True)
@@ -195,10 +123,9 @@ class TimeReply(Message):
     """Second half: device times of the request's arrival and of this reply, microseconds, modulo 2**32."""
 
     TYPE = MessageType.TIME_REPLY
-    FIXED = (("host_ns", "Q"), ("received_us", "I"), ("sent_us", "I"))
-    host_ns: int
-    received_us: int
-    sent_us: int
+    host_ns: U64
+    received_us: U32
+    sent_us: U32
 
 
 @dataclass(frozen=True)
@@ -206,31 +133,18 @@ class StateReport(Message):
     """The device at one tick: state, buffer, counters since boot, commanded and measured positions."""
 
     TYPE = MessageType.STATE
-    FIXED = (
-        ("device_us", "I"),
-        ("state", "B"),
-        ("reason", "B"),
-        ("flags", "B"),
-        ("free_slots", "B"),
-        ("chunk", "H"),
-        ("buffered_ms", "H"),
-        ("interventions", "I"),
-        ("refusals", "H"),
-        ("bad_frames", "H"),
-    )
-    JOINT_ROWS = ("commanded_urad", "measured_urad")
-    device_us: int
-    state: int
-    reason: int
-    flags: int
-    free_slots: int
-    chunk: int
-    buffered_ms: int
-    interventions: int
-    refusals: int
-    bad_frames: int
-    commanded_urad: tuple[int, ...]
-    measured_urad: tuple[int, ...]
+    device_us: U32
+    state: U8
+    reason: U8
+    flags: U8
+    free_slots: U8
+    chunk: U16
+    buffered_ms: U16
+    interventions: U32
+    refusals: U16
+    bad_frames: U16
+    commanded_urad: JointRow
+    measured_urad: JointRow
 
 
 @dataclass(frozen=True)
@@ -238,10 +152,9 @@ class Ack(Message):
     """The message with this sequence number and type was carried out."""
 
     TYPE = MessageType.ACK
-    FIXED = (("sequence", "H"), ("type", "B"), ("state", "B"))
-    sequence: int
-    type: int
-    state: int
+    sequence: U16
+    type: U8
+    state: U8
 
 
 @dataclass(frozen=True)
@@ -249,13 +162,12 @@ class Nak(Message):
     """The message was refused and nothing changed; `joint` and `knot` are 255 where none is to blame."""
 
     TYPE = MessageType.NAK
-    FIXED = (("sequence", "H"), ("type", "B"), ("refusal", "B"), ("state", "B"), ("joint", "B"), ("knot", "B"))
-    sequence: int
-    type: int
-    refusal: int
-    state: int
-    joint: int
-    knot: int
+    sequence: U16
+    type: U8
+    refusal: U8
+    state: U8
+    joint: U8
+    knot: U8
 
 
 @dataclass(frozen=True)
@@ -284,10 +196,9 @@ class Event(Message):
     """Sent at every change of state."""
 
     TYPE = MessageType.EVENT
-    FIXED = (("device_us", "I"), ("state", "B"), ("reason", "B"))
-    device_us: int
-    state: int
-    reason: int
+    device_us: U32
+    state: U8
+    reason: U8
 
 
 MESSAGES: tuple[type[Message], ...] = (

@@ -11,12 +11,13 @@ from functools import cache
 from typing import TypeVar
 
 from firmware_bridge.codes import MAX_FRAME, MAX_JOINTS, MAX_KNOTS
+from firmware_bridge.constants import CHUNK_SLOTS, WINDOW_SAMPLES
 from firmware_bridge.native import build
 from firmware_bridge.replay import JointState
 
 POISON = 0xA5
-CHUNK_SLOTS, WINDOW_SAMPLES, CHANNELS, TRANSMIT_SIZE = 4, 12, 2, 2048
-"""VE_CHUNK_SLOTS, VE_WINDOW_SAMPLES, VE_CHANNELS and VE_TRANSMIT_SIZE."""
+CHANNELS, TRANSMIT_SIZE = 2, 2048
+"""VE_CHANNELS and VE_TRANSMIT_SIZE."""
 Row = ctypes.c_double * MAX_JOINTS
 IntRow = ctypes.c_int32 * MAX_JOINTS
 S = TypeVar("S", bound=ctypes.Structure)

@@ -35,6 +35,16 @@ LIMIT_KEYS = (
 )
 """Rows of a table of limits. They are named for joints; an axis whose unit is m has metres where they say rad."""
 UNITS = ("rad", "m")
+EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
+HASHED = (
+    ("name", "ASCII, and a zero byte"),
+    ("joints", "how many, one byte"),
+    *((f"limits.{key}", "doubles") for key in LIMIT_KEYS),
+    ("following.limit_rad", "doubles"),
+    *((f"velocity_edges.{key}", "doubles; nothing without this table") for key in EDGE_KEYS),
+    ("units", "ASCII, a comma between two; nothing when all are rad"),
+)
+"""What `ArmProfile.hash32` covers, in order, by the names of the TOML file: a table of PROTOCOL.md."""
 
 
 class ProfileError(InputError):
@@ -64,9 +74,6 @@ class JointLimits:
                 if getattr(self, key)[joint] > getattr(envelope, key)[joint]:
                     return f"{key} of joint {joint + 1}"
         return None
-
-
-EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ class ArmProfile:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of name, envelope and units; the firmware states the same number, so no two disagree unnoticed."""
+        """CRC-32 of what `HASHED` lists; the firmware reports the same number, so no two disagree unnoticed."""
         packed = self.name.encode() + b"\0" + bytes([self.dof])
         for row in (*self.limits.rows(), self.following_rad, *(self.edges.rows() if self.edges else ())):
             packed += struct.pack(f"<{self.dof}d", *row)

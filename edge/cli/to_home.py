@@ -14,15 +14,16 @@ from edge.arms.adapter_process import AdapterProcess
 from edge.arms.drives import drive_scheme
 from edge.cli.progress import Progress
 from edge.errors import InputError, SafetyStop
-from edge.plan.trajectory import MICRO
+from edge.plan.trajectory import from_micro
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
 from edge.run.arm import LEAD_MARGIN_US, wire_limits
-from edge.run.homing import AT_HOME_RAD, Homing, describe, plan_home
+from edge.run.homing import Homing, describe, plan_home
 from edge.run.session import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState
+from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.link import Link
 from firmware_bridge.messages import StateReport
@@ -84,7 +85,7 @@ def _standing(client: DeviceClient) -> StateReport:
 
 
 def _pose(state: StateReport) -> list[float]:
-    return [q * MICRO for q in state.measured_urad]
+    return list(from_micro(state.measured_urad))
 
 
 def _confirmed(client: DeviceClient) -> bool:
@@ -103,7 +104,7 @@ def _move(client: DeviceClient, arm: ArmProfile, state: StateReport, lead_us: in
         loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
         try:
             # The way begins where the device holds the arm, which is not quite where it was measured.
-            move = plan_home(arm, [q * MICRO for q in client.wait_for_state().commanded_urad])
+            move = plan_home(arm, from_micro(client.wait_for_state().commanded_urad))
             if move is not None:
                 homing = Homing(client, move, lead_us)
                 _run(client, homing, loop, stopped)
@@ -119,7 +120,7 @@ def _move(client: DeviceClient, arm: ArmProfile, state: StateReport, lead_us: in
         return 0
     away = max(abs(q - home) for q, home in zip(_pose(client.wait_for_state()), arm.home_rad))
     print(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off")
-    return 0 if away <= AT_HOME_RAD else 1
+    return 0 if away <= POSE_TOLERANCE_RAD else 1
 
 
 def _run(client: DeviceClient, homing: Homing, loop: FixedStep, stopped: list[int]) -> None:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from edge.inference.records import Outcome, Phase
 from edge.log.records import Kind, Record, decode, unpack_arrays
-from edge.plan.trajectory import MICRO
-from firmware_bridge.codes import DeviceState
+from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.framing import FrameReader
 
 View = tuple[str, dict[str, Any]]

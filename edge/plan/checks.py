@@ -11,9 +11,7 @@ import numpy as np
 
 from edge.arms import JointLimits
 from edge.plan.trajectory import FloatArray, Knots, segment_accelerations, turning_points
-
-SPLICE_POSITION_RAD = 1e-3
-SPLICE_VELOCITY_RAD_S = 0.05
+from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections import deque
 
 import numpy as np
 
-from edge.plan.trajectory import MICRO, FloatArray, IntArray, Knots, from_micro, spline_velocities
+from edge.plan.trajectory import FloatArray, IntArray, Knots, from_micro, spline_velocities, to_micro
+from firmware_bridge.codes import MICRO
 
 KEPT_STEPS = 256
 START_SHARES = np.array([0.25, 0.75])
@@ -129,8 +130,7 @@ class Timeline:
         increments_rad (horizon, J); the first `delay` rows are the committed prefix and are not used again. The first
         knot is the one already committed, so the commanded position cannot jump.
         """
-        rises = np.cumsum(increments_rad[delay:], axis=0) / MICRO
-        return self._join(observed + delay, np.rint(rises).astype(np.int64), spacing_us)
+        return self._join(observed + delay, to_micro(np.cumsum(increments_rad[delay:], axis=0)), spacing_us)
 
     def retime(self, first: int, spacing_us: int) -> Knots:
         """What is committed from knot `first` on: the same path, in steps of `spacing_us`."""
@@ -142,7 +142,7 @@ class Timeline:
         at_splice, velocity = self.q_urad(splice), self.dq_urad_s(splice)
         q_urad = np.vstack([at_splice, at_splice + rises_urad])
         dq = spline_velocities(from_micro(q_urad), spacing_us * MICRO, from_micro(velocity))
-        dq_urad_s = np.rint(dq / MICRO).astype(np.int64)
+        dq_urad_s = to_micro(dq)
         dq_urad_s[0] = velocity
         return Knots(splice, q_urad, dq_urad_s, spacing_us)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_bridge.codes import MICRO
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MICRO = 1e-6
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,14 @@ class Knots:
         return from_micro(self.dq_urad_s)
 
 
-def from_micro(micro: IntArray) -> FloatArray:
+def from_micro(micro: IntArray | Sequence[int]) -> FloatArray:
     """Whole microradians (per second) to radians (per second)."""
     return np.multiply(micro, MICRO, dtype=np.float64)
+
+
+def to_micro(value: FloatArray) -> IntArray:
+    """Radians (per second) to the nearest whole microradians (per second)."""
+    return np.rint(value / MICRO).astype(np.int64)
 
 
 def spline_velocities(q_rad: FloatArray, step_s: float, first_velocity: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.plan.trajectory import MICRO
+from firmware_bridge.codes import MICRO
 
 FloatArray = NDArray[np.float64]
 TRACK_KEPT = 64

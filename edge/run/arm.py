@@ -12,7 +12,7 @@ from edge.log.records import Journal
 from edge.log.taps import open_client
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.client import DeviceClient, stop_text
-from firmware_bridge.codes import MICRO, DeviceState
+from firmware_bridge.codes import MICRO, MILLI, DeviceState
 from firmware_bridge.messages import Caps, Limits, StateReport
 from firmware_bridge.transports import Transport
 
@@ -24,14 +24,14 @@ def wire_limits(limits: JointLimits) -> Limits:
     """Limits as the wire carries them, rounded to the tighter side."""
 
     def scaled(row: tuple[float, ...], unit: float) -> tuple[int, ...]:
-        return tuple(int(value * unit * (1 + 1e-12)) for value in row)  # 2.62 is a hair below 2620000e-6
+        return tuple(int(value / unit * (1 + 1e-12)) for value in row)  # 2.62 is a hair below 2620000e-6
 
     return Limits(
-        position_min_urad=tuple(round(value * MICRO) for value in limits.position_min_rad),
-        position_max_urad=tuple(round(value * MICRO) for value in limits.position_max_rad),
+        position_min_urad=tuple(round(value / MICRO) for value in limits.position_min_rad),
+        position_max_urad=tuple(round(value / MICRO) for value in limits.position_max_rad),
         velocity_urad_s=scaled(limits.velocity_rad_s, MICRO),
-        acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, 1000),
-        jerk_mrad_s3=scaled(limits.jerk_rad_s3, 1000),
+        acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, MILLI),
+        jerk_mrad_s3=scaled(limits.jerk_rad_s3, MILLI),
     )
 
 
@@ -58,7 +58,7 @@ class ConnectedArm:
 
     def lead_us(self, load: BusLoad | None = None) -> int:
         """How long before its first new knot a chunk is sent: the device's minimum, the transmission, a margin."""
-        return self.caps.min_lead_us + (round(load.chunk_s * MICRO) if load else 0) + LEAD_MARGIN_US
+        return self.caps.min_lead_us + (round(load.chunk_s / MICRO) if load else 0) + LEAD_MARGIN_US
 
     def standing(self) -> StateReport:
         """Where the arm stands now. Raises `SafetyStop` on a latched fault, `LinkLost` without a report."""

@@ -19,13 +19,13 @@ from edge.plan.checks import check_finite, check_knots
 from edge.plan.gripper import within_travel
 from edge.plan.pace import Pace, gentle, splice_acceleration, stretched
 from edge.plan.timeline import LatencyEstimate, Timeline, soft_start
-from edge.plan.trajectory import MICRO, Knots, from_micro, spline_velocities
+from edge.plan.trajectory import Knots, from_micro, spline_velocities
 from edge.policy.history import HistoryRing, MeasuredTrack
 from edge.run.counters import Counters, PaceChange
 from edge.run.motion import Motion, after_report
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
-from firmware_bridge.codes import DeviceState
+from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.messages import StateReport
 
@@ -169,7 +169,7 @@ class Controller:
         if self.motion is Motion.STOPPING or (self.motion is Motion.ENDING and self.timeline.last < 1):
             self.client.ask_stop()
         elif self.motion is Motion.RESUMING and self.last_state is not None:
-            self.history.rest(MICRO * np.array(self.last_state.measured_urad))
+            self.history.rest(from_micro(self.last_state.measured_urad))
             self.client.ask_arm(self.last_state.measured_urad)
 
     # The device ------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Controller:
         if report is None:
             return
         if self.last_state is None:
-            self.history.rest(MICRO * np.array(report.measured_urad))
+            self.history.rest(from_micro(report.measured_urad))
         self.last_state = report
         self._told_us = device_us = self.client.link.clock.unwrap(report.device_us)
         self._track.add(device_us, report.measured_urad)

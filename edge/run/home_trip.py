@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.plan.trajectory import MICRO
+from edge.plan.trajectory import from_micro
 from edge.run.controller import Controller
 from edge.run.homing import HomeMove, describe, plan_home
 from edge.run.motion import Motion
@@ -66,7 +66,7 @@ class HomeTrip:
         if controller.motion is not Motion.HELD or controller.last_state is None:
             return
         try:
-            move = plan_home(controller.arm, [q * MICRO for q in controller.last_state.commanded_urad])
+            move = plan_home(controller.arm, from_micro(controller.last_state.commanded_urad))
         except InputError as problem:
             self._tell(str(problem))
             return

@@ -12,11 +12,12 @@ from edge.arms import ArmProfile
 from edge.bundle import EmbodimentSpec
 from edge.errors import InputError, SafetyStop
 from edge.plan.checks import check_knots
-from edge.plan.trajectory import MICRO, FloatArray, Knots
+from edge.plan.trajectory import FloatArray, Knots, to_micro
 from edge.run.controller import HEARTBEAT_NS
 from firmware_bridge.client import DeviceClient, KnotChunk, refusal_text, stop_text
 from firmware_bridge.clock_sync import WRAP_US
-from firmware_bridge.codes import DeviceState
+from firmware_bridge.codes import MICRO, DeviceState
+from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from firmware_bridge.messages import StateReport
 
 SPACING_US = 100_000
@@ -30,8 +31,6 @@ MOST_VELOCITY, MOST_ACCELERATION = 0.25, 0.5
 PEAK_VELOCITY, PEAK_ACCELERATION = 15 / 8, 10 / math.sqrt(3)
 """Of the quintic 10 s^3 - 15 s^4 + 6 s^5, which is at rest at both ends, for a distance of 1 in a time of 1."""
 HELD_US = 200_000
-AT_HOME_RAD = 0.02
-"""The tolerance that arming has for the pose."""
 RARE = 3.0
 """Standard deviations of the states in training."""
 STOPPED = (DeviceState.DECEL, DeviceState.HOLD, DeviceState.FAULT, DeviceState.ESTOP)
@@ -64,10 +63,10 @@ class HomeMove:
         shares = np.arange(first, first + count) / self.steps
         q, share = self.position_rad(shares), np.minimum(shares, 1.0)[:, None]
         dq = (self.home_rad - self.start_rad) * 30 * share**2 * (1 - share) ** 2 / self.duration_s
-        return Knots(first, np.rint(q / MICRO).astype(np.int64), np.rint(dq / MICRO).astype(np.int64), SPACING_US)
+        return Knots(first, to_micro(q), to_micro(dq), SPACING_US)
 
 
-def plan_home(arm: ArmProfile, start_rad: Sequence[float]) -> HomeMove | None:
+def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeMove | None:
     """The move from a measured pose; None when the arm is at home. Raises `InputError` when it must not be made."""
     start, home = np.array(start_rad), np.array(arm.home_rad)
     limits = arm.operating
@@ -79,7 +78,7 @@ def plan_home(arm: ArmProfile, start_rad: Sequence[float]) -> HomeMove | None:
                 "move it inside by hand, with the drive off, and try again"
             )
     way = np.abs(home - start)
-    if way.max() < AT_HOME_RAD:
+    if way.max() < POSE_TOLERANCE_RAD:
         return None
     velocity = np.minimum(SHARE * np.array(limits.velocity_rad_s), MOST_VELOCITY)
     acceleration = np.minimum(SHARE * np.array(limits.acceleration_rad_s2), MOST_ACCELERATION)

@@ -26,7 +26,7 @@ from edge.run.controller import Controller, ControlSettings
 from edge.run.made_from import pack_controller
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.errors import BridgeError, LinkLost
-from firmware_bridge.messages import Limits, WireError
+from firmware_bridge.messages import Limits
 
 SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
@@ -186,7 +186,7 @@ class Replay:
             self.verdict.missing = end.missing
         except Differs as found:
             self.verdict.difference = found.difference
-        except (ValueError, KeyError, TypeError, struct.error, WireError) as error:
+        except (ValueError, KeyError, TypeError, struct.error) as error:
             raise LogError(f"the journal is not one that this version can replay: {error}") from None
         return self.verdict
 

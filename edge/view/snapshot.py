@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference.mailbox import Mailbox, SharedMemory
-from edge.plan.trajectory import MICRO
+from edge.plan.trajectory import from_micro
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command
 from edge.run.controller import Controller
@@ -66,8 +66,8 @@ def fill_report(record: NDArray[Any], report: StateReport, device_us: int) -> No
     """Writes what the device says of itself; `device_us` is its time, unwrapped."""
     row = record[0]
     row["device_us"], row["state"], row["buffered_ms"] = device_us, report.state, report.buffered_ms
-    row["commanded"] = np.multiply(report.commanded_urad, MICRO)
-    row["measured"] = np.multiply(report.measured_urad, MICRO)
+    row["commanded"] = from_micro(report.commanded_urad)
+    row["measured"] = from_micro(report.measured_urad)
 
 
 def fill(record: NDArray[Any], controller: Controller, loop: FixedStep | None) -> None:

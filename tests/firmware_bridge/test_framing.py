@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from firmware_bridge.codes import MAX_FRAME, MAX_PAYLOAD
 from firmware_bridge.framing import FrameReader, cobs_decode, cobs_encode, decode_frame, encode_frame
-from firmware_bridge.messages import MESSAGES, Chunk, Heartbeat, Hello, Message, WireError
+from firmware_bridge.layout import WireError
+from firmware_bridge.messages import MESSAGES, Chunk, Heartbeat, Hello, Message
 
 RANGES = {"B": 8, "H": 16, "I": 32, "Q": 64}
 INT32 = st.integers(-(2**31), 2**31 - 1)

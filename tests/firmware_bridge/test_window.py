@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.codes import MAX_JOINTS
-from tests.firmware_core import WINDOW_SAMPLES, Limits, Row, Window, core, fresh
+from firmware_bridge.constants import WINDOW_SAMPLES
+from tests.firmware_core import Limits, Row, Window, core, fresh
 
 EVERY_US, SLACK_US = 10_000, 2_000
-"""VE_WINDOW_EVERY_US and the slack of window.c."""
+"""VE_WINDOW_EVERY_US and VE_WINDOW_SLACK_US."""
 
 
 class Reference:

@@ -3,9 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#define PERIOD_S (MICRO * VE_TICK_US)
-#define TICK_LATE_US (3u * VE_TICK_US)
-#define TRACKING_LIMIT_RAD 0.05
+#define PERIOD_S (VE_MICRO * VE_TICK_US)
+#define TICK_LATE_US (VE_TICK_LATE_TICKS * VE_TICK_US)
 #define GUARD (1.0 - 1e-6) /* differences of doubles read back a little larger than what was computed */
 #define EDGE_GUARD 1e-6    /* rad/s; the same for velocity limits near zero */
 
@@ -81,7 +80,7 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
   bool tracked = true;
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     resting = resting && (point.dq[i] == 0.0);
-    tracked = tracked && (fabs(point.q[i] - device->joint[i].q) <= TRACKING_LIMIT_RAD);
+    tracked = tracked && (fabs(point.q[i] - device->joint[i].q) <= VE_TRACKING_LIMIT_RAD);
   }
   if (point.ended && !resting) {
     return VE_STOP_REASON_BUFFER_EMPTY;

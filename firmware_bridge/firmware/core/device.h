@@ -17,8 +17,6 @@
 
 #define VE_TRANSMIT_SIZE 2048u
 #define VE_CHANNELS 2u /* byte streams towards the device: a line has one; on CAN, urgent frames have their own */
-#define VE_HEARTBEAT_LIMIT_US 100000u
-#define VE_STATE_EVERY_TICKS 10u
 
 /* What the drive tells the device at a tick. */
 typedef struct {

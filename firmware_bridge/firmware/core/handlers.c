@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MILLI 1e-3
-#define POSE_TOLERANCE_RAD 0.02
 #define WIDER 1.0000001 /* room for the rounding of limits to integers on the wire */
 
 typedef ve_verdict_t (*handler_t)(ve_device_t *device, const ve_frame_t *frame, uint64_t now_us);
@@ -52,13 +50,13 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
   }
   for (uint8_t i = 0u; i < joints; i++) {
     const uint8_t *at = &frame->payload[4u * i];
-    asked.position_min[i] = MICRO * ve_get_i32(at);
-    asked.position_max[i] = MICRO * ve_get_i32(&at[row]);
-    asked.velocity[i] = MICRO * ve_get_i32(&at[2u * row]);
-    asked.acceleration[i] = MILLI * ve_get_i32(&at[3u * row]);
-    asked.jerk[i] = MILLI * ve_get_i32(&at[4u * row]);
-    const bool tighter = (asked.position_min[i] >= (outer->position_min[i] - MICRO)) &&
-                         (asked.position_max[i] <= (outer->position_max[i] + MICRO)) &&
+    asked.position_min[i] = VE_MICRO * ve_get_i32(at);
+    asked.position_max[i] = VE_MICRO * ve_get_i32(&at[row]);
+    asked.velocity[i] = VE_MICRO * ve_get_i32(&at[2u * row]);
+    asked.acceleration[i] = VE_MILLI * ve_get_i32(&at[3u * row]);
+    asked.jerk[i] = VE_MILLI * ve_get_i32(&at[4u * row]);
+    const bool tighter = (asked.position_min[i] >= (outer->position_min[i] - VE_MICRO)) &&
+                         (asked.position_max[i] <= (outer->position_max[i] + VE_MICRO)) &&
                          (asked.position_min[i] < asked.position_max[i]) && (asked.velocity[i] > 0.0) &&
                          (asked.velocity[i] <= (outer->velocity[i] * WIDER)) && (asked.acceleration[i] > 0.0) &&
                          (asked.acceleration[i] <= (outer->acceleration[i] * WIDER)) && (asked.jerk[i] > 0.0) &&
@@ -81,8 +79,8 @@ static ve_verdict_t check_pose(const ve_device_t *device, const ve_frame_t *fram
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     const double here = device->inputs.measured[i];
     ve_verdict_t verdict = {VE_REFUSAL_POSE_MISMATCH, i, VE_NOBODY};
-    const double told = MICRO * (double)ve_get_i32(&frame->payload[4u * i]);
-    if (fabs(told - here) > POSE_TOLERANCE_RAD) {
+    const double told = VE_MICRO * (double)ve_get_i32(&frame->payload[4u * i]);
+    if (fabs(told - here) > VE_POSE_TOLERANCE_RAD) {
       return verdict;
     }
     if ((here < device->limits.position_min[i]) || (here > device->limits.position_max[i])) {

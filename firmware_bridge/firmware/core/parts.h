@@ -4,8 +4,6 @@
 
 #include "device.h"
 
-#define MICRO 1e-6
-
 /* Armed, streaming or on the way to standstill. */
 bool ve_is_moving(uint8_t state);
 

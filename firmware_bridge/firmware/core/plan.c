@@ -5,10 +5,6 @@
 
 #include "frame.h"
 
-#define MICRO 1e-6
-#define SPLICE_POSITION_RAD 1e-3
-#define SPLICE_VELOCITY_RAD_S 0.05
-
 static const ve_verdict_t ACCEPTED = {0u, VE_NOBODY, VE_NOBODY};
 
 static ve_verdict_t refuse(uint8_t refusal, uint8_t joint, uint8_t knot) {
@@ -101,10 +97,10 @@ typedef struct {
 } cubic_t;
 
 static cubic_t cubic_between(const ve_knot_t *from, const ve_knot_t *to, uint8_t joint, double h) {
-  const double q0 = MICRO * from->q[joint];
-  const double q1 = MICRO * to->q[joint];
-  const double m0 = h * MICRO * from->dq[joint];
-  const double m1 = h * MICRO * to->dq[joint];
+  const double q0 = VE_MICRO * from->q[joint];
+  const double q1 = VE_MICRO * to->q[joint];
+  const double m0 = h * VE_MICRO * from->dq[joint];
+  const double m1 = h * VE_MICRO * to->dq[joint];
   const cubic_t cubic = {q0, m0, (3.0 * (q1 - q0)) - (2.0 * m0) - m1, (2.0 * (q0 - q1)) + m0 + m1};
   return cubic;
 }
@@ -120,12 +116,12 @@ static void evaluate(const ve_plan_t *plan, const ve_chunk_t *chunk, uint64_t ti
   const uint8_t last = (uint8_t)(chunk->knots - 1u);
   for (uint8_t joint = 0u; joint < plan->joints; joint++) {
     if (point->ended) {
-      point->q[joint] = MICRO * chunk->knot[last].q[joint];
-      point->dq[joint] = MICRO * chunk->knot[last].dq[joint];
+      point->q[joint] = VE_MICRO * chunk->knot[last].q[joint];
+      point->dq[joint] = VE_MICRO * chunk->knot[last].dq[joint];
     } else {
       const uint64_t within_us = elapsed % chunk->spacing_us;
       const double u = (double)within_us / (double)chunk->spacing_us;
-      const double h = MICRO * chunk->spacing_us;
+      const double h = VE_MICRO * chunk->spacing_us;
       const cubic_t cubic = cubic_between(&chunk->knot[segment], &chunk->knot[segment + 1u], joint, h);
       point->q[joint] = value_of(&cubic, u);
       point->dq[joint] = (cubic.c1 + (u * ((2.0 * cubic.c2) + (3.0 * u * cubic.c3)))) / h;
@@ -185,10 +181,10 @@ static int32_t micro_of(double dq_urad_s) { return (int32_t)fmin(fmax(dq_urad_s,
 
 /* Velocities for a chunk that came without: central differences inside, the plan's own at the start. */
 static void fill_velocities(const ve_plan_t *plan, ve_chunk_t *chunk, const double *first_dq) {
-  const double h = MICRO * chunk->spacing_us;
+  const double h = VE_MICRO * chunk->spacing_us;
   const uint8_t last = (uint8_t)(chunk->knots - 1u);
   for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-    chunk->knot[0].dq[joint] = micro_of(first_dq[joint] / MICRO);
+    chunk->knot[0].dq[joint] = micro_of(first_dq[joint] / VE_MICRO);
     for (uint8_t i = 1u; i <= last; i++) {
       const uint8_t before = (uint8_t)(i - 1u);
       const uint8_t after = (i < last) ? (uint8_t)(i + 1u) : last;
@@ -235,9 +231,9 @@ static ve_verdict_t check_segment(const ve_knot_t *from, const ve_knot_t *to, ui
   if (!curve_inside(&cubic, joint, limits)) {
     return refuse(VE_REFUSAL_POSITION, joint, knot);
   }
-  const double rise = MICRO * ((double)to->q[joint] - (double)from->q[joint]) / h;
-  const double v0 = MICRO * from->dq[joint];
-  const double v1 = MICRO * to->dq[joint];
+  const double rise = VE_MICRO * ((double)to->q[joint] - (double)from->q[joint]) / h;
+  const double v0 = VE_MICRO * from->dq[joint];
+  const double v1 = VE_MICRO * to->dq[joint];
   const double a0 = ((6.0 * rise) - (4.0 * v0) - (2.0 * v1)) / h;
   const double a1 = ((2.0 * v0) + (4.0 * v1) - (6.0 * rise)) / h;
   if (fastest(v0, v1, a0, a1, h) > limits->velocity[joint]) {
@@ -252,12 +248,12 @@ static ve_verdict_t check_segment(const ve_knot_t *from, const ve_knot_t *to, ui
 static ve_verdict_t check_knots(const ve_plan_t *plan, const ve_chunk_t *chunk, const ve_limits_t *limits) {
   for (uint8_t i = 0u; i < chunk->knots; i++) {
     for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-      if (!inside(MICRO * chunk->knot[i].q[joint], joint, limits)) {
+      if (!inside(VE_MICRO * chunk->knot[i].q[joint], joint, limits)) {
         return refuse(VE_REFUSAL_POSITION, joint, i);
       }
       if (i > 0u) {
         const ve_verdict_t verdict = check_segment(&chunk->knot[i - 1u], &chunk->knot[i], joint, i,
-                                                   MICRO * chunk->spacing_us, limits);
+                                                   VE_MICRO * chunk->spacing_us, limits);
         if (verdict.refusal != 0u) {
           return verdict;
         }
@@ -269,10 +265,10 @@ static ve_verdict_t check_knots(const ve_plan_t *plan, const ve_chunk_t *chunk, 
 
 static ve_verdict_t check_splice(const ve_plan_t *plan, const ve_chunk_t *chunk, const ve_plan_point_t *before) {
   for (uint8_t joint = 0u; joint < plan->joints; joint++) {
-    if (fabs((MICRO * chunk->knot[0].q[joint]) - before->q[joint]) > SPLICE_POSITION_RAD) {
+    if (fabs((VE_MICRO * chunk->knot[0].q[joint]) - before->q[joint]) > VE_SPLICE_POSITION_RAD) {
       return refuse(VE_REFUSAL_SPLICE_POSITION, joint, 0u);
     }
-    if (fabs((MICRO * chunk->knot[0].dq[joint]) - before->dq[joint]) > SPLICE_VELOCITY_RAD_S) {
+    if (fabs((VE_MICRO * chunk->knot[0].dq[joint]) - before->dq[joint]) > VE_SPLICE_VELOCITY_RAD_S) {
       return refuse(VE_REFUSAL_SPLICE_VELOCITY, joint, 0u);
     }
   }

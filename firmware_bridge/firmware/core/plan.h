@@ -7,13 +7,6 @@
 
 #include "profile.h"
 
-#define VE_CHUNK_SLOTS 4u /* one staging, one running, two waiting */
-#define VE_MIN_LEAD_US 20000u
-#define VE_MAX_START_US 10000000u
-#define VE_MIN_SPACING_US 2000u
-#define VE_MAX_SPACING_US 1000000u
-#define VE_NOBODY 255u /* "no joint" and "no knot" in a refusal */
-
 /* Microradians and microradians per second. */
 typedef struct {
   int32_t q[VE_MAX_JOINTS];

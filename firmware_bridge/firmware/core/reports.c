@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#define BUFFER_LOW_US 50000u
-
 static void send_in(ve_device_t *device, uint16_t session, uint8_t type, const uint8_t *payload, uint16_t length) {
   uint8_t frame[VE_MAX_FRAME];
   const uint16_t size = ve_frame_encode(frame, type, session, device->sequence, payload, length);
@@ -66,7 +64,7 @@ void ve_send_state(ve_device_t *device, uint64_t now_us) {
   uint8_t payload[VE_STATE_FIXED_SIZE + (4u * VE_STATE_ROWS * VE_MAX_JOINTS)];
   const uint64_t buffered_us = ve_plan_buffered_us(&device->plan, now_us);
   uint8_t flags = device->inputs.drive_is_on ? VE_STATE_FLAG_DRIVE_ON : 0u;
-  if ((device->state == VE_DEVICE_STATE_STREAMING) && (buffered_us < BUFFER_LOW_US)) {
+  if ((device->state == VE_DEVICE_STATE_STREAMING) && (buffered_us < VE_BUFFER_LOW_US)) {
     flags |= VE_STATE_FLAG_BUFFER_LOW;
   }
   if (ve_feedback_good(device)) {
@@ -84,8 +82,8 @@ void ve_send_state(ve_device_t *device, uint64_t now_us) {
   ve_put_u16(&payload[VE_STATE_BAD_FRAMES_AT], (uint16_t)(device->reader[0].bad_frames + device->reader[1].bad_frames));
   for (uint8_t i = 0u; i < joints; i++) {
     const double measured = isfinite(device->inputs.measured[i]) ? device->inputs.measured[i] : 0.0;
-    ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * i)], (int32_t)round(device->joint[i].q / MICRO));
-    ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * (joints + i))], (int32_t)round(measured / MICRO));
+    ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * i)], (int32_t)round(device->joint[i].q / VE_MICRO));
+    ve_put_i32(&payload[VE_STATE_FIXED_SIZE + (4u * (joints + i))], (int32_t)round(measured / VE_MICRO));
   }
   ve_send(device, VE_MESSAGE_TYPE_STATE, payload, (uint16_t)(VE_STATE_FIXED_SIZE + rows));
 }

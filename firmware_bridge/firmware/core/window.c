@@ -3,9 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MICRO 1e-6
-#define SLACK_US 2000.0 /* two ticks of jitter between the clock and the tick */
-
 void ve_window_clear(ve_window_t *window) {
   window->count = 0u;
   window->next = 0u;
@@ -15,7 +12,7 @@ bool ve_window_holds(const ve_window_t *window, const double *q, const ve_limits
                      uint64_t now_us) {
   for (uint8_t i = 0u; i < window->count; i++) {
     const uint64_t since_us = (now_us > window->time_us[i]) ? (now_us - window->time_us[i]) : 0u;
-    const double time_s = MICRO * ((double)since_us + SLACK_US);
+    const double time_s = VE_MICRO * ((double)since_us + (double)VE_WINDOW_SLACK_US);
     for (uint8_t joint = 0u; joint < joints; joint++) {
       if (fabs(q[joint] - window->q[i][joint]) > (limits->velocity[joint] * time_s)) {
         return false;

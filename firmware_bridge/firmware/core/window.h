@@ -11,9 +11,6 @@
 
 #include "profile.h"
 
-#define VE_WINDOW_SAMPLES 12u
-#define VE_WINDOW_EVERY_US 10000u /* so the window spans at least 110 ms */
-
 typedef struct {
   uint8_t count;
   uint8_t next;

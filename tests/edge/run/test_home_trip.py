@@ -13,10 +13,11 @@ from edge.log.taps import tapped_planner
 from edge.log.trace import Trace, read_trace
 from edge.run.commands import Command
 from edge.run.home_trip import HomeTrip
-from edge.run.homing import AT_HOME_RAD, MOST_VELOCITY
+from edge.run.homing import MOST_VELOCITY
 from edge.run.motion import Motion
 from edge.run.replay import Replay
 from firmware_bridge.codes import DeviceState
+from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from tests.edge.log.support import LoggedRun
 from tests.edge.run.test_supervision import ReadyPlanner, Supervised
 from tests.support import FRANKA, HOME
@@ -32,7 +33,7 @@ def run(tmp_path: Path) -> Iterator[Supervised]:
     run.desk.ask(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
-    assert away_rad(run) > 3 * AT_HOME_RAD
+    assert away_rad(run) > 3 * POSE_TOLERANCE_RAD
     yield run
     assert run.end().limited.sum() == 0
 
@@ -56,7 +57,7 @@ def test_the_arm_goes_home_on_a_word_and_waits_there(run: Supervised) -> None:
     asked = len(run.planner.requests)
     run.desk.ask(Command.HOME)
     run.go(LONGEST_WAY_MS)
-    assert run.controller.motion is Motion.HELD and away_rad(run) < AT_HOME_RAD / 4
+    assert run.controller.motion is Motion.HELD and away_rad(run) < POSE_TOLERANCE_RAD / 4
     trace = trace_from(run, before)
     assert 0.1 < np.abs(trace.dq).max() <= 1.01 * MOST_VELOCITY
     assert run.told[-2].startswith("the way home takes") and "waits for the word to start" in run.told[-1]
@@ -87,7 +88,7 @@ def test_a_pause_on_the_way_ends_it(run: Supervised) -> None:
     run.desk.ask(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD and run.controller.planner is policy
-    assert away_rad(run) > AT_HOME_RAD
+    assert away_rad(run) > POSE_TOLERANCE_RAD
 
 
 def test_the_word_means_nothing_while_the_arm_moves(run: Supervised) -> None:
