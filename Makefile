@@ -14,7 +14,7 @@ ANYWHERE := "not slow and not gpu and not hil"
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 data-prior checkpoint checkpoint-lift clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels data-prior checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -115,6 +115,9 @@ paper-size-tensorrt: setup ## the same in BF16, and its graphs built with Tensor
 aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks must be this machine's
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python tools/aarch64.py --bundle demo/bundle
+
+wheels: setup ## the source distribution and wheels for x86-64 and aarch64 with the core compiled in, in dist/
+	$(BIN)/python tools/wheels.py
 
 # The generator's simulators need an older MuJoCo and numpy: an environment of their own.
 DATAGEN := runs/datagen-venv

@@ -20,4 +20,4 @@ class LinkLost(BridgeError):
 
 
 class BuildError(BridgeError):
-    """The simulated device cannot be compiled here."""
+    """The core is neither prebuilt for this machine nor can it be compiled here."""

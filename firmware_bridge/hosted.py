@@ -7,9 +7,21 @@ from pathlib import Path
 
 from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.native import build
+from firmware_bridge.native import build, load
 
 TRANSMIT_SIZE = 2048
+_AT, _TEXT, _U8, _U32, _U64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
+SIGNATURES = {
+    "ve_hosted_open": (_AT, _TEXT, _AT, _TEXT),
+    "ve_hosted_receive": (None, _AT, _U8, _TEXT, _U32, _U64),
+    "ve_hosted_exchange": (ctypes.c_bool, _AT, _U64, _AT, ctypes.c_bool, ctypes.c_bool, _AT, _AT),
+    "ve_hosted_transmit": (_U32, _AT, _AT, _U32),
+    "ve_hosted_state": (_U8, _AT),
+    "ve_hosted_joints": (_U8, _AT),
+    "ve_hosted_flush": (None, _AT),
+    "ve_hosted_close": (None, _AT),
+}
+"""Of `hosted.h`: result, arguments."""
 
 
 class HostedDevice:
@@ -19,7 +31,7 @@ class HostedDevice:
     """
 
     def __init__(self, arm: str, start_rad: tuple[float, ...], trace: Path | None = None) -> None:
-        self._library = _load(build(mujoco=False).library)
+        self._library = load(build().library, SIGNATURES)
         start = (ctypes.c_double * MAX_JOINTS)(*start_rad)
         self._handle = self._library.ve_hosted_open(arm.encode(), start, str(trace).encode() if trace else None)
         if not self._handle:
@@ -67,21 +79,3 @@ class HostedDevice:
         if self._handle:
             self._library.ve_hosted_close(self._handle)
             self._handle = None
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    device, number = ctypes.c_void_p, ctypes.c_uint64
-    library.ve_hosted_open.restype = device
-    library.ve_hosted_open.argtypes = [ctypes.c_char_p, device, ctypes.c_char_p]
-    library.ve_hosted_receive.argtypes = [device, ctypes.c_uint8, ctypes.c_char_p, ctypes.c_uint32, number]
-    library.ve_hosted_exchange.argtypes = [device, number, device, ctypes.c_bool, ctypes.c_bool, device, device]
-    library.ve_hosted_exchange.restype = ctypes.c_bool
-    library.ve_hosted_transmit.argtypes = [device, device, ctypes.c_uint32]
-    library.ve_hosted_transmit.restype = ctypes.c_uint32
-    for name in ("ve_hosted_state", "ve_hosted_joints"):
-        getattr(library, name).argtypes = [device]
-        getattr(library, name).restype = ctypes.c_uint8
-    library.ve_hosted_flush.argtypes = [device]
-    library.ve_hosted_close.argtypes = [device]
-    return library

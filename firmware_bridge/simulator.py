@@ -13,11 +13,25 @@ from typing import Literal
 
 from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.native import build
+from firmware_bridge.native import build, load, mujoco_library
 
 START_TIMEOUT_S = 20.0
 WORLD_CAPACITY = 256
 TRANSMIT_SIZE = 2048
+_AT, _TEXT, _U8, _U32, _U64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
+SIGNATURES = {
+    "ve_sim_open": (_AT, _TEXT, _AT, _TEXT, _TEXT, _TEXT, _TEXT),
+    "ve_sim_receive": (None, _AT, _U8, _TEXT, _U32, _U64),
+    "ve_sim_tick": (None, _AT),
+    "ve_sim_transmit": (_U32, _AT, _AT, _U32),
+    "ve_sim_now_us": (_U64, _AT),
+    "ve_sim_state": (_U8, _AT),
+    "ve_sim_world": (_U32, _AT, _AT, _U32),
+    "ve_sim_fault": (None, _AT, ctypes.c_int, ctypes.c_double),
+    "ve_sim_flush": (None, _AT),
+    "ve_sim_close": (None, _AT),
+}
+"""Of `sim_device.h`: result, arguments."""
 
 
 class SimulatedFault(IntEnum):
@@ -46,12 +60,16 @@ class SimulatedArm:
     """What the pseudo-terminal is: the line itself, or an SLCAN adapter on a bus with the device as its `node`."""
     node: int = 0
 
+    def mujoco(self) -> Path | None:
+        """The library behind `model`. Raises `BuildError`."""
+        return mujoco_library() if self.model is not None else None
+
 
 def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[str]:
     """The command line of the simulated device. Raises `BuildError`."""
-    native = build(mujoco=arm.model is not None)
-    words = [str(native.program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
-    for option, path in (("--model", arm.model), ("--trace", arm.trace), ("--world", arm.world)):
+    words = [str(build().program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
+    paths = {"--model": arm.model, "--mujoco": arm.mujoco(), "--trace": arm.trace, "--world": arm.world}
+    for option, path in paths.items():
         words += [option, str(path)] if path is not None else []
     words += ["--line", arm.line, "--node", str(arm.node)]
     return words + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
@@ -95,12 +113,12 @@ class LockstepDevice:
     """The same device in this process, stepped by the caller. Also a `Transport`: a line without delay."""
 
     def __init__(self, arm: SimulatedArm) -> None:
-        self._library = _load(build(mujoco=arm.model is not None).library)
+        self._library = load(build().library, SIGNATURES)
         start = (ctypes.c_double * MAX_JOINTS)(*arm.start_rad)
         self._handle = self._library.ve_sim_open(
             arm.arm.encode(),
             start,
-            *(str(path).encode() if path else None for path in (arm.model, arm.trace, arm.world)),
+            *(str(path).encode() if path else None for path in (arm.model, arm.mujoco(), arm.trace, arm.world)),
         )
         if not self._handle:
             raise BridgeError("the simulated device did not start (its message stands above)")
@@ -156,29 +174,3 @@ class LockstepDevice:
 def tick_ns() -> int:
     """One device period in nanoseconds."""
     return TICK_US * 1000
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    library.ve_sim_open.restype = ctypes.c_void_p
-    library.ve_sim_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p]
-    library.ve_sim_receive.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_uint8,
-        ctypes.c_char_p,
-        ctypes.c_uint32,
-        ctypes.c_uint64,
-    ]
-    library.ve_sim_tick.argtypes = [ctypes.c_void_p]
-    library.ve_sim_transmit.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
-    library.ve_sim_transmit.restype = ctypes.c_uint32
-    library.ve_sim_now_us.argtypes = [ctypes.c_void_p]
-    library.ve_sim_now_us.restype = ctypes.c_uint64
-    library.ve_sim_state.argtypes = [ctypes.c_void_p]
-    library.ve_sim_state.restype = ctypes.c_uint8
-    library.ve_sim_world.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
-    library.ve_sim_world.restype = ctypes.c_uint32
-    library.ve_sim_fault.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_double]
-    library.ve_sim_flush.argtypes = [ctypes.c_void_p]
-    library.ve_sim_close.argtypes = [ctypes.c_void_p]
-    return library

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from firmware_bridge.codes import MAX_FRAME, MAX_JOINTS, MAX_KNOTS
 from firmware_bridge.constants import CHUNK_SLOTS, WINDOW_SAMPLES
-from firmware_bridge.native import build
+from firmware_bridge.native import build, load
 from firmware_bridge.replay import JointState
 
 POISON = 0xA5
@@ -180,7 +180,6 @@ def fresh(kind: type[S]) -> S:
 @cache
 def core() -> ctypes.CDLL:
     """The core as a shared library, its functions typed."""
-    library = ctypes.CDLL(str(build(mujoco=False).library))
     at, number = ctypes.c_void_p, ctypes.c_double
     signatures = {
         "ve_frame_reader_push": (flag, at, u8, at),
@@ -208,7 +207,4 @@ def core() -> ctypes.CDLL:
         "ve_device_tick": (None, at, at, at),
         "ve_device_transmit": (u16, at, at, u16),
     }
-    for name, (result, *arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    return load(build().library, signatures)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from firmware_bridge.native import PREBUILT, compile_device, compile_replay
+from firmware_bridge.native import OVERRIDE, compile_device, compile_replay
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "firmware_bridge/firmware/core/"
@@ -28,7 +28,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 
 def run_tests(folder: Path, extra: dict[str, str]) -> int:
     """Runs the tests of the bridge against the build in `folder`."""
-    environment = {**os.environ, PREBUILT: str(folder), **extra}
+    environment = {**os.environ, OVERRIDE: str(folder), **extra}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", SEED, *NOT_THESE, *TESTS], cwd=ROOT, env=environment
     ).returncode

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from firmware_bridge.native import FIRMWARE, FLAGS, FUZZ, PORT, PREBUILT, firmware_hash
+from firmware_bridge.native import FIRMWARE, FLAGS, FUZZ, OVERRIDE, PORT, firmware_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = FIRMWARE / "core"
@@ -253,7 +253,7 @@ def run_tests(folder: Path, unit: str) -> str:
         code = 99
         with contextlib.suppress(BaseException):
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))  # not wall time: this machine may be busy
-            os.environ.update({PREBUILT: str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+            os.environ.update({OVERRIDE: str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)

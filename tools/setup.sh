@@ -22,6 +22,10 @@ ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/nu
 if [ "${1:-}" = tests ]; then
     command -v arm-none-eabi-gcc >/dev/null || missing="$missing gcc-arm-none-eabi libnewlib-arm-none-eabi"
     command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
+    if [ "$(uname -m)" != aarch64 ]; then
+        command -v qemu-aarch64-static >/dev/null || missing="$missing qemu-user-static"
+        [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || missing="$missing libc6-arm64-cross"
+    fi
     command -v cppcheck >/dev/null || missing="$missing cppcheck"
     command -v clang >/dev/null || missing="$missing clang"
     command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || need_browser=yes

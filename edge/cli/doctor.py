@@ -127,6 +127,7 @@ def _machine_checks(root: Path, bundle: Bundle | None) -> Iterator[Check]:
     granted = rights.probe()
     yield machine.check_python(sys.version_info[:3])
     yield machine.check_packages(_version)
+    yield machine.check_core()
     yield machine.check_cores(root, len(os.sched_getaffinity(0)))
     yield machine.check_kernel(root)
     yield machine.check_governor(root)

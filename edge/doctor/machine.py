@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.doctor.check import Check, Status, judged
+from firmware_bridge.errors import BuildError
+from firmware_bridge.native import build, firmware_hash
 
 REQUIRED = ("numpy", "onnxruntime", "pyserial", "tokenizers", "tqdm")
 OPTIONAL = {
@@ -49,6 +52,17 @@ def check_packages(version_of: Callable[[str], str | None]) -> Check:
     extras = [extra for name, extra in OPTIONAL.items() if versions[name] is None]
     found = ", ".join(f"{name} {versions[name]}" for name in REQUIRED)
     return Check("packages", Status.OK, found + (f"; without {', '.join(extras)}" if extras else ""), "", versions)
+
+
+def check_core() -> Check:
+    """Where the core for simulated devices and adapters comes from; it is loaded, as a run would load it."""
+    try:
+        core = build()
+        ctypes.CDLL(str(core.library))
+    except (BuildError, OSError) as error:
+        return Check.failed("core", error)
+    figures = {"folder": str(core.folder), "firmware": f"{firmware_hash():08x}"}
+    return Check("core", Status.OK, f"firmware {figures['firmware']}, {core.origin()}", "", figures)
 
 
 def check_cores(root: Path, usable: int) -> Check:

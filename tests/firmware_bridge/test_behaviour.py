@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge.native import PREBUILT, compile_replay, replay_in
+from firmware_bridge.native import OVERRIDE, compile_replay, replay_in
 from firmware_bridge.replay import Replay
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "behaviour.json"
@@ -19,8 +19,8 @@ VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "behaviour.json"
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    folder = Path(os.environ.get(PREBUILT, tmp_path_factory.mktemp("replay")))
-    if PREBUILT not in os.environ:
+    folder = Path(os.environ.get(OVERRIDE, tmp_path_factory.mktemp("replay")))
+    if OVERRIDE not in os.environ:
         compile_replay(folder)
     return Replay(replay_in(folder))
 

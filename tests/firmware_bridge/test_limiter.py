@@ -21,7 +21,7 @@ STOP_TICKS = 2
 
 @pytest.fixture(scope="module")
 def limiter() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(build(mujoco=False).library))
+    library = ctypes.CDLL(str(build().library))
     library.ve_limiter_follow.argtypes = [
         ctypes.c_void_p,
         ctypes.c_double,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from edge.doctor import machine, rights
 from edge.doctor.check import Check, Status, document, line, passed
+from firmware_bridge.errors import BuildError
 
 
 def tree(root: Path, **files: str) -> Path:
@@ -33,6 +35,22 @@ def test_packages() -> None:
     assert plain.status is Status.OK and plain.found.endswith("without camera, can, sim, plot")
     broken = machine.check_packages(lambda name: None if name == "onnxruntime" else "1.0")
     assert (broken.status, broken.found) == (Status.FAIL, "onnxruntime missing")
+
+
+def test_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = machine.check_core()
+    assert core.status is Status.OK and re.fullmatch(r"firmware [0-9a-f]{8}, .+, by .+", core.found)
+
+    def refuse() -> None:
+        raise BuildError("neither prebuilt nor a compiler; sudo apt-get install gcc")
+
+    monkeypatch.setattr(machine, "build", refuse)
+    missing = machine.check_core()
+    assert (missing.status, missing.found, missing.cure) == (
+        Status.FAIL,
+        "neither prebuilt nor a compiler",
+        "sudo apt-get install gcc",
+    )
 
 
 def test_cores(tmp_path: Path) -> None:

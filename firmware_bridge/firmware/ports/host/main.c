@@ -39,6 +39,7 @@ static long long now_ns(void) {
 typedef struct {
   const char *arm;
   const char *model;
+  const char *mujoco;
   const char *trace;
   const char *world;
   double start[VE_MAX_JOINTS];
@@ -81,7 +82,8 @@ static bool parse_options(int argc, char **argv, options_t *options) {
       {"model", required_argument, NULL, 'm'}, {"trace", required_argument, NULL, 't'},
       {"world", required_argument, NULL, 'w'}, {"realtime", no_argument, NULL, 'r'},
       {"die-with-parent", no_argument, NULL, 'd'}, {"line", required_argument, NULL, 'l'},
-      {"node", required_argument, NULL, 'n'},  {NULL, 0, NULL, 0}};
+      {"node", required_argument, NULL, 'n'},  {"mujoco", required_argument, NULL, 'j'},
+      {NULL, 0, NULL, 0}};
   int option = 0;
   bool posed = false;
   bool known = true;
@@ -90,6 +92,7 @@ static bool parse_options(int argc, char **argv, options_t *options) {
       case 'a': options->arm = optarg; break;
       case 's': posed = parse_pose(optarg, options->start); break;
       case 'm': options->model = optarg; break;
+      case 'j': options->mujoco = optarg; break;
       case 't': options->trace = optarg; break;
       case 'w': options->world = optarg; break;
       case 'r': options->realtime = true; break;
@@ -186,8 +189,8 @@ static void run(ve_line_t *line, ve_sim_t *sim, int terminal, long long base_ns)
 int main(int argc, char **argv) {
   options_t options = {0};
   if (!parse_options(argc, argv, &options)) {
-    fprintf(stderr, "usage: %s --arm NAME --start Q1,Q2,... [--model FILE.mjb] [--trace FILE.csv] [--world FILE]\n"
-                    "       [--realtime] [--die-with-parent] [--line serial|slcan|slcan-fd] [--node N]\n", argv[0]);
+    fprintf(stderr, "usage: %s --arm NAME --start Q1,Q2,... [--model FILE.mjb --mujoco LIBRARY] [--trace FILE.csv]\n"
+                    "       [--world FILE] [--realtime] [--die-with-parent] [--line serial|slcan|slcan-fd] [--node N]\n", argv[0]);
     return 2;
   }
   if (options.die_with_parent) {
@@ -196,7 +199,7 @@ int main(int argc, char **argv) {
   struct sigaction action = {.sa_handler = on_signal};
   (void)sigaction(SIGTERM, &action, NULL);
   (void)sigaction(SIGINT, &action, NULL);
-  ve_sim_t *sim = ve_sim_open(options.arm, options.start, options.model, options.trace, options.world);
+  ve_sim_t *sim = ve_sim_open(options.arm, options.start, options.model, options.mujoco, options.trace, options.world);
   if (sim == NULL) {
     return 2;
   }

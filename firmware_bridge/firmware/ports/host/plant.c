@@ -5,11 +5,21 @@
 #include <string.h>
 
 #ifdef VE_WITH_MUJOCO
+#include <dlfcn.h>
 #include <mujoco/mujoco.h>
-#endif
 
-#ifdef VE_WITH_MUJOCO
 #define MOST_TERMS 4u
+
+/* What is called of MuJoCo. It is loaded when a model is, so that one build serves with and without it. */
+typedef struct {
+  __typeof__(mj_version) *version;
+  __typeof__(mj_loadModel) *load_model;
+  __typeof__(mj_makeData) *make_data;
+  __typeof__(mj_forward) *forward;
+  __typeof__(mj_step) *step;
+  __typeof__(mj_deleteData) *delete_data;
+  __typeof__(mj_deleteModel) *delete_model;
+} mujoco_t;
 
 /* Where an axis stands is a sum over generalised positions: of one joint, or of those that a fixed tendon couples. */
 typedef struct {
@@ -23,6 +33,7 @@ struct ve_plant {
   uint8_t joints;
   double q[VE_MAX_JOINTS];
 #ifdef VE_WITH_MUJOCO
+  mujoco_t mj;
   mjModel *model;
   mjData *data;
   axis_t axis[VE_MAX_JOINTS];
@@ -86,8 +97,36 @@ static void measure(ve_plant_t *plant) {
   }
 }
 
-static bool open_model(ve_plant_t *plant, const char *path) {
-  plant->model = mj_loadModel(path, NULL);
+static bool find(void *library, const char *name, void *function) {
+  void *found = dlsym(library, name);
+  memcpy(function, &found, sizeof(found));
+  return found != NULL;
+}
+
+/* The library stays loaded until the process ends. Model and data are laid out as in the headers that this was compiled
+ * with, so it has to be the same release. */
+static bool load_mujoco(mujoco_t *mj, const char *path) {
+  void *library = (path == NULL) ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if ((library == NULL) || !find(library, "mj_version", &mj->version) ||
+      !find(library, "mj_loadModel", &mj->load_model) || !find(library, "mj_makeData", &mj->make_data) ||
+      !find(library, "mj_forward", &mj->forward) || !find(library, "mj_step", &mj->step) ||
+      !find(library, "mj_deleteData", &mj->delete_data) || !find(library, "mj_deleteModel", &mj->delete_model)) {
+    fprintf(stderr, "bridge-sim: cannot load MuJoCo: %s\n", (path == NULL) ? "give --mujoco LIBRARY" : dlerror());
+    return false;
+  }
+  if (mj->version() != mjVERSION_HEADER) {
+    fprintf(stderr, "bridge-sim: compiled for MuJoCo %d, but %s is %d: pip install 'vla-edge[sim]'\n",
+            mjVERSION_HEADER, path, mj->version());
+    return false;
+  }
+  return true;
+}
+
+static bool open_model(ve_plant_t *plant, const char *path, const char *mujoco) {
+  if (!load_mujoco(&plant->mj, mujoco)) {
+    return false;
+  }
+  plant->model = plant->mj.load_model(path, NULL);
   if (plant->model == NULL) {
     fprintf(stderr, "bridge-sim: cannot load the MuJoCo model %s\n", path);
     return false;
@@ -96,7 +135,7 @@ static bool open_model(ve_plant_t *plant, const char *path) {
     fprintf(stderr, "bridge-sim: %s has %d actuators, the arm has %u axes\n", path, (int)plant->model->nu, plant->joints);
     return false;
   }
-  plant->data = mj_makeData(plant->model);
+  plant->data = plant->mj.make_data(plant->model);
   for (uint8_t i = 0; i < plant->joints; i++) {
     if (!find_axis(plant->model, i, &plant->axis[i])) {
       fprintf(stderr, "bridge-sim: %s: actuator %u drives neither one joint nor a few by a fixed tendon\n", path, i + 1u);
@@ -105,25 +144,26 @@ static bool open_model(ve_plant_t *plant, const char *path) {
     place(&plant->axis[i], plant->q[i], plant->data->qpos);
     plant->data->ctrl[i] = plant->q[i];
   }
-  mj_forward(plant->model, plant->data);
+  plant->mj.forward(plant->model, plant->data);
   return true;
 }
 #else
-static bool open_model(ve_plant_t *plant, const char *path) {
+static bool open_model(ve_plant_t *plant, const char *path, const char *mujoco) {
   (void)plant;
+  (void)mujoco;
   fprintf(stderr, "bridge-sim: this build has no MuJoCo, so it cannot load %s\n", path);
   return false;
 }
 #endif
 
-ve_plant_t *ve_plant_open(const char *model, uint8_t joints, const double *start) {
+ve_plant_t *ve_plant_open(const char *model, const char *mujoco, uint8_t joints, const double *start) {
   ve_plant_t *plant = calloc(1, sizeof(*plant));
   if (plant == NULL) {
     return NULL;
   }
   plant->joints = joints;
   memcpy(plant->q, start, joints * sizeof(double));
-  if ((model != NULL) && !open_model(plant, model)) {
+  if ((model != NULL) && !open_model(plant, model, mujoco)) {
     ve_plant_close(plant);
     return NULL;
   }
@@ -136,7 +176,7 @@ void ve_plant_step(ve_plant_t *plant, const double *set_point, bool drive_on) {
     for (uint8_t i = 0; drive_on && (i < plant->joints); i++) {
       plant->data->ctrl[i] = set_point[i];
     }
-    mj_step(plant->model, plant->data);
+    plant->mj.step(plant->model, plant->data);
     measure(plant);
     return;
   }
@@ -162,10 +202,10 @@ const double *ve_plant_world(const ve_plant_t *plant, uint32_t *count) {
 void ve_plant_close(ve_plant_t *plant) {
 #ifdef VE_WITH_MUJOCO
   if (plant->data != NULL) {
-    mj_deleteData(plant->data);
+    plant->mj.delete_data(plant->data);
   }
   if (plant->model != NULL) {
-    mj_deleteModel(plant->model);
+    plant->mj.delete_model(plant->model);
   }
 #endif
   free(plant);

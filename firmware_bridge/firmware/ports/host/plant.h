@@ -10,10 +10,10 @@
 typedef struct ve_plant ve_plant_t;
 
 /* Opens a plant of `joints` axes at the pose `start`. `model` is a MuJoCo binary model (.mjb) with one position actuator
- * per axis in the profile's order, on a joint or on a fixed tendon (two fingers that share a width); or NULL for the
- * ideal plant, whose measured positions are the set-points one tick later. NULL with a message on stderr when it
- * cannot. */
-ve_plant_t *ve_plant_open(const char *model, uint8_t joints, const double *start);
+ * per axis in the profile's order, on a joint or on a fixed tendon (two fingers that share a width), and `mujoco` the
+ * path of the library that simulates it; or NULL for the ideal plant, whose measured positions are the set-points one
+ * tick later. NULL with a message on stderr when it cannot. */
+ve_plant_t *ve_plant_open(const char *model, const char *mujoco, uint8_t joints, const double *start);
 
 /* One period of 1 ms. With the drive off the brakes hold the arm. */
 void ve_plant_step(ve_plant_t *plant, const double *set_point, bool drive_on);

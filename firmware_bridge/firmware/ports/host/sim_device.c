@@ -50,13 +50,14 @@ static void publish_world(ve_sim_t *sim) {
   world->sequence++;
 }
 
-ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, const char *trace, const char *world) {
+ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, const char *mujoco, const char *trace,
+                      const char *world) {
   ve_sim_t *sim = calloc(1, sizeof(*sim));
   if (sim == NULL) {
     return NULL;
   }
   sim->hosted = ve_hosted_open(arm, start, trace);
-  sim->plant = (sim->hosted == NULL) ? NULL : ve_plant_open(model, ve_sim_joints(sim), start);
+  sim->plant = (sim->hosted == NULL) ? NULL : ve_plant_open(model, mujoco, ve_sim_joints(sim), start);
   if ((sim->plant == NULL) || ((world != NULL) && !open_world(sim, world))) {
     ve_sim_close(sim);
     return NULL;

@@ -21,9 +21,11 @@ typedef struct {
 
 typedef struct ve_sim ve_sim_t;
 
-/* Opens the device of the arm `arm` at the pose `start` (one value per joint). `model`, `trace` and `world` are paths
- * and may be NULL. Returns NULL with a message on stderr when something cannot be opened. */
-ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, const char *trace, const char *world);
+/* Opens the device of the arm `arm` at the pose `start` (one value per joint). `model` and `mujoco`, the library
+ * that simulates it, `trace` and `world` are paths and may be NULL. Returns NULL with a message on stderr when something
+ * cannot be opened. */
+ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, const char *mujoco, const char *trace,
+                      const char *world);
 
 /* Bytes from the host on a channel of the device, received at device time `now_us`. */
 void ve_sim_receive(ve_sim_t *sim, uint8_t channel, const uint8_t *bytes, uint32_t count, uint64_t now_us);
