@@ -30,15 +30,16 @@ SYNCHRONOUS_STEPS = 5
 class NaiveSwitching:
     """Hides the prefix from the policy and aims at positions."""
 
-    controller: Controller
-
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._asked: PlanRequest | None = None
         self._commanded = np.zeros(0)
 
+    def attach(self, controller: Controller) -> None:
+        self._controller = controller
+
     def request(self, request: PlanRequest) -> None:
-        state, timeline = self.controller.last_state, self.controller.timeline
+        state, timeline = self._controller.last_state, self._controller.timeline
         assert state is not None
         self._asked = request
         self._commanded = from_micro(timeline.q_urad(request.step) if timeline.begun else state.commanded_urad)
@@ -83,16 +84,17 @@ class TemporalEnsembling(NaiveSwitching):
 class Synchronous:
     """Lets the arm come to rest before it looks again, and hold still until the chunk is there."""
 
-    controller: Controller
-
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._delay = 0
 
+    def attach(self, controller: Controller) -> None:
+        self._controller = controller
+
     def request(self, request: PlanRequest) -> None:
         self._delay = len(request.prefix_rad)
-        # Control asks in the first step that it may; this is when the arm stands.
-        self.controller._next_request_step = request.step + self._delay + SYNCHRONOUS_STEPS
+        # Control requests in the first step that it may; this is when the arm stands.
+        self._controller.replanner.request_from(request.step + self._delay + SYNCHRONOUS_STEPS)
         self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
 
     def result(self) -> PlanResult | None:
@@ -101,7 +103,7 @@ class Synchronous:
             return result
         moves = soft_start(result.increments_rad[:SYNCHRONOUS_STEPS])
         moves[-len(START_SHARES) :] *= START_SHARES[::-1, None]
-        still = np.zeros((self.controller.shape.horizon, moves.shape[1]))
+        still = np.zeros((self._controller.shape.horizon, moves.shape[1]))
         waits = np.zeros((self._delay, moves.shape[1]))
         return replace(result, increments_rad=np.vstack([waits, moves, still]))
 

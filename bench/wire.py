@@ -206,7 +206,7 @@ def _controller(
         time.sleep(0.01)
 
     warm_ns = inference.wait_warm(idle)
-    controller = Controller(
+    return Controller(
         client,
         inference.planner,
         arm,
@@ -214,9 +214,8 @@ def _controller(
         bundle.embodiment(arm.embodiment).step_s,
         ControlSettings(EXECUTE_STEPS, connected.lead_us()),
         Recorder(round(110 * (seconds + 10)), arm.dof),
+        warm_ns // 1000,
     )
-    controller.latency.add(warm_ns // 1000)
-    return controller
 
 
 def _times(planner: NotingPlanner, commits_ns: list[int], seed: int) -> dict[str, Any]:

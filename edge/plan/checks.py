@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.arms import JointLimits
+from edge.plan.timeline import Timeline
 from edge.plan.trajectory import FloatArray, Knots, segment_accelerations, turning_points
 from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
 
@@ -74,6 +75,12 @@ def check_splice(knots: Knots, q_rad: FloatArray, dq_rad_s: FloatArray) -> Chunk
         if jump_dq[joint] > SPLICE_VELOCITY_RAD_S:
             return ChunkRefusal("splice velocity", joint, 0, f"jump of {jump_dq[joint]:.4f} rad/s")
     return None
+
+
+def check_chunk(knots: Knots, timeline: Timeline, limits: JointLimits) -> ChunkRefusal | None:
+    """All that is judged of knots before they are sent: by themselves, and against the plan that they leave."""
+    committed = timeline.knots(knots.first, 1)
+    return check_knots(knots, limits) or check_splice(knots, committed.q_rad[0], committed.dq_rad_s[0])
 
 
 def _fastest(v0: FloatArray, v1: FloatArray, a0: FloatArray, a1: FloatArray, step_s: float) -> FloatArray:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.arms import JointLimits
-from edge.plan.checks import check_knots
+from edge.plan.checks import check_chunk
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import Knots, segment_accelerations
 
 MOST_STRETCH = 8.0
-"""Slower than this is no motion worth having: the plan then runs out, and the device stops."""
+"""Maximum time-stretch: where more is needed the plan runs out, and the device stops."""
 CHANGE = 2.0
 """Most that one chunk may stretch or shorten the steps of the one before it."""
 TRIES = 4
@@ -85,6 +85,6 @@ def stretched(timeline: Timeline, knot: int, by_us: float, from_us: float, limit
     wanted_us = math.ceil((by_us - timeline.due_us(first)) / (knot - first))
     for spacing_us in Pace(timeline.step_us).braked(timeline.spacing_us(first), wanted_us):
         knots = timeline.retime(first, spacing_us)
-        if gentle(timeline, knots) and check_knots(knots, limits) is None:
+        if gentle(timeline, knots) and check_chunk(knots, timeline, limits) is None:
             return knots
     return None

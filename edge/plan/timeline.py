@@ -8,7 +8,6 @@ actions that will have run when it arrives.
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 
@@ -18,29 +17,6 @@ from firmware_bridge.codes import MICRO
 KEPT_STEPS = 256
 START_SHARES = np.array([0.25, 0.75])
 """Of the first steps after standstill, what is commanded."""
-LATENCIES = 10
-
-
-class LatencyEstimate:
-    """How long before a chunk can change anything it has to be asked for."""
-
-    def __init__(self, lead_us: int) -> None:
-        self._lead_us = lead_us
-        self._latencies_us: deque[int] = deque(maxlen=LATENCIES)
-
-    def add(self, latency_us: int) -> None:
-        """Takes one measured time from observation to chunk. Cold calls do not belong here."""
-        self._latencies_us.append(latency_us)
-
-    @property
-    def largest_us(self) -> int:
-        """The largest of the last ten latencies."""
-        return max(self._latencies_us, default=0)
-
-    @property
-    def needed_us(self) -> int:
-        """From an observation to the first knot it can change: `largest_us`, and the time a chunk must be early."""
-        return self.largest_us + self._lead_us
 
 
 def soft_start(increments_rad: FloatArray) -> FloatArray:
@@ -80,6 +56,10 @@ class Timeline:
         self._due_us[0] = start_us
         self._q[0] = q_urad
         self._dq[0] = 0
+
+    def withdraw(self) -> None:
+        """Takes `begin` back, while nothing has moved."""
+        self.last = -1
 
     def due_us(self, knot: int) -> int:
         """Device time of one of the last `KEPT_STEPS` committed knots."""

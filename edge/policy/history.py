@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.plan.timeline import Timeline
+from edge.plan.trajectory import from_micro
 from firmware_bridge.codes import MICRO
 
 FloatArray = NDArray[np.float64]
@@ -69,3 +71,36 @@ class MeasuredTrack:
         rows = np.arange(self._count - held, self._count) % TRACK_KEPT
         times, positions = self._device_us[rows], self._measured[rows] * MICRO
         return np.array([np.interp(device_us, times, column) for column in positions.T])
+
+
+class StepHistory:
+    """The history of a run: one pair per policy step, from the device's reports and the committed trajectory."""
+
+    def __init__(self, length: int, joints: int) -> None:
+        self._shape = (length, joints)
+        self._ring = HistoryRing(length, joints)
+        self._track = MeasuredTrack(joints)
+        self._steps = 0
+
+    def observe(self, device_us: int, measured_urad: Sequence[int]) -> None:
+        """Takes one report of the device."""
+        self._track.add(device_us, measured_urad)
+
+    def rest(self, measured_urad: Sequence[int]) -> None:
+        """As if the arm had stood still in this pose; the next step is the first."""
+        self._ring.rest(from_micro(measured_urad))
+        self._steps = 0
+
+    def advance(self, timeline: Timeline, now_us: float) -> None:
+        """Takes the steps that have ended."""
+        if not timeline.begun:
+            return
+        for step in range(self._steps, timeline.step_at(now_us)):
+            self._ring.push(self._track.at(timeline.due_us(step)), timeline.increments_rad(step, 1)[0])
+            self._steps = step + 1
+
+    def read(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Measured positions and commanded increments, each (length, J), in time order, and which rows hold a pair."""
+        states, actions, mask = np.zeros(self._shape), np.zeros(self._shape), np.zeros(self._shape[0], dtype=np.bool_)
+        self._ring.read(states, actions, mask)
+        return states, actions, mask

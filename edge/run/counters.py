@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edge.inference.records import PlanRequest, PlanResult
+from edge.inference.records import PlanResult
 from edge.run.pauses import PauseLog
+from firmware_bridge.codes import DeviceState
+from firmware_bridge.messages import StateReport
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,18 @@ class Counters:
     device_refusals: int = 0
     committed_ids: list[int] = field(default_factory=list)
 
-    def measured(self, asked: PlanRequest, result: PlanResult, latency_us: int) -> None:
-        """Takes what inference needed for one chunk."""
+    def reported(self, report: StateReport) -> None:
+        """Takes one report of the device."""
+        if self.interventions_before is None:
+            self.interventions_before = report.interventions
+        self.interventions = report.interventions - self.interventions_before
+        if report.state == DeviceState.STREAMING:
+            self.least_buffer_ms = min(self.least_buffer_ms, report.buffered_ms)
+
+    def measured(self, sent_ns: int, result: PlanResult, latency_us: int) -> None:
+        """Takes what inference needed for one chunk, requested at host time `sent_ns`."""
         self.latency_us.append(latency_us)
-        self.frame_age_us.append(max(0, asked.sent_ns - (result.captured_ns or asked.sent_ns)) // 1000)
+        self.frame_age_us.append(max(0, sent_ns - (result.captured_ns or sent_ns)) // 1000)
         self.engine_us.append(
             (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
         )

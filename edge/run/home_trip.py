@@ -76,7 +76,7 @@ class HomeTrip:
         self._tell(describe(move))
         way = HomePlanner(move, controller.shape.horizon, controller.step_s)
         self._under = _Under(way, controller.planner)
-        controller.planner = self._via(way)
+        controller.plan_with(self._via(way))
         controller.resume()
 
     def step(self) -> None:
@@ -85,7 +85,7 @@ class HomeTrip:
         if under is None:
             return
         if self._controller.motion is Motion.HELD:
-            self._controller.planner = under.policy
+            self._controller.plan_with(under.policy)
             self._under = None
         elif self._controller.motion is Motion.RUNNING and under.way.arrived:
             self._controller.pause()

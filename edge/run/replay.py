@@ -243,8 +243,8 @@ class Replay:
             body["step_s"],
             ControlSettings(**body["settings"]),
             TappedRecorder(SAMPLES_KEPT, profile.dof, self._comparison),
+            body["latency_us"],
         )
-        controller.latency.add(body["latency_us"])
         self._comparison.put(Kind.CONTROLLER, pack_controller(controller, body["step_s"], body["latency_us"]))
         return controller
 

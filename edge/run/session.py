@@ -13,7 +13,7 @@ from typing import Protocol
 
 from edge.arms import ArmProfile
 from edge.bundle import Bundle
-from edge.errors import InputError, SafetyStop
+from edge.errors import SafetyStop
 from edge.inference.handle import InferenceProcess
 from edge.inference.process import InferenceSettings
 from edge.inference.records import PlannerStatus
@@ -175,8 +175,8 @@ class Session:
             embodiment.step_s,
             settings,
             recorder,
+            status.warm_ns // 1000,
         )
-        controller.latency.add(status.warm_ns // 1000)
         if self._journal is not None:
             body = pack_controller(controller, embodiment.step_s, status.warm_ns // 1000)
             self._journal.put(Kind.CONTROLLER, body)
@@ -233,20 +233,13 @@ class Session:
 
     def _check_latency(self, controller: Controller) -> None:
         """Says when the motion will have to be slowed down, and refuses what would hardly move."""
-        shape, step_us = self.bundle.manifest.policy, controller.timeline.step_us
-        steps = min(shape.max_delay, shape.horizon - self.settings.execute_steps)
-        needed_us = controller.latency.needed_us
-        slowest_us = controller.pace.slowest_us
-        if needed_us > steps * slowest_us:
-            raise InputError(
-                f"inference takes {needed_us / 1e6:.1f} s and this bundle allows {steps * slowest_us / 1e6:.1f} s; "
-                "use a faster engine, fewer flow steps or a smaller --execute"
-            )
-        stretch = controller.pace.wanted_us(needed_us, steps) / step_us
+        replanner = controller.replanner
+        stretch = replanner.stretch()
         if stretch > 1:
+            steps = f"{replanner.lag_steps} steps of {controller.timeline.step_us // 1000} ms"
             self.tell(
-                f"inference takes {needed_us / 1000:.0f} ms, more than the {steps} steps of {step_us // 1000} ms that "
-                f"a chunk may lag behind: the arm moves {stretch:.1f} times as slowly"
+                f"inference takes {replanner.latency.needed_us / 1000:.0f} ms, more than the {steps} that a chunk may "
+                f"lag behind: the arm moves {stretch:.1f} times as slowly"
             )
 
     def _arm(self, connected: ConnectedArm) -> None:

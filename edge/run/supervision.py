@@ -34,7 +34,7 @@ class Inference(Protocol):
     """The inference process as its supervisor sees it. No call waits."""
 
     def gone(self) -> str | None:
-        """Why the process is no more; None while it is there."""
+        """Exit reason; None while it runs."""
 
     def restart(self) -> Planner:
         """Ends what is left of the process and starts a new one."""
@@ -101,8 +101,8 @@ class Supervisor:
             self.controller.run_out(reason)
 
     def _hung(self, now_ns: int) -> str | None:
-        waited_us = self.controller.waited_us(now_ns)
-        if waited_us <= LOST_PERIODS * self.controller.answer_period_us:
+        waited_us = self.controller.replanner.waited_us(now_ns)
+        if waited_us <= LOST_PERIODS * self.controller.replanner.period_us:
             return None
         return f"inference has not answered for {waited_us / 1e6:.1f} s"
 
@@ -126,7 +126,7 @@ class Supervisor:
 
     def _start_again(self, why: str) -> None:
         self._tell(f"{why}; the arm is at rest, starting inference again")
-        self.controller.planner = self.inference.restart()
+        self.controller.plan_with(self.inference.restart())
         self._starts += 1
 
     def _say_held(self) -> None:

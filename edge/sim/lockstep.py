@@ -62,9 +62,10 @@ class LockstepSettings:
 
 
 class JoiningPlanner(Planner, Protocol):
-    """A planner that changes chunks before control sees them; told of the controller before the first request."""
+    """A planner that changes chunks before control sees them."""
 
-    controller: Controller
+    def attach(self, controller: Controller) -> None:
+        """Takes the controller that will make the requests, before the first one."""
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,10 @@ def _run(
         step_s,
         ControlSettings(settings.execute_steps, connected.lead_us()),
         recorder,
+        round(1000 * settings.latency_ms * (1 + settings.jitter)),
     )
     if joining is not None:
-        joining.controller = controller
-    controller.latency.add(round(1000 * settings.latency_ms * (1 + settings.jitter)))
+        joining.attach(controller)
     connected.switch_on()
     stop = None
     try:

@@ -146,7 +146,7 @@ def test_a_plan_that_agrees_is_joined_without_a_jump(name: str) -> None:
     joining = JOININGS[name](Agrees())
     lagging = SimpleNamespace(measured_urad=(0,), commanded_urad=(100_000,))
     timeline = SimpleNamespace(begun=True, q_urad=lambda step: np.array([100_000 + 20_000 * step]))
-    joining.controller = SimpleNamespace(last_state=lagging, timeline=timeline)
+    joining.attach(SimpleNamespace(last_state=lagging, timeline=timeline))
     for step in (0, 1):
         none = np.zeros((0, 1))
         joining.request(PlanRequest(1, step, 0, none, none, np.zeros(0, bool), increments[:delay]))

@@ -55,8 +55,8 @@ class LoggedRun:
             STEP_S,
             ControlSettings(5, LEAD_US),
             open_recorder(1000, 7, journal),
+            latency_us(0),
         )
-        self.controller.latency.add(latency_us(0))
         journal.put(Kind.CONTROLLER, pack_controller(self.controller, STEP_S, latency_us(0)))
 
     def _push(self, data: bytes) -> bool:

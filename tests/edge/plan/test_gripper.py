@@ -76,8 +76,7 @@ def test_a_policy_that_means_more_than_there_is_is_not_refused(tmp_path: Path, s
 
     planner = ScriptedPlanner(rig, script, lambda _: 40_000)
     settings = ControlSettings(5, LEAD_US)
-    controller = Controller(rig.client, planner, HAND, SHAPE, STEP_S, settings, Recorder(10_000, 8))
-    controller.latency.add(40_000)
+    controller = Controller(rig.client, planner, HAND, SHAPE, STEP_S, settings, Recorder(10_000, 8), 40_000)
     for tick in range(1000):
         controller.step(rig.device.now_us * 1000, tick + 2)
         rig.device.tick(4)

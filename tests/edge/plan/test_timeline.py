@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.plan.timeline import LatencyEstimate, Timeline, soft_start
+from edge.plan.replanner import LatencyEstimate
+from edge.plan.timeline import Timeline, soft_start
 from edge.plan.trajectory import segment_accelerations, spline_velocities
 
 STEP_US = 100_000

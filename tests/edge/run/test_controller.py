@@ -80,14 +80,20 @@ class ScriptedPlanner:
 class Run:
     """A controller on a rig."""
 
-    def __init__(self, trace: Path, script: Script = wave, latency_us: Callable[[int], int] = lambda _: 40_000) -> None:
+    def __init__(
+        self,
+        trace: Path,
+        script: Script = wave,
+        latency_us: Callable[[int], int] = lambda _: 40_000,
+        may_starve: bool = False,
+    ) -> None:
         self.trace_file = trace
         self.rig = Rig(trace).armed()
         self.planner = ScriptedPlanner(self.rig, script, latency_us)
+        settings, recorder = ControlSettings(5, LEAD_US, may_starve), Recorder(10_000, 7)
         self.controller = Controller(
-            self.rig.client, self.planner, FRANKA, SHAPE, STEP_S, ControlSettings(5, LEAD_US), Recorder(10_000, 7)
+            self.rig.client, self.planner, FRANKA, SHAPE, STEP_S, settings, recorder, latency_us(0)
         )
-        self.controller.latency.add(latency_us(0))
         self.tick = 1
 
     def go(self, milliseconds: int, period_ms: int = 4) -> None:
@@ -311,29 +317,27 @@ def test_inference_that_stops_answering_starves_the_buffer_and_says_so(start: Ca
 
 def test_a_failure_in_inference_is_told_in_its_own_words(start: Callable[..., Run]) -> None:
     run = start()
-    run.go(1000)
-    run.planner._waiting = None
-    answer = PlanResult(
-        len(run.planner.requests), Outcome.FAILED, np.full((15, 7), np.nan), 0, 0, 0, 0, "lens fell off"
-    )
-    run.planner.result = lambda: answer  # type: ignore[method-assign]
-    run.controller._asked = run.planner.requests[-1]
+    answering(run, lambda request: request == 3, Outcome.FAILED, "lens fell off")
     with pytest.raises(SafetyStop, match="inference failed: lens fell off"):
-        run.go(100)
+        run.go(4000)
 
 
-def pausing(run: Run, paused: Callable[[int], bool]) -> None:
-    """Some of the policy's answers become pauses, each in words of its own."""
+def answering(run: Run, chosen: Callable[[int], bool], outcome: Outcome, message: str) -> None:
+    """Some of the policy's answers bring no chunk, but this outcome and its message."""
     original = run.planner.result
 
     def result() -> PlanResult | None:
         answer = original()
-        if answer is None or not paused(answer.id):
+        if answer is None or not chosen(answer.id):
             return answer
-        nothing = np.full((15, 7), np.nan)
-        return PlanResult(answer.id, Outcome.PAUSED, nothing, 0, 0, 0, 0, "camera 2 (file:x) is stale; cure")
+        return PlanResult(answer.id, outcome, np.full((15, 7), np.nan), 0, 0, 0, 0, message)
 
     run.planner.result = result  # type: ignore[method-assign]
+
+
+def pausing(run: Run, paused: Callable[[int], bool]) -> None:
+    """Some of the policy's answers become pauses."""
+    answering(run, paused, Outcome.PAUSED, "camera 2 (file:x) is stale; fix")
 
 
 def test_a_pause_that_ends_in_time_is_only_counted(start: Callable[..., Run]) -> None:
@@ -342,7 +346,7 @@ def test_a_pause_that_ends_in_time_is_only_counted(start: Callable[..., Run]) ->
     run.go(8000)
     counters = run.controller.counters
     assert counters.pauses.answers == 5
-    assert counters.pauses.reasons == {"camera 2 (file:x) is stale; cure": 2}
+    assert counters.pauses.reasons == {"camera 2 (file:x) is stale; fix": 2}
     assert counters.pauses.reason is None
     asked = [request.step for request in run.planner.requests]
     assert asked[3:8] == list(range(asked[3], asked[3] + 5)), "each step asks again"
@@ -354,9 +358,7 @@ def test_a_pause_that_ends_in_time_is_only_counted(start: Callable[..., Run]) ->
 def test_a_pause_that_lasts_ends_in_a_stop_that_names_the_camera(start: Callable[..., Run]) -> None:
     run = start()
     pausing(run, lambda request: request >= 4)
-    with pytest.raises(
-        SafetyStop, match=r"\(buffer empty\); the policy was paused: camera 2 \(file:x\) is stale; cure"
-    ):
+    with pytest.raises(SafetyStop, match=r"\(buffer empty\); the policy was paused: camera 2 \(file:x\) is stale; fix"):
         run.go(8000)
     assert run.controller.counters.pauses.answers >= 5
     run.rig.device.tick(1000)

@@ -12,6 +12,7 @@ import pytest
 from edge.log.taps import tapped_planner
 from edge.log.trace import Trace, read_trace
 from edge.run.commands import Command
+from edge.run.controller import Controller
 from edge.run.home_trip import HomeTrip
 from edge.run.homing import MOST_VELOCITY
 from edge.run.motion import Motion
@@ -110,10 +111,11 @@ def test_at_home_nothing_moves(run: Supervised) -> None:
     assert np.ptp(trace_from(run, before).q, axis=0).max() == 0.0
 
 
-def test_from_outside_the_limits_there_is_no_way(run: Supervised) -> None:
+def test_from_outside_the_limits_there_is_no_way(run: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.controller.last_state is not None
     outside = (int(1e6 * FRANKA.operating.position_max_rad[0]) + 1000, *run.controller.last_state.commanded_urad[1:])
-    run.controller.last_state = replace(run.controller.last_state, commanded_urad=outside)
+    moved = replace(run.controller.last_state, commanded_urad=outside)
+    monkeypatch.setattr(Controller, "last_state", property(lambda controller: moved))
     run.supervisor.home.begin()
     assert "outside its limits" in run.told[-1]
     assert run.controller.motion is Motion.HELD

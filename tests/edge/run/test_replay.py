@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edge.plan.splicer
 import edge.plan.timeline
-import edge.run.controller
 from edge.cli.run import main
 from edge.inference.records import PlanRequest
 from edge.log.records import Kind, Record, decode, pack_plain, pack_words
@@ -156,14 +156,14 @@ def test_other_code_is_found(log: LoggedRun, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_code_that_asks_at_another_time_is_found(log: LoggedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge.run.controller, "PUNCTUAL", 0.001)
+    monkeypatch.setattr(edge.plan.replanner, "PUNCTUAL", 0.001)
     difference = replayed(log.records).difference
     assert difference is not None
     assert difference.logged.startswith("request ")
 
 
 def test_code_that_stops_where_the_run_did_not_is_found(log: LoggedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge.run.controller, "MAX_REFUSALS", 1)
+    monkeypatch.setattr(edge.plan.splicer, "MAX_REFUSALS", 1)
     difference = replayed(log.records).difference
     assert difference is not None
     assert difference.replayed.startswith("stop, reason 1 chunks in a row were refused")
@@ -263,7 +263,7 @@ def test_a_stall_a_pause_and_a_lost_inference_are_replayed(start: Callable[..., 
     run.controller.run_out("the inference process ended by itself (killed by SIGKILL)")
     run.go(3000)
     other = ScriptedPlanner(run.rig, wave, lambda _: 40_000)
-    run.controller.planner = tapped_planner(other, run.rig.journal)
+    run.controller.plan_with(tapped_planner(other, run.rig.journal))
     run.controller.expect(50_000)
     run.controller.resume()
     run.go(2000).end()

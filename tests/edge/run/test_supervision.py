@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from edge.errors import SafetyStop
 from edge.inference.records import Phase, Planner, PlannerStatus
 from edge.log.trace import read_trace
 from edge.run.commands import Command, OperatorDesk
-from edge.run.motion import ALLOWED, PLANNED_STOPS, Motion, after_report
+from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
 from edge.run.supervision import OnLoss, Supervisor
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.simulator import SimulatedFault
-from tests.edge.run.test_controller import Run, ScriptedPlanner, ended, wave
+from tests.edge.run.test_controller import Run, ScriptedPlanner, ended, pausing, wave
 
 NEVER_US = 10**12
 
@@ -49,18 +48,20 @@ class FakeInference:
     def restart(self) -> Planner:
         self.restarts += 1
         self.why_gone = None
-        self.run.planner = ReadyPlanner(self.run.rig, wave, lambda _: 40_000)
-        return self.run.planner
+        return self.run.with_new_planner()
 
 
 class Supervised(Run):
     """A controller on a rig, with its supervisor."""
 
     def __init__(self, trace: Path, on_loss: OnLoss = OnLoss.WAIT, **arguments: object) -> None:
-        super().__init__(trace, **arguments)  # type: ignore[arg-type]
-        self.controller.settings = replace(self.controller.settings, may_starve=on_loss is OnLoss.WAIT)
+        super().__init__(trace, may_starve=on_loss is OnLoss.WAIT, **arguments)  # type: ignore[arg-type]
         self.desk, self.inference, self.told = OperatorDesk(), FakeInference(self), list[str]()
         self.supervisor = Supervisor(self.controller, self.inference, self.desk, on_loss, self.told.append)
+
+    def with_new_planner(self) -> Planner:
+        self.planner = ReadyPlanner(self.rig, wave, lambda _: 40_000)
+        return self.planner
 
     def go(self, milliseconds: int, period_ms: int = 4) -> None:
         for index in range(milliseconds // period_ms):
@@ -202,13 +203,13 @@ def test_inference_that_is_lost_before_the_first_chunk_ends_the_run(start: Calla
 
 def test_a_plan_that_runs_out_leaves_the_arm_held_until_the_word(start: Callable[..., Supervised]) -> None:
     """As when a camera fails: inference is there, and gives no chunk."""
-    run = start()
+    run, blind = start(), [True]
     run.go(2020)
-    asks, run.controller._ask = run.controller._ask, lambda *_: None  # type: ignore[method-assign]
+    pausing(run, lambda _: blind[0])
     run.go(3000)
     assert run.controller.motion is Motion.HELD and run.rig.device.state == DeviceState.HOLD
     assert run.told == ["the arm is at rest and waits for the word to start"]
-    run.controller._ask = asks  # type: ignore[method-assign]
+    blind[0] = False
     assert moved_rad(run, 1000) == 0.0
     run.desk.ask(Command.START)
     assert moved_rad(run, 3000) > 0.05
@@ -236,27 +237,72 @@ def test_a_watchdog_ends_the_run_also_while_it_is_held(start: Callable[..., Supe
         run.go(1000)
 
 
+MOVES = {DeviceState.ARMED, DeviceState.STREAMING}
+STOPS = {DeviceState.DECEL, DeviceState.HOLD}
+EXPECTED = {
+    Motion.RUNNING: MOVES,
+    Motion.ENDING: MOVES | STOPS,
+    Motion.STOPPING: MOVES | STOPS,
+    Motion.HELD: {DeviceState.HOLD},
+    Motion.RESUMING: {DeviceState.HOLD, DeviceState.ARMED},
+}
+REACHED_BY: dict[Motion, tuple[Event | DeviceReport, ...]] = {
+    Motion.RUNNING: (),
+    Motion.ENDING: (Event.RUN_OUT,),
+    Motion.STOPPING: (Event.PAUSE,),
+    Motion.HELD: (Event.PAUSE, DeviceReport(DeviceState.HOLD, StopReason.HOST_STOP)),
+    Motion.RESUMING: (Event.PAUSE, DeviceReport(DeviceState.HOLD, StopReason.HOST_STOP), Event.RESUME),
+}
+
+
+def machine_in(motion: Motion, may_starve: bool = False) -> MotionMachine:
+    machine = MotionMachine(may_starve)
+    for event in REACHED_BY[motion]:
+        assert machine.update(event)
+    assert machine.motion is motion
+    return machine
+
+
 @pytest.mark.parametrize("motion", Motion)
-@pytest.mark.parametrize("state", DeviceState)
-@pytest.mark.parametrize("reason", StopReason)
-def test_every_report_is_either_expected_or_ends_the_run(
-    motion: Motion, state: DeviceState, reason: StopReason
-) -> None:
-    at_rest = state in (DeviceState.DECEL, DeviceState.HOLD)
-    if state not in ALLOWED[motion] or (at_rest and reason not in PLANNED_STOPS):
+@pytest.mark.parametrize("state", [*DeviceState, 99])
+@pytest.mark.parametrize("reason", [*StopReason, 99])
+def test_every_report_is_either_expected_or_ends_the_run(motion: Motion, state: int, reason: int) -> None:
+    machine = machine_in(motion)
+    planned = reason in (StopReason.NONE, StopReason.BUFFER_EMPTY, StopReason.HOST_STOP)
+    if state not in EXPECTED[motion] or (state in STOPS and not planned):
         with pytest.raises(SafetyStop):
-            after_report(motion, state, reason)
+            machine.update(DeviceReport(state, reason))
+        assert machine.motion is motion
         return
-    after = after_report(motion, state, reason)
-    moves_again = after is Motion.RUNNING and motion is not Motion.RUNNING
-    assert not moves_again or (motion is Motion.RESUMING and state == DeviceState.ARMED)
+    machine.update(DeviceReport(state, reason))
+    if motion is Motion.RESUMING and state == DeviceState.ARMED:
+        assert machine.motion is Motion.RUNNING
+    elif motion in (Motion.ENDING, Motion.STOPPING) and state == DeviceState.HOLD:
+        assert machine.motion is Motion.HELD
+    else:
+        assert machine.motion is motion
+
+
+@pytest.mark.parametrize("motion", Motion)
+@pytest.mark.parametrize("command", [Event.PAUSE, Event.RUN_OUT, Event.RESUME])
+def test_a_command_acts_where_the_table_has_it_and_nowhere_else(motion: Motion, command: Event) -> None:
+    acts = {
+        (Motion.RUNNING, Event.PAUSE): Motion.STOPPING,
+        (Motion.ENDING, Event.PAUSE): Motion.STOPPING,
+        (Motion.RUNNING, Event.RUN_OUT): Motion.ENDING,
+        (Motion.HELD, Event.RESUME): Motion.RESUMING,
+    }
+    machine = machine_in(motion)
+    assert machine.update(command) is ((motion, command) in acts)
+    assert machine.motion is acts.get((motion, command), motion)
 
 
 @pytest.mark.parametrize("reason", StopReason)
 def test_only_an_empty_buffer_may_be_forgiven(reason: StopReason) -> None:
-    for state in (DeviceState.DECEL, DeviceState.HOLD):
+    for state, after in ((DeviceState.DECEL, Motion.ENDING), (DeviceState.HOLD, Motion.HELD)):
+        machine = machine_in(Motion.RUNNING, may_starve=True)
         if reason is StopReason.BUFFER_EMPTY:
-            assert after_report(Motion.RUNNING, state, reason, may_starve=True) in (Motion.ENDING, Motion.HELD)
+            assert machine.update(DeviceReport(state, reason)) and machine.motion is after
         else:
             with pytest.raises(SafetyStop):
-                after_report(Motion.RUNNING, state, reason, may_starve=True)
+                machine.update(DeviceReport(state, reason))

@@ -1,0 +1,88 @@
+"""What becomes of a plan: proposed, stretched or refused. The checks of the splice, of every kind of plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.errors import SafetyStop
+from edge.plan.checks import ChunkRefusal
+from edge.plan.splicer import MAX_REFUSALS, Splicer
+from edge.plan.timeline import Timeline
+from edge.plan.trajectory import IntArray, Knots
+from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
+from tests.support import FRANKA, HOME
+
+STEP_S, STEP_US, LEAD_US = 0.1, 100_000, 30_000
+HELD = tuple(round(1e6 * q) for q in HOME)
+STILL = np.zeros((15, 7))
+JOIN = Timeline._join
+JUMPS = {
+    "splice position of joint 3": (SPLICE_POSITION_RAD, 0.0),
+    "splice velocity of joint 3": (0.0, SPLICE_VELOCITY_RAD_S),
+}
+
+
+def under_way() -> Splicer:
+    """An arm that stands still along a plan of 15 steps that begins at 60 ms, 0.3 s of them executed."""
+    splicer = Splicer(FRANKA, STEP_S, LEAD_US)
+    assert isinstance(splicer.propose(0, 0, STILL, HELD, STEP_US, 0.0), Knots)
+    splicer.accept()
+    splicer.reported(360_000)
+    return splicer
+
+
+def jumping(position_rad: float, velocity_rad_s: float) -> Callable[[Timeline, int, IntArray, int], Knots]:
+    """Knots that do not begin where the plan in force is, in one joint, by a hair more than is allowed."""
+
+    def join(timeline: Timeline, splice: int, rises_urad: IntArray, spacing_us: int) -> Knots:
+        knots = JOIN(timeline, splice, rises_urad, spacing_us)
+        q, dq = knots.q_urad.copy(), knots.dq_urad_s.copy()
+        q[:, 2] += round(1.001e6 * position_rad)
+        dq[0, 2] += round(1.001e6 * velocity_rad_s)
+        return replace(knots, q_urad=q, dq_urad_s=dq)
+
+    return join
+
+
+def test_a_chunk_joins_the_plan_in_force() -> None:
+    splicer = under_way()
+    knots = splicer.propose(3, 2, STILL, HELD, STEP_US, 400_000.0)
+    assert isinstance(knots, Knots) and (knots.first, knots.last) == (5, 18) and splicer.proposed is knots
+    assert not splicer.can_send(400_000.0), "one change at a time"
+
+
+@pytest.mark.parametrize("reason", JUMPS)
+def test_a_chunk_that_leaves_the_plan_in_force_with_a_jump_is_refused(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splicer = under_way()
+    monkeypatch.setattr(Timeline, "_join", jumping(*JUMPS[reason]))
+    refusal = splicer.propose(3, 2, STILL, HELD, STEP_US, 400_000.0)
+    assert isinstance(refusal, ChunkRefusal) and str(refusal).startswith(f"{reason} at knot 0: jump of")
+    assert splicer.proposed is None
+
+
+@pytest.mark.parametrize("jump", [*JUMPS.values(), (0.0, 0.0)])
+def test_a_plan_is_stretched_only_without_a_jump(jump: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    splicer = under_way()
+    monkeypatch.setattr(Timeline, "_join", jumping(*jump))
+    monkeypatch.setattr("edge.plan.pace.gentle", lambda timeline, knots: True)
+    stretched = splicer.stretch_for_late_inference(8, 100_000.0, 900_000.0, 400_000.0)
+    assert (stretched is None) is (jump != (0.0, 0.0)) and splicer.proposed is stretched
+
+
+def test_five_refusals_in_a_row_end_the_run_and_a_commit_begins_the_count_again() -> None:
+    splicer = under_way()
+    for _ in range(2):
+        for count in range(MAX_REFUSALS - 1):
+            splicer.refused(f"number {count}")
+        assert isinstance(splicer.propose(3, 2, STILL, HELD, STEP_US, 400_000.0), Knots)
+        splicer.accept()
+    for count in range(MAX_REFUSALS - 1):
+        splicer.refused(f"number {count}")
+    with pytest.raises(SafetyStop, match="5 chunks in a row were refused, the last: one too many"):
+        splicer.refused("one too many")
