@@ -12,8 +12,8 @@ from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_PAYLOAD, TICK_US
 from firmware_bridge.constants import HOST_LOAD_LIMIT, STATE_EVERY_TICKS
 from firmware_bridge.errors import PortError
 from firmware_bridge.messages import Ack, Chunk, Commit, Heartbeat, StateReport, TimeReply, TimeRequest
+from firmware_bridge.transports.base import LineRate
 from firmware_bridge.transports.can_stream import CLASSIC_SIZE, FD_SIZES
-from firmware_bridge.transports.url import LineRate
 
 BITS_PER_BYTE = 10
 """Start bit, eight data bits, stop bit."""

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.transports.base import Transport
-from firmware_bridge.transports.url import open_transport
+from firmware_bridge.transports import Transport, open_transport
 
 BITS_PER_BYTE = 10
 """Start bit, eight data bits, stop bit."""

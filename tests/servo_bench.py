@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.arms import load_arm
-from edge.arms.drives import joint_spans
+from edge.arms.feetech import joint_spans
 from firmware_bridge.adapters import Adapter
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus

@@ -7,9 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tomllib
-
-from tools import commands_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -63,17 +60,3 @@ def test_every_page_is_linked_from_the_index() -> None:
 def test_pages_that_sources_name_exist(path: str) -> None:
     named = PAGE_IN_SOURCE.findall((ROOT / path).read_text(encoding="utf-8", errors="replace"))
     assert [page for page in named if not (ROOT / page).is_file()] == []
-
-
-def test_the_glossary_is_in_order() -> None:
-    text = text_of("docs/glossary.md")
-    for table in text.split("\n\n"):
-        rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
-        assert rows == sorted(rows, key=str.lower)
-        assert len(rows) == len(set(rows))
-
-
-def test_the_reference_of_commands_is_current() -> None:
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert set(commands_reference.PARSERS) == set(scripts)
-    assert commands_reference.main(["--check"]) == 0, "run make generate"

@@ -1,16 +1,20 @@
 """Cameras by URL: a V4L2 device, a recording, the simulated bench, a moving test pattern. See docs/howto/cameras.md."""
 
-from edge.cameras.base import Camera, CameraError, CameraUnhealthy, Frame
-from edge.cameras.url import FORMS, CameraUrl, WatchedCamera, on_bench, open_camera
+from edge.cameras.base import Camera, CameraDriver, CameraError, CameraUnhealthy, Frame, FrameSource, SourceTraits
+from edge.cameras.url import CAMERAS, WatchedCamera, looks_at_bench, on_bench, open_camera, read_camera
 
 __all__ = [
-    "FORMS",
+    "CAMERAS",
     "Camera",
+    "CameraDriver",
     "CameraError",
     "CameraUnhealthy",
-    "CameraUrl",
     "Frame",
+    "FrameSource",
+    "SourceTraits",
     "WatchedCamera",
+    "looks_at_bench",
     "on_bench",
     "open_camera",
+    "read_camera",
 ]

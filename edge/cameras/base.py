@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,15 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Frees the device."""
+
+
+class CameraDriver(Protocol):
+    """A scheme of `--camera`: a frozen dataclass of the options in its URL."""
+
+    FORM: ClassVar[str]
+
+    def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> FrameSource:
+        """Frames of `frame_px` (height, width). Raises `CameraError`."""
 
 
 class Camera(Protocol):

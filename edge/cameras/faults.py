@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge.cameras.base import CameraLost, Frame, FrameSource, SourceTraits
+from edge.registry import option
 
 FaultKind = Literal["freeze", "stall", "unplug"]
-KINDS: tuple[FaultKind, ...] = ("freeze", "stall", "unplug")
+FOREVER_S = 1e6
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,34 @@ class FaultPlan:
 
     def strikes(self, now_ns: int) -> bool:
         return self.begins_ns <= now_ns < self.ends_ns
+
+
+@dataclass(frozen=True)
+class FaultOptions:
+    """One simulated fault, of any camera, by the options of its URL: when it begins, and how long it lasts."""
+
+    freeze_s: float | None = option(None, most=FOREVER_S, name="freeze_after")
+    stall_s: float | None = option(None, most=FOREVER_S, name="stall_after")
+    unplug_s: float | None = option(None, most=FOREVER_S, name="unplug_after")
+    lasts_s: float | None = option(None, most=FOREVER_S, name="for")
+
+    def __post_init__(self) -> None:
+        given = len(self._begins_s)
+        if given > 1 or (not given and self.lasts_s is not None):
+            raise ValueError("name one of freeze_after=S, stall_after=S, unplug_after=S, with for=S")
+
+    @property
+    def _begins_s(self) -> dict[FaultKind, float]:
+        after: dict[FaultKind, float | None] = {"freeze": self.freeze_s, "stall": self.stall_s, "unplug": self.unplug_s}
+        return {kind: seconds for kind, seconds in after.items() if seconds is not None}
+
+    def around(self, open_source: Callable[[], FrameSource], clock_ns: Callable[[], int]) -> Callable[[], FrameSource]:
+        """What opens the source with its fault, counted from now."""
+        for kind, seconds in self._begins_s.items():
+            begins_ns = clock_ns() + round(seconds * 1e9)
+            plan = FaultPlan(kind, begins_ns, begins_ns + round((self.lasts_s or FOREVER_S) * 1e9))
+            return lambda: FaultySource(open_source(), plan, clock_ns)
+        return open_source
 
 
 class FaultySource:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.cameras.base import Frame, SourceTraits
+from edge.registry import option
 
 MIN_STALE_NS = 250_000_000
 STALE_PERIODS = 3
@@ -30,6 +31,22 @@ class HealthLimits:
         still_ns = max(MIN_FROZEN_NS, FROZEN_PERIODS * traits.period_ns)
         return HealthLimits(
             max(MIN_STALE_NS, STALE_PERIODS * traits.period_ns), still_ns if traits.never_still else None
+        )
+
+
+@dataclass(frozen=True)
+class HealthOptions:
+    """Limits that a URL sets, of any camera; `frozen_ms` 0 allows a still picture."""
+
+    stale_ms: float | None = option(None, least=1, most=1e9)
+    frozen_ms: float | None = option(None, most=1e9)
+
+    def limits(self, traits: SourceTraits) -> HealthLimits:
+        """The defaults for a source, with what was set."""
+        found = HealthLimits.of(traits)
+        return HealthLimits(
+            found.stale_ns if self.stale_ms is None else round(self.stale_ms * 1e6),
+            found.frozen_ns if self.frozen_ms is None else round(self.frozen_ms * 1e6) or None,
         )
 
 

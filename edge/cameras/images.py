@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras.base import CameraError
+from edge.registry import missing
 
 
 def opencv() -> Any:
@@ -15,9 +16,7 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise CameraError(
-            f"cameras and recordings need OpenCV ({error.name or error} is missing): pip install 'vla-edge[camera]'"
-        ) from None
+        raise CameraError(missing("a camera or recording", error)) from None
     cv2.setNumThreads(1)  # the other cores belong to control and to the engines
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our one line says what failed
     return cv2

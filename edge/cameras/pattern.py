@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from edge.cameras.base import Frame, SourceTraits
 
 CYCLE_NS = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class PatternCamera:
+    """The test pattern, which has no options."""
+
+    FORM: ClassVar[str] = "pattern:"
+
+    def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> PatternSource:
+        return PatternSource(frame_px, clock_ns)
 
 
 class PatternSource:

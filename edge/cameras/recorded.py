@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,22 @@ from numpy.typing import NDArray
 from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
 from edge.cameras.images import fit, fit_text
 from edge.cameras.reels import open_reel
+from edge.registry import option
 
 CURE = "play the recording with end=loop, or record it again"
 
 
 @dataclass(frozen=True)
-class Playback:
-    """`fps` None: the recording's own rate (30 for images). `loop`: start again at the end, else give no new frame."""
+class RecordedCamera:
+    """A recording. `fps` None: its own rate (30 for images). `end`: start again there, or give no new frame."""
 
-    fps: float | None = None
-    loop: bool = True
+    FORM: ClassVar[str] = "file:PATH?fps=N&end=loop|hold"
+    target: Path
+    fps: float | None = option(None, least=0.1)
+    end: Literal["loop", "hold"] = "loop"
+
+    def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> RecordedSource:
+        return RecordedSource(self, frame_px, clock_ns)
 
 
 class RecordedSource:
@@ -30,20 +37,20 @@ class RecordedSource:
 
     def __init__(
         self,
-        path: Path,
-        playback: Playback,
+        camera: RecordedCamera,
         frame_px: tuple[int, int],
         clock_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        path = camera.target
         self._reel = open_reel(path)
-        self._loop, self._frame_px, self._clock_ns, self._sleep = playback.loop, frame_px, clock_ns, sleep
+        self._loop, self._frame_px, self._clock_ns, self._sleep = camera.end == "loop", frame_px, clock_ns, sleep
         try:
             text = self._check_first(path)
         except CameraError:
             self._reel.close()
             raise
-        fps = playback.fps or self._reel.fps
+        fps = camera.fps or self._reel.fps
         if not 0 < fps < 1000:
             self._reel.close()
             raise CameraError(f"{path}: the recording names no rate; add ?fps=N")

@@ -7,22 +7,41 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
 from edge.cameras.images import fit, fit_text, opencv
+from edge.registry import option
 
 CURE = "check its cable and its other users (fuser -v /dev/video*)"
 OLDEST_STAMP_NS = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class V4l2Mode:
-    """What is asked of the driver; None leaves its own choice."""
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError("write WIDTHxHEIGHT, as in size=640x480")
+    return int(height), int(width)
 
-    size_px: tuple[int, int] | None = None
-    fps: float | None = None
-    fourcc: str | None = None
+
+def _fourcc(text: str) -> str:
+    if not (len(text) == 4 and text.isascii()):
+        raise ValueError("write four characters, as in fourcc=MJPG")
+    return text
+
+
+@dataclass(frozen=True)
+class V4l2Camera:
+    """A device and the mode requested of its driver; None leaves the driver's own choice."""
+
+    FORM: ClassVar[str] = "v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD"
+    target: Path
+    size_px: tuple[int, int] | None = option(None, name="size", read=_size)
+    fps: float | None = option(None, least=1)
+    fourcc: str | None = option(None, read=_fourcc)
+
+    def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> V4l2Source:
+        return V4l2Source(self, frame_px, clock_ns)
 
 
 def capture_time(stamp_ms: float, read_ns: int) -> tuple[int, bool]:
@@ -41,17 +60,14 @@ class V4l2Source:
     """Frames of one V4L2 device. Raises `CameraError` when it cannot be opened as asked."""
 
     def __init__(
-        self,
-        device: Path,
-        mode: V4l2Mode,
-        frame_px: tuple[int, int],
-        clock_ns: Callable[[], int] = time.monotonic_ns,
+        self, camera: V4l2Camera, frame_px: tuple[int, int], clock_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
+        device = camera.target
         self._cv2 = opencv()
         self._device, self._frame_px, self._clock_ns = device, frame_px, clock_ns
         self._capture = _open(self._cv2, device)
         try:
-            found = _set_mode(self._cv2, self._capture, device, mode)
+            found = _set_mode(self._cv2, self._capture, camera)
             self._sequence = 0
             _, stamped = self._grab()
             image = self._retrieve()
@@ -102,8 +118,8 @@ def _open(cv2: Any, device: Path) -> Any:
     return capture
 
 
-def _set_mode(cv2: Any, capture: Any, device: Path, asked: V4l2Mode) -> V4l2Mode:
-    """Asks for a mode and returns the one that was granted. Raises `CameraError` when it is another one."""
+def _set_mode(cv2: Any, capture: Any, asked: V4l2Camera) -> V4l2Camera:
+    """Requests a mode and returns the one that was granted. Raises `CameraError` when it is another one."""
     if asked.fourcc is not None:  # first: the sizes and rates depend on it
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.fourcc))
     if asked.size_px is not None:
@@ -113,7 +129,8 @@ def _set_mode(cv2: Any, capture: Any, device: Path, asked: V4l2Mode) -> V4l2Mode
         capture.set(cv2.CAP_PROP_FPS, asked.fps)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    found = V4l2Mode(
+    found = V4l2Camera(
+        asked.target,
         (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))),
         float(capture.get(cv2.CAP_PROP_FPS)),
         code.to_bytes(4, "little").decode("ascii", "replace"),
@@ -127,6 +144,6 @@ def _set_mode(cv2: Any, capture: Any, device: Path, asked: V4l2Mode) -> V4l2Mode
     if differs or found.fps <= 0:
         raise CameraError(
             f"the driver gives size={found.size_px[1]}x{found.size_px[0]}&fps={found.fps:g}&fourcc={found.fourcc}; "
-            f"ask for a mode it has (v4l2-ctl -d {device} --list-formats-ext)"
+            f"ask for a mode it has (v4l2-ctl -d {asked.target} --list-formats-ext)"
         )
     return found

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.arms import available_arms, load_arm
-from edge.arms.drives import drive_forms, drive_scheme
+from edge.arms.drives import DRIVES
 from edge.cli.parser import add_version, described
-from edge.errors import InputError, VlaEdgeError
+from edge.errors import VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_version(root)
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
-    root.add_argument("--drive", required=True, metavar="URL", help=drive_forms())
+    root.add_argument("--drive", required=True, metavar="URL", help=DRIVES.forms())
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
     root.add_argument(
         "--world", type=Path, metavar="FILE", help="publishes the measured pose, for a camera that is simulated"
@@ -60,10 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     parent = os.getppid()
     with ExitStack() as stack:
         try:
-            arm, scheme = load_arm(args.arm), drive_scheme(args.drive)
-            if scheme is None:
-                raise InputError(f"'{args.drive}': write {drive_forms()}")
-            drive = scheme.open(args.drive, arm, say_on_stderr)
+            arm, url = load_arm(args.arm), DRIVES.read(args.drive)
+            drive = url.open(arm, say_on_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
                 raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {args.drive} has another number")
@@ -78,9 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         if world is not None:
             stack.callback(world.close)
             world.publish(0, drive.position_rad, drive.position_rad)
-        adapter = Adapter(
-            device, drive, line, time.monotonic_ns, scheme.bridged_periods, scheme.cycle_periods, scheme.idle_us
-        )
+        adapter = Adapter(device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us)
         periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
             print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)

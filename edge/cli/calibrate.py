@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
-from edge.arms.drives import FEETECH_FORM, FeetechUrl, joint_spans
+from edge.arms.feetech import FeetechUrl, feetech_url, joint_spans
 from edge.cli.parser import add_version, described
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.adapters.feetech.bus import open_bus
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add_version(root)
     add = root.add_argument
     add("--arm", required=True, metavar="NAME", help="so101")
-    add("--drive", required=True, metavar="URL", help=FEETECH_FORM.partition("?")[0])
+    add("--drive", required=True, metavar="URL", help=FeetechUrl.FORM.partition("?")[0])
     add("-o", "--output", type=Path, metavar="FILE", help="calibration to write (default NAME-calibration.json)")
     add("--invert", action="append", default=[], metavar="JOINT", help="counts of this joint grow against its sense")
     add("--let-go", action="store_true", help="take the torque away and leave: for an arm that was left holding")
@@ -57,14 +57,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    arm, url = load_arm(args.arm), FeetechUrl.parse(args.drive)
+    arm, url = load_arm(args.arm), feetech_url(args.drive)
     output = args.output or url.calibration_of(arm)
     unknown = sorted(set(args.invert) - set(arm.joints))
     if unknown:
         raise InputError(f"--invert {unknown[0]}: the joints are {', '.join(arm.joints)}")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.parent}")
-    bus = open_bus(url.port)
+    bus = open_bus(url.target)
     try:
         calibrator = Calibrator(bus, arm.name, joint_spans(arm), args.invert)
         _let_go(calibrator)

@@ -6,38 +6,31 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.arms import ArmProfile, available_arms
-from edge.arms.adapter_process import AdapterProcess
-from edge.arms.drives import FeetechUrl, drive_forms, drive_scheme
-from edge.arms.franka_url import FrankaUrl
+from edge.arms.bridge import SIMULATED, Bridge, behind, bridge_forms, check_bridge, open_bridge
 from edge.bundle import Bundle
-from edge.cameras import FORMS as CAMERA_FORMS
-from edge.cameras import CameraUrl, on_bench
+from edge.cameras import CAMERAS, looks_at_bench, on_bench, read_camera
 from edge.cli.parser import add_version, described
 from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
-from edge.doctor.bridge import check_bridge
+from edge.doctor.bridge import check_bridge as check_device
 from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, document, line, passed
 from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
 from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
+from edge.registry import missing
 from edge.run.report import write_report
 from firmware_bridge.errors import BridgeError, PortError
-from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from firmware_bridge.transports import FORMS, BridgeUrl, open_transport
 
-SIMULATED = "sim:"
 FRAME_PX = (224, 224)
 """What cameras are fitted to when no bundle says."""
 ROOT = Path("/")
-PARSERS: dict[str, Callable[[str], object]] = {"fci": FrankaUrl.parse, "feetech": FeetechUrl.parse}
-"""Of arms that speak a protocol of their own; everything else is a line to a device."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,14 +53,14 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--bridge",
         metavar="URL",
-        help=f"needs --arm: sim: (simulated device), {', '.join([drive_forms(), *FORMS.values()])}",
+        help=f"needs --arm: {bridge_forms()}",
     )
     add(
         "--camera",
         action="append",
         default=[],
         metavar="URL",
-        help=f"watched for a second each; repeat for more: {', '.join(CAMERA_FORMS.values())}",
+        help=f"watched for a second each; repeat for more: {CAMERAS.forms()}",
     )
     add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what the inference is told (default: '%(default)s')")
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
@@ -105,11 +98,11 @@ def _check_input(args: argparse.Namespace) -> None:
         raise InputError(f"--json {args.json}: there is no folder {args.json.parent}")
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
-    if args.bridge and args.bridge != SIMULATED:
-        PARSERS.get(args.bridge.partition(":")[0], BridgeUrl.parse)(args.bridge)
+    if args.bridge:
+        check_bridge(args.bridge)
     for url in args.camera:
-        parsed = CameraUrl.parse(url)
-        if parsed.scheme == "sim" and not parsed.target and args.bridge != SIMULATED:
+        read_camera(url)
+        if looks_at_bench(url) and args.bridge != SIMULATED:
             raise InputError(f"--camera {url}: the simulated camera looks at a simulated arm; add --bridge sim:")
 
 
@@ -158,20 +151,16 @@ def _device_checks(
         yield from check_servos(bridge, arm)
     else:
         try:
-            if bridge == SIMULATED:
-                bridge, folder = _simulated(arm, cameras, stack)
+            if bridge == SIMULATED and any(url.startswith(SIMULATED) for url in cameras):
+                found, folder = _simulated(arm, stack)
                 cameras = [on_bench(url, folder) for url in cameras]
-            elif (scheme := drive_scheme(bridge)) is not None:
-                scheme.check(bridge, arm)
-                adapter = AdapterProcess(arm.name, bridge, None)
-                stack.callback(adapter.close)
-                bridge = f"serial:{adapter.port}"
-            transport = open_transport(bridge)
-            stack.callback(transport.close)
+            else:
+                found = open_bridge(bridge, arm)
+            stack.callback(found.close)
         except (BridgeError, VlaEdgeError) as error:
             yield Check.failed("bridge", error)
         else:
-            yield from check_bridge(transport, arm)
+            yield from check_device(found.transport, arm)
     if not cameras:
         yield Check.skipped("cameras", "--camera URL")
     frame_px = bundle.manifest.policy.frame_px if bundle else FRAME_PX
@@ -179,22 +168,14 @@ def _device_checks(
         yield check_camera(url, frame_px, number)
 
 
-def _simulated(arm: ArmProfile, cameras: list[str], stack: ExitStack) -> tuple[str, Path]:
-    """Starts the simulated device, with a scene where a camera looks at it. Returns its URL and the scene's folder."""
+def _simulated(arm: ArmProfile, stack: ExitStack) -> tuple[Bridge, Path]:
+    """The simulated device with a scene for a camera to look at, and the scene's folder."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-")))
-    if not any(url.startswith("sim:") for url in cameras):
-        process = SimulatorProcess(SimulatedArm(arm.name, arm.home_rad))
-        stack.callback(process.close)
-        return f"serial:{process.port}", folder
     try:
         from edge.sim.bench import SimulatedBench
     except ImportError as error:
-        raise InputError(
-            f"the simulated camera needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
-        ) from None
-    bench = SimulatedBench(arm, 0, folder, None)
-    stack.callback(bench.close)
-    return f"serial:{bench.process.port}", folder
+        raise InputError(missing("the simulated camera", error)) from None
+    return behind(SimulatedBench(arm, 0, folder, None).process), folder
 
 
 def _version(name: str) -> str | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import ArmProfile, load_arm
-from edge.arms.adapter_process import AdapterProcess
-from edge.arms.drives import drive_scheme
+from edge.arms.bridge import SIMULATED, Bridge, behind, check_bridge, is_simulated, open_bridge
+from edge.arms.drives import drive_url
 from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
@@ -25,13 +25,14 @@ from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
 from edge.policy.instruction import tokenize
 from edge.realtime.rights import cpus_here
+from edge.registry import missing
 from edge.run.replay_table import replay_log
 from edge.run.report import run_header, summarise, table, write_report
 from edge.run.session import WORD_SIGNALS, RunOutcome, Session, SessionSettings
 from edge.run.supervision import OnLoss
 from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.transports import BridgeUrl, LineRate, open_transport
+from firmware_bridge.transports import LineRate
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,10 +70,8 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
         )
     if not args.report.parent.is_dir():
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
-    scheme = drive_scheme(args.bridge)
-    if scheme is not None:
-        scheme.check(args.bridge, arm)
-    elif args.trace and args.bridge != "sim:":
+    check_bridge(args.bridge, arm)
+    if args.trace and args.bridge != SIMULATED and drive_url(args.bridge) is None:
         raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
 
 
@@ -118,39 +117,34 @@ def _run(args: argparse.Namespace, log: RunLog | None) -> int:
     _check(args, arm, bundle)
     with ExitStack() as stack:
         bench = _open_bench(args, arm, stack)
-        adapter = _open_adapter(args, arm, bench, stack) if drive_scheme(args.bridge) else None
-        device = adapter or (bench.process if bench else None)
-        url = f"serial:{device.port}" if device else args.bridge
-        settings = _settings(args, _cameras(args, shape, bench), None if device else BridgeUrl.parse(url).rate)
+        cameras = _cameras(args, shape, bench)
+        bridge = _open_bridge(args, arm, bench)
+        stack.callback(bridge.close)
+        settings = _settings(args, cameras, bridge.rate)
         if log is not None:
             log.begin(run_header(bundle, arm, settings, {"bridge": args.bridge, "scene_seed": args.scene_seed}))
         view = _open_view(args, arm, bundle, stack)
         progress = Progress(args.duration)
         stack.callback(progress.close)
-        session = Session(bundle, arm, open_transport(url), settings, _say, progress.show, view, log)
+        session = Session(bundle, arm, bridge.transport, settings, _say, progress.show, view, log)
         stack.callback(session.close)
         outcome = session.run()
         verdict = bench.verdict(args.task) if bench else None
         extra: dict[str, Any] = {
             "arm": arm.name,
             "bridge": args.bridge,
-            "simulated": _is_simulated(args.bridge),
+            "simulated": is_simulated(args.bridge),
             "cameras": list(args.camera) or ["sim:"] * shape.cameras,
             "bundle": {"checkpoint_sha256": bundle.manifest.checkpoint_sha256, "precision": bundle.manifest.precision},
-            "processes": session.pids() | ({"device": device.pid} if device else {}),
+            "processes": session.pids() | ({"device": bridge.device.pid} if bridge.device else {}),
             "simulated_scene": verdict.to_plain() if verdict else None,
         }
-        if adapter is not None:
-            adapter.close()
-            extra["adapter"] = adapter.statistics
+        if bridge.statistics is not None:
+            bridge.close()
+            extra["adapter"] = bridge.statistics
         if log is not None:
             extra["log"] = log.summary()
     return _finish(args, arm, settings, outcome, extra, log)
-
-
-def _is_simulated(bridge: str) -> bool:
-    scheme = drive_scheme(bridge)
-    return bridge == "sim:" or (scheme is not None and scheme.is_simulator(bridge))
 
 
 def _finish(
@@ -187,7 +181,7 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         return None
     about = {
         "arm": arm.model,
-        "simulated": _is_simulated(args.bridge),
+        "simulated": is_simulated(args.bridge),
         "joints": arm.joints,
         "units": arm.units,
         "task": args.task,
@@ -200,24 +194,23 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
     return view
 
 
-def _open_adapter(args: argparse.Namespace, arm: ArmProfile, bench: Any, stack: ExitStack) -> AdapterProcess:
-    adapter = AdapterProcess(arm.name, args.bridge, args.trace, bench.world_file if bench else None)
-    stack.callback(adapter.close)
-    return adapter
+def _open_bridge(args: argparse.Namespace, arm: ArmProfile, bench: Any) -> Bridge:
+    """The arm that the URL names; with `sim:`, the one that stands on the bench."""
+    if args.bridge == SIMULATED:
+        return behind(bench.process)
+    return open_bridge(args.bridge, arm, args.trace, bench.world_file if bench else None)
 
 
 def _open_bench(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Any:
     """The simulated arm and its scene; around an arm that a simulator drives elsewhere, the scene alone; or None."""
-    elsewhere = args.bridge != "sim:"
+    elsewhere = args.bridge != SIMULATED
     looks = not args.camera or any(url.startswith("sim:") for url in args.camera)
-    if elsewhere and not (looks and _is_simulated(args.bridge)):
+    if elsewhere and not (looks and is_simulated(args.bridge)):
         return None
     try:
         from edge.sim.bench import DrawnBench, SimulatedBench
     except ImportError as error:
-        raise InputError(
-            f"the simulated arm needs the 'sim' extra ({error.name} is missing): pip install 'vla-edge[sim]'"
-        ) from None
+        raise InputError(missing("the simulated arm", error)) from None
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-"))
     if elsewhere:
         return DrawnBench(arm, args.scene_seed, Path(folder), task=args.task)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import available_arms
-from edge.arms.drives import drive_forms
-from edge.cameras import FORMS as CAMERA_FORMS
+from edge.arms.bridge import bridge_forms
+from edge.cameras import CAMERAS
 from edge.cli.parser import add_version, described
 from edge.engines.opening import KINDS
 from edge.run.supervision import OnLoss
-from firmware_bridge.transports import FORMS as BRIDGE_FORMS
 
 DEFAULT_TASK = "reach the red cube"
 Add = Callable[..., Any]
@@ -44,17 +43,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_what(add: Add) -> None:
-    cameras = ", ".join(form for scheme, form in CAMERA_FORMS.items() if scheme != "sim")
-    bridges = ", ".join(BRIDGE_FORMS.values())
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
-    add("--bridge", default="sim:", metavar="URL", help=f"sim: (default, simulated arm), {drive_forms()}, {bridges}")
+    add("--bridge", default="sim:", metavar="URL", help=f"the arm (default sim:, simulated): {bridge_forms()}")
     add(
         "--camera",
         action="append",
         default=[],
         metavar="URL",
-        help=f"one per camera of the bundle: sim: (default with a simulated arm), {cameras}",
+        help=f"one per camera of the bundle (default with a simulated arm: sim:): {CAMERAS.forms()}",
     )
     add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, in words (default: '%(default)s')")
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")

@@ -10,8 +10,7 @@ import time
 from contextlib import ExitStack
 
 from edge.arms import ArmProfile, load_arm
-from edge.arms.adapter_process import AdapterProcess
-from edge.arms.drives import drive_scheme
+from edge.arms.bridge import open_bridge
 from edge.cli.progress import Progress
 from edge.errors import InputError, SafetyStop
 from edge.plan.trajectory import from_micro
@@ -27,8 +26,6 @@ from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.link import Link
 from firmware_bridge.messages import StateReport
-from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from firmware_bridge.transports import open_transport
 
 STEP_NS = 5_000_000
 LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
@@ -43,9 +40,9 @@ def to_home(args: argparse.Namespace) -> int:
     if not (args.yes or sys.stdin.isatty()):
         raise InputError("--to-home moves the arm, and there is no terminal to ask; look at the arm, then add --yes")
     with ExitStack() as stack:
-        transport = open_transport(_port(args, arm, stack))
-        stack.callback(transport.close)
-        client = DeviceClient(Link(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
+        bridge = open_bridge(args.bridge, arm, args.trace)
+        stack.callback(bridge.close)
+        client = DeviceClient(Link(bridge.transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
         caps = client.connect(arm.name, arm.hash32, arm.dof)
         client.set_limits(wire_limits(arm.operating))
         move = plan_home(arm, _pose(_standing(client)))
@@ -60,20 +57,6 @@ def to_home(args: argparse.Namespace) -> int:
         state = _standing(client)
         plan_home(arm, _pose(state))  # it may have been moved meanwhile
         return _move(client, arm, state, caps.min_lead_us + LEAD_MARGIN_US)
-
-
-def _port(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> str:
-    """The URL of the line, with whatever stands behind it started."""
-    device: AdapterProcess | SimulatorProcess
-    if args.bridge == "sim:":
-        device = SimulatorProcess(SimulatedArm(arm.name, arm.home_rad, trace=args.trace))
-    elif (scheme := drive_scheme(args.bridge)) is not None:
-        scheme.check(args.bridge, arm)
-        device = AdapterProcess(arm.name, args.bridge, args.trace)
-    else:
-        return str(args.bridge)
-    stack.callback(device.close)
-    return f"serial:{device.port}"
 
 
 def _standing(client: DeviceClient) -> StateReport:

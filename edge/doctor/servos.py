@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from edge.arms import ArmProfile
-from edge.arms.drives import FeetechUrl, joint_spans
+from edge.arms.feetech import feetech_url, joint_spans
 from edge.doctor.check import Check, Status, judged
 from edge.run.report import percentiles
 from firmware_bridge.adapters.feetech import packets
@@ -25,9 +25,9 @@ WARM_C = HOTTEST_C - 10
 
 def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = open_bus) -> list[Check]:
     """The bus, the calibration, the supply and the answers; what needs the one before is left out when that fails."""
-    parsed = FeetechUrl.parse(url)
+    parsed = feetech_url(url)
     try:
-        bus = opened(parsed.port)
+        bus = opened(parsed.target)
     except BridgeError as error:
         return [Check.failed("servo bus", error)]
     try:

@@ -1,56 +1,32 @@
-"""A camera of the simulated bench: renders the world that the simulated device last published."""
+"""The camera `sim:`, which looks at a simulated bench; mujoco is imported when it is opened."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
-import mujoco
-import numpy as np
-
-from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
-from edge.errors import InputError
-from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
+from edge.cameras import CameraError, FrameSource
+from edge.registry import missing
 
 
-class SimulatedSource:
-    """Draws the newest published pose of the arm and the objects, by the scene's first camera or the one named."""
+@dataclass(frozen=True)
+class SimulatedCamera:
+    """A camera of the bench in the folder `target`: the scene's first, or the one named."""
 
-    def __init__(self, folder: Path, frame_px: tuple[int, int], camera: str | None = None) -> None:
-        if frame_px[0] != frame_px[1]:
-            raise CameraError(f"the simulated camera is square, this bundle wants {frame_px[0]}x{frame_px[1]}")
+    FORM: ClassVar[str] = "sim:?camera=NAME"
+    target: str = ""
+    camera: str | None = None
+
+    def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> FrameSource:
+        if not self.target:
+            raise CameraError(
+                "the camera sim: belongs to a simulated arm; give --bridge sim: or an address of this machine, "
+                "or another camera"
+            )
         try:
-            model = mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE))
-        except ValueError as error:
-            raise CameraError(f"{folder}: no simulated bench there ({error})") from None
-        names = [model.camera(number).name for number in range(model.ncam)]
-        self._camera = names[0] if camera is None else camera
-        if self._camera not in names:
-            raise CameraError(f"the simulated scene has no camera '{camera}'; it has {', '.join(names)}")
-        self._model, self._data = model, mujoco.MjData(model)
-        self._world = WorldReader(folder / WORLD_FILE)
-        self._renderer = CameraRenderer(model, frame_px[0])
-        self._sequence = -1
-        self.traits = SourceTraits(
-            0,
-            False,
-            f"the simulated bench at {frame_px[1]}x{frame_px[0]}, drawn on demand",
-            "start the simulation again",
-        )
-
-    def read(self) -> Frame:
-        try:
-            position = self._world.position()
-        except InputError as error:
-            raise CameraLost(str(error)) from None
-        captured_ns = time.monotonic_ns()
-        self._data.qpos[:] = np.array(position)
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        self._sequence += 1
-        return Frame(self._renderer.render(self._data, self._camera), captured_ns, self._sequence)
-
-    def close(self) -> None:
-        self._renderer.close()
+            from edge.sim.render import SimulatedSource
+        except ImportError as error:
+            raise CameraError(missing("the camera sim:", error)) from None
+        return SimulatedSource(Path(self.target), frame_px, self.camera)

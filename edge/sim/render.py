@@ -1,8 +1,10 @@
-"""Offscreen rendering of the simulated camera."""
+"""Offscreen rendering, and the camera that draws the world as the simulated device last published it."""
 
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco at import; a robot or a server has no display
 
@@ -10,8 +12,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cameras import CameraError, Frame, SourceTraits
+from edge.cameras.base import CameraLost
+from edge.errors import InputError
 from edge.sim.robots import DRAWN_GROUP
 from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
+from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 
 
 class CameraRenderer:
@@ -31,6 +37,47 @@ class CameraRenderer:
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         image: NDArray[np.uint8] = self._renderer.render()
         return image
+
+    def close(self) -> None:
+        self._renderer.close()
+
+
+class SimulatedSource:
+    """Draws the newest published pose of the arm and the objects, by the scene's first camera or the one named."""
+
+    def __init__(self, folder: Path, frame_px: tuple[int, int], camera: str | None = None) -> None:
+        if frame_px[0] != frame_px[1]:
+            raise CameraError(f"the simulated camera is square, this bundle wants {frame_px[0]}x{frame_px[1]}")
+        try:
+            model = mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE))
+        except ValueError as error:
+            raise CameraError(f"{folder}: no simulated bench there ({error})") from None
+        names = [model.camera(number).name for number in range(model.ncam)]
+        self._camera = names[0] if camera is None else camera
+        if self._camera not in names:
+            raise CameraError(f"the simulated scene has no camera '{camera}'; it has {', '.join(names)}")
+        self._model, self._data = model, mujoco.MjData(model)
+        self._world = WorldReader(folder / WORLD_FILE)
+        self._renderer = CameraRenderer(model, frame_px[0])
+        self._sequence = -1
+        self.traits = SourceTraits(
+            0,
+            False,
+            f"the simulated bench at {frame_px[1]}x{frame_px[0]}, drawn on demand",
+            "start the simulation again",
+        )
+
+    def read(self) -> Frame:
+        try:
+            position = self._world.position()
+        except InputError as error:
+            raise CameraLost(str(error)) from None
+        captured_ns = time.monotonic_ns()
+        self._data.qpos[:] = np.array(position)
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        self._sequence += 1
+        return Frame(self._renderer.render(self._data, self._camera), captured_ns, self._sequence)
 
     def close(self) -> None:
         self._renderer.close()

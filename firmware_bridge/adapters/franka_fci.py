@@ -14,6 +14,7 @@ from typing import Any
 from firmware_bridge.adapters.base import DriveError, Measurement
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.velocity import RateLimits, VelocityFollower
+from firmware_bridge.registry import missing
 
 BRIDGED_PERIODS = 20
 PERIOD_S = 0.001
@@ -34,7 +35,7 @@ class FrankaDrive:
         try:
             import pylibfranka
         except ImportError as error:
-            raise DriveError(f"a Franka needs the 'franka' extra ({error}): pip install 'vla-edge[franka]'") from None
+            raise DriveError(missing("a Franka", error)) from None
         self._franka: Any = pylibfranka
         self._address = address
         self._options = options
@@ -61,9 +62,9 @@ class FrankaDrive:
         robot = self._franka.Robot(self._address, self._realtime)
         options = self._options
         robot.set_collision_behavior(
-            options.contact_torque_nm,
+            options.contact_torque_nm or options.collision_torque_nm,
             options.collision_torque_nm,
-            options.contact_force_n,
+            options.contact_force_n or options.collision_force_n,
             options.collision_force_n,
         )
         robot.set_joint_impedance(options.impedance_nm_rad)

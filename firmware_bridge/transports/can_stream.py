@@ -13,12 +13,16 @@ from typing import Protocol
 
 from firmware_bridge.codes import MessageType
 from firmware_bridge.errors import LinkLost
+from firmware_bridge.transports.base import LineRate
+from firmware_bridge.url import option
 
 CLASSIC_SIZE = 8
 FD_SIZES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 """Data bytes by DLC, ISO 11898-1."""
 URGENT = frozenset({MessageType.HEARTBEAT, MessageType.STOP, MessageType.ESTOP})
 MAX_BACKLOG = 4096
+DEFAULT_BITRATE, DEFAULT_DATA_BITRATE = 1_000_000, 5_000_000
+MAX_NODE = 15
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,31 @@ class CanFrame:
     id: int
     data: bytes
     fd: bool = False
+
+
+@dataclass(frozen=True)
+class CanLine:
+    """What every line over CAN has in its URL. `node` is the device's number on the bus."""
+
+    target: str
+    bitrate: int = option(DEFAULT_BITRATE, least=1)
+    data_bitrate: int | None = option(None, least=1)
+    fd: bool = False
+    node: int = option(0, most=MAX_NODE)
+
+    def __post_init__(self) -> None:
+        if self.data_bitrate is not None and not self.fd:
+            raise ValueError("data_bitrate belongs to CAN FD; add fd=1")
+
+    @property
+    def rate(self) -> LineRate:
+        return LineRate(
+            bitrate=self.bitrate, data_bitrate=(self.data_bitrate or DEFAULT_DATA_BITRATE) * self.fd or None
+        )
+
+    def transport(self, bus: CanBus) -> CanTransport:
+        """The byte stream on an open bus."""
+        return CanTransport(bus, CanIds(self.node), self.fd)
 
 
 @dataclass(frozen=True)

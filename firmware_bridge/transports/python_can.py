@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from firmware_bridge.errors import LinkLost, PortError
-from firmware_bridge.transports.can_stream import CanFrame
+from firmware_bridge.registry import missing
+from firmware_bridge.transports.can_stream import CanFrame, CanLine, CanTransport
+
+
+@dataclass(frozen=True)
+class PythonCanLine(CanLine):
+    """A bus by python-can's names of interface and channel, with a colon between them in `target`."""
+
+    FORM: ClassVar[str] = "can:INTERFACE:CHANNEL?bitrate=N&data_bitrate=N&fd=1&node=N"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(self.target.partition(":")):
+            raise ValueError("a bus has an interface and a channel")
+
+    def open(self) -> CanTransport:
+        interface, _, channel = self.target.partition(":")
+        return self.transport(PythonCanBus(interface, channel, self.bitrate, self.rate.data_bitrate))
 
 
 class PythonCanBus:
@@ -12,8 +32,8 @@ class PythonCanBus:
     def __init__(self, interface: str, channel: str, bitrate: int, data_bitrate: int | None) -> None:
         try:
             import can
-        except ImportError:
-            raise PortError("can: needs python-can: pip install 'vla-edge[can]'") from None
+        except ImportError as error:
+            raise PortError(missing("a line can:", error)) from None
         options = {"bitrate": bitrate}
         if data_bitrate is not None:
             options |= {"fd": True, "data_bitrate": data_bitrate}

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import os
 import select
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import serial
 
 from firmware_bridge.errors import LinkLost, PortError
+from firmware_bridge.transports.base import LineRate
+from firmware_bridge.url import option
 
 DEFAULT_BAUD = 1_000_000
 READ_SIZE = 65536
 MAX_BACKLOG = 65536
+
+
+@dataclass(frozen=True)
+class SerialLine:
+    """The port `target`."""
+
+    FORM: ClassVar[str] = "serial:PATH?baud=N"
+    target: str
+    baud: int = option(DEFAULT_BAUD, least=1)
+
+    @property
+    def rate(self) -> LineRate:
+        return LineRate(baud=self.baud)
+
+    def open(self) -> SerialTransport:
+        return SerialTransport(self.target, self.baud)
 
 
 class SerialTransport:

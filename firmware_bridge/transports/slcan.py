@@ -5,9 +5,14 @@ SLCAN has no checksum: a damaged character passes as another frame. The CRC of t
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 from firmware_bridge.errors import PortError
-from firmware_bridge.transports.can_stream import CLASSIC_SIZE, FD_SIZES, CanFrame
-from firmware_bridge.transports.serial_port import SerialTransport
+from firmware_bridge.transports.base import LineRate
+from firmware_bridge.transports.can_stream import CLASSIC_SIZE, FD_SIZES, CanFrame, CanLine, CanTransport
+from firmware_bridge.transports.serial_port import DEFAULT_BAUD, SerialTransport
+from firmware_bridge.url import option
 
 BITRATES = {10_000: "S0", 20_000: "S1", 50_000: "S2", 100_000: "S3", 125_000: "S4", 250_000: "S5", 500_000: "S6"}
 BITRATES |= {750_000: "S7", 1_000_000: "S8"}
@@ -15,6 +20,26 @@ DATA_BITRATES = {1_000_000: "Y1", 2_000_000: "Y2", 4_000_000: "Y4", 5_000_000: "
 """The FD commands are those of CANable's firmware, which python-can and others follow."""
 MAX_LINE = 1 + 3 + 1 + 2 * FD_SIZES[-1]
 DLC_DIGITS = "0123456789ABCDEF"
+
+
+@dataclass(frozen=True)
+class SlcanLine(CanLine):
+    """A bus behind the serial adapter at the port `target`."""
+
+    FORM: ClassVar[str] = "slcan:PATH?bitrate=N&data_bitrate=N&fd=1&node=N&baud=N"
+    baud: int = option(DEFAULT_BAUD, least=1)
+
+    @property
+    def rate(self) -> LineRate:
+        return replace(super().rate, baud=self.baud)
+
+    def open(self) -> CanTransport:
+        port, rate = SerialTransport(self.target, self.baud), self.rate
+        try:
+            return self.transport(SlcanBus(port, self.bitrate, rate.data_bitrate))
+        except PortError:
+            port.close()
+            raise
 
 
 def encode(frame: CanFrame) -> bytes:
@@ -45,6 +70,7 @@ class SlcanBus:
         self._port = port
         self._pending = bytearray()
         self.bad_lines = 0
+        self._open = True
         for rate, known in ((bitrate, BITRATES), (data_bitrate, DATA_BITRATES)):
             if rate is not None and rate not in known:
                 raise PortError(f"SLCAN has no code for {rate} bit/s; choose one of {', '.join(map(str, known))}")
@@ -73,6 +99,9 @@ class SlcanBus:
         return frames
 
     def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
         try:
             self._port.write(b"C\r")
         finally:

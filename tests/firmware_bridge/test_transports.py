@@ -14,7 +14,7 @@ from firmware_bridge.client import KnotChunk
 from firmware_bridge.errors import LinkLost, PortError
 from firmware_bridge.framing import FrameReader, encode_frame
 from firmware_bridge.messages import Estop, Heartbeat, Message, TimeRequest
-from firmware_bridge.transports import BridgeUrl, LineRate, SerialTransport, open_transport
+from firmware_bridge.transports import LINES, LineRate, SerialTransport, open_transport
 from firmware_bridge.transports.can_stream import FD_SIZES, MAX_BACKLOG, CanFrame, CanIds, CanTransport, cut
 from firmware_bridge.transports.slcan import SlcanBus, decode, encode
 
@@ -54,8 +54,8 @@ class SlowBus:
     ],
 )
 def test_urls_say_what_line_it_is(url: str, rate: LineRate, node: int) -> None:
-    parsed = BridgeUrl.parse(url)
-    assert (parsed.rate, parsed.node) == (rate, node)
+    line = LINES.read(url)
+    assert (line.rate, getattr(line, "node", 0)) == (rate, node)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_urls_say_what_line_it_is(url: str, rate: LineRate, node: int) -> None:
         ("serial:/dev/x?speed=1", "unknown option speed"),
         ("serial:/dev/x?baud=0", "baud must be a whole number from 1"),
         ("serial:/dev/x?baud=fast", "baud must be"),
-        ("slcan:/dev/x?node=16", "node is 0 to 15"),
-        ("slcan:/dev/x?fd=2", "fd is 0 or 1"),
+        ("slcan:/dev/x?node=16", "node must be a whole number from 0 to 15; write slcan:PATH"),
+        ("slcan:/dev/x?fd=2", "fd must be 0 or 1"),
         ("slcan:/dev/x?data_bitrate=2000000", "add fd=1"),
         ("can:socketcan", "write can:INTERFACE:CHANNEL"),
         ("can::can0", "write can:INTERFACE:CHANNEL"),

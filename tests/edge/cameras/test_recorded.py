@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,10 +11,9 @@ import pytest
 
 from edge.cameras.base import CameraError, CameraLost, Frame
 from edge.cameras.images import centre_crop, fit, fit_text
-from edge.cameras.recorded import Playback, RecordedSource
+from edge.cameras.recorded import RecordedCamera, RecordedSource
 
 FRAME_PX = (32, 32)
-LOOPED = Playback()
 MS = 1_000_000
 
 
@@ -54,8 +54,8 @@ def indices(frames: list[Frame]) -> list[int]:
     return [round((float(frame.image.mean()) - 20) / 20) for frame in frames]
 
 
-def source(path: Path, clock: Clock, playback: Playback = LOOPED) -> RecordedSource:
-    return RecordedSource(path, playback, FRAME_PX, clock, clock.sleep)
+def source(path: Path, clock: Clock, **options: Any) -> RecordedSource:
+    return RecordedSource(RecordedCamera(path, **options), FRAME_PX, clock, clock.sleep)
 
 
 def test_a_video_plays_at_its_own_rate_and_loops(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_video_plays_at_its_own_rate_and_loops(tmp_path: Path) -> None:
 
 def test_images_play_in_the_order_of_their_names_and_hold_at_the_end(tmp_path: Path) -> None:
     clock = Clock()
-    played = source(write_images(tmp_path / "i"), clock, Playback(fps=10.0, loop=False))
+    played = source(write_images(tmp_path / "i"), clock, fps=10.0, end="hold")
     frames = [played.read() for _ in range(8)]
     assert indices(frames) == [0, 1, 2, 3, 4, 4, 4, 4]
     assert {frame.captured_ns for frame in frames[4:]} == {400 * MS}, "the last frame grows old"
@@ -80,7 +80,7 @@ def test_images_play_in_the_order_of_their_names_and_hold_at_the_end(tmp_path: P
 @pytest.mark.parametrize("make", [lambda path: write_images(path, 10), lambda path: write_video(path)])
 def test_a_reader_that_was_away_gets_the_frame_that_is_due(tmp_path: Path, make: object) -> None:
     clock = Clock()
-    played = source(make(tmp_path / "a.avi"), clock, Playback(fps=20.0))  # type: ignore[operator]
+    played = source(make(tmp_path / "a.avi"), clock, fps=20.0)  # type: ignore[operator]
     assert indices([played.read()]) == [0]
     clock.sleep(0.3)
     assert indices([played.read(), played.read()]) == [6, 7]
@@ -96,7 +96,7 @@ def test_a_single_image_is_a_recording_of_one(tmp_path: Path) -> None:
 
 def test_playing_begins_with_the_first_read_however_late_it_is(tmp_path: Path) -> None:
     clock = Clock()
-    played = source(write_images(tmp_path / "i", 3), clock, Playback(fps=10.0, loop=False))
+    played = source(write_images(tmp_path / "i", 3), clock, fps=10.0, end="hold")
     clock.sleep(5.0)
     first = played.read()
     assert indices([first, played.read()]) == [0, 1] and first.captured_ns == 5000 * MS

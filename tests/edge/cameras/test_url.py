@@ -14,7 +14,7 @@ import pytest
 
 from edge.cameras import CameraError, CameraUnhealthy, open_camera
 from edge.cameras.base import CameraLost
-from edge.cameras.v4l2 import V4l2Mode, V4l2Source, capture_time
+from edge.cameras.v4l2 import V4l2Camera, V4l2Source, capture_time
 
 MS = 1_000_000
 FRAME_PX = (32, 32)
@@ -25,7 +25,7 @@ FRAME_PX = (32, 32)
     [
         ("webcam", "no camera 'webcam'; write v4l2:/dev/videoN"),
         ("rtsp://host/1", "no camera 'rtsp://host/1'; write v4l2:"),
-        ("pattern:big", "'pattern:big': write pattern:"),
+        ("pattern:big", "'pattern:big': nothing may stand after the colon; write pattern:"),
         ("pattern:?colour=1", "unknown option colour"),
         ("pattern:?freeze_after=soon", "freeze_after must be a number from 0"),
         ("pattern:?freeze_after=nan", "freeze_after must be a number from 0"),
@@ -35,12 +35,12 @@ FRAME_PX = (32, 32)
         ("sim:", "belongs to a simulated arm; give --bridge sim: or an address of this machine"),
         ("v4l2:", "write v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD"),
         ("v4l2:/dev/video99", "/dev/video99: there is no such camera; plug it in, or name another (ls /dev/video*)"),
-        ("v4l2:/dev/null?size=640", "size is WIDTHxHEIGHT, as in size=640x480"),
-        ("v4l2:/dev/null?fourcc=MJPEG", "fourcc has four characters, as in fourcc=MJPG"),
+        ("v4l2:/dev/null?size=640", "size=640: write WIDTHxHEIGHT, as in size=640x480"),
+        ("v4l2:/dev/null?fourcc=MJPEG", "fourcc=MJPEG: write four characters, as in fourcc=MJPG"),
         ("v4l2:/dev/null", "/dev/null: cannot be opened as a camera; check its cable"),
         ("file:", "write file:PATH?fps=N&end=loop|hold"),
         ("file:/nowhere.mp4", "/nowhere.mp4: there is no such recording"),
-        ("file:/nowhere.mp4?end=stop", "end is loop or hold"),
+        ("file:/nowhere.mp4?end=stop", "end must be loop or hold, not 'stop'; write file:PATH"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(url: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +65,7 @@ def test_without_opencv_the_error_names_the_install_line(
 
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_cv2)
-    with pytest.raises(CameraError, match=r"\(cv2 is missing\): pip install 'vla-edge\[camera\]'"):
+    with pytest.raises(CameraError, match=r"needs cv2, which is missing: pip install 'vla-edge\[camera\]'"):
         open_camera(url, FRAME_PX)
 
 
@@ -179,13 +179,13 @@ def test_a_mode_that_the_driver_does_not_grant_is_refused(asked: str, driver: Dr
 
 def test_a_frame_smaller_than_the_policys_is_refused(driver: Driver) -> None:
     with pytest.raises(CameraError, match="/dev/null: its 640x480 pixels are too few for the policy's 500x500"):
-        V4l2Source(Path("/dev/null"), V4l2Mode(), (500, 500))
+        V4l2Source(V4l2Camera(Path("/dev/null")), (500, 500))
     assert not driver.opened
 
 
 def test_frames_carry_the_drivers_time_and_a_camera_that_goes_is_lost(driver: Driver) -> None:
     driver.found[cv2.CAP_PROP_POS_MSEC] = 4990.0
-    source = V4l2Source(Path("/dev/null"), V4l2Mode((480, 640), 30.0, "MJPG"), FRAME_PX, lambda: 5000 * MS)
+    source = V4l2Source(V4l2Camera(Path("/dev/null"), (480, 640), 30.0, "MJPG"), FRAME_PX, lambda: 5000 * MS)
     assert source.traits.description == (
         "MJPG at 30 fps, 640x480 px, centre 480x480, to 32x32, the driver's timestamps"
     )
@@ -205,7 +205,7 @@ def test_a_real_camera_delivers() -> None:
     device = os.environ.get("VLA_EDGE_CAMERA")
     if device is None:
         pytest.skip("VLA_EDGE_CAMERA names no device, as in VLA_EDGE_CAMERA=/dev/video0")
-    source = V4l2Source(Path(device), V4l2Mode(), (128, 128))
+    source = V4l2Source(V4l2Camera(Path(device)), (128, 128))
     frames = [source.read() for _ in range(30)]
     source.close()
     ages_ms = [(time.monotonic_ns() - frame.captured_ns) / 1e6 for frame in frames[-1:]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.arms import load_arm
-from edge.arms.drives import joint_spans
+from edge.arms.feetech import joint_spans
 from edge.cli import calibrate
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.feetech import registers as reg
@@ -156,7 +156,10 @@ def test_an_input_that_ends_writes_nothing(servos: ServoProcess, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--drive", "fci:127.0.0.1"], "'fci:127.0.0.1': write feetech:PATH?calibration=FILE"),
+        (
+            ["--drive", "fci:127.0.0.1"],
+            "'fci:127.0.0.1': a bus of servos is needed; write feetech:PATH?calibration=FILE",
+        ),
         (["--drive", "feetech:/dev/ttyNOPE"], "/dev/ttyNOPE: there is no such port"),
         (["--drive", "feetech:/dev/null", "--invert", "elbow"], "--invert elbow: the joints are shoulder_pan"),
         (["--drive", "feetech:/dev/null", "-o", "/nowhere/c.json"], "there is no folder /nowhere"),

@@ -51,7 +51,7 @@ def stood_still(trace: Path) -> bool:
         ({"--arm": "franka_hand"}, "this policy was trained for fr3, not for 'fr3_hand'; choose another arm or bundle"),
         ({"--bundle": "nowhere"}, "nowhere: no manifest.json there; make one with edge-export"),
         ({"--bridge": "serial:/dev/ttyNOPE"}, "/dev/ttyNOPE: there is no such port; plug the device in"),
-        ({"--bridge": "telepathy:"}, "'telepathy:': write serial:PATH?baud=N, slcan:PATH"),
+        ({"--bridge": "telepathy:"}, "no arm at 'telepathy:'; write sim:, fci:ADDRESS"),
         ({"--bridge": "serial:/dev/null?speed=9"}, "unknown option speed"),
         ({"--bridge": "serial:/dev/null?baud=fast"}, "baud must be a whole number from 1"),
         ({"--bridge": "serial:/dev/null", "--camera": None}, "sees through 1 camera(s) and 0 given"),

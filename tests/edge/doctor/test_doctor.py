@@ -220,7 +220,7 @@ def test_a_camera_that_fails(url: str, found: str, cure: str, capsys: pytest.Cap
     ("words", "message"),
     [
         (["--bridge", "sim:"], "--bridge compares the device with a profile; add --arm NAME"),
-        (["--arm", "franka", "--bridge", "telepathy:"], "'telepathy:': write serial:PATH?baud=N"),
+        (["--arm", "franka", "--bridge", "telepathy:"], "no arm at 'telepathy:'; write sim:, fci:ADDRESS"),
         (["--camera", "webcam"], "no camera 'webcam'; write v4l2:"),
         (["--camera", "sim:"], "looks at a simulated arm; add --bridge sim:"),
         (["--json", "/nowhere/x.json"], "there is no folder /nowhere"),

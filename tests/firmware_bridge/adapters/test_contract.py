@@ -72,7 +72,7 @@ class SimulatedFranka(ArmBench):
         pytest.importorskip("franky_sim", reason="pip install franky-sim pin")
         pytest.importorskip("pylibfranka", reason="pip install 'vla-edge[franka]'")
         self.arm = load_arm(arm)
-        self._options = FrankaOptions(enforce_realtime=False, mode=mode, gripper=gripper)
+        self._options = FrankaOptions(realtime="ignore", mode=mode, gripper=gripper)
         self._stack = ExitStack()
         self.heal()
 

@@ -10,6 +10,7 @@ import pytest
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.franka_fci import FrankaDrive
 from firmware_bridge.adapters.franka_options import FrankaOptions
+from firmware_bridge.url import Url, read_options
 from tests.firmware_bridge.adapters.scripted_franka import (
     HERE,
     LIMITS,
@@ -52,7 +53,7 @@ def test_thresholds_are_set_before_anything_else(franka: Franka) -> None:
 
 def test_the_robot_is_set_up_as_the_url_says(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"collision_torque": "30", "contact_torque": "20", "collision_force": "40", "impedance": "1000"}
-    robot = Franka(monkeypatch, FrankaOptions.read(asked, simulator=False)).robot
+    robot = Franka(monkeypatch, read_options(Url("fci", "", asked), FrankaOptions)[0]).robot
     assert robot.thresholds == ((20.0,) * 7, (30.0,) * 7, (40.0,) * 6, (40.0,) * 6)
     assert robot.impedance == (1000.0,) * 7
 

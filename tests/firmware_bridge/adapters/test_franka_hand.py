@@ -120,7 +120,7 @@ def test_arm_and_hand_move_together_and_a_lost_hand_is_a_fault() -> None:
     pytest.importorskip("franky_sim", reason="pip install franky-sim pin")
     said: list[str] = []
     limits = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
-    options = FrankaOptions(enforce_realtime=False, gripper=True)
+    options = FrankaOptions(realtime="ignore", gripper=True)
     with franky(ADDRESS, lockstep=True):
         drive = open_franka(ADDRESS, options, limits, said.append)
         assert isinstance(drive, FrankaHandDrive)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import pytest
 
 from edge.arms import load_arm
-from edge.arms.franka_url import FrankaUrl
+from edge.arms.drives import DRIVES
 from edge.errors import InputError
-from firmware_bridge.adapters.franka_options import FORCE_N, IMPEDANCE_NM_RAD, TORQUE_NM, FrankaOptions
+from firmware_bridge.adapters.franka_options import FORCE_N, IMPEDANCE_NM_RAD, TORQUE_NM
 
 
 def test_defaults() -> None:
-    here, robot = FrankaUrl.parse("fci:127.0.0.1"), FrankaUrl.parse("fci:172.16.0.2")
-    assert here.is_simulator and not here.options.enforce_realtime
-    assert not robot.is_simulator and robot.options == FrankaOptions(
-        True, "position", TORQUE_NM, TORQUE_NM, FORCE_N, FORCE_N, IMPEDANCE_NM_RAD, False
-    )
+    here, robot = DRIVES.read("fci:127.0.0.1"), DRIVES.read("fci:172.16.0.2")
+    assert here.is_simulator and not here.enforce_realtime
+    assert not robot.is_simulator and robot.enforce_realtime and (robot.mode, robot.gripper) == ("position", False)
+    rows = (robot.collision_torque_nm, robot.collision_force_n, robot.impedance_nm_rad)
+    assert rows == (TORQUE_NM, FORCE_N, IMPEDANCE_NM_RAD)
+    assert not DRIVES.read("fci:172.16.0.2?realtime=ignore").enforce_realtime
+    assert DRIVES.read("fci:127.0.0.1?realtime=enforce").enforce_realtime
 
 
-def test_a_contact_threshold_is_the_collisions_unless_it_is_given() -> None:
-    options = FrankaUrl.parse("fci:172.16.0.2?collision_torque=30,29,28,27,26,25,24&collision_force=12").options
-    assert options.contact_torque_nm == options.collision_torque_nm == (30.0, 29.0, 28.0, 27.0, 26.0, 25.0, 24.0)
-    assert options.contact_force_n == options.collision_force_n == (12.0,) * 6
+def test_a_row_of_thresholds_is_one_number_or_all() -> None:
+    options = DRIVES.read("fci:172.16.0.2?collision_torque=30,29,28,27,26,25,24&collision_force=12")
+    assert options.collision_torque_nm == (30.0, 29.0, 28.0, 27.0, 26.0, 25.0, 24.0)
+    assert options.collision_force_n == (12.0,) * 6
 
 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("collision_torque=20,20", "write 7 numbers, or one for all, above 0 and at most 100 N m"),
+        ("collision_torque=20,20", "=20,20: write 7 numbers, or one for all, above 0 and at most 100 N m"),
         ("collision_torque=0", "above 0 and at most 100 N m"),
         ("collision_torque=-5", "above 0 and at most 100 N m"),
         ("collision_torque=100.5", "above 0 and at most 100 N m"),
@@ -38,25 +40,25 @@ def test_a_contact_threshold_is_the_collisions_unless_it_is_given() -> None:
         ("contact_force=30", r"contact_force 30 is above collision_force 20 \(number 1\)"),
         ("contact_torque=13", r"contact_torque 13 is above collision_torque 12 \(number 7\)"),
         ("impedance=15000", "above 0 and at most 14250 N m/rad"),
-        ("mode=torque", "mode=torque is not one of position, velocity"),
-        ("gripper=yes", "gripper=yes is not one of 0, 1"),
-        ("realtime=perhaps", "realtime=perhaps is not one of enforce, ignore"),
+        ("mode=torque", "mode must be position or velocity, not 'torque'"),
+        ("gripper=yes", "gripper must be 0 or 1, not 'yes'"),
+        ("realtime=perhaps", "realtime must be enforce or ignore, not 'perhaps'"),
         ("speed=3", "unknown option speed; write fci:ADDRESS"),
     ],
 )
 def test_what_cannot_be_is_one_line_with_the_cure(options: str, line: str) -> None:
     with pytest.raises(InputError, match=line) as caught:
-        FrankaUrl.parse(f"fci:172.16.0.2?{options}")
+        DRIVES.read(f"fci:172.16.0.2?{options}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_hand_is_an_eighth_axis() -> None:
     with pytest.raises(InputError, match=r"is an arm of 8 axes and 'franka' has 7; gripper=1 is for a profile"):
-        FrankaUrl.parse("fci:172.16.0.2?gripper=1").check(load_arm("franka"))
+        DRIVES.read("fci:172.16.0.2?gripper=1").check(load_arm("franka"))
 
 
 def test_velocities_need_room_below_the_limits() -> None:
-    url = FrankaUrl.parse("fci:172.16.0.2?mode=velocity")
+    url = DRIVES.read("fci:172.16.0.2?mode=velocity")
     url.check(load_arm("franka"))
     with pytest.raises(InputError, match=r"leaves less below \[limits\] for joint 1; use mode=position"):
         url.check(load_arm("panda"))

@@ -34,7 +34,7 @@ def drive(mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Set-points and measured positions of a smooth motion of all joints, (PERIODS, 7) each."""
     limits = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
     said: list[str] = []
-    arm = FrankaDrive(ADDRESS, FrankaOptions(enforce_realtime=False, mode=mode), limits, said.append)
+    arm = FrankaDrive(ADDRESS, FrankaOptions(realtime="ignore", mode=mode), limits, said.append)
     begin = np.array(arm.measure().position_rad)
     set_points, measured = np.empty((PERIODS, 7)), np.empty((PERIODS, 7))
     arm.command(begin, [0.0] * 7, True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge.arms.drives import joint_spans
+from edge.arms.feetech import joint_spans
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration, read_calibration, scales
 from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT

@@ -1,0 +1,54 @@
+"""A Franka by its URL, `fci:172.16.0.2`, with its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edge.arms.drives import DriveUrl, Notify
+from edge.arms.profile import ArmProfile
+from edge.errors import InputError
+from firmware_bridge.adapters import ArmDrive
+from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS
+from firmware_bridge.adapters.franka_hand import open_franka
+from firmware_bridge.adapters.franka_options import JOINTS, FrankaOptions
+from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, RateLimits
+
+
+@dataclass(frozen=True)
+class FrankaUrl(FrankaOptions, DriveUrl):
+    """The robot at the address `target`, and how it is to be driven."""
+
+    FORM: ClassVar[str] = (
+        "fci:ADDRESS?mode=position|velocity&collision_torque=7xNM&collision_force=6xN&contact_torque=7xNM&"
+        "contact_force=6xN&impedance=7xNM_RAD&gripper=1&realtime=enforce|ignore"
+    )
+    bridged_periods: ClassVar[int] = BRIDGED_PERIODS
+
+    @property
+    def is_simulator(self) -> bool:
+        """An arm on this machine's loopback can only be a simulated one."""
+        return self.target.startswith("127.")
+
+    def check(self, arm: ArmProfile) -> None:
+        axes = JOINTS + self.gripper
+        if arm.dof != axes:
+            raise InputError(
+                f"'fci:{self.target}' is an arm of {axes} axes and '{arm.name}' has {arm.dof}; gripper=1 is for a "
+                "profile whose eighth axis is the width of the hand"
+            )
+        if self.mode != "velocity":
+            return
+        for joint, (most, asked) in enumerate(zip(arm.limits.velocity_rad_s, arm.operating.velocity_rad_s), start=1):
+            if most - asked < CORRECTION_RAD_S:
+                raise InputError(
+                    f"'fci:{self.target}': mode=velocity adds up to {CORRECTION_RAD_S} rad/s, and [operating] of "
+                    f"'{arm.name}' leaves less below [limits] for joint {joint}; use mode=position, or tighten "
+                    "[operating]"
+                )
+
+    def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
+        self.check(arm)
+        return open_franka(
+            self.target, self, RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3), notify
+        )
