@@ -54,6 +54,7 @@ TESTS = {
     "window.c": "tests/firmware_bridge/test_window.py",
     "states.c": "tests/firmware_bridge/test_device_core.py",
     "reports.c": "tests/firmware_bridge/test_device_core.py",
+    "transitions.c": "tests/firmware_bridge/test_device_core.py",
     "handlers.c": "tests/firmware_bridge/test_device_core.py",
     "device.c": "tests/firmware_bridge/test_device_core.py",
 }

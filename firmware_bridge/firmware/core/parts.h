@@ -1,4 +1,5 @@
-/* What the parts of the device share: states.c, reports.c, handlers.c and device.c. No port includes this. */
+/* What the parts of the device share. Calls go down only: device.c and handlers.c (neither calls the
+ * other), transitions.c, reports.c, states.c. No port includes this. */
 #ifndef VE_PARTS_H
 #define VE_PARTS_H
 
@@ -24,12 +25,6 @@ bool ve_feedback_good(const ve_device_t *device);
 /* Commanded off, told so at the last tick, and measured off. */
 bool ve_drive_is_off(const ve_device_t *device);
 
-/* Takes up a state, and tells the host. */
-void ve_enter(ve_device_t *device, uint8_t state, uint8_t reason, uint64_t now_us);
-
-/* Enters FAULT or ESTOP, and remembers the session, which may not clear it. */
-void ve_latch(ve_device_t *device, uint8_t state, uint8_t reason, uint64_t now_us);
-
 /* Queues a frame in the present session; one that does not fit is dropped and counted. */
 void ve_send(ve_device_t *device, uint8_t type, const uint8_t *payload, uint16_t length);
 
@@ -38,5 +33,11 @@ void ve_send_state(ve_device_t *device, uint64_t now_us);
 
 /* ACK or NAK, in the session of the message: a HELLO that is refused, or an ESTOP, may come from another one. */
 void ve_send_verdict(ve_device_t *device, const ve_frame_t *frame, bool acknowledged, ve_verdict_t verdict);
+
+/* Enters a state, and sends the host an EVENT. */
+void ve_enter(ve_device_t *device, uint8_t state, uint8_t reason, uint64_t now_us);
+
+/* Enters FAULT or ESTOP, and remembers the session, which may not clear it. */
+void ve_latch(ve_device_t *device, uint8_t state, uint8_t reason, uint64_t now_us);
 
 #endif
