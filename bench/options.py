@@ -11,13 +11,9 @@ from pathlib import Path
 
 from bench.document import Recording, say, write_document
 from bench.harness import QUICK, Plan
-from bench.policy_run import ARM, TASK
+from bench.policy_run import ARM, MADE_HERE, TASK
 from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, parse_manifest, load_bundle
 
-MADE_HERE = "edge-bench"
-"""What the manifest of a bundle made for measuring names as its maker."""
-STILL_RAD = 1e-6
-"""Scale of actions that only go down the wire, an untrained policy's among them: they move nothing."""
 PRESETS = ("tiny", "paper")
 PRECISIONS = ("fp32", "int8")
 

@@ -16,6 +16,10 @@ from edge.inference.records import Outcome, PlanRequest
 
 TASK = "reach the red cube"
 ARM = "franka"
+MADE_HERE = "edge-bench"
+"""What the manifest of a bundle made for measuring names as its maker."""
+STILL_RAD = 1e-6
+"""Scale of actions that only go down the wire, an untrained policy's among them: they move nothing."""
 BOUNDARY = (
     "from asking the cameras (a test pattern at the camera's own size) to joint increments in radians; "
     "resizing and normalising are inside; one process, no mailbox, no wire"

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.document import read_document, say
-from bench.page import page, title_of
-from bench.sections import TITLES, lines_of, summary_line
+from bench.sections import TITLES, lines_of, summary_line, title_of
 from edge.errors import InputError
 
 
@@ -28,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     order = list(TITLES)
     documents = sorted((read_document(path) for path in args.file), key=lambda one: order.index(known(one)))
     if args.out:
+        from bench.page import page  # needs matplotlib, and the tables do not
+
         try:
             args.out.write_text(page(documents), encoding="utf-8")
         except OSError as error:

@@ -29,6 +29,14 @@ MODULES = {
 }
 
 
+def title_of(document: dict[str, Any]) -> str:
+    """The measurement, and of what size where weights were made for it."""
+    settings = document["settings"]
+    layers = f", {settings['layers']} layers" if settings.get("layers") else ""
+    size = f" ({settings['preset']} widths{layers})" if settings.get("preset") else ""
+    return TITLES[document["benchmark"]] + size
+
+
 def lines_of(document: dict[str, Any]) -> list[str]:
     """The tables of one measurement."""
     if document["benchmark"] == "latency":

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import summary
-from bench.options import STILL_RAD
-from bench.policy_run import Runner
+from bench.policy_run import Runner, STILL_RAD
 from edge.arms import load_arm
 from edge.bundle import MANIFEST, Bundle, load_bundle
 from edge.run.controller import Controller, ControlSettings

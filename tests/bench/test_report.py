@@ -74,10 +74,12 @@ def test_the_page_stands_on_its_own(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     assert main(["report", str(file), "-o", str(out)]) == 0
     text = out.read_text()
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\(|@import|https?://|<script""", text)
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import|https?://|<script""", text)
     assert "eager &lt;torch&gt;" in text and "no meter &amp; no &lt;sensor&gt;" in text and "<torch>" not in text
     assert "Not run" in text and "<svg" in text and "Smoke run" not in text
     assert "Smoke run" in page([measured(quick=True)])
+    drawn = "".join(re.findall("<svg.*?</svg>", text, re.DOTALL))
+    assert "p99" in drawn and "var(--c0)" in drawn and not re.search("#[0-9a-f]{6}", drawn), "the colours of the theme"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium-headless-shell or chromium; `make test` installs one")
