@@ -15,22 +15,24 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from edge.arms import load_arm
-from edge.bundle import TOKENIZER, Bundle, load_bundle
+from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines.opening import open_engines
 from edge.errors import VlaEdgeError
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
-from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
+from edge.policy.chunk_policy import ChunkPolicy, PolicyInput, PolicyOutput
 from edge.policy.instruction import tokenize
 
 WARM_CALLS = 6
 WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
 POLL_S = 0.0005
 BEAT_NS = 20_000_000
+NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,21 @@ def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str =
     return ChunkPolicy(bundle, bundle.embodiment(profile.embodiment, profile.dof), engines, instruction)
 
 
-class Inference:
-    """Answers requests with one policy and its cameras; the loop around it lives in `main`."""
+class Policy(Protocol):
+    """What computes a chunk: a bundle's engines, or one's own function."""
 
-    def __init__(self, policy: ChunkPolicy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
+    shape: PolicyShape
+
+    @property
+    def joints(self) -> int: ...
+
+    def infer(self, observed: PolicyInput) -> PolicyOutput: ...
+
+
+class Inference:
+    """Answers requests with one policy and its cameras."""
+
+    def __init__(self, policy: Policy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
         self.policy = policy
         self._cameras = cameras
         self._seed = seed
@@ -72,7 +85,7 @@ class Inference:
         started_ns = self._clock_ns()
         try:
             looks = [camera.grab() for camera in self._cameras]
-            frames = np.stack([frame.image for frame in looks])
+            frames = np.stack([frame.image for frame in looks]) if looks else NO_FRAMES
             camera_ns = self._clock_ns() - started_ns
             output = self.policy.infer(
                 PolicyInput(
@@ -82,6 +95,7 @@ class Inference:
                     request.mask,
                     request.prefix_rad,
                     (self._seed, request.id),
+                    request.step,
                 )
             )
         except CameraUnhealthy as unhealthy:
@@ -97,7 +111,7 @@ class Inference:
             output.backbone_ns,
             output.decoder_ns,
             "",
-            min(frame.captured_ns for frame in looks),
+            min((frame.captured_ns for frame in looks), default=0),
         )
 
     def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
@@ -109,7 +123,7 @@ class Inference:
 
         A camera that is unhealthy at first has a few seconds to recover. Raises `VlaEdgeError`.
         """
-        shape, joints = self.policy.shape, len(self.policy.embodiment.joints)
+        shape, joints = self.policy.shape, self.policy.joints
         blank = PlanRequest(
             id=0,
             step=0,

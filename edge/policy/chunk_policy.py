@@ -27,6 +27,7 @@ class PolicyInput:
     mask         bool (n,)
     prefix_rad   (d, J), increments already committed from the observed step on
     seed         draws the noise; the same input and seed give the same chunk
+    step         number of the observed step on control's grid, from 0 at rest
     """
 
     frames: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class PolicyInput:
     mask: NDArray[np.bool_]
     prefix_rad: FloatArray
     seed: tuple[int, int]
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class ChunkPolicy:
         self._backbone.inputs["token_mask"][0] = instruction.mask
         self._decoder.inputs["used"][:] = 0
         self._decoder.inputs["used"][0, list(embodiment.actions.slots)] = 1
+
+    @property
+    def joints(self) -> int:
+        return len(self.embodiment.joints)
 
     def describe(self) -> tuple[str, ...]:
         """What runs the history encoder, the backbone and the decoder."""

@@ -1,6 +1,6 @@
-"""What the operating system can do for a loop that must not be late, and what of that it granted.
+"""Settings of the operating system for a loop that must not be late, and which of them it granted.
 
-Without any rights the loop runs all the same; each thing that was refused says what that costs and what would help.
+Without any rights the loop runs all the same; each refused setting has its cost and the fix in its `detail`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ISOLATED = Path("/sys/devices/system/cpu/isolated")
 
 
 @dataclass(frozen=True)
-class Grant:
-    """One thing that was asked for. `detail` says what it is worth, or what its absence costs and how to get it."""
+class RealtimeSetting:
+    """One setting, and whether the system granted it. `detail`: its value, or the cost of its absence and the fix."""
 
     what: str
     granted: bool
@@ -64,7 +64,7 @@ def parse_cpu_list(text: str) -> set[int]:
 
 
 @contextmanager
-def realtime(plan: CpuPlan) -> Iterator[list[Grant]]:
+def realtime(plan: CpuPlan) -> Iterator[list[RealtimeSetting]]:
     """Makes the calling thread as punctual as it may be, and undoes it. Children do not inherit the priority."""
     with ExitStack() as undo:
         yield [_timer_slack(undo), _fifo(undo), _locked(undo), _pinned(plan, undo), _frozen_gc(undo)]
@@ -74,53 +74,57 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _timer_slack(undo: ExitStack) -> Grant:
+def _timer_slack(undo: ExitStack) -> RealtimeSetting:
     libc = _libc()
     if libc.prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0) != 0:
-        return Grant("timer slack", False, "sleeps end up to 50 us late; the kernel refused prctl")
+        return RealtimeSetting("timer slack", False, "sleeps end up to 50 us late; the kernel refused prctl")
     undo.callback(libc.prctl, PR_SET_TIMERSLACK, ctypes.c_ulong(DEFAULT_SLACK_NS), 0, 0, 0)
-    return Grant("timer slack", True, "1 ns instead of 50 us")
+    return RealtimeSetting("timer slack", True, "1 ns instead of 50 us")
 
 
-def _fifo(undo: ExitStack) -> Grant:
+def _fifo(undo: ExitStack) -> RealtimeSetting:
     before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
     except OSError as error:
-        cure = "run as root, or set 'rtprio 90' for this user in /etc/security/limits.conf"
-        return Grant(
-            "SCHED_FIFO", False, f"other processes may delay the loop by milliseconds ({error.strerror}); {cure}"
+        fix = "run as root, or set 'rtprio 90' for this user in /etc/security/limits.conf"
+        return RealtimeSetting(
+            "SCHED_FIFO", False, f"other processes may delay the loop by milliseconds ({error.strerror}); {fix}"
         )
     undo.callback(os.sched_setscheduler, 0, before, parameters)
-    return Grant("SCHED_FIFO", True, f"priority {PRIORITY}")
+    return RealtimeSetting("SCHED_FIFO", True, f"priority {PRIORITY}")
 
 
-def _locked(undo: ExitStack) -> Grant:
+def _locked(undo: ExitStack) -> RealtimeSetting:
     libc = _libc()
     unlimited = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
     flags = MCL_CURRENT | (MCL_FUTURE if unlimited else 0)  # under a limit, a later allocation would fail instead
     if libc.mlockall(flags) != 0:
-        cure = "run as root, or set 'memlock unlimited' for this user in /etc/security/limits.conf"
-        return Grant(
-            "mlockall", False, f"a page that was swapped out delays a step ({os.strerror(ctypes.get_errno())}); {cure}"
+        fix = "run as root, or set 'memlock unlimited' for this user in /etc/security/limits.conf"
+        return RealtimeSetting(
+            "mlockall", False, f"a page that was swapped out delays a step ({os.strerror(ctypes.get_errno())}); {fix}"
         )
     undo.callback(libc.munlockall)
-    return Grant("mlockall", True, "all memory" if unlimited else "memory in use")
+    return RealtimeSetting("mlockall", True, "all memory" if unlimited else "memory in use")
 
 
-def _pinned(plan: CpuPlan, undo: ExitStack) -> Grant:
+def _pinned(plan: CpuPlan, undo: ExitStack) -> RealtimeSetting:
     if not plan.control:
-        return Grant("own processor", False, "control and inference share the only one: a chunk delays the loop")
+        return RealtimeSetting(
+            "own processor", False, "control and inference share the only one: a chunk delays the loop"
+        )
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, plan.control)
     except OSError as error:
-        return Grant("own processor", False, f"the loop may move between processors ({error.strerror})")
+        return RealtimeSetting("own processor", False, f"the loop may move between processors ({error.strerror})")
     undo.callback(os.sched_setaffinity, 0, before)
-    return Grant("own processor", True, f"control on {plan.control[0]}, inference on {','.join(map(str, plan.others))}")
+    return RealtimeSetting(
+        "own processor", True, f"control on {plan.control[0]}, inference on {','.join(map(str, plan.others))}"
+    )
 
 
-def _frozen_gc(undo: ExitStack) -> Grant:
+def _frozen_gc(undo: ExitStack) -> RealtimeSetting:
     switch_s = sys.getswitchinterval()
     gc.collect()  # a collection takes longer than a heartbeat may stay away
     gc.freeze()
@@ -129,4 +133,4 @@ def _frozen_gc(undo: ExitStack) -> Grant:
     undo.callback(sys.setswitchinterval, switch_s)
     undo.callback(gc.unfreeze)
     undo.callback(gc.enable)
-    return Grant("garbage collection", True, "frozen")
+    return RealtimeSetting("garbage collection", True, "frozen")

@@ -21,7 +21,7 @@ from edge.log.recorder import Samples
 from edge.log.records import Kind
 from edge.log.run_log import RunLog
 from edge.log.taps import open_recorder, tapped_planner
-from edge.realtime.rights import Grant, cpus_here, realtime
+from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
 from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.commands import Command, OperatorDesk
@@ -89,7 +89,7 @@ class RunOutcome:
     samples: Samples
     planner: PlannerStatus
     lateness: FixedStep
-    grants: list[Grant]
+    grants: list[RealtimeSetting]
     losses: list[Loss]
     clock_uncertainty_us: float
     clock_drift_ppm: float
@@ -250,7 +250,9 @@ class Session:
         connected.switch_on()
         self.armed = True
 
-    def _control(self, controller: Controller, status: PlannerStatus, spin_ns: int, grants: list[Grant]) -> RunOutcome:
+    def _control(
+        self, controller: Controller, status: PlannerStatus, spin_ns: int, grants: list[RealtimeSetting]
+    ) -> RunOutcome:
         assert self.inference is not None
         loop = FixedStep(round(1e9 / self.settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
         began_ns = now_ns = time.monotonic_ns()
