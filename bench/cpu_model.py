@@ -109,7 +109,7 @@ def _bare(node: NodeCost) -> NodeCost:
     )
 
 
-def measure_roof(costs: list[GraphCost], threads: int, effort: Effort, step: Callable[[], None]) -> CpuRoof:
+def measure_roof(costs: list[GraphCost], threads: int, effort: Effort, step: Callable[[], object]) -> CpuRoof:
     """Measures what the predictions for these engines need."""
     rates = {}
     for size, example in size_classes(costs).items():

@@ -151,7 +151,7 @@ def take_turns(
     plan: Plan,
     baseline: str | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[], object] = lambda: None,
     seed: int = 0,
 ) -> dict[str, Timing]:
     """Opens every way, warms it up, and times the ways in turns. With a baseline, also its twin for the noise floor.
@@ -188,7 +188,7 @@ def _rounds(
     timings: dict[str, Timing],
     plan: Plan,
     clock_ns: Callable[[], int],
-    step: Callable[[], None],
+    step: Callable[[], object],
     seed: int,
 ) -> None:
     names, began_ns, rounds, draw = list(runs), clock_ns(), 0, np.random.default_rng(seed)

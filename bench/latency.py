@@ -95,7 +95,7 @@ def engine_group(
 def _timed(openers: dict[str, Callable[[], Run]], plan: Plan, baseline: str, seed: int) -> Any:
     with tqdm(unit="round", disable=None, leave=False) as bar:
         every = {**openers, YARDSTICK: open_yardstick}
-        return take_turns(every, plan, baseline, step=lambda: bar.update() and None, seed=seed)
+        return take_turns(every, plan, baseline, step=bar.update, seed=seed)
 
 
 def _filled(engine: Any, seed: int) -> Run:

@@ -76,7 +76,7 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
         "synthetic, made by edge-bench",
     )
 
-    def stage(name: str, size: int) -> Callable[[], None]:
+    def stage(name: str, size: int) -> Callable[[], object]:
         tell(f"{precision}: {name}")
         return lambda: None
 

@@ -108,7 +108,7 @@ def _costs(bundle: Bundle) -> dict[str, GraphCost]:
 def _roof(costs: list[GraphCost], args: argparse.Namespace, effort: Effort) -> CpuRoof:
     say("measuring the roof of this machine")
     with tqdm(unit="class", disable=None, leave=False) as bar:
-        return measure_roof(costs, args.threads, effort, lambda: bar.update() and None)
+        return measure_roof(costs, args.threads, effort, bar.update)
 
 
 @dataclass

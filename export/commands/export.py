@@ -124,9 +124,9 @@ def _export(args: argparse.Namespace) -> int:
     recipe = _recipe(args, parts, steps)
     with ExitStack() as bars:
 
-        def stage(name: str, size: int) -> Callable[[], None]:
+        def stage(name: str, size: int) -> Callable[[], object]:
             bar = bars.enter_context(tqdm(total=size, desc=f"{name:<28}", disable=None, unit=""))
-            return lambda: bar.update() and None
+            return bar.update
 
         report = export_bundle(parts, recipe, origin, args.out, stage)
     for name, agreement in report["agreement"].items():

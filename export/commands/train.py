@@ -73,7 +73,8 @@ def _prior(args: argparse.Namespace, processes: Processes) -> Checkpoint:
 
 def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
     start, datasets = _start(args)
-    windows, text = _windows(datasets, start.prior, start.tokenizer)
+    windows = Mixture(datasets, start.prior.embodiments, start.prior.config)
+    text = _tokens(start.tokenizer, datasets, start.prior.config)
     plan = Plan(
         distillation_steps=args.distillation_steps if args.prior is not None else 0,
         never_let_go=args.never_let_go,
@@ -115,22 +116,19 @@ def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
 def _distil(args: argparse.Namespace, processes: Processes) -> Checkpoint:
     teacher = load_checkpoint(args.teacher)
     tokenizer = Tokenizer.from_str(teacher.tokenizer) if teacher.tokenizer is not None else None
-    windows, text = _windows(_read(args, teacher.config if tokenizer is not None else None), teacher, tokenizer)
+    datasets = _read(args, teacher.config if tokenizer is not None else None)
+    windows = Mixture(datasets, teacher.embodiments, teacher.config)
+    text = _tokens(tokenizer, datasets, teacher.config) if tokenizer is not None else None
     schedule, settings = schedule_of(args), settings_of(args)
     return distil(teacher, windows, text, schedule, args.teacher_steps, settings, args.out, processes)
 
 
-def _windows(
-    datasets: list[Demonstrations], policy: Checkpoint, tokenizer: Tokenizer | None
-) -> tuple[Mixture, InstructionTokens | None]:
-    """The data as the policy sees it. Raises `DatasetError` for an arm it was not trained for."""
-    text = None
-    if tokenizer is not None:
-        try:
-            text = InstructionTokens(tokenizer, datasets[0].instructions, policy.config.token_budget)
-        except ValueError as error:
-            raise DatasetError(str(error)) from None
-    return Mixture(datasets, policy.embodiments, policy.config), text
+def _tokens(tokenizer: Tokenizer, datasets: list[Demonstrations], config: PolicyConfig) -> InstructionTokens:
+    """The instructions of the data. Raises `DatasetError` where one has more tokens than the policy sees."""
+    try:
+        return InstructionTokens(tokenizer, datasets[0].instructions, config.token_budget)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _changed(config: PolicyConfig, args: argparse.Namespace) -> PolicyConfig:

@@ -30,7 +30,7 @@ def int8_projections(module: nn.Module) -> dict[str, Projection]:
     return {name: child for name, child in large_projections(module).items() if child.int8}
 
 
-def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) -> dict[str, list[float]]:
+def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], object]) -> dict[str, list[float]]:
     """Smooths the graph's large projections in place, and returns the range of the inputs of each that runs in INT8.
 
     The ranges are keyed by the name of the weight: for each of its products, in the order in which they run, the
@@ -54,7 +54,8 @@ def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) 
     def products(name: str, call: int, x: torch.Tensor) -> None:
         if name not in projections:
             return
-        calmed, known = x * projections[name].calming, ranges[f"{name}.weight"]
+        calming, known = projections[name].calming, ranges[f"{name}.weight"]
+        calmed = x if calming is None else x * calming
         known.extend([0.0] * (call + 1 - len(known)))
         known[call] = max(known[call], float(calmed.abs().max()))
 
@@ -63,7 +64,7 @@ def calibrate(graph: Graph, samples: list[Sample], advance: Callable[[], None]) 
 
 
 @torch.no_grad()
-def _run(graph: Graph, samples: list[Sample], watch: Watcher, advance: Callable[[], None]) -> None:
+def _run(graph: Graph, samples: list[Sample], watch: Watcher, advance: Callable[[], object]) -> None:
     for sample in samples:
         with _watched(graph.module, watch):
             graph.whole(*(sample[name] for name in graph.inputs))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from edge.bundle import (
     MANIFEST,
@@ -49,7 +48,7 @@ ONNX_TYPES = {
     onnx.TensorProto.BOOL: "bool",
 }
 REFERENCE_SAMPLES = 4
-Stage = Callable[[str, int], Callable[[], None]]
+Stage = Callable[[str, int], Callable[[], object]]
 """(name, size) starts a stage and returns its `advance`."""
 
 
@@ -136,7 +135,7 @@ class _Maker:
         self._calibration.follow(name, latents)
         return spec
 
-    def reference(self) -> dict[str, NDArray[Any]]:
+    def reference(self) -> dict[str, Any]:
         """A few samples with torch's answers, keyed `engine/number/input|output/tensor`."""
         return self._verification.examples(REFERENCE_SAMPLES)
 

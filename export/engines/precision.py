@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import onnx_ir as ir
 import torch
 
-from export.engines.tensors import constant, node
+from export.engines.tensors import constant, node, operand
 
 PRECISIONS = ("fp32", "bf16", "int8")
 INT8_MAX = 127
@@ -28,10 +28,10 @@ def to_bf16(model: ir.Model, weights: Iterable[str]) -> None:
     for name, found in _products(graph, weights).items():
         stored = constant(graph, f"{name}.bf16", _torch(graph.initializers[name]).to(torch.bfloat16))
         for product in found:
-            x, key = product.inputs[0], product.outputs[0].name
-            operand = node("Cast", [x], f"{key}.operand", BFLOAT16, to=BFLOAT16)
-            graph.insert_before(product, [operand])
-            product.replace_input_with(0, operand.outputs[0])
+            x, key = operand(product, 0), product.outputs[0].name
+            rounded = node("Cast", [x], f"{key}.operand", BFLOAT16, to=BFLOAT16)
+            graph.insert_before(product, [rounded])
+            product.replace_input_with(0, rounded.outputs[0])
             product.replace_input_with(1, stored)
             product.outputs[0].dtype = BFLOAT16
             _cast_after(graph, product, FLOAT)
@@ -46,15 +46,16 @@ def widen_bf16(model: ir.Model) -> None:
     graph = model.graph
     wide: dict[ir.Value, ir.Value] = {}
     for product in [found for found in graph if found.op_type == "MatMul" and found.outputs[0].dtype == BFLOAT16]:
-        for index, operand in enumerate(product.inputs):
-            if operand not in wide:
-                cast = node("Cast", [operand], f"{operand.name}.widened", FLOAT, to=FLOAT)
-                if operand.is_initializer():
+        for index in range(len(product.inputs)):
+            narrow = operand(product, index)
+            if narrow not in wide:
+                cast = node("Cast", [narrow], f"{narrow.name}.widened", FLOAT, to=FLOAT)
+                if narrow.is_initializer():
                     graph.insert_before(graph[0], [cast])
                 else:
                     graph.insert_before(product, [cast])
-                wide[operand] = cast.outputs[0]
-            product.replace_input_with(index, wide[operand])
+                wide[narrow] = cast.outputs[0]
+            product.replace_input_with(index, wide[narrow])
         product.outputs[0].dtype = FLOAT
         _cast_after(graph, product, BFLOAT16)
 
@@ -72,7 +73,7 @@ def to_int8(model: ir.Model, ranges: Mapping[str, list[float]]) -> None:
         assert len(found) == len(ranges[name]), f"{name}: {len(found)} products, {len(ranges[name])} ranges"
         restored = _quantised(graph, graph.initializers[name])
         for product, largest in zip(found, ranges[name]):
-            x, key = product.inputs[0], product.outputs[0].name
+            x, key = operand(product, 0), product.outputs[0].name
             scale = constant(graph, f"{key}.scale", torch.tensor(max(largest, SMALLEST_RANGE) / INT8_MAX))
             quantise = node("QuantizeLinear", [x, scale, zero], f"{key}.int8", INT8)
             restore = node("DequantizeLinear", [quantise.outputs[0], scale, zero], f"{key}.input", FLOAT)

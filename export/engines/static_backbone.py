@@ -46,21 +46,21 @@ class StaticBackbone(nn.Module):
                 spatial_merge_size=config.vision.merge,
                 kwargs={},
             )
-            self.register_buffer("patch_positions", (self.visual.pos_embed(indices) * weights[:, :, None]).sum(1))
+            self.patch_positions = nn.Buffer((self.visual.pos_embed(indices) * weights[:, :, None]).sum(1))
             cos, sin = self.visual.rotary_pos_emb(
                 self.patch_positions, get_vision_position_ids(grid, config.vision.merge, kwargs={})
             )
-            self.register_buffer("vision_cos", cos)
-            self.register_buffer("vision_sin", sin)
+            self.vision_cos = nn.Buffer(cos)
+            self.vision_sin = nn.Buffer(sin)
             cos, sin = rotary_constants(*language.rotary_emb(torch.zeros(1), layout.positions[:, None]))
-            self.register_buffer("text_cos", cos)
-            self.register_buffer("text_sin", sin)
+            self.text_cos = nn.Buffer(cos)
+            self.text_sin = nn.Buffer(sin)
             causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()
-            self.register_buffer("causal", causal[None])
+            self.causal = nn.Buffer(causal[None])
         patches = self.visual.patch_embed.proj
         # Frames that stand still fill every temporal patch alike, so their weights add up.
-        self.register_buffer("patch_weight", patches.weight.detach().sum(2).flatten(1).T.contiguous())
-        self.register_buffer("patch_bias", patches.bias.detach())
+        self.patch_weight = nn.Buffer(patches.weight.detach().sum(2).flatten(1).T.contiguous())
+        self.patch_bias = nn.Buffer(patches.bias.detach())
         for block in self.visual.blocks:
             project_linears(block, precise=False)
         self.merger = StaticMerger(self.visual.merger)

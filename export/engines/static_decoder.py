@@ -55,12 +55,12 @@ class DecoderStep(nn.Module):
         tokens = config.horizon + self.as_token
         with torch.no_grad():
             one = torch.ones(1, config.horizon)
-            self.register_buffer("clean", _table(decoder, one, steps))
+            self.clean = nn.Buffer(_table(decoder, one, steps))
             rows = [_table(decoder, one * time, steps) for time in flow_schedule(steps)]
-            self.register_buffer("noisy", torch.stack(rows))
+            self.noisy = nn.Buffer(torch.stack(rows))
             cos, sin = rotary_constants(*decoder.rotary(torch.zeros(1), torch.arange(tokens)[None]))
-            self.register_buffer("cos", cos)
-            self.register_buffer("sin", sin)
+            self.cos = nn.Buffer(cos)
+            self.sin = nn.Buffer(sin)
             visible = torch.ones(1, tokens, dtype=torch.bool)
             bias = attention_bias(visible, causal=True)[0] if config.decoder_causal else None
             self.register_buffer("bias", bias)

@@ -10,6 +10,7 @@ from export.engines.static_layers import (
     Projection,
     RootMeanSquareNorm,
     StaticLayer,
+    StaticMlp,
     consumed,
     keep_from_int8,
     rotary_constants,
@@ -28,17 +29,18 @@ class StaticEncoder(nn.Module):
         length = 1 + config.soft_prompt_tokens + (1 + self.sees_states) * config.history
         with torch.no_grad():
             cos, sin = rotary_constants(*encoder.model.rotary_emb(torch.zeros(1), torch.arange(length)[None]))
-            self.register_buffer("cos", cos)
-            self.register_buffer("sin", sin)
-            self.register_buffer("cls", encoder.cls.detach()[None, None])
-            self.register_buffer("soft_prompt", encoder.soft_prompt.detach())
+            self.cos = nn.Buffer(cos)
+            self.sin = nn.Buffer(sin)
+            self.cls = nn.Buffer(encoder.cls.detach()[None, None])
+            self.soft_prompt = nn.Buffer(encoder.soft_prompt.detach())
         if self.sees_states:
             self.state_in = Projection([encoder.state_in], precise=True)
         self.action_in = Projection([encoder.action_in], precise=True)
         self.norm = RootMeanSquareNorm(encoder.model.norm)
         self.layers = consumed(encoder.model.layers, StaticLayer)
-        for layer in self.layers:  # what SwiGLU multiplies got four times as large as on 256 other histories
-            keep_from_int8(layer.mlp.down)
+        for module in self.layers.modules():  # SwiGLU's products got four times as large as on 256 other histories
+            if isinstance(module, StaticMlp):
+                keep_from_int8(module.down)
 
     def forward(
         self, states: torch.Tensor, actions: torch.Tensor, mask: torch.Tensor, embodiment: torch.Tensor

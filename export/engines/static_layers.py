@@ -7,8 +7,13 @@ Weights move into the static form layer by layer; the module they came from is u
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+TransformersModule = Any
+"""A module of a class of transformers: `nn.Module` gives each of its attributes the type `Tensor | Module`."""
 
 
 class Projection(nn.Module):
@@ -18,10 +23,14 @@ class Projection(nn.Module):
     `smooth` moves large inputs into the weight.
     """
 
+    bias: torch.Tensor | None
+    calming: torch.Tensor | None
+
     def __init__(self, linears: list[nn.Linear], precise: bool) -> None:
         super().__init__()
         self.precise, self.int8 = precise, True
-        self.register_buffer("weight", torch.cat([linear.weight.detach() for linear in linears]).T.contiguous())
+        weight = torch.cat([linear.weight.detach() for linear in linears]).T.contiguous()
+        self.weight: torch.Tensor = nn.Buffer(weight)
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
         bias = torch.cat(biases) if biases else None
         if (
@@ -49,10 +58,10 @@ class Projection(nn.Module):
 class RootMeanSquareNorm(nn.Module):
     """Qwen3's norm, spelled as runtimes look for it when they fuse it into one operation."""
 
-    def __init__(self, norm: nn.Module, scale: float = 1.0) -> None:
+    def __init__(self, norm: TransformersModule, scale: float = 1.0) -> None:
         super().__init__()
-        self.epsilon = norm.variance_epsilon
-        self.register_buffer("weight", norm.weight.detach() * scale)
+        self.epsilon: float = norm.variance_epsilon
+        self.weight = nn.Buffer(norm.weight.detach() * scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x / (x.pow(2).mean(-1, keepdim=True) + self.epsilon).sqrt() * self.weight
@@ -61,11 +70,11 @@ class RootMeanSquareNorm(nn.Module):
 class StaticAttention(nn.Module):
     """Grouped-query attention over (1, tokens, hidden) with one product for queries, keys and values."""
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: TransformersModule) -> None:
         super().__init__()
-        self.head_dim = attention.head_dim
-        self.groups = attention.num_key_value_groups
-        self.kv_heads = attention.k_proj.out_features // self.head_dim
+        self.head_dim: int = attention.head_dim
+        self.groups: int = attention.num_key_value_groups
+        self.kv_heads: int = attention.k_proj.out_features // self.head_dim
         self.qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], precise=False)
         self.out = Projection([attention.o_proj], precise=False)
         self.q_norm = RootMeanSquareNorm(attention.q_norm, attention.scaling)
@@ -92,7 +101,7 @@ class StaticAttention(nn.Module):
 class StaticMlp(nn.Module):
     """SwiGLU with gate and up in one product."""
 
-    def __init__(self, mlp: nn.Module) -> None:
+    def __init__(self, mlp: TransformersModule) -> None:
         super().__init__()
         self.gate_up = Projection([mlp.gate_proj, mlp.up_proj], precise=False)
         self.down = Projection([mlp.down_proj], precise=False)
@@ -105,7 +114,7 @@ class StaticMlp(nn.Module):
 class StaticLayer(nn.Module):
     """One Qwen3 layer: attention and SwiGLU, each behind its norm."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: TransformersModule) -> None:
         super().__init__()
         self.attention, self.mlp = StaticAttention(layer.self_attn), StaticMlp(layer.mlp)
         self.before_attention = RootMeanSquareNorm(layer.input_layernorm)
@@ -142,7 +151,7 @@ def consumed(layers: nn.ModuleList, static: type[nn.Module]) -> nn.ModuleList:
 class StaticMerger(nn.Module):
     """Joins neighbouring patches of Qwen3-VL's vision tower into tokens; all axes stay apart. The merger is used up."""
 
-    def __init__(self, merger: nn.Module) -> None:
+    def __init__(self, merger: TransformersModule) -> None:
         super().__init__()
         self.norm, self.activation, self.width = merger.norm, merger.act_fn, merger.hidden_size
         self.norm_joined = merger.use_postshuffle_norm

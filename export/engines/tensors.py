@@ -15,7 +15,7 @@ LOOKUPS = ("Gather", "GatherND")
 def constant(graph: ir.Graph, name: str, tensor: torch.Tensor) -> ir.Value:
     """Registers an initializer; the tensor is not copied until the graph is written."""
     held = ir.tensor(tensor, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(held.dtype), shape=held.shape, const_value=held)
+    value = ir.Value(name=name, type=ir.TensorType(held.dtype), shape=ir.Shape(tensor.shape), const_value=held)
     graph.register_initializer(value)
     return value
 
@@ -24,6 +24,13 @@ def node(op_type: str, inputs: Sequence[ir.Value], output: str, dtype: ir.DataTy
     """A node of the standard domain with one named and typed output of its first input's shape."""
     value = ir.Value(name=output, type=ir.TensorType(dtype), shape=inputs[0].shape)
     return ir.Node("", op_type, inputs, ir.convenience.convert_attributes(attributes), outputs=[value], name=output)
+
+
+def operand(product: ir.Node, index: int) -> ir.Value:
+    """An input that the node must have."""
+    value = product.inputs[index]
+    assert value is not None, f"{product.name}: no input {index}"
+    return value
 
 
 def activation_bytes(graph: ir.Graph) -> int:

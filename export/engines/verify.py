@@ -149,14 +149,14 @@ class Verification:
             samples = self.control.samples
             self._whole_off = [self._judged(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
-    def ask(self, name: str, part: nn.Module, advance: Callable[[], None]) -> None:
+    def ask(self, name: str, part: nn.Module, advance: Callable[[], object]) -> None:
         """What the part itself answers."""
         self._wanted[name] = []
         for sample in self.reference.samples:
             self._wanted[name].append(answer(part, sample, self.steps))
             advance()
 
-    def judge(self, name: str, engine: Engine, advance: Callable[[], None]) -> None:
+    def judge(self, name: str, engine: Engine, advance: Callable[[], object]) -> None:
         """Asks the engine the same, and once more with the latents of the engines before it."""
         chained = []
         for index, (sample, own) in enumerate(zip(self.reference.samples, self.engine.samples)):
@@ -253,4 +253,4 @@ def perturb(part: nn.Module, relative: float, seed: int) -> None:
     """Puts every weight slightly off, in place: the comparison must notice in every engine."""
     generator = torch.Generator().manual_seed(seed)
     for weights in part.parameters():
-        weights += relative * weights.std(correction=0) * torch.randn(weights.shape, generator=generator)
+        weights.add_(relative * weights.std(correction=0) * torch.randn(weights.shape, generator=generator))

@@ -20,7 +20,7 @@ class Average:
         self.decay = decay
         named = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
         self._names = [name for name, _ in named]
-        self._weights = [weight for _, weight in named]
+        self._weights: list[torch.Tensor] = [weight for _, weight in named]
         self._averages = [weight.detach().clone() for weight in self._weights]
 
     def update(self, step: int) -> None:

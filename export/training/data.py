@@ -116,7 +116,7 @@ def fit_embodiments(datasets: Sequence[Demonstrations], quantile: float, first: 
 
     Raises `DatasetError` where two datasets of one embodiment fill other slots or step otherwise.
     """
-    embodiments = []
+    embodiments: list[Embodiment] = []
     for name in dict.fromkeys(data.embodiment for data in datasets):
         same = [data for data in datasets if data.embodiment == name]
         one = same[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -43,7 +45,7 @@ class InstructionTokens:
         """Tokens of the longest instruction; every column after them is padding."""
         return int(self._mask.sum(dim=1).max())
 
-    def of(self, rows: NDArray[np.int16]) -> tuple[torch.Tensor, torch.Tensor]:
+    def of(self, rows: NDArray[np.integer[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids int64 and mask bool, both (batch, budget)."""
         index = torch.from_numpy(rows.astype(np.int64))
         return self._ids[index], self._mask[index]

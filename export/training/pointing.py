@@ -110,7 +110,7 @@ def train_pointing(
 
         def losses(part: slice) -> Losses:
             frames = torch.from_numpy(scenes.frames[rows[part]][:, None]).to(device)
-            tokens, mask = (one[:, :width] for one in text.of(told[part].astype(np.int16)))
+            tokens, mask = (one[:, :width] for one in text.of(told[part]))
             away = pointer(frames, tokens.to(device), mask.to(device)) - wanted[part].to(device)
             error = away.square().mean(dim=2).sum(dim=0) / len(rows)
             apart_m = (away.detach() * spread_m).norm(dim=-1).sum(dim=0) / len(rows)

@@ -27,13 +27,13 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         periods = torch.exp(torch.linspace(math.log(4e-3), math.log(4.0), width // 2))
-        self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
+        self.frequencies = nn.Buffer(2 * math.pi / periods, persistent=False)
         self.mlp = nn.Sequential(PreciseLinear(width, hidden), nn.SiLU(), PreciseLinear(hidden, hidden), nn.SiLU())
 
     def start_silent(self) -> None:
         """Makes every embedding zero until the last layer has learnt otherwise."""
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
+        for weights in self.mlp[2].parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, r: torch.Tensor) -> torch.Tensor:
         """Embeds times of any shape (...,) to (..., hidden)."""
@@ -136,7 +136,7 @@ class ActionDecoder(nn.Module):
         condition = self.time(r)
         if self.config.target_time:
             condition = condition + self.step(step)
-        norms = [norm for layer in self.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+        norms = [norm for norm in self.layers.modules() if isinstance(norm, AdaptiveNorm)]
         return [norm.modulate(condition) for norm in [*norms, self.norm]]
 
     def field(self, x: torch.Tensor, modulations: list[Modulation], z: torch.Tensor) -> torch.Tensor:

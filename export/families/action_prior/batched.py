@@ -10,12 +10,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
 from export.families.action_prior.backbone import Backbone, Seen
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.qwen import MASKED
+
+
+def _constant(value: torch.Tensor) -> nn.Buffer:
+    return nn.Buffer(value.clone(), persistent=False)
 
 
 class BatchedBackbone(Backbone):
@@ -34,19 +38,15 @@ class BatchedBackbone(Backbone):
                 spatial_merge_size=config.vision.merge,
                 kwargs={},
             )
-            self._constant("place_indices", indices)
-            self._constant("place_weights", weights)
+            self.place_indices, self.place_weights = _constant(indices), _constant(weights)
             vision = visual.rotary_pos_emb(
                 torch.zeros(1), get_vision_position_ids(grid, config.vision.merge, kwargs={})
             )
             text = language.rotary_emb(torch.zeros(1), self.layout.positions[:, None])
-            for name, table in zip(("vision_cos", "vision_sin", "text_cos", "text_sin"), (*vision, *text)):
-                self._constant(name, table)
+            self.vision_cos, self.vision_sin = map(_constant, vision)
+            self.text_cos, self.text_sin = map(_constant, text)
             causal = torch.ones(self.layout.length, self.layout.length, dtype=torch.bool).tril()
-            self._constant("causal", causal[None, None])
-
-    def _constant(self, name: str, value: torch.Tensor) -> None:
-        self.register_buffer(name, value.clone(), persistent=False)
+            self.causal = _constant(causal[None, None])
 
     def see(self, frames: torch.Tensor) -> Seen:
         """The vision tower's part of frames (batch, cameras, height, width, 3)."""
@@ -89,7 +89,7 @@ class BatchedBackbone(Backbone):
                 deepstack.append(merger(x.flatten(0, 1)))
         return [visual.merger(x.flatten(0, 1)), *deepstack]
 
-    def _block(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def _block(self, block: Qwen3VLVisionBlock, x: torch.Tensor) -> torch.Tensor:
         attention = block.attn
         images, patches, hidden = x.shape
         qkv = attention.qkv(block.norm1(x)).view(images, patches, 3, attention.num_heads, -1)

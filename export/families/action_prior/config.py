@@ -178,11 +178,15 @@ class PolicyConfig:
             raise ConfigError(str(error).replace("__init__() ", "")) from None
 
 
+SEEN_BY_A_BACKBONE = (
+    *("vision", "text", "vocabulary", "mrope_section", "tied_image_tokens", "embodiments", "soft_prompt_tokens"),
+    *("cameras", "frame_px", "image_px", "token_budget", "projector_width", "latent"),
+)
+
+
 def seen_by(config: PolicyConfig) -> dict[str, Any]:
     """What a backbone's weights are made for, its shapes and what it is shown: they fit where this is equal."""
-    names = ("vision", "text", "vocabulary", "mrope_section", "tied_image_tokens", "embodiments", "soft_prompt_tokens")
-    names += ("cameras", "frame_px", "image_px", "token_budget", "projector_width", "latent")
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in SEEN_BY_A_BACKBONE}
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

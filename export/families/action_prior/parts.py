@@ -35,9 +35,12 @@ def history_part(config: PolicyConfig) -> str:
 class PolicyParts(Protocol):
     """Where the parts come from: a checkpoint, or random weights under pretrained ones."""
 
-    config: PolicyConfig
-    embodiments: tuple[Embodiment, ...]
-    """The arms that the policy was trained for; none for random weights."""
+    @property
+    def config(self) -> PolicyConfig: ...
+
+    @property
+    def embodiments(self) -> tuple[Embodiment, ...]:
+        """The arms that the policy was trained for; none for random weights."""
 
     def part(self, name: str) -> nn.Module:
         """A fresh copy of one of `PARTS`, in eval mode; the same weights every time."""
