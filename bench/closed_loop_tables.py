@@ -9,7 +9,7 @@ from bench.tables import markdown, number
 
 def lines(body: dict[str, Any]) -> list[str]:
     """The table, as Markdown."""
-    head = ("latency", "joining", "reached (95 %)", "done, s", "jerk RMS / p99, rad/s³")
+    head: tuple[str, ...] = ("latency", "joining", "reached (95 %)", "done, s", "jerk RMS / p99, rad/s³")
     head += (
         "jump at a splice p50 / p95 / max, mrad",
         "step p50, mrad",

@@ -76,8 +76,8 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[Differenc
             found.append(Difference(what, one, two, noise + its_noise))
     groups = {group["name"]: group for group in second.get("groups", [])}
     for group in first.get("groups", []):
-        other = groups.get(group["name"])
-        for way, ratio in group["ratios"].items() if other else ():
+        other = groups.get(group["name"], {"ratios": {}})
+        for way, ratio in group["ratios"].items():
             if way in other["ratios"] and way != YARDSTICK:
                 its_ratio = other["ratios"][way]
                 allowed = _width(ratio) + _width(its_ratio) + _floor(group) + _floor(other)

@@ -33,7 +33,7 @@ class NaiveSwitching:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._asked: PlanRequest | None = None
-        self._commanded = np.zeros(0)
+        self._commanded: FloatArray = np.zeros(0)
 
     def attach(self, controller: Controller) -> None:
         self._controller = controller

@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +131,14 @@ def _tensorrt(
 ) -> dict[str, Callable[[], Run]]:
     if present_gpu() is None:
         return {}
-    ways = {}
+    ways: dict[str, Callable[[], Run]] = {}
     for label, bundle in bundles.items():
         try:
             engines = open_engines(bundle, "tensorrt", args.threads)
         except EngineError as error:
             recording.leave_out(f"TensorRT engines, {label}", str(error))
             continue
-        ways[f"TensorRT {label}"] = lambda engine=engines[name]: _filled(engine, args.seed)
+        ways[f"TensorRT {label}"] = partial(_filled, engines[name], args.seed)
     return ways
 
 
@@ -174,8 +175,7 @@ def _runners(bundles: dict[str, Bundle], args: argparse.Namespace) -> dict[str, 
 def chunk_group(bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Observation to chunk with every bundle, in turns."""
     openers: dict[str, Callable[[], Run]] = {
-        label: (lambda bundle=bundle, how=how: chunk_run(bundle, how))
-        for label, (bundle, how) in _runners(bundles, args).items()
+        label: partial(chunk_run, bundle, how) for label, (bundle, how) in _runners(bundles, args).items()
     }
     baseline = "fp32" if "fp32" in openers else next(iter(openers))
     say("observation to chunk")

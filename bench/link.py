@@ -174,7 +174,9 @@ def stream(baud: int, size: int, seconds: float) -> dict[str, Any]:
     """Set-points of `size` bytes at 1 kHz through a paced line; what the receiver sees in each of its milliseconds."""
     near, far = LoopbackTransport.pair()
     line = FaultyTransport(near, Faults(baud=baud), 0, time.monotonic_ns)
-    began_ns, delays_ms, starved, arrived = [], [], 0, 0
+    began_ns: list[int] = []
+    delays_ms: list[float] = []
+    starved = arrived = 0
     with realtime(cpus_here()):
         spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep)
         loop = FixedStep(1_000_000, time.monotonic_ns, time.sleep, spin_ns)

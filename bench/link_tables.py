@@ -9,7 +9,7 @@ from bench.tables import markdown, number, percent
 
 def lines(body: dict[str, Any]) -> list[str]:
     """The tables, as Markdown."""
-    head = (
+    head: tuple[str, ...] = (
         "line",
         "chunk on the line, ms",
         "round trip p50, ms",

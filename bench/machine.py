@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def _every(root: Path, name: str) -> list[str] | None:
     return sorted({text.strip() for path in paths if (text := _read(path))}) or None
 
 
-def _clocks(root: Path, info: str) -> dict[str, list[float] | None]:
+def _clocks(root: Path, info: str) -> dict[str, Sequence[float] | None]:
     current = sorted({round(float(value)) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", info, re.MULTILINE)})
     limits = _every(root, "cpufreq/cpuinfo_max_freq")
     return {"now": current or None, "max": [int(value) / 1000 for value in limits] if limits else None}

@@ -12,10 +12,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bench.graph_cost import NodeCost
 from bench.machine import l3_bytes
@@ -122,11 +123,9 @@ def _chain(op: str, size: int, threads: int, length: int = CHAIN) -> Callable[[]
     shape = [size // side, side]
     nodes, last = [], "x"
     for index in range(length):
-        attributes = {"perm": [1, 0]} if op == "Transpose" else {}
+        attributes: dict[str, Any] = {"perm": [1, 0]} if op == "Transpose" else {}
         nodes.append(helper.make_node(op, [last, "y"] if op == "Add" else [last], [f"v{index}"], **attributes))
         last = f"v{index}"
-        if op == "Transpose":
-            nodes[-1] = helper.make_node("Transpose", [nodes[-1].input[0]], [last], perm=[1, 0])
     turned = op == "Transpose" and length % 2
     out = shape[::-1] if turned else shape
     value = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -168,7 +167,7 @@ def _weights(inner: int, columns: int, draw: np.random.Generator, index: int) ->
 
 def _int8_product(
     index: int, inner: int, columns: int, draw: np.random.Generator
-) -> tuple[list[object], list[TensorProto]]:
+) -> tuple[list[NodeProto], list[TensorProto]]:
     weights = draw.integers(-127, 128, (inner, columns), dtype=np.int8)
     tensors = [
         numpy_helper.from_array(weights, f"w{index}"),

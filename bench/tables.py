@@ -83,6 +83,6 @@ def wire_lines(wire: dict[str, Any]) -> list[str]:
                 f"{run['loop']['overruns']} of {run['loop']['ticks']}",
             ]
         )
-    head = ("bundle", "to chunk p50, ms", "to wire p50", "p99", "max", "chunks", "replan", "control")
+    head: tuple[str, ...] = ("bundle", "to chunk p50, ms", "to wire p50", "p99", "max", "chunks", "replan", "control")
     head += ("chunks too late", "control periods missed")
     return [f"**observation to wire**: {wire['boundary']}.", "", *markdown(head, rows)]

@@ -63,11 +63,11 @@ def _call(name: str, parts: PolicyParts, sample: Sample, compiled: bool) -> Run:
 
 
 def _flow(velocity: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], parts: PolicyParts, sample: Sample) -> Run:
-    rest = [sample[key] for key in ("noise", "prefix", "committed", "used")]
+    noise, prefix, committed, used = (sample[key] for key in ("noise", "prefix", "committed", "used"))
 
     def run() -> torch.Tensor:
         with torch.no_grad():
-            return integrate(velocity, *rest, parts.config.flow_steps)
+            return integrate(velocity, noise, prefix, committed, used, parts.config.flow_steps)
 
     return run
 

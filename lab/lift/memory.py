@@ -132,8 +132,8 @@ class Memory:
         held = columns["episode"] % HELD_OUT_EVERY == 0
         shown = (columns["told"] >= 0) & (columns["end"] - np.arange(self.steps) >= config.horizon // 2)
         weight = np.where(_near_grip(actions, columns), GRIP_WEIGHT, 1.0) * ~held
-        for arm in range(len(self.arms)):
-            mine = columns["arm"] == arm
+        for number in range(len(self.arms)):
+            mine = columns["arm"] == number
             weight[mine] /= max(float((weight * mine * shown).sum()), 1.0)
         self._every = torch.from_numpy(weight).to(device)
         self._shown = torch.from_numpy(weight * shown).to(device)

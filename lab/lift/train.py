@@ -168,7 +168,7 @@ class Trainer:
         whole = totals(config, many, draw)
         told = draw.with_history[::DRAWS]  # one choice for all draws of a window
         z_history = policy.encoder(window.past_states, window.past_actions, window.past_mask, window.embodiment)
-        seen = policy.backbone.see(look.frames)
+        seen = look.seen_by(policy.backbone)
         output = policy.backbone.outputs(seen, look.tokens, look.token_mask, z_history, told, window.embodiment)
         z_prime = policy.backbone.latent(output)
         away = self.pointer(output[:, policy.backbone.layout.query]) - places
@@ -241,7 +241,7 @@ class Trainer:
             else:
                 z_history = policy.encoder(window.past_states, window.past_actions, window.past_mask, window.embodiment)
                 everywhere = torch.ones_like(window.past_mask[:, 0])
-                seen = policy.backbone.see(look.frames)
+                seen = look.seen_by(policy.backbone)
                 output = policy.backbone.outputs(
                     seen, look.tokens, look.token_mask, z_history, everywhere, window.embodiment
                 )
@@ -342,7 +342,7 @@ class Trainer:
             draw: Draw = memory.draw(len(rows))
             with torch.no_grad(), uncompiled():  # a graph without gradients would have to be compiled anew
                 past = (window.past_states, window.past_actions, window.past_mask, window.embodiment)
-                seen = teacher.backbone.see(look.frames)
+                seen = look.seen_by(teacher.backbone)
                 output = teacher.backbone.outputs(
                     seen, look.tokens, look.token_mask, teacher.encoder(*past), draw.with_history, window.embodiment
                 )

@@ -65,24 +65,22 @@ def take_over(generated: Sequence[Path], folder: Path) -> None:
 
 def keep(data: Demonstrations, path: Path) -> None:
     """Writes whole or not at all."""
-    arrays = {field.name: getattr(data, field.name) for field in fields(data)}
-    plain = {name: value for name, value in arrays.items() if not isinstance(value, np.ndarray)}
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     partial = path.with_name(path.stem + ".partial.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        partial,
-        plain=np.array(json.dumps(plain)),
-        **{name: value for name, value in arrays.items() if isinstance(value, np.ndarray)},
-    )
+    np.savez(partial, plain=np.array(json.dumps(plain)), **arrays)
     partial.replace(path)
 
 
 def kept(path: Path) -> Demonstrations:
     """Reads what `keep` wrote."""
     with np.load(path, allow_pickle=False) as archive:
-        arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
-    plain = json.loads(str(arrays.pop("plain")))
-    return Demonstrations(**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        values: dict[str, Any] = {name: archive[name] for name in archive.files}
+    plain = json.loads(str(values.pop("plain")))
+    values |= {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    return Demonstrations(**values)
 
 
 def some_episodes(data: Demonstrations, episodes: NDArray[np.int64]) -> Demonstrations:

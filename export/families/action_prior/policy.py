@@ -33,6 +33,10 @@ class Observation:
     tokens: torch.Tensor
     token_mask: torch.Tensor
 
+    def seen_by(self, backbone: Backbone) -> Seen:
+        """What the vision tower makes of the frames."""
+        return self.frames if isinstance(self.frames, Seen) else backbone.see(self.frames)
+
 
 class ActionPrior(nn.Module):
     """Stage 1: encoder and decoder learn trajectories alone."""
@@ -108,8 +112,7 @@ class VlaPolicy(ActionPrior):
         Each choice is bool (batch,). The frames are seen once.
         """
         z_history = self._history(window)
-        frames = observation.frames
-        seen = frames if isinstance(frames, Seen) else self.backbone.see(frames)
+        seen = observation.seen_by(self.backbone)
         tokens, mask = observation.tokens, observation.token_mask
         known = window.past_mask.any(dim=1)
         outputs = (
