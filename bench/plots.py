@@ -56,7 +56,7 @@ def bars(rows: Sequence[Bar], unit: str, tail: str = "") -> str:
     axis = figure.subplots()
     axis.barh([row.label for row in rows], [row.value for row in rows], 0.6, color=[row.colour for row in rows])
     for y, row in enumerate(rows):
-        if row.low is not None:
+        if row.low is not None and row.high is not None:
             axis.plot([row.low, row.high], [y, y], color=COLOURS["ink"], linewidth=1.6)
         if row.tail is not None:
             axis.plot(row.tail, y, "|", color=COLOURS["soft"], markersize=12, markeredgewidth=1.8)
@@ -123,7 +123,8 @@ def _latency(document: dict[str, Any]) -> list[Plot]:
 
 
 def _timed(label: str, found: dict[str, Any], colour: str = MAIN) -> Bar:
-    return Bar(label, *(found[f"{name}_ms"] for name in ("p50", "p50_low", "p50_high", "p99")), colour)
+    p50, low, high, p99 = (found[f"{name}_ms"] for name in ("p50", "p50_low", "p50_high", "p99"))
+    return Bar(label, p50, low, high, p99, colour)
 
 
 def _loop(document: dict[str, Any]) -> list[Plot]:
