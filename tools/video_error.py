@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab.experts.demonstrations import Recorder  # first: it chooses the GL backend before mujoco is imported
+from lab.experts.demonstrations import CAMERA, Recorder  # first: it chooses the GL backend before mujoco is imported
 
 import av
 import numpy as np
@@ -57,7 +57,7 @@ def measure(frames: np.ndarray, codec: str, pixels: str, options: dict[str, str]
 
 def main() -> None:
     recorder, rng = Recorder(load_arm("franka"), with_frames=True), np.random.default_rng(0)
-    frames = np.concatenate([np.array(recorder.record(rng).frames) for _ in range(8)])
+    frames = np.concatenate([np.array(recorder.record(rng).frames[CAMERA]) for _ in range(8)])
     recorder.close()
     print(
         f"{len(frames)} frames of {frames.shape[2]} x {frames.shape[1]}, levels of 255, frames per second of CPU time"

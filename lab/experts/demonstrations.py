@@ -10,7 +10,7 @@ demonstrations of each task.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
-from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.log.dataset import DatasetWriter
 from lab.experts.reach_expert import STEP_S, InverseKinematics, next_velocity
-from lab.experts.lift_demonstrations import record_lift
+from lab.experts.lift_recorder import LiftRecorder, succeeded
+from lab.experts.recording import Episode, dataset_spec, write_episode
 from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
-from edge.sim.stage import CAMERA_SIZE_PX
+from edge.sim.lift import WRIST_CAMERA
+from edge.sim.stage import CAMERA
 
-CAMERA = "observation.images.front"
+SOURCE = "lab.experts.demonstrations"
+"""What a dataset names as its maker."""
+LIFTS_PER_PART = 50
 PHRASES = ("reach the {} cube", "go to the {} cube", "move to the {} cube", "point at the {} cube")
 INSTRUCTIONS = tuple(phrase.format(colour) for phrase in PHRASES for colour in TARGETS)
 PHYSICS_STEPS = round(STEP_S / 0.001)
@@ -37,14 +41,10 @@ PLAIN_STEPS = 35
 
 
 @dataclass
-class Episode:
-    """One recorded episode of T steps; `segment` counts the instructions given so far."""
+class ReachEpisode(Episode):
+    """`segment` counts the instructions given so far."""
 
-    state_rad: list[NDArray[np.float64]]
-    action_rad: list[NDArray[np.float64]]
-    instruction: list[int]
-    segment: list[int]
-    frames: list[NDArray[np.uint8]]
+    segment: list[int] = field(default_factory=list)
 
 
 def start_pose(
@@ -75,7 +75,7 @@ class Recorder:
         self.ik = InverseKinematics(self.model, np.array(arm.home_rad))
         self.camera = CameraRenderer(self.model) if with_frames else None
 
-    def record(self, rng: np.random.Generator, plain: int | None = None) -> Episode:
+    def record(self, rng: np.random.Generator, plain: int | None = None) -> ReachEpisode:
         """Plays one. The state is the measured pose at a knot; the action leads the command to the next knot.
 
         `plain` is the number of the one instruction of an episode that begins near home.
@@ -88,18 +88,18 @@ class Recorder:
         velocity = np.zeros(DOF)
         data.qpos[ARM_QPOS] = command
         mujoco.mj_forward(model, data)
-        episode = Episode([], [], [], [], [])
+        episode = ReachEpisode()
         for segment in range(1 if plain is not None else int(rng.integers(2, 4))):
             instruction = plain if plain is not None else int(rng.integers(len(INSTRUCTIONS)))
             goal = self.ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
             for _ in range(PLAIN_STEPS if plain is not None else int(rng.integers(18, 50))):
                 velocity = next_velocity(command, velocity, goal)
-                episode.state_rad.append(np.array(data.qpos[ARM_QPOS]))
-                episode.action_rad.append(velocity * STEP_S)
-                episode.instruction.append(instruction)
+                episode.states.append(np.array(data.qpos[ARM_QPOS]))
+                episode.actions.append(velocity * STEP_S)
+                episode.tasks.append(INSTRUCTIONS[instruction])
                 episode.segment.append(segment)
                 if self.camera is not None:
-                    episode.frames.append(self.camera.render(data))
+                    episode.frames.setdefault(CAMERA, []).append(self.camera.render(data))
                 for step in range(1, PHYSICS_STEPS + 1):
                     data.ctrl[:] = command + velocity * (STEP_S * step / PHYSICS_STEPS)
                     mujoco.mj_step(model, data)
@@ -112,27 +112,24 @@ class Recorder:
             self.camera.close()
 
 
-def dataset_spec(arm: ArmProfile, with_frames: bool) -> DatasetSpec:
-    """Measured joint positions, increments of the commanded ones over the step that follows, and the camera."""
-    columns: dict[str, Vector | Camera] = {
-        "observation.state": Vector(tuple(f"{joint}.pos_rad" for joint in arm.joints)),
-        "action": Vector(tuple(f"{joint}.increment_rad" for joint in arm.joints)),
-    }
-    if with_frames:
-        columns[CAMERA] = Camera(CAMERA_SIZE_PX, CAMERA_SIZE_PX)
-    return DatasetSpec(fps=round(1 / STEP_S), robot=arm.embodiment, columns=columns)
+def record_lift(arm: ArmProfile, episodes: int, seed: int, out: Path, with_frames: bool) -> None:
+    """Records lifting until the dataset in `out` has so many episodes; goes on where an interrupted run was.
 
-
-def write_episode(writer: DatasetWriter, episode: Episode) -> None:
-    """Appends one episode, each step under the instruction it was taken for."""
-    columns = {"observation.state": np.array(episode.state_rad), "action": np.array(episode.action_rad)}
-    if episode.frames:
-        columns[CAMERA] = np.array(episode.frames)
-    writer.add_episode(columns, [INSTRUCTIONS[instruction] for instruction in episode.instruction])
+    What the dataset says of itself counts the expert's attempts, so that its failures are not hidden.
+    """
+    recorder, cameras = LiftRecorder(arm, with_frames), (CAMERA, WRIST_CAMERA) if with_frames else ()
+    with DatasetWriter(out, dataset_spec(arm, cameras), LIFTS_PER_PART) as writer:
+        writer.continues({"seed": seed, "simulated": True, "source": f"{SOURCE} --task lift"})
+        writer.remarks.setdefault("attempts", 0)
+        for number in tqdm(range(writer.episodes, episodes), unit="episode", disable=None):
+            episode, attempts = succeeded(recorder, seed, number)
+            writer.remarks["attempts"] += attempts
+            write_episode(writer, episode)
+    recorder.close()
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m lab.experts.demonstrations", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {SOURCE}", description=__doc__)
     parser.add_argument("--episodes", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -145,9 +142,9 @@ def main(argv: list[str] | None = None) -> None:
         record_lift(load_arm(args.arm or "franka_hand"), args.episodes, args.seed, args.out, not args.no_frames)
         return
     arm = load_arm(args.arm or "franka")
-    with DatasetWriter(args.out, dataset_spec(arm, not args.no_frames)) as writer:
+    with DatasetWriter(args.out, dataset_spec(arm, () if args.no_frames else (CAMERA,))) as writer:
         plain = {"plain": True} if args.plain else {}
-        writer.continues({"seed": args.seed, "simulated": True, "source": "lab.experts.demonstrations", **plain})
+        writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, **plain})
         recorder = Recorder(arm, not args.no_frames)
         for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
             told = number % len(INSTRUCTIONS) if args.plain else None

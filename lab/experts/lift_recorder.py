@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.sim.axes import Axes
 from lab.experts.expert_planner import play_step
+from lab.experts.recording import Episode
 from edge.sim.lift import (
     LIFTED_M,
     WRIST_CAMERA,
@@ -42,17 +43,13 @@ PUSH_M = 0.08
 
 
 @dataclass
-class LiftEpisode:
-    """One recorded episode; a row per step. `tasks` holds the instruction, or `DISTURBED`.
+class LiftEpisode(Episode):
+    """`tasks` holds the instruction, or `DISTURBED`.
 
     `objects_m` (objects, 3) and `targets` say where the objects are and which is meant. They are no part of a dataset:
     a network that starts from nothing learns from them where to look.
     """
 
-    states: list[FloatArray] = field(default_factory=list)
-    actions: list[FloatArray] = field(default_factory=list)
-    tasks: list[str] = field(default_factory=list)
-    frames: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     objects_m: list[FloatArray] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     success: bool = False

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.arms import load_arm
-from lab.experts.demonstrations import PLAIN_STEPS, Recorder, main
+from lab.experts.demonstrations import INSTRUCTIONS, PLAIN_STEPS, Recorder, main
 from edge.sim.scene import TARGETS
 from export.training.data import read_demonstrations
 
@@ -28,7 +28,7 @@ def test_an_episode_has_two_or_three_instructions(recorder: Recorder) -> None:
     for number in range(12):
         episode = recorder.record(np.random.default_rng([5, number]))
         assert set(episode.segment) in ({0, 1}, {0, 1, 2})
-        starts.append(np.abs(episode.state_rad[0] - ARM.home_rad).max())
+        starts.append(np.abs(episode.states[0] - ARM.home_rad).max())
     assert min(starts) < 0.25 < max(starts), "some begin near home, others anywhere above the table"
 
 
@@ -36,10 +36,10 @@ def test_an_episode_has_two_or_three_instructions(recorder: Recorder) -> None:
 def test_a_plain_episode_is_one_instruction_from_home_to_rest(recorder: Recorder, told: int) -> None:
     for number in range(4):
         episode = recorder.record(np.random.default_rng([6, number]), told)
-        assert set(episode.instruction) == {told} and set(episode.segment) == {0}
-        assert len(episode.state_rad) == PLAIN_STEPS
-        assert np.abs(episode.state_rad[0] - ARM.home_rad).max() < 0.25
-        moves = np.abs(episode.action_rad).max(axis=1)
+        assert set(episode.tasks) == {INSTRUCTIONS[told]} and set(episode.segment) == {0}
+        assert len(episode.states) == PLAIN_STEPS
+        assert np.abs(episode.states[0] - ARM.home_rad).max() < 0.25
+        moves = np.abs(episode.actions).max(axis=1)
         assert moves[-1] < 0.06 * moves.max(), "the arm has come to its cube"
 
 

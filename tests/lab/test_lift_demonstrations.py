@@ -13,8 +13,7 @@ import pytest
 
 from edge.arms import load_arm
 from edge.log.dataset.spec import DatasetWriteError
-from lab.experts.demonstrations import main
-from lab.experts.lift_demonstrations import record_lift
+from lab.experts.demonstrations import main, record_lift
 from edge.sim.lift_phrases import DISTURBED
 from export.families.action_prior.config import tiny
 from export.training.data import DISTURBED as LEFT_OUT
