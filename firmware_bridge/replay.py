@@ -10,9 +10,24 @@ from pathlib import Path
 
 from firmware_bridge.native import FUZZ
 
-CORPUS = FUZZ / "corpus" / "device"
+CORPUS = FUZZ / "corpus"
+"""`TARGET.hex`: one input in hexadecimal a line, in the order of their names."""
 LIMITER_CASES, LIMITER_TICKS = 400, 60
 PERIOD_S = 1e-3
+
+
+def read_corpus(target: str) -> dict[str, bytes]:
+    """The committed inputs of a fuzz target by name, which is the SHA-1 that libFuzzer names their files by."""
+    inputs = map(bytes.fromhex, (CORPUS / f"{target}.hex").read_text().splitlines())
+    return {hashlib.sha1(data).hexdigest(): data for data in inputs}
+
+
+def unpack_corpus(target: str, folder: Path) -> list[Path]:
+    """Writes each committed input of a fuzz target to a file of its own in `folder`."""
+    folder.mkdir()
+    for name, data in read_corpus(target).items():
+        (folder / name).write_bytes(data)
+    return sorted(folder.iterdir())
 
 
 class JointLimits(ctypes.Structure):
@@ -47,8 +62,8 @@ class Replay:
         return f"{self._library.ve_fuzz_digest():016x}"
 
     def corpus(self) -> dict[str, str]:
-        """Digests of all committed inputs, by file name."""
-        return {path.name: self.digest(path.read_bytes()) for path in sorted(CORPUS.iterdir())}
+        """Digests of all committed inputs, by name."""
+        return {name: self.digest(script) for name, script in read_corpus("device").items()}
 
     def limiter(self, seed: int = 0) -> str:
         """Digest of the limiter's every step from random states towards set-points at, inside and beyond its limits."""

@@ -1,26 +1,28 @@
 """Coverage-guided fuzzing of the firmware core: the frame parser, and the whole device under an observer.
 
 `--seconds N` runs each target for so long, `--runs N` that many inputs in all; both start from the committed corpus.
-`--keep` adds inputs that reach something new to it. The first finding ends the run, is written to disk, and makes the
-exit code 1. Needs clang with libFuzzer.
+`--keep` adds inputs that reach something new to it, and `--add FILE ...` the inputs in these files. The first finding
+ends the run, is written to disk, and makes the exit code 1. Needs clang with libFuzzer.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_bridge.native import FIRMWARE
+from firmware_bridge.replay import CORPUS, read_corpus, unpack_corpus
 
 SOURCES = FIRMWARE / "fuzz"
-CORPUS = SOURCES / "corpus"
 TARGETS = {"frame": 600, "device": 500}
 """Targets and the longest input of each, in bytes."""
 SHARE_OF_DEVICE = 0.1
@@ -87,20 +89,17 @@ def run(campaign: Campaign, program: Path, corpus: Path, findings: Path) -> int:
 
 def fuzz(campaign: Campaign, keep: bool, findings: Path) -> bool:
     """One target from build to summary; True when nothing was found."""
-    committed = CORPUS / campaign.target
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         program = build(campaign.target, folder)
         corpus = folder / "corpus"
-        shutil.copytree(committed, corpus) if committed.is_dir() else corpus.mkdir()
-        started = len(list(corpus.iterdir()))
+        started = len(unpack_corpus(campaign.target, corpus))
         tried = run(campaign, program, corpus, findings)
         if keep and tried >= 0:
             merged = folder / "merged"
             merged.mkdir()
             subprocess.run([str(program), "-merge=1", str(merged), str(corpus)], check=True, capture_output=True)
-            shutil.rmtree(committed, ignore_errors=True)
-            shutil.copytree(merged, committed)
+            write_corpus(campaign.target, (path.read_bytes() for path in merged.iterdir()))
     if tried < 0:
         print(f"{campaign.target}: a finding; its input is in {findings}")
         return False
@@ -111,12 +110,19 @@ def fuzz(campaign: Campaign, keep: bool, findings: Path) -> bool:
     return True
 
 
+def write_corpus(target: str, inputs: Iterable[bytes]) -> None:
+    """Replaces the committed inputs of a target."""
+    lines = sorted({data.hex() for data in inputs}, key=lambda line: hashlib.sha1(bytes.fromhex(line)).hexdigest())
+    (CORPUS / f"{target}.hex").write_text("".join(f"{line}\n" for line in lines))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)}; default: all")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--seconds", type=int, default=0)
     length.add_argument("--runs", type=int, default=0)
+    length.add_argument("--add", type=Path, nargs="+", metavar="FILE", help="add these inputs to the corpus of TARGET")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", action="store_true", help="add to the committed corpus what reached something new")
@@ -128,6 +134,11 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown target {', '.join(sorted(unknown))}")
     targets = args.targets or list(TARGETS)
+    if args.add:
+        if len(targets) != 1:
+            parser.error("--add needs one target")
+        write_corpus(targets[0], [*read_corpus(targets[0]).values(), *(path.read_bytes() for path in args.add)])
+        return 0
     args.findings.mkdir(exist_ok=True)
     clean = True
     for target in targets:

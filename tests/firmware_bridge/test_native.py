@@ -15,7 +15,7 @@ import pytest
 from firmware_bridge import native
 from firmware_bridge.errors import BuildError
 from firmware_bridge.native import NativeDevice, build, compile_replay, replay_in
-from firmware_bridge.replay import CORPUS, Replay
+from firmware_bridge.replay import Replay, unpack_corpus
 from tools.wheels import GLIBC, MACHINES, compile_core, compiler
 
 HERE = platform.machine()
@@ -66,7 +66,7 @@ def test_the_core_behaves_on_aarch64_bit_for_bit_as_here(cores: dict[str, Native
     compile_replay(tmp_path, compiler=compiler("aarch64"))
     loader = tmp_path / "load_core"
     subprocess.run([*compiler("aarch64"), "-O1", str(LOADER), "-o", str(loader), "-ldl"], check=True)
-    inputs = sorted(CORPUS.iterdir())
+    inputs = unpack_corpus("device", tmp_path / "corpus")
     words = [*emulated, loader, cores["aarch64"].library, replay_in(tmp_path), *inputs]
     printed = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     assert printed[0] == "1000000", "one second of device time"
