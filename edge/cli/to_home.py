@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import select
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
-from edge.arms import ArmProfile, load_arm
+import numpy as np
+
+from edge.arms import load_arm
 from edge.arms.bridge import open_bridge
 from edge.cli.progress import Progress
 from edge.errors import InputError, SafetyStop
+from edge.log.recorder import Recorder
 from edge.plan.trajectory import from_micro
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
-from edge.run.arm import LEAD_MARGIN_US, wire_limits
-from edge.run.homing import Homing, describe, plan_home
+from edge.run.arm import ConnectedArm, client_in_real_time
+from edge.run.homing import SPACING_S, HomeMove, HomePlanner, HomeShape, describe, home_controller, plan_home
 from edge.run.session import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
-from firmware_bridge.client import DeviceClient, stop_text
-from firmware_bridge.codes import DeviceState
+from firmware_bridge.client import DeviceClient
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from firmware_bridge.errors import LinkLost
-from firmware_bridge.link import Link
-from firmware_bridge.messages import StateReport
 
 STEP_NS = 5_000_000
-LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
 
 
 def to_home(args: argparse.Namespace) -> int:
@@ -42,10 +40,9 @@ def to_home(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         bridge = open_bridge(args.bridge, arm, args.trace)
         stack.callback(bridge.close)
-        client = DeviceClient(Link(bridge.transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1), time.sleep)
-        caps = client.connect(arm.name, arm.hash32, arm.dof)
-        client.set_limits(wire_limits(arm.operating))
-        move = plan_home(arm, _pose(_standing(client)))
+        client = client_in_real_time(bridge.transport)
+        connected = ConnectedArm.connect(arm, client)
+        move = plan_home(arm, from_micro(connected.standing().measured_urad))
         if move is None:
             print(f"edge-run: '{arm.name}' is at home")
             return 0
@@ -54,21 +51,8 @@ def to_home(args: argparse.Namespace) -> int:
             print("edge-run: the arm has not moved")
             return 0
         client.synchronise_clock()
-        state = _standing(client)
-        plan_home(arm, _pose(state))  # it may have been moved meanwhile
-        return _move(client, arm, state, caps.min_lead_us + LEAD_MARGIN_US)
-
-
-def _standing(client: DeviceClient) -> StateReport:
-    client.poll(time.monotonic_ns())  # what has waited in the line is old
-    state = client.wait_for_state()
-    if state.state in LATCHED:
-        raise SafetyStop(f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first")
-    return state
-
-
-def _pose(state: StateReport) -> list[float]:
-    return list(from_micro(state.measured_urad))
+        plan_home(arm, from_micro(connected.standing().measured_urad))  # it may have been moved meanwhile
+        return _move(connected)
 
 
 def _confirmed(client: DeviceClient) -> bool:
@@ -79,18 +63,15 @@ def _confirmed(client: DeviceClient) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _move(client: DeviceClient, arm: ArmProfile, state: StateReport, lead_us: int) -> int:
+def _move(connected: ConnectedArm) -> int:
     stopped: list[int] = []
-    homing, error = None, ""
+    client, arm, error, share = connected.client, connected.profile, "", 0.0
     with handled(STOP_SIGNALS, lambda number, _: stopped.append(number)), realtime(cpus_here()):
-        client.arm(state.measured_urad, loop_tick=1)
-        loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
+        connected.switch_on()
         try:
-            # The way begins where the device holds the arm, which is not quite where it was measured.
+            # The move begins where the device holds the arm, which is not quite where it was measured.
             move = plan_home(arm, from_micro(client.wait_for_state().commanded_urad))
-            if move is not None:
-                homing = Homing(client, move, lead_us)
-                _run(client, homing, loop, stopped)
+            share = _go(connected, move, stopped) if move is not None else 1.0
         except (SafetyStop, LinkLost) as failure:
             error = str(failure)
         _, problem = bring_to_rest(client)
@@ -99,18 +80,21 @@ def _move(client: DeviceClient, arm: ArmProfile, state: StateReport, lead_us: in
         print(f"edge-run: safety stop: {error}", file=sys.stderr)
         return 1
     if stopped:
-        print(f"edge-run: stopped on the way, after {homing.share if homing else 0.0:.0%} of it; drive off")
+        print(f"edge-run: stopped on the way, after {share:.0%} of it; drive off")
         return 0
-    away = max(abs(q - home) for q, home in zip(_pose(client.wait_for_state()), arm.home_rad))
+    away = np.abs(from_micro(client.wait_for_state().measured_urad) - arm.home_rad).max()
     print(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off")
     return 0 if away <= POSE_TOLERANCE_RAD else 1
 
 
-def _run(client: DeviceClient, homing: Homing, loop: FixedStep, stopped: list[int]) -> None:
-    progress = Progress(homing.move.duration_s)
-    try:
-        while not stopped and not homing.step(loop.wait(), loop.ticks + 1):
-            client.keep_clock(time.monotonic_ns(), loop.slack_s())
-            progress.show(homing.share * homing.move.duration_s)
-    finally:
-        progress.close()
+def _go(connected: ConnectedArm, move: HomeMove, stopped: list[int]) -> float:
+    """Controls until the arm has arrived, or a signal is in `stopped`; returns how much of the move is done."""
+    planner = HomePlanner(move, HomeShape.horizon, SPACING_S)
+    controller = home_controller(connected, planner, Recorder(1, connected.profile.dof))
+    loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
+    with closing(Progress(move.duration_s)) as progress:
+        while not stopped and not planner.arrived(controller.executed_steps()):
+            controller.step(loop.wait(), loop.ticks + 1)
+            connected.client.keep_clock(time.monotonic_ns(), loop.slack_s())
+            progress.show(planner.share(controller.executed_steps()) * move.duration_s)
+    return planner.share(controller.executed_steps())

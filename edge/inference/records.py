@@ -33,7 +33,7 @@ class Outcome(IntEnum):
     FAILED = 1
     PAUSED = 2
     """No chunk, because a camera is not to be trusted now; the message says which and why."""
-    WAY = 3
+    HOMING = 3
     """A chunk of the way home: no inference was needed, and its latency says nothing of inference."""
 
 

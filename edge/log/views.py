@@ -14,6 +14,8 @@ from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.framing import FrameReader
 
 View = tuple[str, dict[str, Any]]
+OUTCOME_NAMES = {outcome: outcome.name for outcome in Outcome} | {Outcome.HOMING: "WAY"}
+"""As logs have named them since version 0.1.0."""
 
 
 class Views:
@@ -79,7 +81,7 @@ class Views:
         increments = arrays["increments_rad"]
         result = {
             "id": head["id"],
-            "outcome": Outcome(head["outcome"]).name,
+            "outcome": OUTCOME_NAMES[Outcome(head["outcome"])],
             "message": head["message"],
             "increments_rad": _finite(increments),
             "not_finite": int(np.count_nonzero(~np.isfinite(increments))),

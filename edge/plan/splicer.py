@@ -50,6 +50,15 @@ class Splicer:
         """Takes the time of the device's newest report."""
         self._reported_us = device_us
 
+    def executed_steps(self) -> float:
+        """How many steps the device has executed at the time of its newest report; it may be behind the host's
+        estimate of its clock."""
+        timeline = self._timeline
+        step = timeline.step_at(self._reported_us)
+        if step < 0:
+            return 0.0
+        return step + min((self._reported_us - timeline.due_us(step)) / timeline.spacing_us(step), 1.0)
+
     def can_send(self, now_us: float) -> bool:
         """Whether the last plan is under way, and the device holds no other that waits: by its own reports, since the
         host's estimate of its clock is ahead when that clock is slow."""

@@ -100,6 +100,10 @@ class Controller:
         """What answers the requests."""
         return self._planner
 
+    def executed_steps(self) -> float:
+        """How much of the plan the device has executed, in steps, by its own reports."""
+        return self._splicer.executed_steps()
+
     def step(self, now_ns: int, loop_tick: int) -> None:
         """One control step. Raises `SafetyStop` or `LinkLost`; the arm is then stopping or has stopped."""
         self.recorder.begin_step(now_ns, loop_tick)

@@ -9,38 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from edge.errors import InputError
-from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.inference.records import Planner
 from edge.plan.trajectory import from_micro
 from edge.run.controller import Controller
-from edge.run.homing import HomeMove, describe, plan_home
+from edge.run.homing import HomePlanner, describe, plan_home
 from edge.run.motion import Motion
-
-
-class HomePlanner:
-    """Chunks of (horizon, J) increments along a way that was checked as a whole before it began."""
-
-    def __init__(self, move: HomeMove, horizon: int, step_s: float) -> None:
-        self._move, self._steps, self._step_s = move, np.arange(horizon + 1), step_s
-        self._asked: PlanRequest | None = None
-        self.arrived = False
-
-    def request(self, request: PlanRequest) -> None:
-        self._asked = request
-
-    def result(self) -> PlanResult | None:
-        asked, self._asked = self._asked, None
-        if asked is None:
-            return None
-        shares = (asked.step + self._steps.astype(np.float64)) * (self._step_s / self._move.duration_s)
-        self.arrived = bool(shares[0] >= 1.0)
-        increments_rad = np.diff(self._move.position_rad(shares), axis=0)
-        return PlanResult(asked.id, Outcome.WAY, increments_rad, 0, 0, 0, 0, "")
-
-    def status(self) -> PlannerStatus | None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -87,5 +61,5 @@ class HomeTrip:
         if self._controller.motion is Motion.HELD:
             self._controller.plan_with(under.policy)
             self._under = None
-        elif self._controller.motion is Motion.RUNNING and under.way.arrived:
+        elif self._controller.motion is Motion.RUNNING and under.way.arrived(self._controller.executed_steps()):
             self._controller.pause()

@@ -5,24 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.bundle import EmbodimentSpec
-from edge.errors import InputError, SafetyStop
+from edge.errors import InputError
+from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
+from edge.log.recorder import Recorder
 from edge.plan.checks import check_knots
+from edge.plan.timeline import START_SHARES
 from edge.plan.trajectory import FloatArray, Knots, to_micro
-from edge.run.controller import HEARTBEAT_NS
-from firmware_bridge.client import DeviceClient, KnotChunk, refusal_text, stop_text
-from firmware_bridge.clock_sync import WRAP_US
-from firmware_bridge.codes import MICRO, DeviceState
+from edge.run.arm import ConnectedArm
+from edge.run.controller import Controller, ControlSettings
+from firmware_bridge.codes import MICRO
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
-from firmware_bridge.messages import StateReport
 
 SPACING_US = 100_000
-CHUNK_KNOTS, STRIDE = 30, 15
-"""3 s a chunk, the next one 1.5 s before it would be missed."""
+SPACING_S = SPACING_US * MICRO
 REST_KNOTS = 5
 SHARE = 0.2
 """Of the profile's operating velocity and acceleration, and never more than the two below."""
@@ -30,10 +32,9 @@ MOST_VELOCITY, MOST_ACCELERATION = 0.25, 0.5
 """rad/s and rad/s^2 (a gripper's axis: m): a hand's breadth a second at the end of a metre of arm."""
 PEAK_VELOCITY, PEAK_ACCELERATION = 15 / 8, 10 / math.sqrt(3)
 """Of the quintic 10 s^3 - 15 s^4 + 6 s^5, which is at rest at both ends, for a distance of 1 in a time of 1."""
-HELD_US = 200_000
+SETTLE_S = 0.2
 RARE = 3.0
 """Standard deviations of the states in training."""
-STOPPED = (DeviceState.DECEL, DeviceState.HOLD, DeviceState.FAULT, DeviceState.ESTOP)
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,20 @@ class HomeMove:
 
     @property
     def duration_s(self) -> float:
-        return self.steps * SPACING_US * MICRO
-
-    @property
-    def last_knot(self) -> int:
-        return self.steps + REST_KNOTS
+        return self.steps * SPACING_S
 
     def position_rad(self, shares: FloatArray) -> FloatArray:
-        """Where the joints are (n, J) after these shares (n,) of the duration; after the arrival they stay at home."""
-        share = np.minimum(shares, 1.0)[:, None]
+        """Where the joints are (n, J) after these shares (n,) of the duration, each 0 to 1."""
+        share = shares[:, None]
         q: FloatArray = self.start_rad + (self.home_rad - self.start_rad) * share**3 * (10 - 15 * share + 6 * share**2)
         return q
 
-    def knots(self, first: int, count: int) -> Knots:
-        """Knots `first`, `first` + 1, ..."""
-        shares = np.arange(first, first + count) / self.steps
-        q, share = self.position_rad(shares), np.minimum(shares, 1.0)[:, None]
+    def knots(self) -> Knots:
+        """All of it, and a while at home."""
+        shares = np.minimum(np.arange(self.steps + REST_KNOTS + 1) / self.steps, 1.0)
+        q, share = self.position_rad(shares), shares[:, None]
         dq = (self.home_rad - self.start_rad) * 30 * share**2 * (1 - share) ** 2 / self.duration_s
-        return Knots(first, to_micro(q), to_micro(dq), SPACING_US)
+        return Knots(0, to_micro(q), to_micro(dq), SPACING_US)
 
 
 def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeMove | None:
@@ -83,8 +80,8 @@ def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeM
     velocity = np.minimum(SHARE * np.array(limits.velocity_rad_s), MOST_VELOCITY)
     acceleration = np.minimum(SHARE * np.array(limits.acceleration_rad_s2), MOST_ACCELERATION)
     needed_s = max((PEAK_VELOCITY * way / velocity).max(), np.sqrt(PEAK_ACCELERATION * way / acceleration).max())
-    move = HomeMove(start, home, math.ceil(needed_s / (SPACING_US * MICRO)))
-    refusal = check_knots(move.knots(0, move.last_knot + 1), limits)
+    move = HomeMove(start, home, math.ceil(needed_s / SPACING_S))
+    refusal = check_knots(move.knots(), limits)
     if refusal is not None:
         raise InputError(f"the way home is not within the limits of '{arm.name}' ({refusal}); move the arm by hand")
     return move
@@ -111,59 +108,53 @@ def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str
     )
 
 
-class Homing:
-    """The armed device's move. `step` never waits; the caller ends it with a controlled stop.
+@dataclass(frozen=True)
+class HomeShape:
+    """Chunks of 3 s, the next one requested 1.5 s before the end of the last."""
 
-    How far the arm is, the device's reports tell: its clock may be slower than the host's estimate of it.
+    horizon: int = 30
+    history: int = 1
+    max_delay: int = 15
+
+
+class HomePlanner:
+    """A source of chunks (horizon, J) along a move that was checked as a whole before it began.
+
+    The move begins after the soft start, which would shorten its first steps.
     """
 
-    def __init__(self, client: DeviceClient, move: HomeMove, lead_us: int) -> None:
-        self.client, self.move = client, move
-        self._lead_us = lead_us
-        self._start_us: int | None = None
-        self._next_first: int | None = 0
-        self._next_heartbeat_ns = 0
-        self._told_us = 0
-        self.share = 0.0
-        self.state: StateReport | None = None
+    def __init__(self, move: HomeMove, horizon: int, step_s: float) -> None:
+        self._move, self._horizon, self._move_steps = move, horizon, move.duration_s / step_s
+        self._settled_step = len(START_SHARES) + self._move_steps + SETTLE_S / step_s
+        self._pending: PlanRequest | None = None
 
-    def step(self, now_ns: int, loop_tick: int) -> bool:
-        """One step; returns whether the arm has arrived. Raises `SafetyStop` or `LinkLost`."""
-        inbox = self.client.poll(now_ns)
-        self.client.check_alive(now_ns)
-        if now_ns >= self._next_heartbeat_ns:
-            self.client.heartbeat(loop_tick)
-            self._next_heartbeat_ns = now_ns + HEARTBEAT_NS
-        if inbox.refused:
-            raise SafetyStop(f"the device refused the way home: {refusal_text(inbox.refused[0][1])}")
-        if inbox.state is not None:
-            self.state = inbox.state
-            self._told_us = self.client.link.clock.unwrap(self.state.device_us)
-            if self.state.state in STOPPED:
-                raise SafetyStop(f"the device stopped the arm: {stop_text(self.state.state, self.state.reason)}")
-        if self._start_us is None:
-            self._start_us = round(self.client.link.clock.device_us(now_ns)) + self._lead_us
-        self._send()
-        self.share = min(max((self._told_us - self._start_us) * MICRO / self.move.duration_s, 0.0), 1.0)
-        return self._told_us >= self._due_us(self.move.steps) + HELD_US
+    def request(self, request: PlanRequest) -> None:
+        self._pending = request
 
-    def _due_us(self, knot: int) -> int:
-        assert self._start_us is not None
-        return self._start_us + knot * SPACING_US
+    def result(self) -> PlanResult | None:
+        request, self._pending = self._pending, None
+        if request is None:
+            return None
+        positions_rad = self._move.position_rad(self._shares(request.step + np.arange(self._horizon + 1)))
+        return PlanResult(request.id, Outcome.HOMING, np.diff(positions_rad, axis=0), 0, 0, 0, 0, "")
 
-    def _send(self) -> None:
-        """The next chunk, once the one before is under way by the device's report: it holds one plan that waits."""
-        first = self._next_first
-        if first is None or self.client.commit_pending or (first and self._told_us < self._due_us(first - STRIDE)):
-            return
-        knots = self.move.knots(first, min(CHUNK_KNOTS, self.move.last_knot + 1 - first))
-        self.client.send_chunk(
-            KnotChunk(
-                id=first // STRIDE + 1,
-                start_us=self._due_us(first) % WRAP_US,
-                spacing_us=SPACING_US,
-                q_urad=tuple(tuple(row) for row in knots.q_urad.tolist()),
-                dq_urad_s=tuple(tuple(row) for row in knots.dq_urad_s.tolist()),
-            )
-        )
-        self._next_first = first + STRIDE if knots.last < self.move.last_knot else None
+    def status(self) -> PlannerStatus | None:
+        return None
+
+    def share(self, executed_steps: float) -> float:
+        """How much of the move's time has passed after so many steps."""
+        return float(self._shares(np.array([executed_steps]))[0])
+
+    def arrived(self, executed_steps: float) -> bool:
+        """Whether the arm is at home, and has had time to settle there."""
+        return executed_steps >= self._settled_step
+
+    def _shares(self, steps: NDArray[Any]) -> FloatArray:
+        return np.clip((steps - len(START_SHARES)) / self._move_steps, 0.0, 1.0)
+
+
+def home_controller(connected: ConnectedArm, planner: HomePlanner, recorder: Recorder) -> Controller:
+    """Control of an armed device that goes home and does nothing else."""
+    shape = HomeShape()
+    settings = ControlSettings(shape.horizon - shape.max_delay, connected.lead_us())
+    return Controller(connected.client, planner, connected.profile, shape, SPACING_S, settings, recorder)

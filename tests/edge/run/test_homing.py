@@ -8,91 +8,131 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge.arms import ArmProfile, load_arm
 from edge.bundle import EmbodimentSpec, SlotScaling
 from edge.cli.run import main
 from edge.errors import InputError, SafetyStop
-from edge.log.trace import read_trace, violations
-from edge.run.homing import MOST_VELOCITY, Homing, far_from_training, plan_home
-from firmware_bridge.codes import DeviceState
+from edge.log.recorder import Recorder
+from edge.log.trace import Trace, read_trace, violations
+from edge.run.arm import ConnectedArm
+from edge.run.homing import (
+    MOST_VELOCITY,
+    SPACING_S,
+    HomePlanner,
+    HomeShape,
+    far_from_training,
+    home_controller,
+    plan_home,
+)
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm, SimulatedFault, SimulatorProcess
 from tests.support import FRANKA, HOME, Rig, states_in_order
 
 FAR = HOME + np.array([0.3, -0.4, 0.5, 0.6, -0.7, 0.8, -0.9])
 NEAR = HOME + np.array([0.1, 0.0, 0.0, 0.05, 0.0, 0.0, -0.08])
-LEAD_US = 30_000
-STEP_MS = 5
+
+
+SLACK_S = 0.003
+
+
+class HomeRun:
+    """An armed device in lockstep that is taken home, `rate` milliseconds of it in each of the host's."""
+
+    def __init__(self, folder: Path, arm: ArmProfile = FRANKA, start: np.ndarray = FAR, rate: float = 1.0) -> None:
+        self.arm, self._trace = arm, folder / "trace.csv"
+        device = LockstepDevice(SimulatedArm(arm.name, tuple(start.tolist()), trace=self._trace))
+        self.rig = Rig(arm=arm, device=device).armed()
+        self.rig.slow_down(rate)
+        move = plan_home(arm, start)
+        assert move is not None
+        self.planner = HomePlanner(move, HomeShape.horizon, SPACING_S)
+        assert self.rig.client.caps is not None
+        connected = ConnectedArm(arm, self.rig.client, self.rig.client.caps)
+        self.controller = home_controller(connected, self.planner, Recorder(1, arm.dof))
+        self._tick = 1
+
+    @property
+    def share(self) -> float:
+        return self.planner.share(self.controller.executed_steps())
+
+    def go(self, until_ms: float = 60_000) -> bool:
+        """Controls until the arm has arrived; returns whether it has."""
+        until_ns = self.rig.host_ns + 1_000_000 * until_ms
+        while self.rig.host_ns < until_ns:
+            self._tick += 1
+            self.controller.step(self.rig.host_ns, self._tick)
+            self.rig.client.keep_clock(self.rig.host_ns, SLACK_S)
+            if self.planner.arrived(self.controller.executed_steps()):
+                return True
+            self.rig.device.tick()
+        return False
+
+    def stop(self) -> Trace:
+        """A controlled stop, within every limit."""
+        self.rig.client.stop()
+        self.rig.device.tick(400)
+        self.rig.device.flush()
+        trace = read_trace(self._trace)
+        assert states_in_order(trace)[-1] == "HOLD" and violations(trace, self.arm.operating) == []
+        return trace
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    device = LockstepDevice(SimulatedArm("franka", tuple(FAR.tolist()), trace=tmp_path / "trace.csv"))
-    rig = Rig(device=device).armed()
-    yield rig
-    rig.close()
+def start(tmp_path: Path) -> Iterator[Callable[..., HomeRun]]:
+    with ExitStack() as stack:
+
+        def make(*arguments: object, **named: object) -> HomeRun:
+            run = HomeRun(tmp_path, *arguments, **named)  # type: ignore[arg-type]
+            stack.callback(run.rig.close)
+            return run
+
+        yield make
 
 
-def run(rig: Rig, homing: Homing, until_ms: float = 1e9) -> bool:
-    """Steps until the arm has arrived; returns whether it has."""
-    began_us, tick = rig.device.now_us, 1
-    while rig.device.now_us - began_us < 1000 * until_ms:
-        tick += 1
-        if homing.step(rig.device.now_us * 1000, tick):
-            return True
-        rig.device.tick(STEP_MS)
-    return False
-
-
-def test_the_arm_goes_home_slowly_and_within_its_limits(rig: Rig, tmp_path: Path) -> None:
-    move = plan_home(FRANKA, FAR)
-    assert move is not None
-    assert run(rig, Homing(rig.client, move, LEAD_US))
-    rig.client.stop()
-    rig.device.tick(300)
-    assert rig.device.state == DeviceState.HOLD
-    rig.device.flush()
-    trace = read_trace(tmp_path / "trace.csv")
-    assert violations(trace, FRANKA.operating) == [] and trace.limited.sum() == 0
+def test_the_arm_goes_home_slowly_and_within_its_limits(start: Callable[..., HomeRun]) -> None:
+    run = start()
+    assert run.go() and run.share == 1.0
+    trace = run.stop()
+    assert trace.limited.sum() == 0
     assert np.abs(trace.q[-1] - HOME).max() < 1e-5
     assert 0.9 * MOST_VELOCITY < np.abs(trace.dq).max() < 1.01 * MOST_VELOCITY
     assert states_in_order(trace)[-2:] == ["STREAMING", "HOLD"]
     assert len(set(trace.chunk[np.array(trace.state) == "STREAMING"])) > 3, "several chunks, joined"
 
 
-def test_a_stop_on_the_way_is_a_controlled_one(rig: Rig, tmp_path: Path) -> None:
-    move = plan_home(FRANKA, FAR)
-    assert move is not None
-    homing = Homing(rig.client, move, LEAD_US)
-    assert not run(rig, homing, 3000)
-    assert 0.3 < homing.share < 0.7
-    rig.client.stop()
-    rig.device.tick(400)
-    rig.device.flush()
-    trace = read_trace(tmp_path / "trace.csv")
-    assert states_in_order(trace)[-1] == "HOLD" and violations(trace, FRANKA.operating) == []
-    assert np.abs(trace.q[-1] - HOME).max() > 0.2, "and it stays there"
+def test_a_gripper_goes_home_too(start: Callable[..., HomeRun]) -> None:
+    hand = load_arm("franka_hand")
+    run = start(hand, np.array([*FAR, 0.005]))
+    assert run.go()
+    assert np.abs(run.stop().q[-1] - hand.home_rad).max() < 1e-5
 
 
-def test_a_fault_on_the_way_ends_it(rig: Rig) -> None:
-    move = plan_home(FRANKA, FAR)
-    assert move is not None
-    homing = Homing(rig.client, move, LEAD_US)
-    run(rig, homing, 1000)
-    rig.device.fault(SimulatedFault.FEEDBACK_LOST, 1)
+def test_with_a_slow_clock_the_move_takes_longer_and_ends_there(start: Callable[..., HomeRun]) -> None:
+    """How far the arm is, the device's reports tell: its clock may be slower than the host's estimate of it."""
+    run = start(rate=0.25)
+    assert run.go()
+    assert np.abs(run.stop().q[-1] - HOME).max() < 1e-5
+
+
+def test_a_stop_on_the_way_is_a_controlled_one(start: Callable[..., HomeRun]) -> None:
+    run = start()
+    assert not run.go(3000)
+    assert 0.3 < run.share < 0.7
+    assert np.abs(run.stop().q[-1] - HOME).max() > 0.2, "and it stays there"
+
+
+def test_a_fault_on_the_way_ends_it(start: Callable[..., HomeRun]) -> None:
+    run = start()
+    run.go(1000)
+    run.rig.device.fault(SimulatedFault.FEEDBACK_LOST, 1)
     with pytest.raises(SafetyStop, match="FAULT"):
-        run(rig, homing, 1000)
-
-
-def test_a_refusal_by_the_device_ends_it(rig: Rig) -> None:
-    elsewhere = plan_home(FRANKA, FAR + 0.1)
-    assert elsewhere is not None
-    with pytest.raises(SafetyStop, match="refused the way home: splice position, joint 1"):
-        run(rig, Homing(rig.client, elsewhere, LEAD_US), 1000)
+        run.go(1000)
 
 
 def test_at_home_there_is_nothing_to_do() -> None:

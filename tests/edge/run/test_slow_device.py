@@ -11,15 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from edge.log.trace import read_trace
-from edge.run.homing import Homing, plan_home
 from firmware_bridge.codes import DeviceState
-from firmware_bridge.simulator import LockstepDevice, SimulatedArm
-from tests.edge.run.test_controller import LEAD_US, Run, ended, wave
-from tests.support import FRANKA, HOME, Rig
+from tests.edge.run.test_controller import Run, ended, wave
 
 PERIOD_MS = 4
 SLACK_S = 0.003
@@ -85,20 +80,3 @@ def test_what_it_holds_is_counted_by_its_reports(
     counters = run.controller.counters
     assert (counters.refused, counters.interventions) == ([], 0)
     assert run.rig.device.state == DeviceState.STREAMING and counters.least_buffer_ms > 200
-
-
-def test_the_way_home_takes_longer_and_ends_there(tmp_path: Path) -> None:
-    far = HOME + np.array([0.3, -0.4, 0.5, 0.6, -0.7, 0.8, -0.9])
-    device = LockstepDevice(SimulatedArm("franka", tuple(far.tolist()), trace=tmp_path / "trace.csv"))
-    rig = Rig(device=device).armed()
-    rig.slow_down(0.25)
-    move = plan_home(FRANKA, far)
-    assert move is not None
-    homing, tick = Homing(rig.client, move, LEAD_US), 1
-    while not homing.step(rig.host_ns, tick):
-        tick += 1
-        device.tick()
-    rig.client.stop()
-    rig.device.tick(300)
-    rig.close()
-    assert np.abs(read_trace(tmp_path / "trace.csv").q[-1] - HOME).max() < 1e-5
