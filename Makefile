@@ -14,7 +14,7 @@ ANYWHERE := "not slow and not gpu and not hil"
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels data-prior checkpoint checkpoint-lift clean
+.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -117,6 +117,9 @@ aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks mu
 
 wheels: setup ## the source distribution and wheels for x86-64 and aarch64 with the core compiled in, in dist/
 	$(BIN)/python tools/wheels.py
+
+wheel-check: setup ## install the wheel into an empty Python 3.10; run it without a compiler, as a user without a home
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 # The generator's simulators need an older MuJoCo and numpy: an environment of their own.
 DATAGEN := runs/datagen-venv

@@ -14,6 +14,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from firmware_bridge import __version__
 from firmware_bridge.errors import BuildError
 from firmware_bridge.native import NativeDevice, compile_device, mujoco_flags, record_origin
 
@@ -59,9 +60,8 @@ def main() -> int:
     out = parser.parse_args().out.resolve()
     try:
         run_build("--sdist", "--outdir", str(out), str(ROOT))
-        (sources,) = out.glob(f"vla_edge-{version('vla-edge')}.tar.gz")
         for machine in MACHINES:
-            build_wheel(sources, machine, out)
+            build_wheel(out / f"vla_edge-{__version__}.tar.gz", machine, out)
     except BuildError as error:
         print(f"wheels: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.arms.feetech import FeetechUrl, feetech_url, joint_spans
 from edge.cli.parser import add_version, described
 from edge.errors import InputError, VlaEdgeError
+from edge.run.report import check_output
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.guide import Calibrator
 from firmware_bridge.errors import BridgeError
@@ -62,8 +63,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.invert) - set(arm.joints))
     if unknown:
         raise InputError(f"--invert {unknown[0]}: the joints are {', '.join(arm.joints)}")
-    if not output.parent.is_dir():
-        raise InputError(f"-o {output}: there is no folder {output.parent}")
+    check_output("-o", output)
     bus = open_bus(url.target)
     try:
         calibrator = Calibrator(bus, arm.name, joint_spans(arm), args.invert)

@@ -25,7 +25,7 @@ from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_infe
 from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
-from edge.run.report import write_report
+from edge.run.report import check_output, write_report
 from firmware_bridge.errors import BridgeError, PortError
 
 FRAME_PX = (224, 224)
@@ -94,8 +94,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
 
 def _check_input(args: argparse.Namespace) -> None:
     """What cannot be understood is refused before anything is opened. Raises `InputError` or `PortError`."""
-    if args.json and not args.json.parent.is_dir():
-        raise InputError(f"--json {args.json}: there is no folder {args.json.parent}")
+    if args.json:
+        check_output("--json", args.json)
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
     if args.bridge:

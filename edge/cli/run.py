@@ -27,7 +27,7 @@ from edge.policy.instruction import tokenize
 from edge.realtime.rights import cpus_here
 from edge.registry import missing
 from edge.run.replay_table import replay_log
-from edge.run.report import run_header, summarise, table, write_report
+from edge.run.report import check_output, run_header, summarise, table, write_report
 from edge.run.session import WORD_SIGNALS, RunOutcome, Session, SessionSettings
 from edge.run.supervision import OnLoss
 from edge.view.launch import LiveView
@@ -68,8 +68,7 @@ def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
         raise InputError(
             f"--execute {args.execute}: a chunk has {shape.horizon} steps, execute 1 to {shape.horizon - 1}"
         )
-    if not args.report.parent.is_dir():
-        raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
+    check_output("--report", args.report)
     check_bridge(args.bridge, arm)
     if args.trace and args.bridge != SIMULATED and drive_url(args.bridge) is None:
         raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from edge import __version__
 from edge.arms import ArmProfile
 from edge.bundle import Bundle
+from edge.errors import InputError
 from edge.run.session import RunOutcome, SessionSettings
 from firmware_bridge.messages import SCHEMA_HASH
 
@@ -202,6 +204,14 @@ def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
         last = f"{told['success_rate_last']:.2f}, " if "success_rate_last" in told else ""
         answered += f", success rate {last}{told['success_rate_least']:.2f} at least"
     return [*rows, ("", answered)]
+
+
+def check_output(option: str, path: Path) -> None:
+    """Before anything moves: whether `path`, given by `option`, can be written. Raises `InputError`."""
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: this user cannot write in {path.parent.resolve()}; name another file")
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
