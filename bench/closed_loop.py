@@ -35,7 +35,7 @@ from bench.closed_loop_tables import lines
 from edge.arms import load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.errors import InputError
-from edge.inference.process import open_policy
+from edge.policy.base import open_policy
 from bench.evaluate import FIRST_SCENE, wilson
 from edge.sim.lockstep import LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS

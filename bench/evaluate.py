@@ -23,8 +23,7 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle
 from edge.errors import InputError, VlaEdgeError
-from edge.inference.process import open_policy
-from edge.policy.chunk_policy import ChunkPolicy
+from edge.policy.base import BundlePolicy, open_policy
 from lab.experts.reach_expert import STEP_S
 from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_mind
@@ -93,7 +92,7 @@ class EvaluationSettings:
     task: str | None = None
 
 
-Opener = Callable[[Bundle, str, str, int], ChunkPolicy]
+Opener = Callable[[Bundle, str, str, int], BundlePolicy]
 """(bundle, arm, task, threads) to a policy that is ready."""
 
 
@@ -134,7 +133,7 @@ class _Player:
     def __init__(self, settings: EvaluationSettings, arm: ArmProfile, bundle: Bundle | None, opener: Opener) -> None:
         self.settings, self.arm, self._open = settings, arm, opener
         self.bundle = bundle or (load_bundle(settings.bundle) if settings.bundle else None)
-        self._policies: dict[str, ChunkPolicy] = {}
+        self._policies: dict[str, BundlePolicy] = {}
 
     def play(self, episode: int) -> LockstepOutcome:
         settings, arm = self.settings, self.arm

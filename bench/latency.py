@@ -31,10 +31,10 @@ from bench.policy_run import Runner, chunk_run
 from bench.tables import group_lines, wire_lines
 from bench.wire import WIRE_BOUNDARY, wire_run
 from edge.bundle import Bundle
-from edge.engines import EngineError
+from edge.engines import DEFAULT_ENGINE, EngineError, engine_choices, open_engines
 from edge.engines.gpu import present_gpu
 from edge.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge.engines.opening import KINDS, open_engines
+from edge.engines.opening import BUILT_ENGINES
 from firmware_bridge.errors import BridgeError
 
 ENGINES = ("history_encoder", "backbone", "action_decoder")
@@ -51,8 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         nargs="+",
-        choices=KINDS,
-        default=["onnxruntime"],
+        choices=engine_choices(),
+        default=[DEFAULT_ENGINE],
         help="what whole observations run on (default: onnxruntime); tensorrt takes what edge-build has built",
     )
     parser.add_argument("--without-torch", action="store_true", help="our engines alone")
@@ -134,7 +134,7 @@ def _tensorrt(
     ways: dict[str, Callable[[], Run]] = {}
     for label, bundle in bundles.items():
         try:
-            engines = open_engines(bundle, "tensorrt", args.threads)
+            engines = open_engines(bundle, BUILT_ENGINES, args.threads)
         except EngineError as error:
             recording.leave_out(f"TensorRT engines, {label}", str(error))
             continue
@@ -167,7 +167,7 @@ def _runners(bundles: dict[str, Bundle], args: argparse.Namespace) -> dict[str, 
     found = {}
     for kind in args.engine:
         for label, bundle in bundles.items():
-            name = label if kind == "onnxruntime" else f"{label} {kind}"
+            name = label if kind == DEFAULT_ENGINE else f"{label} {kind}"
             found[name] = bundle, Runner(args.arm, args.task, kind, args.threads, args.seed)
     return found
 

@@ -10,9 +10,11 @@ import numpy as np
 from bench.harness import Run
 from edge.bundle import Bundle
 from edge.cameras import open_camera
+from edge.engines import DEFAULT_ENGINE
 from edge.errors import InputError
-from edge.inference.process import Inference, open_policy
+from edge.inference.process import Inference
 from edge.inference.records import Outcome, PlanRequest
+from edge.policy.base import open_policy
 
 TASK = "reach the red cube"
 ARM = "franka"
@@ -42,11 +44,11 @@ def request_of(bundle: Bundle, joints: int, number: int) -> PlanRequest:
 
 @dataclass(frozen=True)
 class Runner:
-    """How a bundle is run: on which arm, with which task, engine (`edge.engines.opening.KINDS`), threads, seed."""
+    """How a bundle is run: on which arm, with which task, engine (`edge.engines.engine_choices`), threads, seed."""
 
     arm: str = ARM
     task: str = TASK
-    engine: str = "onnxruntime"
+    engine: str = DEFAULT_ENGINE
     threads: int = 1
     seed: int = 0
 
@@ -57,7 +59,7 @@ def chunk_run(bundle: Bundle, how: Runner) -> Run:
     shape = policy.shape
     cameras = [open_camera("pattern:", shape.frame_px, number + 1) for number in range(shape.cameras)]
     inference = Inference(policy, cameras, how.seed, time.monotonic_ns)
-    request = request_of(bundle, len(policy.embodiment.joints), 1)
+    request = request_of(bundle, policy.joints, 1)
 
     def run() -> object:
         result = inference.answer(request)

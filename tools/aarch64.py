@@ -22,11 +22,10 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.bundle import load_bundle
-from edge.engines.opening import open_engines
+from edge.engines import DEFAULT_ENGINE, open_engines
 from edge.engines.parity import check_engine
 from edge.errors import VlaEdgeError
-from edge.inference.process import open_policy
-from edge.policy.chunk_policy import PolicyInput
+from edge.policy.base import PolicyInput, open_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 MIRROR, SUITE, PYTHON = "http://deb.debian.org/debian", "bookworm", "3.11"
@@ -62,7 +61,7 @@ def fetch(cache: Path) -> tuple[Path, Path]:
 def answers(folder: Path, arm: str, task: str, out: Path) -> int:
     """On either machine: checks the engines, and writes chunks in rad, (CHUNKS, horizon, joints), to `out`."""
     bundle = load_bundle(folder)
-    for name, engine in open_engines(bundle, "onnxruntime", 1).items():
+    for name, engine in open_engines(bundle, DEFAULT_ENGINE, 1).items():
         verdict = check_engine(bundle, name, engine, None)
         worst = max(held["relative_rms"] for held in verdict["worst"].values())
         print(f"{platform.machine()}  {name:<16} {worst:.1e} relative RMS against FP32 torch, {verdict['engine']}")

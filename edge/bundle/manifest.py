@@ -11,6 +11,8 @@ from typing import Any
 from edge.errors import InputError
 
 BUNDLE_FORMAT = 1
+ACTION_PRIOR = "action_prior"
+"""The policy family of a bundle whose manifest names none."""
 MANIFEST, VERIFICATION, TOKENIZER = "manifest.json", "verification.json", "tokenizer.json"
 REFERENCE = "reference.npz"
 """A few observations with FP32 torch's answers, for whoever builds engines from the bundle."""
@@ -90,9 +92,13 @@ class Manifest:
     created_by: str
     files: dict[str, str]
     format: int = BUNDLE_FORMAT
+    family: str = ACTION_PRIOR
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        document = asdict(self)
+        if self.family == ACTION_PRIOR:
+            del document["family"]
+        return json.dumps(document, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ def _check_files(bundle: Bundle) -> None:
                 f"{file}: its content is not what the manifest says (SHA-256 differs); copy or export it again"
             )
     unlisted = [spec.file for spec in bundle.manifest.engines.values() if spec.file not in bundle.manifest.files]
-    if unlisted or set(bundle.manifest.engines) != set(ENGINES):
+    if unlisted or (bundle.manifest.family == ACTION_PRIOR and set(bundle.manifest.engines) != set(ENGINES)):
         raise BundleError(f"{bundle.path}: the manifest does not list all three engines; export the checkpoint again")
 
 
@@ -215,6 +221,7 @@ def parse_manifest(document: dict[str, Any]) -> Manifest:
         checkpoint_sha256=str(document["checkpoint_sha256"]),
         created_by=str(document["created_by"]),
         files={str(name): str(digest) for name, digest in document["files"].items()},
+        family=str(document.get("family", ACTION_PRIOR)),
     )
 
 

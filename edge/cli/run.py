@@ -13,17 +13,16 @@ from typing import Any
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import SIMULATED, Bridge, behind, check_bridge, is_simulated, open_bridge
 from edge.arms.drives import drive_url
-from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
+from edge.bundle import Bundle, PolicyShape, load_bundle
 from edge.cameras import on_bench
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
-from edge.engines.opening import built_engines
 from edge.errors import InputError, VlaEdgeError
 from edge.inference.process import InferenceSettings
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
-from edge.policy.instruction import tokenize
+from edge.policy.base import check_policy
 from edge.realtime.rights import cpus_here
 from edge.registry import missing
 from edge.run.replay_table import replay_log
@@ -60,10 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 def _check(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle) -> None:
     """What can be known to be wrong before anything is started. Raises `VlaEdgeError`."""
     shape = bundle.manifest.policy
-    if args.engine == "tensorrt":
-        built_engines(bundle)
-    bundle.embodiment(arm.embodiment, arm.dof)
-    tokenize(args.task, bundle.file(TOKENIZER), shape.token_budget)
+    check_policy(bundle, arm, args.task, args.threads, args.engine)
     if not 1 <= args.execute < shape.horizon:
         raise InputError(
             f"--execute {args.execute}: a chunk has {shape.horizon} steps, execute 1 to {shape.horizon - 1}"

@@ -11,7 +11,7 @@ from edge.arms import available_arms
 from edge.arms.bridge import bridge_forms
 from edge.cameras import CAMERAS
 from edge.cli.parser import add_version, described
-from edge.engines.opening import KINDS
+from edge.engines import engine_choices
 from edge.run.supervision import OnLoss
 
 DEFAULT_TASK = "reach the red cube"
@@ -69,7 +69,7 @@ def _add_policy(add: Add) -> None:
     )
     add(
         "--engine",
-        choices=KINDS,
+        choices=engine_choices(),
         default="auto",
         help="what runs the graphs (default %(default)s: tensorrt where edge-build has made it, else onnxruntime)",
     )

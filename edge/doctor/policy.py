@@ -11,8 +11,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.doctor.check import Check, Status
 from edge.errors import VlaEdgeError
-from edge.inference.process import open_policy
-from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
+from edge.policy.base import BundlePolicy, PolicyInput, open_policy
 
 WARM_CALLS = 5
 
@@ -72,7 +71,7 @@ def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, t
     return Check("inference", Status.OK, found, "", figures)
 
 
-def _observation(policy: ChunkPolicy, arm: ArmProfile) -> PolicyInput:
+def _observation(policy: BundlePolicy, arm: ArmProfile) -> PolicyInput:
     """The arm at rest at home, behind a picture of noise."""
     shape = policy.shape
     pixels = np.random.default_rng(0).integers(0, 256, (shape.cameras, *shape.frame_px, 3), dtype=np.uint8)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edge.bundle import Bundle
 from edge.errors import InputError
 
 
@@ -24,3 +27,17 @@ class Engine(Protocol):
 
     def describe(self) -> str:
         """What runs it: the provider the session really got."""
+
+
+@dataclass(frozen=True)
+class EngineDriver:
+    """Base of the drivers: a choice of `--engine`, with the options of all of them."""
+
+    threads: int = 1
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises `EngineError` when it cannot run this bundle on this machine; opens nothing."""
+
+    def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
+        """Engines of the bundle by name, opened in this order. Raises `EngineError`."""
+        raise NotImplementedError

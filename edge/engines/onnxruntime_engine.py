@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge.bundle import EngineSpec, TensorSpec
-from edge.engines.base import EngineError
+from edge.bundle import Bundle, EngineSpec, TensorSpec
+from edge.engines.base import Engine, EngineDriver, EngineError
 
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -26,6 +28,24 @@ ONNX_NAMES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
+
+
+@dataclass(frozen=True)
+class OnCpu(EngineDriver):
+    """On the CPU: the same everywhere."""
+
+    def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
+        specs = {name: bundle.manifest.engines[name] for name in names}
+        return {name: OnnxRuntimeEngine(bundle.file(spec.file), spec, self.threads) for name, spec in specs.items()}
+
+
+@dataclass(frozen=True)
+class OnGpu(EngineDriver):
+    """On the first of TensorRT, CUDA and CPU that each graph really gets."""
+
+    def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
+        specs = {name: bundle.manifest.engines[name] for name in names}
+        return {name: open_on_ladder(bundle.file(spec.file), spec, self.threads)[0] for name, spec in specs.items()}
 
 
 class OnnxRuntimeEngine:

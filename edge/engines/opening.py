@@ -1,66 +1,47 @@
-"""Opens a bundle's three engines with what the user asked for, the largest first."""
+"""Opens a bundle's engines with the chosen one of the engines that are registered, the largest graph first."""
 
 from __future__ import annotations
 
 from edge.bundle import Bundle
-from edge.engines.base import Engine, EngineError
-from edge.engines.gpu import present_gpu
-from edge.engines.onnxruntime_engine import OnnxRuntimeEngine, open_on_ladder
-from edge.engines.tensorrt_cache import FOLDER, EngineCache, EngineKey, engine_key
-from edge.engines.tensorrt_engine import CudaDevice, TensorRtEngine
-from edge.engines.tensorrt_library import TensorRt, find_tensorrt
+from edge.engines.base import Engine, EngineDriver, EngineError
+from edge.registry import Registry
 
-KINDS = ("auto", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+AUTO, DEFAULT_ENGINE, BUILT_ENGINES = "auto", "onnxruntime", "tensorrt"
+ENGINES: Registry[EngineDriver] = Registry(
+    "vla_edge.engines",
+    "engine",
+    {
+        DEFAULT_ENGINE: "edge.engines.onnxruntime_engine:OnCpu",
+        "onnxruntime-gpu": "edge.engines.onnxruntime_engine:OnGpu",
+        BUILT_ENGINES: "edge.engines.tensorrt_built:BuiltEngines",
+    },
+    EngineError,
+)
+
+
+def engine_choices() -> tuple[str, ...]:
+    """What `--engine` takes: `auto` is what `edge-build` has built where every engine is there, else the default."""
+    return (AUTO, *ENGINES.names())
+
+
+def check_engines(bundle: Bundle, kind: str, threads: int) -> None:
+    """Raises `EngineError` when an engine cannot run this bundle on this machine; opens nothing."""
+    if kind != AUTO:
+        ENGINES.load(kind)(threads).check(bundle)
 
 
 def open_engines(bundle: Bundle, kind: str, threads: int) -> dict[str, Engine]:
-    """Engines by name. Raises `EngineError`.
-
-    onnxruntime      on the CPU: the same everywhere
-    onnxruntime-gpu  on the first of TensorRT, CUDA and CPU that each graph really gets
-    tensorrt         what edge-build has built and checked on this machine
-    auto             tensorrt where all three engines are there and checked, else onnxruntime
-    """
-    if kind == "auto":
+    """Engines by name, with one of `engine_choices`. Raises `EngineError`."""
+    if kind == AUTO:
         try:
-            return _tensorrt(bundle)
+            return open_engines(bundle, BUILT_ENGINES, threads)
         except EngineError:
-            kind = "onnxruntime"
-    if kind == "tensorrt":
-        return _tensorrt(bundle)
-    engines: dict[str, Engine] = {}
-    for name in _largest_first(bundle):
-        spec = bundle.manifest.engines[name]
-        if kind == "onnxruntime-gpu":
-            engines[name], _ = open_on_ladder(bundle.file(spec.file), spec, threads)
-        else:
-            engines[name] = OnnxRuntimeEngine(bundle.file(spec.file), spec, threads)
-    return engines
-
-
-def built_engines(bundle: Bundle) -> tuple[TensorRt, dict[str, EngineKey]]:
-    """The keys of all three engines, built for this machine and checked. Raises `EngineError`; opens nothing."""
-    gpu = present_gpu()
-    if gpu is None:
-        raise EngineError("there is no NVIDIA GPU here, or its driver is not loaded; use --engine onnxruntime")
-    library, cache = find_tensorrt(), EngineCache(bundle.path / FOLDER)
-    keys = {name: engine_key(bundle, name, library.name, library.version, (gpu.sm,)) for name in _largest_first(bundle)}
-    for key in keys.values():
-        cache.require(key)
-    return library, keys
-
-
-def _tensorrt(bundle: Bundle) -> dict[str, Engine]:
-    library, keys = built_engines(bundle)
-    cache, device = EngineCache(bundle.path / FOLDER), CudaDevice()
-    return {
-        name: TensorRtEngine(library, device, cache.require(key)[0], bundle.manifest.engines[name])
-        for name, key in keys.items()
-    }
+            kind = DEFAULT_ENGINE
+    return ENGINES.load(kind)(threads).open(bundle, _largest_first(bundle))
 
 
 def _largest_first(bundle: Bundle) -> list[str]:
-    """What needs the most memory comes first, so that a machine too small says so at once."""
+    """What needs the most memory comes first, so that a machine too small is known at once."""
 
     def size(name: str) -> int:
         file = bundle.manifest.engines[name].file

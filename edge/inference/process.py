@@ -15,18 +15,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from edge.arms import load_arm
-from edge.bundle import TOKENIZER, Bundle, PolicyShape, load_bundle
+from edge.bundle import load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
-from edge.engines.opening import open_engines
+from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
-from edge.policy.chunk_policy import ChunkPolicy, PolicyInput, PolicyOutput
-from edge.policy.instruction import tokenize
+from edge.policy.base import Policy, PolicyInput, open_policy
 
 WARM_CALLS = 6
 WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
@@ -48,27 +46,7 @@ class InferenceSettings:
     inject_latency_ms: float
     cpus: tuple[int, ...] = ()
     """Where it may run; empty for anywhere."""
-    engine: str = "onnxruntime"
-
-
-def open_policy(bundle: Bundle, arm: str, task: str, threads: int, engine: str = "onnxruntime") -> ChunkPolicy:
-    """Opens the three engines with one of `edge.engines.opening.KINDS`. Raises `VlaEdgeError`."""
-    manifest = bundle.manifest
-    engines = open_engines(bundle, engine, threads)
-    instruction = tokenize(task, bundle.file(TOKENIZER), manifest.policy.token_budget)
-    profile = load_arm(arm)
-    return ChunkPolicy(bundle, bundle.embodiment(profile.embodiment, profile.dof), engines, instruction)
-
-
-class Policy(Protocol):
-    """What computes a chunk: a bundle's engines, or one's own function."""
-
-    shape: PolicyShape
-
-    @property
-    def joints(self) -> int: ...
-
-    def infer(self, observed: PolicyInput) -> PolicyOutput: ...
+    engine: str = DEFAULT_ENGINE
 
 
 class Inference:

@@ -10,43 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Bundle, EmbodimentSpec, SlotScaling
-from edge.engines import Engine
-from edge.policy.instruction import Instruction
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PolicyInput:
-    """What one chunk is computed from; n = history length, J = joints of the arm.
-
-    frames       uint8 (cameras, height, width, 3)
-    states_rad   (n, J), measured positions at the last n steps; rows where `mask` is False do not count
-    actions_rad  (n, J), increments commanded at those steps
-    mask         bool (n,)
-    prefix_rad   (d, J), increments already committed from the observed step on
-    seed         draws the noise; the same input and seed give the same chunk
-    step         number of the observed step on control's grid, from 0 at rest
-    """
-
-    frames: NDArray[np.uint8]
-    states_rad: FloatArray
-    actions_rad: FloatArray
-    mask: NDArray[np.bool_]
-    prefix_rad: FloatArray
-    seed: tuple[int, int]
-    step: int = 0
+from edge.arms import ArmProfile
+from edge.bundle import TOKENIZER, Bundle, EmbodimentSpec, SlotScaling
+from edge.engines import Engine, check_engines, open_engines
+from edge.policy.base import FloatArray, PolicyDriver, PolicyInput, PolicyOutput
+from edge.policy.instruction import Instruction, tokenize
 
 
 @dataclass(frozen=True)
-class PolicyOutput:
-    """Increments of the commanded joint positions, (horizon, J) rad per step, and the time each engine took."""
+class ActionPrior(PolicyDriver):
+    """The project's own family: three engines and an instruction in tokens."""
 
-    increments_rad: FloatArray
-    history_ns: int
-    backbone_ns: int
-    decoder_ns: int
+    def check(self, bundle: Bundle, arm: ArmProfile) -> None:
+        check_engines(bundle, self.engine, self.threads)
+        bundle.embodiment(arm.embodiment, arm.dof)
+        self._instruction(bundle)
+
+    def open(self, bundle: Bundle, arm: ArmProfile) -> ChunkPolicy:
+        engines = open_engines(bundle, self.engine, self.threads)
+        instruction = self._instruction(bundle)
+        return ChunkPolicy(bundle, bundle.embodiment(arm.embodiment, arm.dof), engines, instruction)
+
+    def _instruction(self, bundle: Bundle) -> Instruction:
+        return tokenize(self.task, bundle.file(TOKENIZER), bundle.manifest.policy.token_budget)
 
 
 class ChunkPolicy:

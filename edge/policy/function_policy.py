@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge.bundle import PolicyShape
 from edge.plan.goals import increments_to
 from edge.plan.trajectory import FloatArray, from_micro
-from edge.policy.chunk_policy import PolicyInput, PolicyOutput
+from edge.policy.base import PolicyInput, PolicyOutput
 from firmware_bridge.messages import StateReport
 
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from edge.errors import InputError
 from edge.plan.checks import check_finite
-from edge.policy.chunk_policy import ChunkPolicy, FloatArray, PolicyInput, PolicyOutput
+from edge.policy.base import BundlePolicy, FloatArray, PolicyInput, PolicyOutput
 
 
 class PolicyStepper:
     """`infer` computes a chunk; `step` does it every `execute_steps` calls and returns the rows one by one."""
 
-    def __init__(self, policy: ChunkPolicy, seed: int = 0, execute_steps: int = 5) -> None:
+    def __init__(self, policy: BundlePolicy, seed: int = 0, execute_steps: int = 5) -> None:
         shape = policy.shape
         if not 1 <= execute_steps <= shape.horizon:
             raise InputError(f"execute_steps {execute_steps}: a chunk has {shape.horizon} steps")

@@ -28,7 +28,7 @@ from edge.run.controller import Controller, ControlSettings
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.policy.chunk_policy import ChunkPolicy
+from edge.policy.base import BundlePolicy
 from edge.run.arm import ConnectedArm
 from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA
@@ -129,11 +129,11 @@ class InlinePlanner:
 
 
 def run_lockstep(
-    bundle: Bundle, arm: ArmProfile, policy: ChunkPolicy, scene: Scene, settings: LockstepSettings
+    bundle: Bundle, arm: ArmProfile, policy: BundlePolicy, scene: Scene, settings: LockstepSettings
 ) -> LockstepOutcome:
     """Runs one episode of a bundle from the scene's start.
 
-    The policy's task must be the settings' (see `edge.inference.process.open_policy`).
+    The policy's task must be the settings' (see `edge.policy.base.open_policy`).
     """
     shape = bundle.manifest.policy
     if shape.cameras > len(scene.cameras):

@@ -18,7 +18,7 @@ from lab.prior.scale import Scale
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, Manifest, load_bundle, sha256
 from edge.errors import VlaEdgeError
-from edge.inference.process import open_policy
+from edge.policy.base import open_policy
 from edge.policy.instruction import tokenize
 from edge.policy.chunk_policy import ChunkPolicy
 from export.engines.graphs import ENGINES, Graph, graph_of, part_of

@@ -25,7 +25,8 @@ from edge.doctor.bridge import check_bridge
 from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, Status
 from edge.doctor.policy import check_inference
-from edge.policy.chunk_policy import ChunkPolicy, PolicyInput, PolicyOutput
+from edge.policy.base import PolicyInput, PolicyOutput
+from edge.policy.chunk_policy import ChunkPolicy
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.link import Link

@@ -212,7 +212,7 @@ def test_a_dry_run_plans_for_a_board_and_builds_nothing(bundle_path: Path, capsy
 
 
 def test_engines_open_by_name_of_what_runs_them(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.engines.opening.present_gpu", lambda: None)
+    monkeypatch.setattr("edge.engines.tensorrt_built.present_gpu", lambda: None)
     bundle = load_bundle(bundle_path)
     for kind in ("auto", "onnxruntime"):
         engines = open_engines(bundle, kind, threads=1)

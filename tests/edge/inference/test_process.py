@@ -10,8 +10,9 @@ import pytest
 from edge.bundle import load_bundle
 from edge.cameras import CameraUnhealthy, Frame
 from edge.errors import VlaEdgeError
-from edge.inference.process import Inference, open_policy
+from edge.inference.process import Inference
 from edge.inference.records import Outcome, PlanningRecords, PlanRequest
+from edge.policy.base import open_policy
 from edge.policy.chunk_policy import ChunkPolicy
 
 TASK = "reach the red cube"

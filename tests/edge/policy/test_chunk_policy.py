@@ -12,8 +12,8 @@ import torch
 
 from edge.bundle import load_bundle
 from edge.errors import InputError
-from edge.inference.process import open_policy
-from edge.policy.chunk_policy import ChunkPolicy, PolicyInput
+from edge.policy.base import PolicyInput, open_policy
+from edge.policy.chunk_policy import ChunkPolicy
 from edge.policy.instruction import tokenize
 from export.families.action_prior.checkpoint import load_checkpoint
 from export.training.instructions import InstructionTokens
