@@ -33,6 +33,9 @@ from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transports import LineRate
 
+CLEAR_LINE = "\r\x1b[K"
+"""Wipes the progress line off a terminal, before a message takes its place."""
+
 
 def main(argv: list[str] | None = None) -> int:
     root = parser()
@@ -168,7 +171,7 @@ def _finish(
 
 
 def _say(text: str) -> None:
-    print(f"edge-run: {text}", flush=True)
+    print(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", flush=True)
 
 
 def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack: ExitStack) -> LiveView | None:

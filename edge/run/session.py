@@ -123,6 +123,18 @@ class LivePage(Protocol):
         """Takes presses of buttons to the desk."""
 
 
+class ProgressLine(Protocol):
+    """Shows how far a run has come; never waits."""
+
+    def __call__(self, seconds: float, chunks: int, state: StateReport | None, stretch: float) -> None: ...
+
+
+def show_progress(line: ProgressLine, seconds: float, controller: Controller) -> None:
+    timeline = controller.timeline
+    stretch = timeline.spacing_us(timeline.last) / timeline.step_us
+    line(seconds, len(controller.counters.committed_ids), controller.last_state, stretch)
+
+
 class Session:
     """A run, step by step; `close` leaves nothing running and the drive off."""
 
@@ -133,7 +145,7 @@ class Session:
         transport: Transport,
         settings: SessionSettings,
         tell: Callable[[str], None],
-        progress: Callable[[float], None],
+        progress: ProgressLine,
         view: LivePage | None = None,
         log: RunLog | None = None,
     ) -> None:
@@ -271,7 +283,7 @@ class Session:
             RateGroup(
                 "progress",
                 max(1, round(PROGRESS_S * self.settings.rate_hz)),
-                lambda now_ns, tick: self._progress((now_ns - began_ns) / 1e9),
+                lambda now_ns, tick: show_progress(self._progress, (now_ns - began_ns) / 1e9, controller),
             ),
         )
         ended, error = "duration", None
