@@ -24,7 +24,8 @@ from bench.harness import summary
 from bench.policy_run import Runner, STILL_RAD
 from edge.arms import load_arm
 from edge.bundle import MANIFEST, Bundle, load_bundle
-from edge.run.controller import Controller, ControlSettings
+from edge.plan.replanner import ControlSettings
+from edge.run.controller import Controller
 from edge.errors import SafetyStop
 from edge.inference.process import InferenceSettings
 from edge.inference.handle import InferenceProcess

@@ -19,7 +19,7 @@ from edge.plan.trajectory import from_micro
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
 from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.run.homing import SPACING_S, HomeMove, HomePlanner, HomeShape, describe, home_controller, plan_home
+from edge.run.homing import HOME_SHAPE, SPACING_S, HomeMove, HomePlanner, describe, home_controller, plan_home
 from edge.run.session import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient
@@ -89,12 +89,12 @@ def _move(connected: ConnectedArm) -> int:
 
 def _go(connected: ConnectedArm, move: HomeMove, stopped: list[int]) -> float:
     """Controls until the arm has arrived, or a signal is in `stopped`; returns how much of the move is done."""
-    planner = HomePlanner(move, HomeShape.horizon, SPACING_S)
+    planner = HomePlanner(move, HOME_SHAPE.horizon, SPACING_S)
     controller = home_controller(connected, planner, Recorder(1, connected.profile.dof))
     loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
     with closing(Progress(move.duration_s)) as progress:
-        while not stopped and not planner.arrived(controller.executed_steps()):
+        while not stopped and not planner.arrived(controller.splicer.executed_steps()):
             controller.step(loop.wait(), loop.ticks + 1)
             connected.client.keep_clock(time.monotonic_ns(), loop.slack_s())
-            progress.show(planner.share(controller.executed_steps()) * move.duration_s)
-    return planner.share(controller.executed_steps())
+            progress.show(planner.share(controller.splicer.executed_steps()) * move.duration_s)
+    return planner.share(controller.splicer.executed_steps())

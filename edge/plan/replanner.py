@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
+from edge.bundle import PolicyShape
 from edge.errors import InputError
 from edge.plan.pace import Pace
 from edge.plan.timeline import Timeline
@@ -17,20 +17,25 @@ OVERDUE = 1.25
 """An answer that takes longer than any before it is expected to take this many times what it has taken so far."""
 
 
-class ChunkShape(Protocol):
-    """What control has to know of the source of its chunks, in steps; `edge.bundle.PolicyShape` is one."""
+@dataclass(frozen=True)
+class ChunkShape:
+    """What control has to know of a source of chunks that is no policy, in steps: the length of a chunk with its
+    committed prefix, the pairs of history in a request, and the longest committed prefix."""
 
-    @property
-    def horizon(self) -> int:
-        """Steps of a chunk, its committed prefix included."""
+    horizon: int
+    history: int
+    max_delay: int
 
-    @property
-    def history(self) -> int:
-        """State-action pairs of a request."""
 
-    @property
-    def max_delay(self) -> int:
-        """The longest committed prefix."""
+@dataclass(frozen=True)
+class ControlSettings:
+    """`execute_steps` steps are executed of each chunk before the next is requested; a chunk must reach the device
+    `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held and the run waiting.
+    """
+
+    execute_steps: int
+    lead_us: int
+    may_starve: bool = False
 
 
 class LatencyEstimate:
@@ -74,24 +79,18 @@ class Replanner:
     """One request at a time. A chunk is followed by the next request `execute_steps` later; one that came to nothing,
     or a plan that is stretched further than need be, by a request in the very next step."""
 
-    def __init__(self, shape: ChunkShape, execute_steps: int, lead_us: int, step_us: int, latency_us: int) -> None:
-        self._shape, self._execute_steps, self._lead_us, self._pace = shape, execute_steps, lead_us, Pace(step_us)
-        self.latency = LatencyEstimate(lead_us)
+    def __init__(
+        self, shape: PolicyShape | ChunkShape, settings: ControlSettings, step_us: int, latency_us: int
+    ) -> None:
+        self._shape, self._settings, self._pace = shape, settings, Pace(step_us)
+        self.latency = LatencyEstimate(settings.lead_us)
         self.latency.add(latency_us)
-        self._pending: Pending | None = None
-        self._period_us = 0
+        self.pending: Pending | None = None
+        """The request that waits for its answer."""
+        self.period_us = 0
+        """Expected inference period at the time of the last request."""
         self._next_step = 0
         self._not_before_ns = 0
-
-    @property
-    def pending(self) -> Pending | None:
-        """The request that waits for its answer."""
-        return self._pending
-
-    @property
-    def period_us(self) -> int:
-        """Expected inference period at the time of the last request."""
-        return self._period_us
 
     @property
     def spacing_us(self) -> int:
@@ -113,11 +112,11 @@ class Replanner:
     @property
     def lag_steps(self) -> int:
         """How many steps after its observation a chunk may be joined, and be followed in time by the next one."""
-        return min(self._shape.max_delay, self._shape.horizon - self._execute_steps)
+        return min(self._shape.max_delay, self._shape.horizon - self._settings.execute_steps)
 
     def due(self, timeline: Timeline, now_ns: int, now_us: float) -> tuple[int, int] | None:
         """Step and delay of a request that is to be made now; None when none is."""
-        if self._pending is not None or now_ns < self._not_before_ns:
+        if self.pending is not None or now_ns < self._not_before_ns:
             return None
         if not timeline.begun:
             return 0, 0
@@ -132,25 +131,24 @@ class Replanner:
         """Notes a request that has been made."""
         spacing_us = timeline.spacing_us(timeline.last)
         may_hurry = timeline.begun and spacing_us > self.spacing_us
-        self._pending = pending
-        self._next_step = pending.step + (1 if may_hurry else self._execute_steps)
-        self._period_us = max(self._execute_steps * spacing_us, self.latency.largest_us)
+        self.pending = pending
+        self._next_step = pending.step + (1 if may_hurry else self._settings.execute_steps)
+        self.period_us = max(self._settings.execute_steps * spacing_us, self.latency.largest_us)
 
     def waited_us(self, now_ns: int) -> float:
         """How long the pending request has waited; 0 without one."""
-        return 0.0 if self._pending is None else (now_ns - self._pending.sent_ns) / 1000
+        return 0.0 if self.pending is None else (now_ns - self.pending.sent_ns) / 1000
 
     def expected_us(self, waited_us: float) -> float:
         """What a request that has waited so long is expected to take until its chunk can change anything."""
         overdue = waited_us > self.latency.largest_us
-        return OVERDUE * waited_us + self._lead_us if overdue else self.latency.needed_us
+        return OVERDUE * waited_us + self._settings.lead_us if overdue else self.latency.needed_us
 
     def answered(self, id: int) -> Pending | None:
         """The pending request, when this is the number of its answer; it is pending no longer."""
-        pending = self._pending
-        if pending is None or pending.id != id:
-            return None
-        self._pending = None
+        pending = self.pending if self.pending is not None and self.pending.id == id else None
+        if pending is not None:
+            self.pending = None
         return pending
 
     def retry(self, after: Pending, not_before_ns: int = 0) -> None:
@@ -163,4 +161,4 @@ class Replanner:
 
     def abandon(self) -> None:
         """The answer to the pending request will not be taken."""
-        self._pending = None
+        self.pending = None

@@ -7,17 +7,16 @@ fake clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edge.arms import ArmProfile
+from edge.bundle import PolicyShape
 from edge.errors import SafetyStop
 from edge.inference.records import Outcome, Planner, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import ChunkRefusal, check_finite
 from edge.plan.pace import splice_acceleration
-from edge.plan.replanner import ChunkShape, Pending, Replanner
+from edge.plan.replanner import ChunkShape, ControlSettings, Pending, Replanner
 from edge.plan.splicer import Splicer
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import Knots, spline_velocities
@@ -36,17 +35,6 @@ PAUSED_AT_REST_NS = 5_000_000_000
 """A pause this long before the arm has moved ends the run; once it moves, the end of the buffer does."""
 
 
-@dataclass(frozen=True)
-class ControlSettings:
-    """`execute_steps` steps are executed of each chunk before the next is requested; a chunk must reach the device
-    `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held and the run waiting.
-    """
-
-    execute_steps: int
-    lead_us: int
-    may_starve: bool = False
-
-
 class Controller:
     """One run's control, from the armed device to the stop. `step` never waits.
 
@@ -58,7 +46,7 @@ class Controller:
         client: DeviceClient,
         planner: Planner,
         arm: ArmProfile,
-        shape: ChunkShape,
+        shape: PolicyShape | ChunkShape,
         step_s: float,
         settings: ControlSettings,
         recorder: Recorder,
@@ -69,9 +57,8 @@ class Controller:
         self.counters = Counters()
         self._planner = planner
         self._machine = MotionMachine(settings.may_starve)
-        self._splicer = Splicer(arm, step_s, settings.lead_us)
-        step_us = self._splicer.timeline.step_us
-        self.replanner = Replanner(shape, settings.execute_steps, settings.lead_us, step_us, latency_us)
+        self.splicer = Splicer(arm, step_s, settings.lead_us)
+        self.replanner = Replanner(shape, settings, self.timeline.step_us, latency_us)
         self._history = StepHistory(shape.history, arm.dof)
         self._last_state: StateReport | None = None
         self._chunk_id = 0
@@ -88,7 +75,7 @@ class Controller:
     @property
     def timeline(self) -> Timeline:
         """What is committed."""
-        return self._splicer.timeline
+        return self.splicer.timeline
 
     @property
     def last_state(self) -> StateReport | None:
@@ -99,10 +86,6 @@ class Controller:
     def planner(self) -> Planner:
         """What answers the requests."""
         return self._planner
-
-    def executed_steps(self) -> float:
-        """How much of the plan the device has executed, in steps, by its own reports."""
-        return self._splicer.executed_steps()
 
     def step(self, now_ns: int, loop_tick: int) -> None:
         """One control step. Raises `SafetyStop` or `LinkLost`; the arm is then stopping or has stopped."""
@@ -123,7 +106,7 @@ class Controller:
         self._observe(inbox)
         self._take_answers(inbox)
         self._history.advance(self.timeline, now_us)
-        if self._splicer.can_send(now_us):
+        if self.splicer.can_send(now_us):
             self._take_result(now_ns, now_us)
         if self.motion is Motion.RUNNING:
             self._stretch_for_late_inference(now_ns, now_us)
@@ -159,7 +142,7 @@ class Controller:
         """Starts again from rest, as if the run began here. For an operator's command alone."""
         self.recorder.word("resume")
         if self._machine.update(Event.RESUME):
-            self._splicer.restart()
+            self.splicer.restart()
             self.replanner.request_from(0)
 
     def _resend_command(self) -> None:
@@ -183,7 +166,7 @@ class Controller:
             self._history.rest(report.measured_urad)
         self._last_state = report
         device_us = self.client.link.clock.unwrap(report.device_us)
-        self._splicer.reported(device_us)
+        self.splicer.reported(device_us)
         self._history.observe(device_us, report.measured_urad)
         self.recorder.sample(device_us, report.commanded_urad, report.measured_urad, report.buffered_ms, report.state)
         self.counters.reported(report)
@@ -194,11 +177,11 @@ class Controller:
                 raise SafetyStop(f"the device does not resume: {refusal_text(nak)}")
         for chunk in inbox.committed:
             self.counters.committed_ids.append(chunk)
-            if self._splicer.proposed is not None:
-                self._record_splice(self._splicer.proposed)
-            self._splicer.accept()
+            if self.splicer.proposed is not None:
+                self._record_splice(self.splicer.proposed)
+            self.splicer.accept()
         for chunk, nak in inbox.refused:
-            self._splicer.discard()
+            self.splicer.discard()
             if self.motion is Motion.RUNNING:
                 self.counters.device_refusals += 1
                 self._refuse(f"chunk {chunk} by the device: {refusal_text(nak)}")
@@ -218,7 +201,7 @@ class Controller:
     # Chunks ----------------------------------------------------------------------------------------------------------
 
     def _request(self, now_ns: int, now_us: float) -> None:
-        if self._splicer.proposed is not None or self._last_state is None:
+        if self.splicer.proposed is not None or self._last_state is None:
             return
         due = self.replanner.due(self.timeline, now_ns, now_us)
         if due is None:
@@ -236,7 +219,7 @@ class Controller:
             return
         waited_us = self.replanner.waited_us(now_ns)
         expected_us = self.replanner.expected_us(waited_us)
-        knots = self._splicer.stretch_for_late_inference(pending.splice, waited_us, expected_us, now_us)
+        knots = self.splicer.stretch_for_late_inference(pending.splice, waited_us, expected_us, now_us)
         if knots is not None:
             self.counters.retimed += 1
             self._send(knots)
@@ -273,7 +256,7 @@ class Controller:
         if result.outcome is Outcome.CHUNK:
             self.replanner.latency.add(latency_us)
             counters.measured(pending.sent_ns, result, latency_us)
-        if self._splicer.too_late(pending.splice, now_us):
+        if self.splicer.too_late(pending.splice, now_us):
             counters.late += 1
             self.recorder.decide("late", chunk=result.id, latency_us=latency_us, prefix_steps=pending.delay)
             self.replanner.retry(pending)
@@ -281,7 +264,7 @@ class Controller:
         counters.delays.append(pending.delay)
         assert self._last_state is not None  # nothing is requested before the first report
         held_urad, spacing_us = self._last_state.commanded_urad, self.replanner.spacing_us
-        knots = self._splicer.propose(pending.step, pending.delay, result.increments_rad, held_urad, spacing_us, now_us)
+        knots = self.splicer.propose(pending.step, pending.delay, result.increments_rad, held_urad, spacing_us, now_us)
         if isinstance(knots, ChunkRefusal):
             self._refuse(f"chunk {result.id} by the host: {knots}")
         else:
@@ -303,4 +286,4 @@ class Controller:
         self.counters.refused.append(text)
         self.recorder.decide("refused", reason=text)
         self.replanner.request_from(0)
-        self._splicer.refused(text)
+        self.splicer.refused(text)

@@ -7,7 +7,6 @@ the same history, limits, pace and log; only its planner is another one until th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edge.errors import InputError
 from edge.inference.records import Planner
@@ -17,14 +16,6 @@ from edge.run.homing import HomePlanner, describe, plan_home
 from edge.run.motion import Motion
 
 
-@dataclass(frozen=True)
-class _Under:
-    """A trip that is under way, and the planner that waits for its end."""
-
-    way: HomePlanner
-    policy: Planner
-
-
 class HomeTrip:
     """Takes the arm home when told to. `via` wraps the planner of the way, for the log."""
 
@@ -32,7 +23,7 @@ class HomeTrip:
         self, controller: Controller, tell: Callable[[str], None], via: Callable[[Planner], Planner] = lambda way: way
     ) -> None:
         self._controller, self._tell, self._via = controller, tell, via
-        self._under: _Under | None = None
+        self._under: tuple[HomePlanner, Planner] | None = None
 
     def begin(self) -> None:
         """Does nothing unless the arm is held at rest. Says why when there is no way, or none to go."""
@@ -49,17 +40,17 @@ class HomeTrip:
             return
         self._tell(describe(move))
         way = HomePlanner(move, controller.shape.horizon, controller.step_s)
-        self._under = _Under(way, controller.planner)
+        self._under = way, controller.planner
         controller.plan_with(self._via(way))
         controller.resume()
 
     def step(self) -> None:
         """Stops the arm where it has arrived, and gives control its policy back once it rests, wherever that is."""
-        under = self._under
-        if under is None:
+        if self._under is None:
             return
+        way, policy = self._under
         if self._controller.motion is Motion.HELD:
-            self._controller.plan_with(under.policy)
+            self._controller.plan_with(policy)
             self._under = None
-        elif self._controller.motion is Motion.RUNNING and under.way.arrived(self._controller.executed_steps()):
+        elif self._controller.motion is Motion.RUNNING and way.arrived(self._controller.splicer.executed_steps()):
             self._controller.pause()

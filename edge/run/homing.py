@@ -16,10 +16,11 @@ from edge.errors import InputError
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import check_knots
+from edge.plan.replanner import ChunkShape, ControlSettings
 from edge.plan.timeline import START_SHARES
 from edge.plan.trajectory import FloatArray, Knots, to_micro
 from edge.run.arm import ConnectedArm
-from edge.run.controller import Controller, ControlSettings
+from edge.run.controller import Controller
 from firmware_bridge.codes import MICRO
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
 
@@ -33,6 +34,8 @@ MOST_VELOCITY, MOST_ACCELERATION = 0.25, 0.5
 PEAK_VELOCITY, PEAK_ACCELERATION = 15 / 8, 10 / math.sqrt(3)
 """Of the quintic 10 s^3 - 15 s^4 + 6 s^5, which is at rest at both ends, for a distance of 1 in a time of 1."""
 SETTLE_S = 0.2
+HOME_SHAPE = ChunkShape(horizon=30, history=1, max_delay=15)
+"""Chunks of 3 s, the next one requested 1.5 s before the end of the last."""
 RARE = 3.0
 """Standard deviations of the states in training."""
 
@@ -108,15 +111,6 @@ def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str
     )
 
 
-@dataclass(frozen=True)
-class HomeShape:
-    """Chunks of 3 s, the next one requested 1.5 s before the end of the last."""
-
-    horizon: int = 30
-    history: int = 1
-    max_delay: int = 15
-
-
 class HomePlanner:
     """A source of chunks (horizon, J) along a move that was checked as a whole before it began.
 
@@ -155,6 +149,5 @@ class HomePlanner:
 
 def home_controller(connected: ConnectedArm, planner: HomePlanner, recorder: Recorder) -> Controller:
     """Control of an armed device that goes home and does nothing else."""
-    shape = HomeShape()
-    settings = ControlSettings(shape.horizon - shape.max_delay, connected.lead_us())
-    return Controller(connected.client, planner, connected.profile, shape, SPACING_S, settings, recorder)
+    settings = ControlSettings(HOME_SHAPE.horizon - HOME_SHAPE.max_delay, connected.lead_us())
+    return Controller(connected.client, planner, connected.profile, HOME_SHAPE, SPACING_S, settings, recorder)

@@ -13,7 +13,7 @@ def pack_controller(controller: Controller, step_s: float, latency_us: int) -> b
     return pack_plain(
         {
             "arm": asdict(controller.arm),
-            "shape": vars(controller.shape),
+            "shape": asdict(controller.shape),
             "settings": asdict(controller.settings),
             "step_s": step_s,
             "latency_us": latency_us,

@@ -43,51 +43,37 @@ class Motion(Enum):
 
 
 class Event(Enum):
-    """What moves the state machine on: three commands, and the reports of the device by their meaning."""
+    """What moves the state machine on, beside the states that the device reports."""
 
     PAUSE = "pause"
     RUN_OUT = "run out"
     RESUME = "resume"
-    ARMED = "armed"
-    STREAMING = "streaming"
-    SLOWING = "slowing down for a planned stop"
-    AT_REST = "at rest after a planned stop"
-    STARVING = "slowing down for an empty buffer"
-    STARVED = "at rest after an empty buffer"
+    STARVE = "starve"
+    """The device stops for an empty buffer."""
 
 
-_SLOWS = (Event.ARMED, Event.STREAMING, Event.SLOWING, Event.STARVING)
-_RESTS = (Event.AT_REST, Event.STARVED)
-TABLE: dict[Motion, dict[Event, Motion]] = {
+TABLE: dict[Motion, dict[Event | int, Motion]] = {
     Motion.RUNNING: {
-        Event.ARMED: Motion.RUNNING,
-        Event.STREAMING: Motion.RUNNING,
+        DeviceState.ARMED: Motion.RUNNING,
+        DeviceState.STREAMING: Motion.RUNNING,
         Event.PAUSE: Motion.STOPPING,
         Event.RUN_OUT: Motion.ENDING,
+        Event.STARVE: Motion.ENDING,
     },
     Motion.ENDING: {
-        **dict.fromkeys(_SLOWS, Motion.ENDING),
-        **dict.fromkeys(_RESTS, Motion.HELD),
+        **dict.fromkeys((DeviceState.ARMED, DeviceState.STREAMING, DeviceState.DECEL), Motion.ENDING),
+        DeviceState.HOLD: Motion.HELD,
         Event.PAUSE: Motion.STOPPING,
     },
-    Motion.STOPPING: {**dict.fromkeys(_SLOWS, Motion.STOPPING), **dict.fromkeys(_RESTS, Motion.HELD)},
-    Motion.HELD: {**dict.fromkeys(_RESTS, Motion.HELD), Event.RESUME: Motion.RESUMING},
-    Motion.RESUMING: {**dict.fromkeys(_RESTS, Motion.RESUMING), Event.ARMED: Motion.RUNNING},
-}
-MAY_STARVE = {Event.STARVING: Motion.ENDING, Event.STARVED: Motion.HELD}
-"""Added to RUNNING where a plan that runs out is not the end of the run."""
-_MOVES: dict[int, Event] = {DeviceState.ARMED: Event.ARMED, DeviceState.STREAMING: Event.STREAMING}
-_STOPS: dict[int, dict[int, Event]] = {
-    DeviceState.DECEL: {
-        **dict.fromkeys((StopReason.NONE, StopReason.HOST_STOP), Event.SLOWING),
-        StopReason.BUFFER_EMPTY: Event.STARVING,
+    Motion.STOPPING: {
+        **dict.fromkeys((DeviceState.ARMED, DeviceState.STREAMING, DeviceState.DECEL), Motion.STOPPING),
+        DeviceState.HOLD: Motion.HELD,
     },
-    DeviceState.HOLD: {
-        **dict.fromkeys((StopReason.NONE, StopReason.HOST_STOP), Event.AT_REST),
-        StopReason.BUFFER_EMPTY: Event.STARVED,
-    },
+    Motion.HELD: {DeviceState.HOLD: Motion.HELD, Event.RESUME: Motion.RESUMING},
+    Motion.RESUMING: {DeviceState.HOLD: Motion.RESUMING, DeviceState.ARMED: Motion.RUNNING},
 }
-"""By reason: a device that moves bears that of an earlier stop, which no longer matters."""
+"""By event or reported state. Where the run may not starve, STARVE is none."""
+PLANNED_STOPS = (StopReason.NONE, StopReason.BUFFER_EMPTY, StopReason.HOST_STOP)
 
 
 @dataclass(frozen=True)
@@ -99,13 +85,17 @@ class DeviceReport:
     paused_by: str | None = None
 
     @property
-    def event(self) -> Event | None:
-        """What it means; None for what no run expects."""
-        return _MOVES.get(self.state) or _STOPS.get(self.state, {}).get(self.reason)
+    def starved(self) -> bool:
+        return self.state in (DeviceState.DECEL, DeviceState.HOLD) and self.reason == StopReason.BUFFER_EMPTY
+
+    @property
+    def planned(self) -> bool:
+        """Whether it moves, or has stopped for a reason that a run expects."""
+        return self.state in (DeviceState.ARMED, DeviceState.STREAMING) or self.reason in PLANNED_STOPS
 
     def __str__(self) -> str:
         fix = FIXES.get(self.reason)
-        if self.event in MAY_STARVE and self.paused_by is not None:
+        if self.starved and self.paused_by is not None:
             fix = f"the policy was paused: {self.paused_by}"
         return f"the device stopped the arm: {stop_text(self.state, self.reason)}" + (f"; {fix}" if fix else "")
 
@@ -114,7 +104,7 @@ class MotionMachine:
     """The motion of one run. With `may_starve` a plan that runs out leaves the arm HELD."""
 
     def __init__(self, may_starve: bool = False) -> None:
-        self._table = {**TABLE, Motion.RUNNING: TABLE[Motion.RUNNING] | (MAY_STARVE if may_starve else {})}
+        self._may_starve = may_starve
         self._motion = Motion.RUNNING
 
     @property
@@ -123,11 +113,13 @@ class MotionMachine:
 
     def update(self, event: Event | DeviceReport) -> bool:
         """Takes one event; whether the motion has changed. Raises `SafetyStop` for a report that is not expected."""
-        row, before = self._table[self._motion], self._motion
-        if isinstance(event, DeviceReport):
-            if event.event not in row:
-                raise SafetyStop(str(event))
-            self._motion = row[event.event]
+        before = self._motion
+        if isinstance(event, Event):
+            self._motion = TABLE[before].get(event, before)
         else:
-            self._motion = row.get(event, before)
+            if event.starved and self._may_starve:
+                self.update(Event.STARVE)
+            if not event.planned or event.state not in TABLE[self._motion]:
+                raise SafetyStop(str(event))
+            self._motion = TABLE[self._motion][event.state]
         return self._motion is not before

@@ -22,7 +22,8 @@ from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResu
 from edge.log.mcap_log import LogError
 from edge.log.records import INFORMATION, Kind, Record, decode, unpack_arrays
 from edge.log.taps import TappedPlanner, TappedRecorder, open_client
-from edge.run.controller import Controller, ControlSettings
+from edge.plan.replanner import ControlSettings
+from edge.run.controller import Controller
 from edge.run.made_from import pack_controller
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.errors import BridgeError, LinkLost

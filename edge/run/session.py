@@ -21,11 +21,12 @@ from edge.log.recorder import Samples
 from edge.log.records import Kind
 from edge.log.run_log import RunLog
 from edge.log.taps import open_recorder, tapped_planner
+from edge.plan.replanner import ControlSettings
 from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, RateGroup, RateTable, measured_spin_ns
 from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.commands import Command, OperatorDesk
-from edge.run.controller import HEARTBEAT_NS, Controller, ControlSettings
+from edge.run.controller import HEARTBEAT_NS, Controller
 from edge.run.counters import Counters
 from edge.run.home_trip import HomeTrip
 from edge.run.homing import far_from_training

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.bundle import Bundle, PolicyShape
 from edge.cameras import Frame
-from edge.run.controller import Controller, ControlSettings
+from edge.plan.replanner import ControlSettings
+from edge.run.controller import Controller
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult

@@ -10,7 +10,8 @@ from edge.errors import SafetyStop
 from edge.log.mcap_log import LogWriter
 from edge.log.records import Journal, Kind, Record, RingJournal, pack_plain
 from edge.log.taps import open_client, open_recorder, tapped_planner
-from edge.run.controller import Controller, ControlSettings
+from edge.plan.replanner import ControlSettings
+from edge.run.controller import Controller
 from edge.run.made_from import pack_controller
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.errors import LinkLost

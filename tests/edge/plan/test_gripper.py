@@ -12,7 +12,8 @@ from edge.inference.records import PlanRequest
 from edge.log.recorder import Recorder
 from edge.log.trace import read_trace, violations
 from edge.plan.gripper import CHANGE, MARGIN, SPEED, within_travel
-from edge.run.controller import Controller, ControlSettings
+from edge.plan.replanner import ControlSettings
+from edge.run.controller import Controller
 from firmware_bridge.codes import DeviceState
 from tests.edge.run.test_controller import LEAD_US, SHAPE, STEP_S, ScriptedPlanner
 from tests.support import FRANKA, Rig

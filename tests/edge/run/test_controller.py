@@ -19,8 +19,9 @@ from edge.errors import SafetyStop
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.log.trace import Trace, read_trace, violations
+from edge.plan.replanner import ControlSettings
 from edge.plan.timeline import START_SHARES
-from edge.run.controller import Controller, ControlSettings
+from edge.run.controller import Controller
 from firmware_bridge.codes import DeviceState
 from tests.support import FRANKA, HOME, Rig
 

@@ -23,10 +23,10 @@ from edge.log.recorder import Recorder
 from edge.log.trace import Trace, read_trace, violations
 from edge.run.arm import ConnectedArm
 from edge.run.homing import (
+    HOME_SHAPE,
     MOST_VELOCITY,
     SPACING_S,
     HomePlanner,
-    HomeShape,
     far_from_training,
     home_controller,
     plan_home,
@@ -51,7 +51,7 @@ class HomeRun:
         self.rig.slow_down(rate)
         move = plan_home(arm, start)
         assert move is not None
-        self.planner = HomePlanner(move, HomeShape.horizon, SPACING_S)
+        self.planner = HomePlanner(move, HOME_SHAPE.horizon, SPACING_S)
         assert self.rig.client.caps is not None
         connected = ConnectedArm(arm, self.rig.client, self.rig.client.caps)
         self.controller = home_controller(connected, self.planner, Recorder(1, arm.dof))
@@ -59,7 +59,7 @@ class HomeRun:
 
     @property
     def share(self) -> float:
-        return self.planner.share(self.controller.executed_steps())
+        return self.planner.share(self.controller.splicer.executed_steps())
 
     def go(self, until_ms: float = 60_000) -> bool:
         """Controls until the arm has arrived; returns whether it has."""
@@ -68,7 +68,7 @@ class HomeRun:
             self._tick += 1
             self.controller.step(self.rig.host_ns, self._tick)
             self.rig.client.keep_clock(self.rig.host_ns, SLACK_S)
-            if self.planner.arrived(self.controller.executed_steps()):
+            if self.planner.arrived(self.controller.splicer.executed_steps()):
                 return True
             self.rig.device.tick()
         return False

@@ -11,13 +11,12 @@ import pytest
 from edge.plan.replanner import LatencyEstimate, Replanner
 from edge.plan.splicer import Splicer
 from edge.plan.timeline import Timeline
-from edge.policy.history import HistoryRing, MeasuredTrack, StepHistory
+from edge.policy.history import StepHistory
 from edge.run.controller import Controller
 from edge.run.motion import MotionMachine
 
 ROOT = Path(__file__).resolve().parents[3]
-OWNERS = {Controller, Replanner, LatencyEstimate, Splicer, Timeline, StepHistory, HistoryRing, MeasuredTrack}
-OWNERS |= {MotionMachine}
+OWNERS = {Controller, Replanner, LatencyEstimate, Splicer, Timeline, StepHistory, MotionMachine}
 FOLDERS = ("edge", "bench", "tests/edge/run", "tests/edge/log", "tests/edge/plan", "tests/edge/view", "tests/bench")
 
 
