@@ -31,7 +31,7 @@ from edge.realtime.scheduler import FixedStep, Histogram
 from edge.log.run_log import CAPACITY, RunLog
 from edge.log.mcap_log import LogWriter
 from edge.log.recorder import Recorder
-from edge.log.records import Journal, Kind, RingJournal, pack_words
+from edge.log.records import Clock, Journal, KeepClock, Kind, Loop, Poll, RingJournal
 from edge.log.ring import Ring
 from edge.log.taps import open_recorder
 from edge.log.writer import POLL_S, drain
@@ -48,14 +48,14 @@ PERCENTILES = (50, 95, 99)
 def put_tick(journal: Journal, recorder: Recorder, tick: int) -> None:
     """The records of a tick that brings a report and sends a heartbeat: more than the average tick."""
     now_ns = time.monotonic_ns()
-    journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+    journal.put(Kind.LOOP, Loop.body(tick, 0, 0))
     recorder.begin_step(now_ns, tick)
-    journal.put(Kind.POLL, pack_words(Kind.POLL, now_ns))
+    journal.put(Kind.POLL, Poll.body(now_ns))
     journal.put(Kind.RECEIVED, STATE_FRAME)
-    journal.put(Kind.CLOCK, pack_words(Kind.CLOCK, now_ns))
+    journal.put(Kind.CLOCK, Clock.body(now_ns))
     journal.put(Kind.SENT, STATE_FRAME[:20])
     recorder.sample(now_ns // 1000, range(7), range(7), 900, 3)
-    journal.put(Kind.KEEP_CLOCK, pack_words(Kind.KEEP_CLOCK, now_ns, 0.003))
+    journal.put(Kind.KEEP_CLOCK, KeepClock.body(now_ns, 0.003))
 
 
 class ThreadLog:

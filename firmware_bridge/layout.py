@@ -86,7 +86,9 @@ class Packed:
 
 def _with_rows(head: struct.Struct, fixed: int) -> Callable[..., bytes]:
     def body(*values: Any) -> bytes:
-        rows = values[fixed:]
-        return head.pack(*values[:fixed]) + b"".join(struct.pack(f"<{len(row)}i", *row) for row in rows)
+        flat = list(values[:fixed])
+        for row in values[fixed:]:
+            flat += row
+        return struct.pack(f"{head.format}{len(flat) - fixed}i", *flat)
 
     return body

@@ -83,18 +83,18 @@ class Inference:
         return PlanResult(
             request.id,
             Outcome.CHUNK,
-            output.increments_rad,
+            "",
             camera_ns,
             output.history_ns,
             output.backbone_ns,
             output.decoder_ns,
-            "",
             min((frame.captured_ns for frame in looks), default=0),
+            output.increments_rad,
         )
 
     def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
         nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
-        return PlanResult(request.id, outcome, nothing, 0, 0, 0, 0, message)
+        return PlanResult.untimed(request.id, outcome, nothing, message)
 
     def warm_up(self, sleep: Callable[[float], None]) -> tuple[int, int]:
         """Calls before anything moves: the time of the first (cold) one, and the slowest of the others.
@@ -128,7 +128,7 @@ class Inference:
 
 def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, parent: int) -> None:
     """Answers requests until the parent is gone."""
-    records.statuses.write(records.pack_status(PlannerStatus(Phase.WARMING, 0, 0, 0, "")))
+    records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
     cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
     seen, beat, last_beat_ns = 0, 0, 0
@@ -136,16 +136,16 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
         now_ns = time.monotonic_ns()
         if now_ns - last_beat_ns > BEAT_NS:
             beat, last_beat_ns = beat + 1, now_ns
-            records.statuses.write(records.pack_status(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, "")))
+            records.statuses.write(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, ""))
         found = records.requests.read(seen)
         if found is None:
             time.sleep(POLL_S)
             continue
-        seen, record = found
-        result = inference.answer(records.unpack_request(record))
+        seen, request = found
+        result = inference.answer(request)
         if inject_latency_ms:
             time.sleep(inject_latency_ms / 1000)
-        records.results.write(records.pack_result(result))
+        records.results.write(result)
 
 
 def start_arguments(settings: InferenceSettings, descriptor: int) -> list[str]:
@@ -176,14 +176,14 @@ def main(argv: list[str] | None = None) -> int:
     records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
     opened = ExitStack()
     try:
-        records.statuses.write(records.pack_status(PlannerStatus(Phase.LOADING, 0, 0, 0, "")))
+        records.statuses.write(PlannerStatus(Phase.LOADING, 0, 0, 0, ""))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         cameras = []
         for number, url in enumerate(settings.cameras, start=1):
             cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
     except VlaEdgeError as error:
-        records.statuses.write(records.pack_status(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error))))
+        records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))
         return error.exit_code
     finally:
         opened.close()

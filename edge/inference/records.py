@@ -1,19 +1,21 @@
-"""What control and inference say to each other, and the two mailboxes they say it through."""
+"""What control and inference exchange, each record described once, and the three mailboxes that carry them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from itertools import accumulate
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import PolicyShape
+from edge.inference.layout import TEXT_BYTES, Described, Layout, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
+from firmware_bridge.layout import Item
 
 FloatArray = NDArray[np.float64]
-TEXT_BYTES = 400
 
 
 class Phase(IntEnum):
@@ -38,48 +40,49 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class PlanRequest:
-    """Asks for a chunk as of policy step `step`; `sent_ns` is host time. Arrays as in `PolicyInput`."""
+class PlanRequest(Described):
+    """A request for a chunk as of policy step `step`."""
 
-    id: int
-    step: int
-    sent_ns: int
-    states_rad: FloatArray
-    actions_rad: FloatArray
-    mask: NDArray[np.bool_]
-    prefix_rad: FloatArray
+    id: Annotated[int, Item("<i8", "number of the request")]
+    step: Annotated[int, Item("<i8", "policy step under way")]
+    sent_ns: Annotated[int, Item("<i8", "host time, ns")]
+    states_rad: Annotated[FloatArray, Item("<f8", "measured positions of the history, rad", ("history", "joints"))]
+    actions_rad: Annotated[FloatArray, Item("<f8", "commanded increments of the history, rad", ("history", "joints"))]
+    mask: Annotated[NDArray[np.bool_], Item("?", "which rows of the history are in use", ("history",))]
+    prefix_rad: Annotated[FloatArray, Item("<f8", "committed increments, rad", ("up to horizon", "joints"))]
 
 
 @dataclass(frozen=True)
-class PlanResult:
-    """The answer: increments (horizon, J) from the request's step on, and where the time went.
+class PlanResult(Described):
+    """The answer to a request: increments from its step on, and where the time went."""
 
-    `captured_ns` is the host time at which the oldest of its frames was captured; 0 without frames.
-    """
+    id: Annotated[int, Item("<i8", "number of the request")]
+    outcome: Annotated[Outcome, Item("<i8", "CHUNK, FAILED, PAUSED or HOMING")]
+    message: Annotated[str, Item(f"S{TEXT_BYTES}", "why there is no chunk")]
+    camera_ns: Annotated[int, Item("<i8", "for the frames, ns")]
+    history_ns: Annotated[int, Item("<i8", "history encoder, ns")]
+    backbone_ns: Annotated[int, Item("<i8", "backbone, ns")]
+    decoder_ns: Annotated[int, Item("<i8", "action decoder, ns")]
+    captured_ns: Annotated[int, Item("<i8", "host time at which the oldest frame was captured, ns; 0 without frames")]
+    increments_rad: Annotated[
+        FloatArray, Item("<f8", "increments of the commanded positions, rad", ("horizon", "joints"))
+    ]
 
-    id: int
-    outcome: Outcome
-    increments_rad: FloatArray
-    camera_ns: int
-    history_ns: int
-    backbone_ns: int
-    decoder_ns: int
-    message: str
-    captured_ns: int = 0
+    @classmethod
+    def untimed(cls, request: int, outcome: Outcome, increments_rad: FloatArray, message: str = "") -> PlanResult:
+        """A result for which no time was measured."""
+        return cls(request, outcome, message, 0, 0, 0, 0, 0, increments_rad)
 
 
 @dataclass(frozen=True)
 class PlannerStatus:
-    """State of the inference process.
+    """State of the inference process."""
 
-    `warm_ns` is the slowest warm call of the prewarming, `cold_ns` the first call.
-    """
-
-    phase: Phase
-    beat: int
-    cold_ns: int
-    warm_ns: int
-    message: str
+    phase: Annotated[Phase, Item("<i8", "of the inference process")]
+    beat: Annotated[int, Item("<i8", "its counter")]
+    cold_ns: Annotated[int, Item("<i8", "the first call of the warm-up, ns")]
+    warm_ns: Annotated[int, Item("<i8", "the slowest other call of the warm-up, ns")]
+    message: Annotated[str, Item(f"S{TEXT_BYTES}", "why it failed")]
 
 
 class Planner(Protocol):
@@ -96,109 +99,20 @@ class Planner(Protocol):
 
 
 class PlanningRecords:
-    """Record layouts for one policy and arm, and the shared memory that holds the three mailboxes."""
+    """The three mailboxes between control and inference, in one shared memory, for one policy and arm."""
 
     def __init__(self, shape: PolicyShape, joints: int, descriptor: int | None = None) -> None:
-        self.request_type = np.dtype(
-            [
-                ("id", "<i8"),
-                ("step", "<i8"),
-                ("sent_ns", "<i8"),
-                ("states", "<f8", (shape.history, joints)),
-                ("actions", "<f8", (shape.history, joints)),
-                ("mask", "?", (shape.history,)),
-                ("prefix", "<f8", (shape.horizon, joints)),
-                ("committed", "<i8"),
-            ]
-        )
-        self.result_type = np.dtype(
-            [
-                ("id", "<i8"),
-                ("outcome", "<i8"),
-                ("increments", "<f8", (shape.horizon, joints)),
-                ("times_ns", "<i8", (4,)),
-                ("captured_ns", "<i8"),
-                ("message", f"S{TEXT_BYTES}"),
-            ]
-        )
-        self.status_type = np.dtype(
-            [("phase", "<i8"), ("beat", "<i8"), ("cold_ns", "<i8"), ("warm_ns", "<i8"), ("message", f"S{TEXT_BYTES}")]
-        )
-        types = (self.request_type, self.result_type, self.status_type)
-        sizes = [Mailbox.size_of(dtype) for dtype in types]
-        self.memory = SharedMemory(sum(sizes), descriptor)
-        self.requests, self.results, self.statuses = (
-            Mailbox(dtype, self.memory, sum(sizes[:index])) for index, dtype in enumerate(types)
-        )
-
-    # The control side is a `Planner`.
-
-    def pack_request(self, request: PlanRequest) -> NDArray[Any]:
-        record = np.zeros(1, self.request_type)
-        record["id"], record["step"], record["sent_ns"] = request.id, request.step, request.sent_ns
-        record["states"][0], record["actions"][0], record["mask"][0] = (
-            request.states_rad,
-            request.actions_rad,
-            request.mask,
-        )
-        record["committed"] = len(request.prefix_rad)
-        record["prefix"][0, : len(request.prefix_rad)] = request.prefix_rad
-        return record
-
-    def unpack_request(self, record: NDArray[Any]) -> PlanRequest:
-        row = record[0]
-        return PlanRequest(
-            id=int(row["id"]),
-            step=int(row["step"]),
-            sent_ns=int(row["sent_ns"]),
-            states_rad=row["states"],
-            actions_rad=row["actions"],
-            mask=row["mask"],
-            prefix_rad=row["prefix"][: int(row["committed"])],
-        )
-
-    def pack_result(self, result: PlanResult) -> NDArray[Any]:
-        record = np.zeros(1, self.result_type)
-        record["id"], record["outcome"] = result.id, int(result.outcome)
-        record["increments"][0] = result.increments_rad
-        record["times_ns"][0] = result.camera_ns, result.history_ns, result.backbone_ns, result.decoder_ns
-        record["message"] = result.message.encode()[:TEXT_BYTES]
-        record["captured_ns"] = result.captured_ns
-        return record
-
-    def unpack_result(self, record: NDArray[Any]) -> PlanResult:
-        row = record[0]
-        camera, history, backbone, decoder = (int(value) for value in row["times_ns"])
-        message = bytes(row["message"]).decode("utf-8", "replace")
-        return PlanResult(
-            int(row["id"]),
-            Outcome(int(row["outcome"])),
-            row["increments"],
-            camera,
-            history,
-            backbone,
-            decoder,
-            message,
-            int(row["captured_ns"]),
-        )
-
-    def pack_status(self, status: PlannerStatus) -> NDArray[Any]:
-        record = np.zeros(1, self.status_type)
-        record["phase"], record["beat"] = int(status.phase), status.beat
-        record["cold_ns"], record["warm_ns"] = status.cold_ns, status.warm_ns
-        record["message"] = status.message.encode()[:TEXT_BYTES]
-        return record
-
-    def unpack_status(self, record: NDArray[Any]) -> PlannerStatus:
-        row = record[0]
-        message = bytes(row["message"]).decode("utf-8", "replace")
-        return PlannerStatus(
-            Phase(int(row["phase"])), int(row["beat"]), int(row["cold_ns"]), int(row["warm_ns"]), message
-        )
+        sizes = {"history": shape.history, "horizon": shape.horizon, "joints": joints}
+        requests, results, statuses = Layout(PlanRequest, **sizes), Layout(PlanResult, **sizes), Layout(PlannerStatus)
+        starts = [0, *accumulate(Mailbox.size_of(layout.dtype) for layout in (requests, results, statuses))]
+        self.memory = SharedMemory(starts[-1], descriptor)
+        self.requests = RecordMailbox(requests, self.memory, starts[0])
+        self.results = RecordMailbox(results, self.memory, starts[1])
+        self.statuses = RecordMailbox(statuses, self.memory, starts[2])
 
 
 class SharedPlanner:
-    """The `Planner` that speaks to another process."""
+    """The `Planner` in front of another process."""
 
     def __init__(self, records: PlanningRecords) -> None:
         self._records = records
@@ -206,18 +120,18 @@ class SharedPlanner:
         self._seen_status = 0
 
     def request(self, request: PlanRequest) -> None:
-        self._records.requests.write(self._records.pack_request(request))
+        self._records.requests.write(request)
 
     def result(self) -> PlanResult | None:
         found = self._records.results.read(self._seen_result)
         if found is None:
             return None
-        self._seen_result, record = found
-        return self._records.unpack_result(record)
+        self._seen_result, result = found
+        return result
 
     def status(self) -> PlannerStatus | None:
         found = self._records.statuses.read(self._seen_status)
         if found is None:
             return None
-        self._seen_status, record = found
-        return self._records.unpack_status(record)
+        self._seen_status, status = found
+        return status

@@ -17,8 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edge import __version__
 from edge.errors import InputError
 from edge.log.records import Kind, Record, decode
-from edge.log.topics import TOPICS, schema, schema_name
-from edge.log.views import Views
+from edge.log.topics import TOPICS, Messages, schema, schema_name
 
 if TYPE_CHECKING:
     from mcap.stream_reader import StreamReader
@@ -31,18 +30,18 @@ LENGTH = struct.Struct("<I")
 
 
 class LogError(InputError):
-    """A log that cannot be written or read; the message names the cure."""
+    """A log that cannot be written or read; the message names the fix."""
 
 
 class LogWriter:
-    """Writes records and what they say. The caller gives a stream that stays open until `finish`."""
+    """Writes records and the messages that follow from them. The stream must stay open until `finish`."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.records = 0
         self.missing = 0
         self._complete = False
         self._to_wall_ns = 0
-        self._views = Views()
+        self._messages = Messages()
         self._last_wall_ns = 0
         self._writer = _open_writer(stream)
         self._channels = {
@@ -61,7 +60,7 @@ class LogWriter:
                 anchor = decode(record.kind, record.body)["anchor"]
                 self._to_wall_ns = anchor["wall_ns"] - anchor["monotonic_ns"]
             self._complete = self._complete or record.kind is Kind.ENDED
-            for topic, content in self._views.of(record):
+            for topic, content in self._messages.of(record):
                 self._message(topic, content, record.host_ns + self._to_wall_ns)
         if batch:
             packed = b"".join(LENGTH.pack(len(data)) + data for data in (record.pack() for record in batch))
@@ -93,7 +92,7 @@ def encode_message(content: dict[str, Any]) -> bytes:
 
 
 class LogReader:
-    """Reads the records back, and checks that every message for people says what the records say."""
+    """Reads the records back, and checks that every message for people agrees with the records."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,7 +101,7 @@ class LogReader:
         self.checked = 0
         self._topics: dict[int, str] = {}
         self._waiting: deque[tuple[str, bytes]] = deque()
-        self._views = Views()
+        self._messages = Messages()
 
     def records(self) -> Iterator[Record]:
         """All records in order. Ends early at damage (`truncated`). Raises `LogError` for a file that is no log."""
@@ -142,18 +141,16 @@ class LogReader:
             return
         for record in unpack_batch(data, self.path):
             try:
-                views = self._views.of(record)
-            except (ValueError, KeyError, TypeError, struct.error) as error:
+                messages = self._messages.of(record)
+            except (ValueError, KeyError, TypeError) as error:
                 raise LogError(f"{self.path}: record {record.number} is damaged: {error}") from None
-            for view, content in views:
-                self._check(view, encode_message(content))
+            for name, content in messages:
+                self._check(name, encode_message(content))
             yield record
 
     def _check(self, topic: str, expected: bytes) -> None:
         if not self._waiting or self._waiting.popleft() != (topic, expected):
-            raise LogError(
-                f"{self.path}: a message of {topic} does not say what the journal says; the file was changed"
-            )
+            raise LogError(f"{self.path}: a message of {topic} differs from the journal; the file was changed")
         self.checked += 1
 
 
@@ -180,7 +177,7 @@ def _open_file(path: Path) -> IO[bytes]:
 
 
 def require_mcap(what: str) -> None:
-    """Raises `LogError` with the cure when the `log` extra is not installed."""
+    """Raises `LogError` with the fix when the `log` extra is not installed."""
     try:
         import mcap.writer  # noqa: F401
     except ImportError as error:

@@ -1,26 +1,28 @@
 """The records of a run's journal: every input of the decisions, and every decision, in the order in which they came.
 
 A record is a kind and a body of bytes. Bodies hold exact values (integers, doubles, raw bytes), so that two runs can be
-compared bit by bit; `decode` turns one into plain data for people and for the topics of a log.
+compared bit by bit. Each is described once, by the fields of its class; the messages of a log's topics and the replay
+read it through that class.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.layout import Described
+from edge.inference.records import PlanRequest, PlanResult
+from firmware_bridge.layout import Item, JointRow, Packed
+
 STAMP = struct.Struct("<QqB")
 """In front of every body: number of the record, counted from 0; host time, monotonic ns; kind."""
-HEAD_SIZE = struct.Struct("<I")
-SAMPLE_HEAD = struct.Struct("<qiBB")
-"""Device time in us, buffered ms, device state, number of joints; then int32 commanded, int32 measured, urad."""
 
 
 class Kind(IntEnum):
@@ -47,20 +49,140 @@ class Kind(IntEnum):
     BEAT = 19
     ENDED = 20
     NOTE = 21
-    WORD = 22
+    CONTROL_CALL = 22
 
 
-WORDS: dict[Kind, tuple[struct.Struct, tuple[str, ...]]] = {
-    Kind.CLOCK: (struct.Struct("<q"), ("now_ns",)),
-    Kind.POLL: (struct.Struct("<q"), ("now_ns",)),
-    Kind.KEEP_CLOCK: (struct.Struct("<qd"), ("now_ns", "slack_s")),
-    Kind.STEP: (struct.Struct("<qq"), ("now_ns", "loop_tick")),
-    Kind.MAPPING: (struct.Struct("<qddd"), ("at_ns", "device_us", "drift", "uncertainty_us")),
-    Kind.LOOP: (struct.Struct("<qqq"), ("ticks", "late_ns", "overruns")),
+HostTime = Annotated[int, Item("q", "host time, monotonic, ns")]
+
+
+@dataclass(frozen=True)
+class Clock(Packed):
+    """A reading of the host's clock."""
+
+    now_ns: HostTime
+
+
+@dataclass(frozen=True)
+class Poll(Packed):
+    """The client looks what has arrived."""
+
+    now_ns: HostTime
+
+
+@dataclass(frozen=True)
+class KeepClock(Packed):
+    """The client may compare the clocks."""
+
+    now_ns: HostTime
+    slack_s: Annotated[float, Item("d", "time to spare, s")]
+
+
+@dataclass(frozen=True)
+class Step(Packed):
+    """Control begins a step."""
+
+    now_ns: HostTime
+    loop_tick: Annotated[int, Item("q", "of the control loop, from 1")]
+
+
+@dataclass(frozen=True)
+class Mapping(Packed):
+    """The host's estimate of the device's clock, after an exchange of clocks."""
+
+    at_ns: HostTime
+    device_us: Annotated[float, Item("d", "device time then, unwrapped, us")]
+    drift: Annotated[float, Item("d", "of the device's clock against the host's, a share")]
+    uncertainty_us: Annotated[float, Item("d", "bound of the error, us")]
+
+
+@dataclass(frozen=True)
+class Loop(Packed):
+    """A tick of the control loop."""
+
+    ticks: Annotated[int, Item("q", "of the control loop")]
+    late_ns: Annotated[int, Item("q", "how long after its deadline this tick began, ns")]
+    overruns: Annotated[int, Item("q", "ticks missed so far")]
+
+
+@dataclass(frozen=True)
+class Sample(Packed):
+    """What a state report of the device brought."""
+
+    device_us: Annotated[int, Item("q", "device time, unwrapped, us")]
+    buffered_ms: Annotated[int, Item("i", "motion that the device still holds, ms")]
+    state: Annotated[int, Item("B", "device state, its number")]
+    joints: Annotated[int, Item("B", "how many")]
+    commanded_urad: JointRow
+    measured_urad: JointRow
+
+
+@dataclass(frozen=True)
+class ProposedChunk(Described):
+    """A chunk on its way to the device."""
+
+    chunk: Annotated[int, Item("<i8", "id on the wire")]
+    start_us: Annotated[int, Item("<i8", "first knot, device time modulo 2^32, us")]
+    spacing_us: Annotated[int, Item("<i8", "between knots, us")]
+    q_urad: Annotated[NDArray[np.int32], Item("<i4", "knots, microradians", ("knots", "joints"))]
+    dq_urad_s: Annotated[NDArray[np.int32], Item("<i4", "knots, microradians per second", ("knots", "joints"))]
+
+
+@dataclass(frozen=True)
+class SessionOpened(Described):
+    """The number of the session with the device."""
+
+    session: Annotated[int, Item("<i8", "drawn at random")]
+
+
+@dataclass(frozen=True)
+class DeviceCall(Described):
+    """A method of the client that is called."""
+
+    command: Annotated[str, Item("json", "of the host to the device")]
+    arguments: Annotated[list[Any], Item("json", "as given")]
+
+
+@dataclass(frozen=True)
+class ControlCall(Described):
+    """A method of the controller that is called from outside of its step; `word` is its name."""
+
+    word: Annotated[str, Item("json", "of the controller")]
+    arguments: Annotated[list[Any], Item("json", "as given")]
+
+
+@dataclass(frozen=True)
+class LineLost(Described):
+    """The line to the device broke."""
+
+    text: Annotated[str, Item("json", "what the system reports")]
+
+
+@dataclass(frozen=True)
+class Beat(Described):
+    """A sign of life of the inference process."""
+
+    phase: Annotated[int, Item("<i8", "of the inference process")]
+    beat: Annotated[int, Item("<i8", "its counter")]
+
+
+RECORDS: dict[Kind, type[Packed] | type[Described]] = {
+    Kind.SESSION: SessionOpened,
+    Kind.COMMAND: DeviceCall,
+    Kind.CLOCK: Clock,
+    Kind.LINE_LOST: LineLost,
+    Kind.POLL: Poll,
+    Kind.KEEP_CLOCK: KeepClock,
+    Kind.STEP: Step,
+    Kind.RESULT: PlanResult,
+    Kind.REQUEST: PlanRequest,
+    Kind.CHUNK: ProposedChunk,
+    Kind.SAMPLE: Sample,
+    Kind.MAPPING: Mapping,
+    Kind.LOOP: Loop,
+    Kind.BEAT: Beat,
+    Kind.CONTROL_CALL: ControlCall,
 }
-"""Kinds whose body is a few numbers."""
-ARRAYS = frozenset({Kind.RESULT, Kind.REQUEST, Kind.CHUNK})
-"""Kinds whose body is a JSON head and raw arrays: a few in a second."""
+"""The class of each kind's body. `RAW` bodies are bytes, all others a JSON object with keys of its own."""
 RAW = frozenset({Kind.RECEIVED, Kind.SENT})
 INFORMATION = frozenset({Kind.HEADER, Kind.LOOP, Kind.BEAT, Kind.ENDED, Kind.NOTE})
 """Kinds that no decision depends on."""
@@ -94,77 +216,31 @@ class Record:
         return STAMP.pack(self.number, self.host_ns, self.kind) + self.body
 
 
-def pack_words(kind: Kind, *values: float) -> bytes:
-    """The body of one of the kinds in `WORDS`."""
-    return WORDS[kind][0].pack(*values)
-
-
-def pack_plain(value: Any) -> bytes:
-    """A body of JSON; floats survive exactly."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def pack_arrays(head: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
-    """A JSON head that also names the arrays, then their bytes."""
-    head["arrays"] = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
-    text = pack_plain(head)
-    return b"".join((HEAD_SIZE.pack(len(text)), text, *(array.tobytes() for array in arrays.values())))
-
-
-def unpack_arrays(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Inverse of `pack_arrays`. Raises `ValueError`."""
-    if len(body) < HEAD_SIZE.size:
-        raise ValueError("an array record is shorter than its head")
-    at = HEAD_SIZE.size + HEAD_SIZE.unpack_from(body)[0]
-    head = json.loads(body[HEAD_SIZE.size : at])
-    arrays = {}
-    for name, dtype, shape in head.pop("arrays"):
-        array = np.frombuffer(body, np.dtype(dtype), count=int(np.prod(shape)), offset=at).reshape(shape)
-        arrays[name] = array
-        at += array.nbytes
-    return head, arrays
-
-
-def pack_sample(
-    device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
-) -> bytes:
-    """The body of a sample."""
-    joints = len(commanded_urad)
-    head = SAMPLE_HEAD.pack(device_us, buffered_ms, state, joints)
-    return head + struct.pack(f"<{2 * joints}i", *commanded_urad, *measured_urad)
-
-
-def unpack_sample(body: bytes) -> dict[str, Any]:
-    """Inverse of `pack_sample`. Raises `struct.error` for another length."""
-    device_us, buffered_ms, state, joints = SAMPLE_HEAD.unpack_from(body)
-    rows = struct.unpack(f"<{2 * joints}i", body[SAMPLE_HEAD.size :])
-    return {
-        "device_us": device_us,
-        "commanded_urad": list(rows[:joints]),
-        "measured_urad": list(rows[joints:]),
-        "buffered_ms": buffered_ms,
-        "state": state,
-    }
+def unpack(kind: Kind, body: bytes) -> Any:
+    """A body as its record; bytes of a `RAW` one, a dictionary of a free one. Raises `ValueError`, `TypeError`."""
+    if kind in RAW:
+        return body
+    if kind in RECORDS:
+        return RECORDS[kind].unpack(body)
+    free = json.loads(body)
+    if not isinstance(free, dict):
+        raise ValueError(f"{kind.name}: not an object")
+    return free
 
 
 def decode(kind: Kind, body: bytes) -> dict[str, Any]:
-    """A body as plain data; arrays become lists, raw bytes hexadecimal digits. Raises `ValueError`, `struct.error`."""
-    if kind in WORDS:
-        layout, names = WORDS[kind]
-        if len(body) != layout.size:
-            raise ValueError(f"{kind.name}: {len(body)} bytes, not {layout.size}")
-        return dict(zip(names, layout.unpack(body)))
-    if kind is Kind.SAMPLE:
-        return unpack_sample(body)
-    if kind in RAW:
-        return {"bytes": body.hex()}
-    if kind in ARRAYS:
-        head, arrays = unpack_arrays(body)
-        return head | {name: array.tolist() for name, array in arrays.items()}
-    plain = json.loads(body)
-    if not isinstance(plain, dict):
-        raise ValueError(f"{kind.name}: not an object")
-    return plain
+    """A body as plain data: arrays become lists, raw bytes hexadecimal digits. Raises `ValueError`, `TypeError`."""
+    record = unpack(kind, body)
+    if isinstance(record, bytes):
+        return {"bytes": record.hex()}
+    if is_dataclass(record):
+        return {field.name: listed(getattr(record, field.name)) for field in fields(record)}
+    return dict(record)
+
+
+def listed(value: Any) -> Any:
+    """A value with lists for arrays and tuples."""
+    return value.tolist() if isinstance(value, np.ndarray) else list(value) if isinstance(value, tuple) else value
 
 
 class RingJournal:

@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge.inference.layout import pack_plain
 from edge.inference.mailbox import SharedMemory
 from edge.inference.records import PlannerStatus
 from edge.log.mcap_log import LogError, require_mcap
-from edge.log.records import Journal, Kind, RingJournal, pack_plain, pack_words
+from edge.log.records import Beat, Journal, Kind, Loop, RingJournal
 from edge.log.ring import Ring
 from edge.realtime.scheduler import FixedStep
 
@@ -60,12 +61,12 @@ class RunLog:
 
     def loop(self, loop: FixedStep) -> None:
         """How late this tick of the control loop was."""
-        self.journal.put(Kind.LOOP, pack_words(Kind.LOOP, loop.ticks, loop.late_ns, loop.overruns))
+        self.journal.put(Kind.LOOP, Loop.body(loop.ticks, loop.late_ns, loop.overruns))
 
     def beat(self, status: PlannerStatus | None) -> None:
         """A sign of life of the inference process, if there is a new one."""
         if status is not None:
-            self.journal.put(Kind.BEAT, pack_plain({"phase": int(status.phase), "beat": status.beat}))
+            self.journal.put(Kind.BEAT, Beat(status.phase, status.beat).pack())
 
     def control_ended(self, ended: str, error: str | None) -> None:
         """Why the control loop ended, also where the reason came from outside of its decisions."""

@@ -11,9 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from edge.inference.layout import pack_plain
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
-from edge.log.records import Journal, Kind, pack_arrays, pack_plain, pack_sample, pack_words
+from edge.log.records import (
+    Clock,
+    ControlCall,
+    DeviceCall,
+    Journal,
+    KeepClock,
+    Kind,
+    LineLost,
+    Mapping,
+    Poll,
+    ProposedChunk,
+    Sample,
+    SessionOpened,
+    Step,
+)
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.link import Link
@@ -28,10 +43,10 @@ def open_client(
     idle: Callable[[float], None],
     journal: Journal | None,
 ) -> DeviceClient:
-    """A client on a line; with a journal, one that records what it is asked, reads and sends."""
+    """A client on a line; with a journal, one that records what it is called with, reads and sends."""
     if journal is None:
         return DeviceClient(Link(transport, clock_ns, session), idle)
-    journal.put(Kind.SESSION, pack_plain({"session": session}))
+    journal.put(Kind.SESSION, SessionOpened(session).pack())
     line = TappedTransport(transport, journal)
     return TappedClient(Link(line, tapped_clock(clock_ns, journal), session), idle, journal)
 
@@ -51,7 +66,7 @@ def tapped_clock(clock_ns: Callable[[], int], journal: Journal) -> Callable[[], 
 
     def read() -> int:
         now_ns = clock_ns()
-        journal.put(Kind.CLOCK, pack_words(Kind.CLOCK, now_ns))
+        journal.put(Kind.CLOCK, Clock.body(now_ns))
         return now_ns
 
     return read
@@ -85,11 +100,11 @@ class TappedTransport:
         self._transport.close()
 
     def _lost(self, lost: LinkLost) -> None:
-        self._journal.put(Kind.LINE_LOST, pack_plain({"text": str(lost)}))
+        self._journal.put(Kind.LINE_LOST, LineLost(str(lost)).pack())
 
 
 class TappedClient(DeviceClient):
-    """Records the calls that make it read or write, and what the device said of chunks."""
+    """Records the calls that make it read or write, and what the device did with chunks."""
 
     def __init__(self, link: Link, idle: Callable[[float], None], journal: Journal) -> None:
         super().__init__(link, idle)
@@ -134,13 +149,13 @@ class TappedClient(DeviceClient):
         super().estop()
 
     def send_chunk(self, chunk: KnotChunk) -> None:
-        head = {"chunk": chunk.id, "start_us": chunk.start_us, "spacing_us": chunk.spacing_us}
-        q_urad, dq_urad_s = np.array(chunk.q_urad, "<i4"), np.array(chunk.dq_urad_s or [], "<i4")
-        self._journal.put(Kind.CHUNK, pack_arrays(head, q_urad=q_urad, dq_urad_s=dq_urad_s))
+        q_urad, dq_urad_s = np.array(chunk.q_urad, np.int32), np.array(chunk.dq_urad_s or [], np.int32)
+        record = ProposedChunk(chunk.id, chunk.start_us, chunk.spacing_us, q_urad, dq_urad_s)
+        self._journal.put(Kind.CHUNK, record.pack())
         super().send_chunk(chunk)
 
     def poll(self, now_ns: int) -> Inbox:
-        self._journal.put(Kind.POLL, pack_words(Kind.POLL, now_ns))
+        self._journal.put(Kind.POLL, Poll.body(now_ns))
         inbox = super().poll(now_ns)
         for chunk in inbox.committed:
             self._decide({"decision": "committed", "chunk": chunk})
@@ -149,22 +164,22 @@ class TappedClient(DeviceClient):
         return inbox
 
     def keep_clock(self, now_ns: int, slack_s: float) -> None:
-        self._journal.put(Kind.KEEP_CLOCK, pack_words(Kind.KEEP_CLOCK, now_ns, slack_s))
+        self._journal.put(Kind.KEEP_CLOCK, KeepClock.body(now_ns, slack_s))
         before_ns = self._last_probe_ns
         super().keep_clock(now_ns, slack_s)
         if self._last_probe_ns != before_ns:
             self._record_mapping(now_ns)
 
     def _record_command(self, name: str, *arguments: Any) -> None:
-        self._journal.put(Kind.COMMAND, pack_plain({"command": name, "arguments": arguments}))
+        self._journal.put(Kind.COMMAND, DeviceCall(name, list(arguments)).pack())
 
     def _decide(self, decision: dict[str, Any]) -> None:
         self._journal.put(Kind.DECISION, pack_plain(decision))
 
     def _record_mapping(self, now_ns: int) -> None:
         clock = self.link.clock
-        values = (now_ns, clock.device_us(now_ns), clock.drift, clock.uncertainty_us)
-        self._journal.put(Kind.MAPPING, pack_words(Kind.MAPPING, *values))
+        body = Mapping.body(now_ns, clock.device_us(now_ns), clock.drift, clock.uncertainty_us)
+        self._journal.put(Kind.MAPPING, body)
 
 
 class TappedPlanner:
@@ -174,13 +189,13 @@ class TappedPlanner:
         self._planner, self._journal = planner, journal
 
     def request(self, request: PlanRequest) -> None:
-        self._journal.put(Kind.REQUEST, pack_request(request))
+        self._journal.put(Kind.REQUEST, request.pack())
         self._planner.request(request)
 
     def result(self) -> PlanResult | None:
         result = self._planner.result()
         if result is not None:
-            self._journal.put(Kind.RESULT, pack_result(result))
+            self._journal.put(Kind.RESULT, result.pack())
         return result
 
     def status(self) -> PlannerStatus | None:
@@ -195,10 +210,10 @@ class TappedRecorder(Recorder):
         self._journal = journal
 
     def begin_step(self, now_ns: int, loop_tick: int) -> None:
-        self._journal.put(Kind.STEP, pack_words(Kind.STEP, now_ns, loop_tick))
+        self._journal.put(Kind.STEP, Step.body(now_ns, loop_tick))
 
     def word(self, name: str, *arguments: float | str) -> None:
-        self._journal.put(Kind.WORD, pack_plain({"word": name, "arguments": arguments}))
+        self._journal.put(Kind.CONTROL_CALL, ControlCall(name, list(arguments)).pack())
 
     def decide(self, decision: str, **details: float | str) -> None:
         self._journal.put(Kind.DECISION, pack_plain({"decision": decision, **details}))
@@ -207,33 +222,9 @@ class TappedRecorder(Recorder):
         self, device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
     ) -> None:
         super().sample(device_us, commanded_urad, measured_urad, buffered_ms, state)
-        body = pack_sample(device_us, commanded_urad, measured_urad, buffered_ms, state)
+        body = Sample.body(device_us, buffered_ms, state, len(commanded_urad), commanded_urad, measured_urad)
         self._journal.put(Kind.SAMPLE, body)
 
     def splice(self, device_us: int) -> None:
         super().splice(device_us)
         self.decide("joined", device_us=device_us)
-
-
-def pack_request(request: PlanRequest) -> bytes:
-    return pack_arrays(
-        {"id": request.id, "step": request.step, "sent_ns": request.sent_ns},
-        states_rad=request.states_rad,
-        actions_rad=request.actions_rad,
-        mask=request.mask,
-        prefix_rad=request.prefix_rad,
-    )
-
-
-def pack_result(result: PlanResult) -> bytes:
-    head = {
-        "id": result.id,
-        "outcome": int(result.outcome),
-        "message": result.message,
-        "camera_ns": result.camera_ns,
-        "history_ns": result.history_ns,
-        "backbone_ns": result.backbone_ns,
-        "decoder_ns": result.decoder_ns,
-        "captured_ns": result.captured_ns,
-    }
-    return pack_arrays(head, increments_rad=result.increments_rad)

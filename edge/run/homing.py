@@ -130,7 +130,7 @@ class HomePlanner:
         if request is None:
             return None
         positions_rad = self._move.position_rad(self._shares(request.step + np.arange(self._horizon + 1)))
-        return PlanResult(request.id, Outcome.HOMING, np.diff(positions_rad, axis=0), 0, 0, 0, 0, "")
+        return PlanResult.untimed(request.id, Outcome.HOMING, np.diff(positions_rad, axis=0))
 
     def status(self) -> PlannerStatus | None:
         return None

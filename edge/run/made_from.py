@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from edge.log.records import pack_plain
+from edge.inference.layout import pack_plain
 from edge.run.controller import Controller
 
 

@@ -7,7 +7,6 @@ ends at the first difference: what came later in the log answers to something th
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +17,23 @@ import numpy as np
 from edge.arms import ArmProfile, JointLimits
 from edge.bundle import PolicyShape
 from edge.errors import SafetyStop
-from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
+from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
 from edge.log.mcap_log import LogError
-from edge.log.records import INFORMATION, Kind, Record, decode, unpack_arrays
+from edge.log.records import (
+    INFORMATION,
+    Clock,
+    ControlCall,
+    DeviceCall,
+    KeepClock,
+    Kind,
+    LineLost,
+    Poll,
+    Record,
+    SessionOpened,
+    Step,
+    decode,
+    unpack,
+)
 from edge.log.taps import TappedPlanner, TappedRecorder, open_client
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
@@ -31,12 +44,12 @@ from firmware_bridge.messages import Limits
 
 SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
-COMMANDS = frozenset(
+DEVICE_CALLS = frozenset(
     {"connect", "set_limits", "synchronise_clock", "wait_for_state", "arm", "stop", "disarm", "clear", "estop"}
 )
 """The client's methods that a log may call."""
 
-WORDS_OF_CONTROL = frozenset({"expect", "run_out", "pause", "resume"})
+CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume"})
 """The controller's methods that a log may call."""
 
 
@@ -117,7 +130,7 @@ class Comparison:
         if (logged.kind, logged.body) != (kind, body):
             raise self.differs(kind, *_first_difference(logged, kind, body))
         if kind is Kind.STEP:
-            self._tick = decode(kind, body)["loop_tick"]
+            self._tick = Step.unpack(body).loop_tick
         self.verdict.compared[kind] += 1
         if kind is Kind.DECISION:
             self.verdict.decisions[decode(kind, body)["decision"]] += 1
@@ -137,7 +150,7 @@ class LoggedWorld:
         record = self._comparison.peek()
         if record.kind is not Kind.CLOCK:
             raise self._comparison.differs(Kind.CLOCK, _text(record), "reads the clock")
-        return int(decode(record.kind, record.body)["now_ns"])
+        return Clock.unpack(record.body).now_ns
 
     def idle(self, seconds: float) -> None:
         """Time passes by itself: the next reading of the clock is in the log."""
@@ -158,14 +171,14 @@ class LoggedWorld:
 
     def result(self) -> PlanResult | None:
         record = self._comparison.peek()
-        return unpack_result(record.body) if record.kind is Kind.RESULT else None
+        return PlanResult.unpack(record.body) if record.kind is Kind.RESULT else None
 
     def status(self) -> PlannerStatus | None:
         return None
 
     def _raise_lost(self, record: Record) -> None:
         if record.kind is Kind.LINE_LOST:
-            raise LinkLost(decode(record.kind, record.body)["text"])
+            raise LinkLost(LineLost.unpack(record.body).text)
 
 
 class Replay:
@@ -187,39 +200,39 @@ class Replay:
             self.verdict.missing = end.missing
         except Differs as found:
             self.verdict.difference = found.difference
-        except (ValueError, KeyError, TypeError, struct.error) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise LogError(f"the journal is not one that this version can replay: {error}") from None
         return self.verdict
 
     def _perform(self, record: Record) -> None:
         """What made this record in the run is done again and must make it again, with all that followed from it."""
-        body = decode(record.kind, record.body)
+        body = unpack(record.kind, record.body)
         try:
-            if record.kind is Kind.SESSION:
+            if isinstance(body, SessionOpened):
                 world, comparison = self._world, self._comparison
-                self._client = open_client(world, world.clock_ns, body["session"], world.idle, comparison)
+                self._client = open_client(world, world.clock_ns, body.session, world.idle, comparison)
             elif self._client is None:
                 raise LogError("the log does not begin with a session: its beginning is missing")
             elif record.kind is Kind.CONTROLLER:
                 self._controller = self._make_controller(self._client, body)
-            elif record.kind is Kind.COMMAND:
-                self._command(self._client, body)
-            elif record.kind is Kind.POLL:
-                self._client.poll(body["now_ns"])
-            elif record.kind is Kind.KEEP_CLOCK:
-                self._client.keep_clock(body["now_ns"], body["slack_s"])
-            elif record.kind is Kind.WORD and self._controller is not None:
-                self._word(self._controller, body)
-            elif record.kind is Kind.STEP and self._controller is not None:
-                self._controller.step(body["now_ns"], body["loop_tick"])
+            elif isinstance(body, DeviceCall):
+                self._call_device(self._client, body)
+            elif isinstance(body, Poll):
+                self._client.poll(body.now_ns)
+            elif isinstance(body, KeepClock):
+                self._client.keep_clock(body.now_ns, body.slack_s)
+            elif isinstance(body, ControlCall) and self._controller is not None:
+                self._call_control(self._controller, body)
+            elif isinstance(body, Step) and self._controller is not None:
+                self._controller.step(body.now_ns, body.loop_tick)
             else:
                 raise self._comparison.differs(record.kind, _text(record), "nothing more in this step")
         except (SafetyStop, BridgeError):
             return  # the run ended a call this way too, or the next record tells
 
-    def _command(self, client: DeviceClient, body: dict[str, Any]) -> None:
-        name, arguments = body["command"], body["arguments"]
-        if name not in COMMANDS:
+    def _call_device(self, client: DeviceClient, call: DeviceCall) -> None:
+        name, arguments = call.command, call.arguments
+        if name not in DEVICE_CALLS:
             raise LogError(f"the log calls '{name}', which this version does not know")
         if name == "set_limits":
             arguments = [Limits.unpack(bytes.fromhex(arguments[0]))]
@@ -227,10 +240,10 @@ class Replay:
             arguments = [tuple(arguments[0]), arguments[1]]
         getattr(client, name)(*arguments)
 
-    def _word(self, controller: Controller, body: dict[str, Any]) -> None:
-        if body["word"] not in WORDS_OF_CONTROL:
-            raise LogError(f"the log says '{body['word']}' to control, which this version does not know")
-        getattr(controller, body["word"])(*body["arguments"])
+    def _call_control(self, controller: Controller, call: ControlCall) -> None:
+        if call.word not in CONTROL_CALLS:
+            raise LogError(f"the log calls '{call.word}' of control, which this version does not know")
+        getattr(controller, call.word)(*call.arguments)
 
     def _make_controller(self, client: DeviceClient, body: dict[str, Any]) -> Controller:
         arm = body["arm"]
@@ -248,12 +261,6 @@ class Replay:
         )
         self._comparison.put(Kind.CONTROLLER, pack_controller(controller, body["step_s"], body["latency_us"]))
         return controller
-
-
-def unpack_result(body: bytes) -> PlanResult:
-    """Inverse of `edge.log.taps.pack_result`."""
-    head, arrays = unpack_arrays(body)
-    return PlanResult(**{**head, "outcome": Outcome(head["outcome"])}, increments_rad=arrays["increments_rad"])
 
 
 def _tuples(plain: dict[str, Any]) -> dict[str, Any]:

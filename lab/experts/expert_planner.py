@@ -56,7 +56,7 @@ class ExpertPlanner:
             self._command = self._command + request.actions_rad[-(request.step - self._step) :].sum(axis=0)
             self._step = request.step
         increments = self._play(request)
-        return PlanResult(request.id, Outcome.CHUNK, increments, 0, 0, 0, 0, "")
+        return PlanResult.untimed(request.id, Outcome.CHUNK, increments)
 
     def _play(self, request: PlanRequest) -> FloatArray:
         data, command, last = self._data, self._command, request.actions_rad[-1]

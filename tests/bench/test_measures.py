@@ -138,7 +138,7 @@ def test_a_plan_that_agrees_is_joined_without_a_jump(name: str) -> None:
             assert len(request.prefix_rad) == 0, "it is not told of the prefix"
 
         def result(self) -> PlanResult:
-            return PlanResult(1, Outcome.CHUNK, increments, 0, 0, 0, 0, "")
+            return PlanResult.untimed(1, Outcome.CHUNK, increments)
 
         def status(self) -> None:
             return None

@@ -88,10 +88,10 @@ def test_an_answer_survives_the_shared_memory(policy: ChunkPolicy, fault: Except
     camera.fault = fault
     result = Inference(policy, [camera], 0, lambda: 1000).answer(request(policy))
     records = PlanningRecords(policy.shape, 7)
-    records.results.write(records.pack_result(result))
+    records.results.write(result)
     found = records.results.read(0)
     assert found is not None
-    copy = records.unpack_result(found[1])
+    copy = found[1]
     assert (copy.id, copy.outcome, copy.message, copy.captured_ns) == (
         result.id,
         result.outcome,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import SafetyStop
+from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LogWriter
-from edge.log.records import Journal, Kind, Record, RingJournal, pack_plain
+from edge.log.records import Journal, Kind, Record, RingJournal
 from edge.log.taps import open_client, open_recorder, tapped_planner
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller

@@ -21,10 +21,11 @@ from mcap.reader import make_reader
 from mcap.writer import Writer
 
 from edge.cli.run import main
+from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LogError, LogReader, encode_message
-from edge.log.records import Kind, Record, pack_plain, pack_words
+from edge.log.records import Beat, Kind, Loop, Record
 from edge.log.run_log import RunLog
-from edge.log.topics import COMMON, ROW, TABLE, TOPICS
+from edge.log.topics import ROW, TABLE, TOPICS, fields_of
 from edge.run.replay import Replay
 from tests.edge.log.support import HEADER, LoggedRun, write_log
 from tests.edge.run.test_controller import wave
@@ -35,11 +36,11 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from edge.log.run_log import RunLog
-from edge.log.records import Kind, pack_words
+from edge.log.records import Kind, Loop
 log = RunLog(Path(sys.argv[1]))
 log.begin({})
 for tick in range(1000):
-    log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+    log.journal.put(Kind.LOOP, Loop.body(tick, 0, 0))
 print(log.process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -70,8 +71,8 @@ def run() -> Iterator[LoggedRun]:
 
     run = LoggedRun(script).go(6000).end()
     assert run.stop is not None
-    run.rig.journal.put(Kind.LOOP, pack_words(Kind.LOOP, 3, 1500, 0))
-    run.rig.journal.put(Kind.BEAT, pack_plain({"phase": 3, "beat": 9}))
+    run.rig.journal.put(Kind.LOOP, Loop.body(3, 1500, 0))
+    run.rig.journal.put(Kind.BEAT, Beat(3, 9).pack())
     yield run
     run.close()
 
@@ -84,10 +85,10 @@ def log(run: LoggedRun, tmp_path: Path) -> Path:
 def test_every_topic_is_there_and_every_message_has_what_its_schema_promises(log: Path) -> None:
     seen = Counter()
     for topic, _, content in messages(log):
-        fields = TOPICS[topic] if topic in ("/journal", "/log") else COMMON | TOPICS[topic]
+        fields = fields_of(topic)
         assert content.keys() == fields.keys(), topic
-        for name, (kind, _) in fields.items():
-            assert isinstance(content[name], TYPES[kind]), f"{topic} {name}"
+        for name, shown in fields.items():
+            assert isinstance(content[name], TYPES[shown.kind]), f"{topic} {name}"
         seen[topic] += 1
     assert seen.keys() == TOPICS.keys()
 
@@ -182,7 +183,7 @@ def test_a_message_that_says_something_else_than_the_journal_is_found(run: Logge
         writer.add_message(channels[channel.topic], message.log_time, data, message.publish_time)
     writer.finish()
     log.write_bytes(stream.getvalue())
-    with pytest.raises(LogError, match=r"a message of /joints/measured does not say what the journal says"):
+    with pytest.raises(LogError, match=r"a message of /joints/measured differs from the journal"):
         list(LogReader(log).records())
 
 
@@ -254,7 +255,7 @@ def test_the_writer_beside_the_loop_finishes_the_file(tmp_path: Path) -> None:
     with RunLog(path) as log:
         log.begin({"arm": {"name": "franka"}})
         for tick in range(2000):
-            log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, tick * 1000, 0))
+            log.journal.put(Kind.LOOP, Loop.body(tick, tick * 1000, 0))
         log.end({"ended": "duration"})
         assert log.close() is None
     found = messages(path)
@@ -291,7 +292,7 @@ def test_a_writer_that_is_held_up_costs_records_and_is_counted(tmp_path: Path) -
     slowest_s = 0.0
     for tick in range(5000):
         began = time.perf_counter()
-        log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+        log.journal.put(Kind.LOOP, Loop.body(tick, 0, 0))
         slowest_s = max(slowest_s, time.perf_counter() - began)
     dropped = log.summary()["missing_records"]
     os.kill(log.process.pid, signal.SIGCONT)
@@ -307,7 +308,7 @@ def test_a_writer_that_dies_is_said_and_what_it_wrote_is_there(tmp_path: Path) -
     log = RunLog(path)
     log.begin({})
     for tick in range(1000):
-        log.journal.put(Kind.LOOP, pack_words(Kind.LOOP, tick, 0, 0))
+        log.journal.put(Kind.LOOP, Loop.body(tick, 0, 0))
     wait_for(lambda: path.stat().st_size > 10_000)
     assert log.process is not None
     log.process.kill()
@@ -324,7 +325,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_the_docs_name_every_topic() -> None:
     text = (ROOT / "docs" / "reference" / "telemetry.md").read_text()
-    for topic, fields in TOPICS.items():
+    for topic in TOPICS:
         assert f"| `{topic}` |" in text
-        for name in fields:
+        for name in TOPICS[topic].fields:
             assert f"`{name}`" in text, f"{topic} {name}"

@@ -65,7 +65,7 @@ class ScriptedPlanner:
     def request(self, request: PlanRequest) -> None:
         self.requests.append(request)
         ready_ns = self.rig.host_ns + 1000 * self.latency_us(request.id)
-        self._waiting = (ready_ns, PlanResult(request.id, Outcome.CHUNK, self.script(request), 1, 2, 3, 4, ""))
+        self._waiting = (ready_ns, PlanResult(request.id, Outcome.CHUNK, "", 1, 2, 3, 4, 0, self.script(request)))
 
     def result(self) -> PlanResult | None:
         if self._waiting is None or self.rig.host_ns < self._waiting[0]:
@@ -331,7 +331,7 @@ def answering(run: Run, chosen: Callable[[int], bool], outcome: Outcome, message
         answer = original()
         if answer is None or not chosen(answer.id):
             return answer
-        return PlanResult(answer.id, outcome, np.full((15, 7), np.nan), 0, 0, 0, 0, message)
+        return PlanResult.untimed(answer.id, outcome, np.full((15, 7), np.nan), message)
 
     run.planner.result = result  # type: ignore[method-assign]
 

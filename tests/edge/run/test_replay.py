@@ -12,10 +12,11 @@ import pytest
 import edge.plan.splicer
 import edge.plan.timeline
 from edge.cli.run import main
-from edge.inference.records import PlanRequest
-from edge.log.records import Kind, Record, decode, pack_plain, pack_words
-from edge.log.taps import pack_result, tapped_planner
-from edge.run.replay import Replay, Verdict, unpack_result
+from edge.inference.layout import pack_plain
+from edge.inference.records import PlanRequest, PlanResult
+from edge.log.records import Kind, Record, Step, decode
+from edge.log.taps import tapped_planner
+from edge.run.replay import Replay, Verdict
 from edge.run.replay_table import exit_code
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.framing import decode_frame, encode_frame
@@ -131,10 +132,10 @@ def test_one_changed_measurement_is_found_at_its_sample(log: LoggedRun) -> None:
 def test_one_changed_result_is_found_in_the_chunk_it_became(log: LoggedRun) -> None:
     records = log.records
     index = index_of(records, Kind.RESULT, 5)
-    result = unpack_result(records[index].body)
+    result = PlanResult.unpack(records[index].body)
     increments = result.increments_rad.copy()
     increments[9, 3] += 2e-6
-    difference = replayed(changed(records, index, pack_result(replace(result, increments_rad=increments)))).difference
+    difference = replayed(changed(records, index, replace(result, increments_rad=increments).pack())).difference
     assert difference is not None and difference.kind is Kind.CHUNK
     assert difference.logged.startswith("q_urad[") and difference.logged != difference.replayed
 
@@ -143,7 +144,7 @@ def test_a_changed_time_is_found(log: LoggedRun) -> None:
     records = log.records
     index = next(i for i in range(index_of(records, Kind.RESULT, 6), 0, -1) if records[i].kind is Kind.STEP)
     step = decode(Kind.STEP, records[index].body)
-    body = pack_words(Kind.STEP, step["now_ns"] - 300_000_000, step["loop_tick"])
+    body = Step.body(step["now_ns"] - 300_000_000, step["loop_tick"])
     difference = replayed(changed(records, index, body)).difference
     assert difference is not None and difference.tick == step["loop_tick"]
 
@@ -270,9 +271,9 @@ def test_a_stall_a_pause_and_a_lost_inference_are_replayed(start: Callable[..., 
     assert run.stop is None and run.controller.counters.retimed > 0 and len(other.requests) > 2
     verdict = replayed(run.records)
     assert verdict.difference is None and verdict.ended
-    said = [body["word"] for body in (decode(r.kind, r.body) for r in run.records if r.kind is Kind.WORD)]
+    said = [body["word"] for body in (decode(r.kind, r.body) for r in run.records if r.kind is Kind.CONTROL_CALL)]
     assert said == ["pause", "resume", "run_out", "expect", "resume"]
     assert "pace" in {body["decision"] for body in decisions(run.records)}
-    silent = [record for record in run.records if record.kind is not Kind.WORD]
+    silent = [record for record in run.records if record.kind is not Kind.CONTROL_CALL]
     renumbered = [replace(record, number=number) for number, record in enumerate(silent)]
-    assert replayed(renumbered).difference is not None, "the words matter"
+    assert replayed(renumbered).difference is not None, "the calls matter"
