@@ -1,6 +1,7 @@
 """A bundle: the folder that `edge-export` makes, its manifest, its files and their hashes."""
 
 from edge.bundle.manifest import (
+    ACTION_PRIOR,
     MANIFEST,
     REFERENCE,
     TOKENIZER,
@@ -20,6 +21,7 @@ from edge.bundle.manifest import (
 )
 
 __all__ = [
+    "ACTION_PRIOR",
     "MANIFEST",
     "REFERENCE",
     "TOKENIZER",

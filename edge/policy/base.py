@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
-from edge.bundle import Bundle, EmbodimentSpec, PolicyShape
+from edge.bundle import ACTION_PRIOR, Bundle, EmbodimentSpec, PolicyShape
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import InputError
 from edge.registry import Registry
@@ -87,7 +87,7 @@ class PolicyDriver:
 
 
 POLICIES: Registry[PolicyDriver] = Registry(
-    "vla_edge.policies", "policy", {"action_prior": "edge.policy.chunk_policy:ActionPrior"}, InputError
+    "vla_edge.policies", "policy", {ACTION_PRIOR: "edge.policy.chunk_policy:ActionPrior"}, InputError
 )
 
 

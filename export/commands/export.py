@@ -11,17 +11,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge.bundle import MANIFEST, TOKENIZER, sha256
-from edge.cli.parser import MADE_BY, add_version, described
-from export.engines.observations import Recorded, draw_samples, recorded_samples
-from export.engines.package import Origin, Recipe, export_bundle
+from edge.bundle import MANIFEST
+from edge.cli.parser import add_version, described
+from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
-from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.families.action_prior.config import PRESETS, ConfigError
-from export.families.action_prior.folder import PretrainedParts, fingerprint, with_folders
-from export.families.action_prior.parts import PolicyParts
+from export.families.action_prior.folder import with_folders
+from export.families.base import CheckpointError, Exporter, family_of
 
-CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
 SHAPES = {
     "cameras": ("N", "how many"),
     "frame_px": ("H,W", "height and width of raw frames"),
@@ -115,20 +112,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    parts, origin = _parts(args)
-    steps = parts.config.flow_steps if args.flow_steps is None else args.flow_steps
-    if not 1 <= steps <= 100 or args.samples < 1:
+    if not 1 <= (1 if args.flow_steps is None else args.flow_steps) <= 100 or args.samples < 1:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
-    recipe = _recipe(args, parts, steps)
+    exporter = _exporter(args)
     with ExitStack() as bars:
 
         def stage(name: str, size: int) -> Callable[[], object]:
             bar = bars.enter_context(tqdm(total=size, desc=f"{name:<28}", disable=None, unit=""))
             return bar.update
 
-        report = export_bundle(parts, recipe, origin, args.out, stage)
+        report = exporter.write(args.out, stage)
     for name, agreement in report["agreement"].items():
         limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
         found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
@@ -139,8 +134,7 @@ def _export(args: argparse.Namespace) -> int:
         + ("fails as it must" if caught else "was NOT noticed: the comparison proves nothing")
     )
     print(
-        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, "
-        f"{args.precision}, {steps} flow steps"
+        f"wrote {args.out}: {sum(path.stat().st_size for path in args.out.iterdir()) / 1e6:.1f} MB, {exporter.summary}"
     )
     if not report["passed"]:
         print(
@@ -151,48 +145,21 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parts(args: argparse.Namespace) -> tuple[PolicyParts, Origin]:
-    """The trained policy, or one of the size asked for. A bundle of the latter belongs to no arm."""
+def _exporter(args: argparse.Namespace) -> Exporter:
+    """The trained policy, of the family that recognises it, or one of the size asked for with random weights."""
+    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations)
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:
         if args.preset or args.vlm or args.prior or shapes:
             raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
-        checkpoint = load_checkpoint(args.checkpoint)
-        origin = Origin(sha256(args.checkpoint), MADE_BY, checkpoint.embodiments, checkpoint.tokenizer or "")
-        return checkpoint, origin
+        return family_of(args.checkpoint)(*options).open(args.checkpoint)
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
     try:
         config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    folders = [folder for folder in (args.vlm, args.prior) if folder is not None]
-    tokenizer = args.vlm / TOKENIZER if args.vlm is not None else None
-    text = tokenizer.read_text(encoding="utf-8") if tokenizer is not None and tokenizer.is_file() else ""
-    origin = Origin(fingerprint(config, args.seed, folders), MADE_BY, (), text)
-    return PretrainedParts(config, args.seed, args.vlm, args.prior), origin
-
-
-def _recipe(args: argparse.Namespace, parts: PolicyParts, steps: int) -> Recipe:
-    """What to verify on, and for int8 what to calibrate on."""
-    if not isinstance(parts, Checkpoint):
-        if args.observations is not None:
-            raise CheckpointError("--observations belong to a trained checkpoint; random weights see synthetic ones")
-        count = UNTRAINED_CALIBRATION if args.precision == "int8" else 0
-        drawn = draw_samples(parts.config, args.samples + count, args.seed)
-        samples = Recorded(drawn[args.samples :], drawn[: args.samples])
-    elif args.observations is None:
-        if args.precision == "int8":
-            raise CheckpointError(
-                "int8 is calibrated on real observations: add --observations DIR "
-                "(python -m lab.experts.demonstrations --episodes 16 --seed 7 --out DIR records some)"
-            )
-        samples = Recorded([], draw_samples(parts.config, args.samples, args.seed, parts.embodiments))
-    else:
-        count = CALIBRATION_SAMPLES if args.precision == "int8" else 0
-        samples = recorded_samples(parts, args.observations, count, args.samples, args.seed)
-    source = "synthetic" if args.observations is None else f"recorded, {args.observations.name}"
-    return Recipe(args.precision, steps, args.seed, samples.verification, samples.calibration, source)
+    return ActionPrior(*options).untrained(config, args.vlm, args.prior)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import gc
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from edge.bundle import (
+    ACTION_PRIOR,
     MANIFEST,
     REFERENCE,
     TOKENIZER,
@@ -40,6 +40,7 @@ from export.engines.verify import GATES, Trail, Verification, answer
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment, SlotStatistics
 from export.families.action_prior.parts import PolicyParts
+from export.families.base import Stage
 
 ONNX_TYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -48,8 +49,6 @@ ONNX_TYPES = {
     onnx.TensorProto.BOOL: "bool",
 }
 REFERENCE_SAMPLES = 4
-Stage = Callable[[str, int], Callable[[], object]]
-"""(name, size) starts a stage and returns its `advance`."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Origin:
     created_by: str
     embodiments: tuple[Embodiment, ...]
     tokenizer: str
+    family: str = ACTION_PRIOR
 
 
 def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path, stage: Stage) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
             precision=recipe.precision,
             checkpoint_sha256=origin.weights_sha256,
             created_by=origin.created_by,
+            family=origin.family,
             files={path.name: sha256(path) for path in sorted(folder.iterdir())},
         )
         (folder / MANIFEST).write_text(manifest.to_json())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,10 @@ from export.families.action_prior.config import ConfigError, PolicyConfig
 from export.families.action_prior.embodiment import Embodiment
 from export.families.action_prior.parts import PARTS, parts_of
 from export.families.action_prior.policy import VlaPolicy
+from export.families.base import CheckpointError as CheckpointError
 
 FORMAT = 1
 KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used; the message is one line that names the cure."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,16 @@ def save_whole(path: Path, document: dict[str, Any]) -> None:
         os.fsync(folder)  # the new name itself
     finally:
         os.close(folder)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file has the parts that a checkpoint has, as far as their names go; its tensors are not read."""
+    with suppress(OSError, zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("/data.pkl"):
+                pickled = archive.read(name)
+                return all(key.encode() in pickled for key in KEYS)
+    return False
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
