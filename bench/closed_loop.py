@@ -2,7 +2,7 @@
 
 Same scenes, policy, control and firmware; the latency is injected on a simulated clock (lockstep), so every run is
 decided by its seeds and not by this machine. All is judged from the device's own 1 kHz trace. The ways are described in
-`bench/joinings.py`: the committed prefix (ours), naive switching, temporal ensembling, synchronous execution.
+`bench/blending.py`: the committed prefix (ours), naive switching, temporal ensembling, synchronous execution.
 
 The jump at a splice is the change of the commanded step there: how far the step of 100 ms after the splice differs from
 the one before it, of the joint that differs most. Done is when the pointer is on the named cube and stays there.
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from bench import options
 from bench.document import Recording
-from bench.joinings import JOININGS
+from bench.blending import BLENDINGS
 from bench.closed_loop_tables import lines
 from edge.arms import load_arm
 from edge.bundle import Bundle, load_bundle
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", type=float, default=10.0, help="seconds per episode (default %(default)g)")
     parser.add_argument("--latencies", type=float, nargs="+", default=list(LATENCIES_MS), metavar="MS")
     parser.add_argument("--jitter", type=float, default=0.25, help="share by which each latency may differ")
-    parser.add_argument("--joining", nargs="+", choices=list(JOININGS), default=list(JOININGS))
+    parser.add_argument("--joining", nargs="+", choices=list(BLENDINGS), default=list(BLENDINGS))
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE)
     parser.add_argument(
         "--jobs", type=options.count, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)"
@@ -179,7 +179,7 @@ def _episode(name: str, latency_ms: float, number_: int, shared: Settings) -> Ep
             jitter=shared.jitter,
             seed=shared.seed + number_,
             trace=path,
-            joining=JOININGS[name],
+            joining=BLENDINGS[name],
         )
         outcome = run_lockstep(bundle, load_arm(ARM), policies[colour], scene, settings)
         trace = read_trace(path)

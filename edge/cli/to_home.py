@@ -1,4 +1,4 @@
-"""`edge-run --to-home`: a slow move to the home pose, on a word; the same checks, client and firmware as a policy."""
+"""`edge-run --to-home`: a slow move to the home pose, on command; the same control, checks and firmware as a policy."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ STEP_NS = 5_000_000
 
 
 def to_home(args: argparse.Namespace) -> int:
-    """Moves the arm home after a yes. Returns 0 when it is there, 1 after a safety stop.
+    """Moves the arm home after a confirmation. Returns 0 when it is there, 1 after a safety stop.
 
     Raises `InputError` or `BridgeError` while nothing has moved.
     """
     arm = load_arm(args.arm)
     if not (args.yes or sys.stdin.isatty()):
-        raise InputError("--to-home moves the arm, and there is no terminal to ask; look at the arm, then add --yes")
+        raise InputError(
+            "--to-home moves the arm, and there is no terminal to confirm it on; look at the arm, then add --yes"
+        )
     with ExitStack() as stack:
         bridge = open_bridge(args.bridge, arm, args.trace)
         stack.callback(bridge.close)
@@ -56,8 +58,8 @@ def to_home(args: argparse.Namespace) -> int:
 
 
 def _confirmed(client: DeviceClient) -> bool:
-    """Asks on the terminal, and keeps the line empty meanwhile."""
-    print("edge-run: is the way clear, and the emergency stop at hand? Move the arm [y/N] ", end="", flush=True)
+    """Whether somebody confirms it on the terminal; drains STATE meanwhile."""
+    print("edge-run: is the space clear, and the emergency stop at hand? Move the arm [y/N] ", end="", flush=True)
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         client.poll(time.monotonic_ns())
     return sys.stdin.readline().strip().lower() in ("y", "yes")

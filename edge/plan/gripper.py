@@ -1,4 +1,4 @@
-"""What a gripper's axis is told: to open or to close, and no further than it goes.
+"""What a gripper's axis is commanded: to open or to close, and no further than it goes.
 
 For any other axis a command beyond its limits is a fault of the policy, and refused. A gripper at the end of its travel
 or at an object is where it is meant to be: a policy that goes on closing means "hold", and one that drifts while open
@@ -19,7 +19,7 @@ SPEED = 0.8
 """Share of its velocity limit; the curve is a little faster than its steps."""
 CHANGE = 0.2
 """Share of its acceleration limit by which a step may differ from the one before it. A curve that leaves a splice with
-the old velocity takes 3.5 times what the steps say (the natural cubic spline with one end clamped)."""
+the old velocity takes 3.5 times what the steps imply (the natural cubic spline with one end clamped)."""
 
 
 def within_travel(

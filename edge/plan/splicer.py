@@ -116,12 +116,12 @@ class Splicer:
             return None
         if self.too_late(splice, now_us):
             runs_out = timeline.buffered_us(now_us) < expected_us
-            wanted = [(last, now_us + 2 * expected_us)] if runs_out else []
+            targets = [(last, now_us + 2 * expected_us)] if runs_out else []
         else:
             ready_us = now_us - waited_us + expected_us
-            wanted = [(splice, ready_us), (last, ready_us + SPARE_STEPS * timeline.step_us)]
+            targets = [(splice, ready_us), (last, ready_us + SPARE_STEPS * timeline.step_us)]
         from_us = now_us + self._lead_us + COMMIT_MARGIN_US
-        for knot, by_us in wanted:
+        for knot, by_us in targets:
             if by_us > timeline.due_us(knot):
                 self._proposed = stretched(timeline, knot, by_us, from_us, self._arm.operating)
                 if self._proposed is not None:

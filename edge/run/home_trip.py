@@ -1,4 +1,4 @@
-"""The way home in the middle of a run: from rest, on an operator's word, and at rest again at its end.
+"""Homing in the middle of a run: from rest, on an operator's command, and at rest again at its end.
 
 Between two episodes an arm is to begin where the policy has learnt to begin. Control goes on as with any policy, with
 the same history, limits, pace and log; only its planner is another one until the arm has arrived.
@@ -17,40 +17,43 @@ from edge.run.motion import Motion
 
 
 class HomeTrip:
-    """Takes the arm home when told to. `via` wraps the planner of the way, for the log."""
+    """Takes the arm home on command. `notify` is called only at rest; `tap` wraps the planner, for the log."""
 
     def __init__(
-        self, controller: Controller, tell: Callable[[str], None], via: Callable[[Planner], Planner] = lambda way: way
+        self,
+        controller: Controller,
+        notify: Callable[[str], None],
+        tap: Callable[[Planner], Planner] = lambda home: home,
     ) -> None:
-        self._controller, self._tell, self._via = controller, tell, via
-        self._under: tuple[HomePlanner, Planner] | None = None
+        self._controller, self._notify, self._tap = controller, notify, tap
+        self._under_way: tuple[HomePlanner, Planner] | None = None
 
     def begin(self) -> None:
-        """Does nothing unless the arm is held at rest. Says why when there is no way, or none to go."""
+        """Does nothing unless the arm is held at rest. Reports where it cannot go home, or is there already."""
         controller = self._controller
         if controller.motion is not Motion.HELD or controller.last_state is None:
             return
         try:
             move = plan_home(controller.arm, from_micro(controller.last_state.commanded_urad))
         except InputError as problem:
-            self._tell(str(problem))
+            self._notify(str(problem))
             return
         if move is None:
-            self._tell("the arm is at home already, and waits for the word to start")
+            self._notify("the arm is at home already, and waits for the word to start")
             return
-        self._tell(describe(move))
-        way = HomePlanner(move, controller.shape.horizon, controller.step_s)
-        self._under = way, controller.planner
-        controller.plan_with(self._via(way))
+        self._notify(describe(move))
+        home = HomePlanner(move, controller.shape.horizon, controller.step_s)
+        self._under_way = home, controller.planner
+        controller.plan_with(self._tap(home))
         controller.resume()
 
     def step(self) -> None:
         """Stops the arm where it has arrived, and gives control its policy back once it rests, wherever that is."""
-        if self._under is None:
+        if self._under_way is None:
             return
-        way, policy = self._under
+        home, policy = self._under_way
         if self._controller.motion is Motion.HELD:
             self._controller.plan_with(policy)
-            self._under = None
-        elif self._controller.motion is Motion.RUNNING and way.arrived(self._controller.splicer.executed_steps()):
+            self._under_way = None
+        elif self._controller.motion is Motion.RUNNING and home.arrived(self._controller.splicer.executed_steps()):
             self._controller.pause()

@@ -77,24 +77,26 @@ def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeM
                 f"joint {joint + 1} stands at {q:.3f}, outside its limits {low:.3f} to {high:.3f}; "
                 "move it inside by hand, with the drive off, and try again"
             )
-    way = np.abs(home - start)
-    if way.max() < POSE_TOLERANCE_RAD:
+    distance = np.abs(home - start)
+    if distance.max() < POSE_TOLERANCE_RAD:
         return None
     velocity = np.minimum(SHARE * np.array(limits.velocity_rad_s), MOST_VELOCITY)
     acceleration = np.minimum(SHARE * np.array(limits.acceleration_rad_s2), MOST_ACCELERATION)
-    needed_s = max((PEAK_VELOCITY * way / velocity).max(), np.sqrt(PEAK_ACCELERATION * way / acceleration).max())
+    needed_s = max(
+        (PEAK_VELOCITY * distance / velocity).max(), np.sqrt(PEAK_ACCELERATION * distance / acceleration).max()
+    )
     move = HomeMove(start, home, math.ceil(needed_s / SPACING_S))
     refusal = check_knots(move.knots(), limits)
     if refusal is not None:
-        raise InputError(f"the way home is not within the limits of '{arm.name}' ({refusal}); move the arm by hand")
+        raise InputError(f"the move home is not within the limits of '{arm.name}' ({refusal}); move the arm by hand")
     return move
 
 
 def describe(move: HomeMove) -> str:
-    """What is going to happen, for whoever has to say yes."""
-    way = [abs(end - begin) for begin, end in zip(move.start_rad, move.home_rad)]
-    joint = way.index(max(way))
-    return f"the way home takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, {way[joint]:.2f} rad"
+    """What is going to happen, for whoever has to confirm it."""
+    distance = [abs(end - begin) for begin, end in zip(move.start_rad, move.home_rad)]
+    joint = distance.index(max(distance))
+    return f"the move home takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, {distance[joint]:.2f} rad"
 
 
 def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str | None:

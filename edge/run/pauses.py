@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class PauseLog:
-    """Pauses of one run. A pause begins with the first answer that says so and ends with the next chunk.
+    """Pauses of one run. A pause begins with the first answer that is one and ends with the next chunk.
 
     answers  answers that were a pause instead of a chunk
     reasons  pauses by the reason each began with

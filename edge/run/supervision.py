@@ -1,4 +1,4 @@
-"""Watches over inference, and does what the operator asks.
+"""Watches over inference, and carries out the operator's commands.
 
 Inference that ends, or that has not answered for two of the periods in which it should, is lost: the arm executes what
 is committed and comes to rest. Then the run ends, or inference is started again and the run waits for the operator.
@@ -49,7 +49,7 @@ class Loss:
 
 
 class Supervisor:
-    """Takes decisions at a lower rate than control; `tell` is called only while the arm is at rest."""
+    """Takes decisions at a lower rate than control; `notify` is called only while the arm is at rest."""
 
     def __init__(
         self,
@@ -57,28 +57,28 @@ class Supervisor:
         inference: Inference,
         desk: OperatorDesk,
         on_loss: OnLoss,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
         home: HomeTrip | None = None,
     ) -> None:
         self.controller, self.inference, self.desk, self.on_loss = controller, inference, desk, on_loss
-        self.home = home or HomeTrip(controller, tell)
+        self.home = home or HomeTrip(controller, notify)
         self.losses: list[Loss] = []
-        self._tell = tell
+        self._notify = notify
         self._lost: Loss | None = None
         self._starts = 0
-        self._said_held = False
+        self._reported_held = False
 
     def step(self, now_ns: int, tick: int) -> None:
         """Raises `SafetyStop` when the run has to end."""
-        self._obey()
+        self._take_command()
         self.home.step()
         if self._lost is None:
             self._watch(now_ns)
         elif self.controller.motion is Motion.HELD:
             self._recover(self._lost)
-        self._say_held()
+        self._report_held()
 
-    def _obey(self) -> None:
+    def _take_command(self) -> None:
         if self.desk.waits(Command.STOP) and not self.desk.waits(Command.ESTOP):
             return  # ends the run; the loop sees to it
         command = self.desk.take()
@@ -122,16 +122,16 @@ class Supervisor:
         elif status is not None and status.phase is Phase.READY:
             self.controller.expect(status.warm_ns // 1000)
             self._lost = None
-            self._tell("inference is back")
+            self._notify("inference is back")
 
     def _start_again(self, why: str) -> None:
-        self._tell(f"{why}; the arm is at rest, starting inference again")
+        self._notify(f"{why}; the arm is at rest, starting inference again")
         self.controller.plan_with(self.inference.restart())
         self._starts += 1
 
-    def _say_held(self) -> None:
+    def _report_held(self) -> None:
         if self.controller.motion is Motion.RUNNING:
-            self._said_held = False
-        elif self.controller.motion is Motion.HELD and self._lost is None and not self._said_held:
-            self._said_held = True
-            self._tell("the arm is at rest and waits for the word to start")
+            self._reported_held = False
+        elif self.controller.motion is Motion.HELD and self._lost is None and not self._reported_held:
+            self._reported_held = True
+            self._notify("the arm is at rest and waits for the word to start")

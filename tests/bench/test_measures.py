@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from bench import cli
+from bench.blending import BLENDINGS
 from bench.energy import PowerSum, SensorMeter, find_meter
-from bench.joinings import JOININGS
 from bench.link import LINES, stream
 from bench.loop import figures, lateness_ns
 from bench.machine import busy_share, fingerprint, same_machine
@@ -143,7 +143,7 @@ def test_a_plan_that_agrees_is_joined_without_a_jump(name: str) -> None:
         def status(self) -> None:
             return None
 
-    joining = JOININGS[name](Agrees())
+    joining = BLENDINGS[name](Agrees())
     lagging = SimpleNamespace(measured_urad=(0,), commanded_urad=(100_000,))
     timeline = SimpleNamespace(begun=True, q_urad=lambda step: np.array([100_000 + 20_000 * step]))
     joining.attach(SimpleNamespace(last_state=lagging, timeline=timeline))

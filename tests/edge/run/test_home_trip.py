@@ -61,7 +61,7 @@ def test_the_arm_goes_home_on_a_word_and_waits_there(run: Supervised) -> None:
     assert run.controller.motion is Motion.HELD and away_rad(run) < POSE_TOLERANCE_RAD / 4
     trace = trace_from(run, before)
     assert 0.1 < np.abs(trace.dq).max() <= 1.01 * MOST_VELOCITY
-    assert run.told[-2].startswith("the way home takes") and "waits for the word to start" in run.told[-1]
+    assert run.told[-2].startswith("the move home takes") and "waits for the word to start" in run.told[-1]
     assert run.controller.planner is policy and len(run.planner.requests) == asked, "the policy was not asked"
     assert len(run.controller.counters.latency_us) == latencies, "and nothing was measured of it"
     still = rows(run)
@@ -157,7 +157,7 @@ def test_the_way_is_in_the_log_and_taken_again_in_a_replay() -> None:
     for _ in range(LONGEST_WAY_MS // 20):
         logged.go(20)
         trip.step()
-    assert controller.motion is Motion.HELD and told[0].startswith("the way home takes")
+    assert controller.motion is Motion.HELD and told[0].startswith("the move home takes")
     controller.resume()
     logged.go(1500).end()
     assert logged.stop is None

@@ -170,13 +170,13 @@ def words(device: SimulatorProcess) -> list[str]:
 
 def test_nothing_moves_without_a_yes(device: SimulatorProcess, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(device)) == 2
-    assert "there is no terminal to ask; look at the arm, then add --yes" in capsys.readouterr().err
+    assert "there is no terminal to confirm it on; look at the arm, then add --yes" in capsys.readouterr().err
 
 
 def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*words(device), "--yes"]) == 0
     out = capsys.readouterr().out
-    assert "the way home takes 1.1 s; joint 1 moves furthest, 0.10 rad" in out and "0 mrad from home, drive off" in out
+    assert "the move home takes 1.1 s; joint 1 moves furthest, 0.10 rad" in out and "0 mrad from home, drive off" in out
     assert main([*words(device), "--yes"]) == 0
     assert "'franka' is at home" in capsys.readouterr().out
     device.close()
@@ -189,7 +189,7 @@ def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer:
     terminal, slave = pty.openpty()
     run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *words(device)], stdin=slave, stdout=subprocess.PIPE)
     assert run.stdout is not None
-    while b"the way home" not in run.stdout.readline():
+    while b"the move home" not in run.stdout.readline():
         pass
     time.sleep(0.3)
     os.write(terminal, f"{answer}\n".encode())

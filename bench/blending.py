@@ -1,6 +1,6 @@
-"""Ways to join chunks, put between the planner and control: same policy, same control, same firmware.
+"""Ways to blend chunks into each other, put between the planner and control: same policy, same control, same firmware.
 
-- `committed prefix`: ours. The policy is told what will have been executed and continues from there.
+- `committed prefix`: ours. The policy is given what will have been executed and continues from there.
 - `naive switching`: the policy knows of no prefix; when its chunk arrives, its targets replace the old ones from the
   step that is due. Targets are positions: the set-point at the observation plus the chunk's increments.
 - `temporal ensembling`: the same targets, each averaged over all chunks that name it, with weights exp(-0.01 i), the
@@ -32,7 +32,7 @@ class NaiveSwitching:
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._asked: PlanRequest | None = None
+        self._pending: PlanRequest | None = None
         self._commanded: FloatArray = np.zeros(0)
 
     def attach(self, controller: Controller) -> None:
@@ -41,17 +41,17 @@ class NaiveSwitching:
     def request(self, request: PlanRequest) -> None:
         state, timeline = self._controller.last_state, self._controller.timeline
         assert state is not None
-        self._asked = request
+        self._pending = request
         self._commanded = from_micro(timeline.q_urad(request.step) if timeline.begun else state.commanded_urad)
         self._planner.request(replace(request, prefix_rad=request.prefix_rad[:0]))
 
     def result(self) -> PlanResult | None:
-        result, asked = self._planner.result(), self._asked
-        if result is None or asked is None:
+        result, request = self._planner.result(), self._pending
+        if result is None or request is None:
             return result
-        delay = len(asked.prefix_rad)
-        targets = self._targets(asked.step, self._commanded + np.cumsum(result.increments_rad, axis=0))
-        at_splice = self._commanded + asked.prefix_rad.sum(axis=0)
+        delay = len(request.prefix_rad)
+        targets = self._targets(request.step, self._commanded + np.cumsum(result.increments_rad, axis=0))
+        at_splice = self._commanded + request.prefix_rad.sum(axis=0)
         increments = result.increments_rad.copy()
         increments[delay:] = np.diff(np.vstack([at_splice, targets[delay:]]), axis=0)
         return replace(result, increments_rad=increments)
@@ -65,19 +65,19 @@ class NaiveSwitching:
 
 
 class TemporalEnsembling(NaiveSwitching):
-    """Averages what all chunks say of a step."""
+    """Averages the targets of all chunks for a step."""
 
     def __init__(self, planner: Planner) -> None:
         super().__init__(planner)
-        self._said: defaultdict[int, list[FloatArray]] = defaultdict(list)
+        self._named: defaultdict[int, list[FloatArray]] = defaultdict(list)
 
     def _targets(self, step: int, targets_rad: FloatArray) -> FloatArray:
         averaged = []
         for index, target in enumerate(targets_rad):
-            said = self._said[step + index]
-            said.append(target)
-            weights = np.exp(-ENSEMBLE_DECAY * np.arange(len(said)))
-            averaged.append(np.average(said, axis=0, weights=weights))
+            named = self._named[step + index]
+            named.append(target)
+            weights = np.exp(-ENSEMBLE_DECAY * np.arange(len(named)))
+            averaged.append(np.average(named, axis=0, weights=weights))
         return np.array(averaged)
 
 
@@ -111,7 +111,7 @@ class Synchronous:
         return self._planner.status()
 
 
-JOININGS: dict[str, Callable[[Planner], NaiveSwitching | Synchronous] | None] = {
+BLENDINGS: dict[str, Callable[[Planner], NaiveSwitching | Synchronous] | None] = {
     "committed prefix": None,
     "naive switching": NaiveSwitching,
     "temporal ensembling": TemporalEnsembling,
