@@ -60,3 +60,11 @@ def test_every_page_is_linked_from_the_index() -> None:
 def test_pages_that_sources_name_exist(path: str) -> None:
     named = PAGE_IN_SOURCE.findall((ROOT / path).read_text(encoding="utf-8", errors="replace"))
     assert [page for page in named if not (ROOT / page).is_file()] == []
+
+
+def test_the_glossary_is_in_order() -> None:
+    text = text_of("docs/glossary.md")
+    for table in text.split("\n\n"):
+        rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+        assert rows == sorted(rows, key=str.lower)
+        assert len(rows) == len(set(rows))
