@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.cli import COMMANDS as BENCHMARKS
+from bench.cli import parser as benchmark_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "commands.md"
@@ -37,12 +38,19 @@ has moved; what differs stands with the command.
 def page() -> str:
     os.environ["COLUMNS"] = "102"  # argparse and our own texts are filled to the terminal's width
     blocks = [HEAD, "\n".join(f"- [{name}](#{name})" for name in PARSERS)]
-    for module in PARSERS.values():
-        blocks += _command(importlib.import_module(module).parser(), "##")
+    for script in PARSERS:
+        blocks += _command(parser_of(script, []), "##")
     for name in BENCHMARKS:
-        root = importlib.import_module("bench.cli").parser(name)
-        blocks += _command(_parts(root)[name], "###")
+        blocks += _command(_parts(parser_of("edge-bench", [name]))[name], "###")
     return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def parser_of(script: str, arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser that reads these arguments of a console script."""
+    if script == "edge-bench":
+        return benchmark_parser(arguments[0] if arguments and arguments[0] in BENCHMARKS else "")
+    found: argparse.ArgumentParser = importlib.import_module(PARSERS[script]).parser()
+    return found
 
 
 def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
