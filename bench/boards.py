@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from edge.engines.memory_plan import TARGETS, Target
 
-GEMM_PRECISIONS = ("bf16", "int8")
-"""What the data sheets give peaks for; FP32 products (TF32 off) would run at a fraction of the first."""
-
 
 @dataclass(frozen=True)
 class Reached:

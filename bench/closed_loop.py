@@ -41,6 +41,7 @@ from edge.sim.lockstep import LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS
 from edge.log.trace import Trace, read_trace
 from edge.plan.trajectory import FloatArray
+from edge.cli.parser import count
 
 ARM = "franka"
 STEP_TICKS = 100
@@ -55,14 +56,14 @@ LATENCIES_MS = (0.0, 100.0, 200.0, 400.0)
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="a trained policy; random weights reach nothing")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="export this one for the while instead")
-    parser.add_argument("--episodes", type=options.count, default=6, help="per row (default %(default)d)")
+    parser.add_argument("--episodes", type=count, default=6, help="per row (default %(default)d)")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds per episode (default %(default)g)")
     parser.add_argument("--latencies", type=float, nargs="+", default=list(LATENCIES_MS), metavar="MS")
     parser.add_argument("--jitter", type=float, default=0.25, help="share by which each latency may differ")
     parser.add_argument("--joining", nargs="+", choices=list(BLENDINGS), default=list(BLENDINGS))
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE)
     parser.add_argument(
-        "--jobs", type=options.count, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)"
+        "--jobs", type=count, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)"
     )
     options.add_common(parser)
 

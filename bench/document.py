@@ -13,6 +13,7 @@ from typing import Any
 from bench.machine import fingerprint
 from edge.bundle import MANIFEST, Bundle, sha256
 from edge.errors import InputError
+from edge.files import replacing
 
 FORMAT = 1
 """Of the whole document; anything that reads one refuses another number."""
@@ -71,11 +72,9 @@ def say(text: str) -> None:
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
     """Writes whole or not at all. Raises `InputError` where it may not be written."""
-    partial = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 

@@ -32,6 +32,7 @@ from bench.tables import percent
 from edge.errors import InputError
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, measured_spin_ns
+from edge.cli.parser import count
 from firmware_bridge.constants import HOST_LOAD_LIMIT
 from firmware_bridge.bus_load import BITS_PER_BYTE, bus_load, chunk_frames, frame_size, wire_seconds
 from firmware_bridge.codes import MAX_KNOTS
@@ -93,8 +94,8 @@ UNPACED = 100_000_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--commits", type=options.count, default=100, help="chunks per line (default %(default)d)")
-    parser.add_argument("--knots", type=options.count, default=KNOTS, help="per chunk, 2 to 50 (default %(default)d)")
+    parser.add_argument("--commits", type=count, default=100, help="chunks per line (default %(default)d)")
+    parser.add_argument("--knots", type=count, default=KNOTS, help="per chunk, 2 to 50 (default %(default)d)")
     parser.add_argument("--unpaced", action="store_true", help="only the line without a rate")
     parser.add_argument("--stream-seconds", type=float, default=3.0, help="per line (default %(default)g)")
     parser.add_argument("--clock", action="store_true", help="also measure how well the clocks agree")

@@ -30,6 +30,7 @@ from bench.loops import Times
 from bench.policy_run import Runner
 from bench.tables import markdown, number, spread
 from edge.realtime.rights import cpus_here
+from edge.cli.parser import count
 
 PACKAGES = {"openpi-client": ("openpi-client", "0.1.2"), "lerobot": ("lerobot", "0.4.4")}
 OURS = "vla-edge"
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, nargs="+", default=[250.0, 1000.0], metavar="HZ", help="default: 250 1000"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="per loop and case, over all rounds")
-    parser.add_argument("--rounds", type=options.count, default=5, help="turns per loop (default %(default)d)")
+    parser.add_argument("--rounds", type=count, default=5, help="turns per loop (default %(default)d)")
     parser.add_argument("--case", nargs="+", choices=("idle", "loaded"), default=["idle", "loaded"])
     options.add_common(parser)
 

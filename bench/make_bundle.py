@@ -12,13 +12,14 @@ from pathlib import Path
 from bench import options
 from bench.document import say
 from bench.models import make_bundle
+from edge.cli.parser import count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE")
     parser.add_argument("--preset", choices=options.PRESETS)
-    parser.add_argument("--layers", type=options.count, metavar="N")
+    parser.add_argument("--layers", type=count, metavar="N")
     parser.add_argument("--precision", choices=options.PRECISIONS, default="fp32")
     parser.add_argument("--seed", type=int, default=0)
 

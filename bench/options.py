@@ -12,16 +12,11 @@ from pathlib import Path
 from bench.document import Recording, say, write_document
 from bench.harness import QUICK, Plan
 from bench.policy_run import ARM, MADE_HERE, TASK
+from edge.cli.parser import count
 from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, parse_manifest, load_bundle
 
 PRESETS = ("tiny", "paper")
 PRECISIONS = ("fp32", "int8")
-
-
-def count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
-    return int(text)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from bench.harness import Plan, group, take_turns
 from bench.latency import ENGINE_BOUNDARY, ENGINES, engine_opener
 from bench.precision_tables import lines
 from edge.bundle import MANIFEST, Bundle, add_to_verification, load_bundle, sha256
+from edge.cli.parser import count
 from export.commands.export import main as edge_export
 from export.engines.package import write_widened
 from export.engines.precision import PRECISIONS
@@ -46,8 +47,8 @@ def widened(bundle: Bundle, out: Path) -> Path:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/precision"), metavar="DIR", help="bundles (%(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "reach.pt", metavar="FILE")
-    parser.add_argument("--episodes", type=options.count, default=50)
-    parser.add_argument("--threads", type=options.count, default=1, help="per engine (default %(default)d)")
+    parser.add_argument("--episodes", type=count, default=50)
+    parser.add_argument("--threads", type=count, default=1, help="per engine (default %(default)d)")
     options.add_plan(parser)
     options.add_common(parser)
 

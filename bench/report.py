@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from bench.document import read_document, say
+from bench.tables import fill_marks
 from bench.sections import TITLES, lines_of, summary_line, title_of
 from edge.errors import InputError
 
@@ -53,20 +53,10 @@ def known(document: dict[str, Any]) -> str:
 
 def write_markdown(path: Path, documents: list[dict[str, Any]]) -> None:
     """Puts every benchmark's tables between its marks. Raises `InputError` where a mark is missing."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     parts: dict[str, list[str]] = defaultdict(list)
     for document in documents:
         parts[document["benchmark"]] += [*heading(document), *lines_of(document), ""]
-    for name, lines in parts.items():
-        mark = re.compile(rf"(<!-- edge-bench {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if not mark.search(text):
-            raise InputError(f"{path}: has no marks for {name}; add <!-- edge-bench {name} --> and <!-- end {name} -->")
-        block = "\n".join(lines).rstrip() + "\n"
-        text = mark.sub(lambda found, block=block: f"{found[1]}\n{block}\n{found[2]}", text)  # type: ignore[misc]
-    path.write_text(text, encoding="utf-8")
+    fill_marks(path, parts)
 
 
 def heading(document: dict[str, Any]) -> list[str]:

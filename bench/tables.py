@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.harness import AGAIN
+from edge.errors import InputError
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -15,6 +17,26 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "|" + "---|" * len(head),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def fill_marks(path: Path, parts: Mapping[str, Sequence[str]]) -> None:
+    """Puts lines between `<!-- edge-bench NAME -->` and `<!-- end NAME -->` of a page, NAME's first word at the end.
+
+    Raises `InputError` where a mark is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    for name, lines in parts.items():
+        opens, ends = f"<!-- edge-bench {name} -->\n", f"<!-- end {name.split()[0]} -->"
+        before, found, rest = text.partition(opens)
+        _, closed, after = rest.partition(ends)
+        if not (found and closed):
+            raise InputError(f"{path}: has no marks for {name}; add {opens.strip()} and {ends}")
+        block = "\n".join(lines).rstrip()
+        text = f"{before}{opens}\n{block}\n\n{ends}{after}"
+    path.write_text(text, encoding="utf-8")
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from firmware_bridge.codes import MAX_JOINTS, TICK_US, DeviceState
+from firmware_bridge.codes import MAX_JOINTS, DeviceState
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.native import build, load, mujoco_library
 
@@ -169,8 +169,3 @@ class LockstepDevice:
         if not self._handle:
             raise BridgeError("the simulated device is closed")
         return int(self._handle)
-
-
-def tick_ns() -> int:
-    """One device period in nanoseconds."""
-    return TICK_US * 1000

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = {"edge", "export", "firmware_bridge", "bench", "lab", "tools", "tests"}
 MAY_IMPORT_OF_OURS = {
     "edge": {"edge", "firmware_bridge"},
-    "export": {"export", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"},
+    "export": {"export", "edge.bundle", "edge.engines", "edge.files", "edge.registry", "edge.cli.parser"},
     "firmware_bridge": {"firmware_bridge"},
     "bench": {"bench", "edge", "export", "firmware_bridge", "lab.experts"},
     "lab/experts": {"lab.experts", "edge", "firmware_bridge"},

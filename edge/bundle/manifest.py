@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import InputError
+from edge.files import replacing
 
 BUNDLE_FORMAT = 1
 ACTION_PRIOR = "action_prior"
@@ -179,9 +180,8 @@ def add_to_verification(bundle: Bundle, name: str, found: dict[str, Any]) -> Non
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _check_files(bundle: Bundle) -> None:

@@ -23,5 +23,12 @@ def described(what: str, examples: str, notes: str = "") -> dict[str, Any]:
     }
 
 
+def count(text: str) -> int:
+    """The type of an option that takes a whole number above zero."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
+    return int(text)
+
+
 def add_version(root: argparse.ArgumentParser) -> None:
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")

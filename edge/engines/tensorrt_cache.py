@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.bundle import Bundle
 from edge.engines.base import EngineError
+from edge.files import replacing
 
 FOLDER = "tensorrt"
 KEY_LENGTH = 16
@@ -118,6 +119,5 @@ class EngineCache:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)

@@ -17,6 +17,7 @@ from edge import __version__
 from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.errors import InputError
+from edge.files import replacing
 from edge.run.session import RunOutcome, SessionSettings
 from firmware_bridge.messages import SCHEMA_HASH
 
@@ -216,9 +217,8 @@ def check_output(option: str, path: Path) -> None:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Writes the JSON whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def run_header(bundle: Bundle, arm: ArmProfile, settings: SessionSettings, more: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge.bundle import MANIFEST
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, count, described
 from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
 from export.families.action_prior.config import PRESETS, ConfigError
@@ -44,59 +44,32 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     add_version(root)
-    root.add_argument(
-        "checkpoint",
-        type=Path,
-        nargs="?",
-        metavar="CHECKPOINT",
-        help="checkpoint.pt of edge-train vla; without one, give --preset: random weights, to measure with",
-    )
+    add = root.add_argument
+    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
+        help="checkpoint.pt of edge-train vla; without one, --preset: random weights, to measure with")  # fmt: skip
+    add("-o", "--out", type=Path, required=True, metavar="BUNDLE",
+        help="folder to write; an older bundle there is replaced")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default="fp32",
+        help="of the large products; flow state, time, norms and softmax stay FP32 (default %(default)s)")  # fmt: skip
+    add("--observations", type=Path, metavar="DIR",
+        help="recorded demonstrations to calibrate and verify on; int8 needs them, the others do not")  # fmt: skip
+    add("--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)")
+    add("--samples", type=int, default=64, metavar="N", help="observations to verify on (default %(default)d)")
+    add("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
     untrained = root.add_argument_group("without a checkpoint")
-    untrained.add_argument("--preset", choices=sorted(PRESETS), help="sizes of the policy; its weights are random")
-    untrained.add_argument("--vlm", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3-VL, the backbone")
-    untrained.add_argument("--prior", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3, the other two")
+    add = untrained.add_argument
+    add("--preset", choices=sorted(PRESETS), help="sizes of the policy; its weights are random")
+    add("--vlm", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3-VL, the backbone")
+    add("--prior", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3, the other two")
     for name, (form, what) in SHAPES.items():
-        kind = _size if form == "H,W" else _count
-        untrained.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=form, help=f"{what} (the preset's)")
-    root.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="BUNDLE",
-        help="folder to write; an older bundle there is replaced",
-    )
-    root.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="of the large products; flow state, time, norms and softmax stay FP32 (default %(default)s)",
-    )
-    root.add_argument(
-        "--observations",
-        type=Path,
-        metavar="DIR",
-        help="recorded demonstrations to calibrate and verify on; int8 needs them, the others can do without",
-    )
-    root.add_argument(
-        "--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)"
-    )
-    root.add_argument(
-        "--samples", type=int, default=64, metavar="N", help="observations to verify on (default %(default)d)"
-    )
-    root.add_argument("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
+        kind = _size if form == "H,W" else count
+        add(f"--{name.replace('_', '-')}", type=kind, metavar=form, help=f"{what} (the preset's)")
     return root
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, ...]:
     height, _, width = text.partition(",")
-    return _count(height), _count(width)
+    return count(height), count(width)
 
 
 def main(argv: list[str] | None = None) -> int:

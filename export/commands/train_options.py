@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, count, described
 from export.families.action_prior.config import PRESETS
 from export.training.schedule import Schedule, Settings
 
@@ -81,15 +81,15 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def _add_common(stage: argparse.ArgumentParser, schedule: Schedule) -> None:
     add = stage.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for checkpoint.pt, metrics and resume state")
-    add("--steps", type=_count, default=schedule.steps, help="optimiser steps (default %(default)s)")
-    add("--batch", type=_count, default=schedule.batch, help="windows per step, of all processes (default %(default)s)")
+    add("--steps", type=count, default=schedule.steps, help="optimiser steps (default %(default)s)")
+    add("--batch", type=count, default=schedule.batch, help="windows per step, of all processes (default %(default)s)")
     add("--seed", type=int, default=0, help="seed of weights, batches and noise (default %(default)s)")
     add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     optimiser = stage.add_argument_group("optimiser: AdamW, warm-up, cosine")
     add = optimiser.add_argument
     add("--rate", type=_positive, default=schedule.peak_rate, help="learning rate at its peak (default %(default)g)")
     add("--final-rate", type=_positive, default=schedule.final_rate, help="at the last step (default %(default)g)")
-    add("--warmup", type=_count, help=f"steps to the peak (default {schedule.warmup}, a tenth of fewer steps)")
+    add("--warmup", type=count, help=f"steps to the peak (default {schedule.warmup}, a tenth of fewer steps)")
     add("--weight-decay", type=float, default=schedule.weight_decay, help="(default %(default)g)")
     add("--ema", dest="ema_decay", type=_share, default=PLAIN.ema_decay, metavar="DECAY",
         help="running average of the weights; 0 keeps none (default %(default)g)")  # fmt: skip
@@ -101,19 +101,17 @@ def _add_common(stage: argparse.ArgumentParser, schedule: Schedule) -> None:
     add("--precision", choices=("fp32", "bf16"), default=PLAIN.precision,
         help="of large products; flow, norms, softmax, losses, weights stay FP32 (default %(default)s)")  # fmt: skip
     add("--tf32", action="store_true", help="a GPU may round FP32 products to TF32; without it, it must not")
-    add("--micro-batch", type=_count, default=0, metavar="N", help="windows computed at a time (default: all)")
-    add("--save-every", type=_count, default=schedule.save_every, metavar="N", help="steps (default %(default)s)")
+    add("--micro-batch", type=count, default=0, metavar="N", help="windows computed at a time (default: all)")
+    add("--save-every", type=count, default=schedule.save_every, metavar="N", help="steps (default %(default)s)")
     add("--no-tensorboard", dest="tensorboard", action="store_false", help="metrics go to the .jsonl file only")
 
 
 def _add_validation(stage: argparse.ArgumentParser) -> None:
     group = stage.add_argument_group("validation, on episodes that training never sees")
     add = group.add_argument
-    add("--validate-every", type=_count, default=0, metavar="N", help="steps; without it nothing is held out")
+    add("--validate-every", type=count, default=0, metavar="N", help="steps; without it nothing is held out")
     add("--held-out", type=_share, default=PLAIN.held_out, metavar="SHARE", help="of episodes (default %(default)g)")
-    add(
-        "--validation-windows", type=_count, default=PLAIN.validation_windows, metavar="N", help="(default %(default)s)"
-    )
+    add("--validation-windows", type=count, default=PLAIN.validation_windows, metavar="N", help="(default %(default)s)")
     add("--stop-at-error", type=_positive, metavar="X",
         help="end when the mean absolute error per action, in normalised units, is at most this")  # fmt: skip
 
@@ -184,7 +182,7 @@ def _add_vla(stage: argparse.ArgumentParser) -> None:
 def _add_distil(stage: argparse.ArgumentParser) -> None:
     add = stage.add_argument
     add("--teacher", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 2, or 1")
-    add("--teacher-steps", type=_count, default=2, metavar="N",
+    add("--teacher-steps", type=count, default=2, metavar="N",
         help="Euler steps whose way the one step learns (default %(default)s, as in the paper)")  # fmt: skip
 
 
@@ -193,12 +191,6 @@ def _share(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
-    return int(text)
 
 
 def _positive(text: str) -> float:

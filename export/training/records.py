@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from edge.files import replacing
+
 Record = dict[str, float]
 
 
@@ -63,6 +65,5 @@ def read_records(path: Path) -> list[Record]:
 
 def _truncate(path: Path, first: int) -> None:
     kept = [record for record in read_records(path) if record["step"] < first]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")

@@ -15,6 +15,7 @@ from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, succeeded  # fi
 
 import numpy as np
 
+from edge.files import replacing
 from edge.arms import load_arm
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.stage import CAMERA
@@ -28,8 +29,7 @@ def write_shard(path: Path, recorder: LiftRecorder, episodes: list[LiftEpisode],
     tool_m = recorder.expert.kinematics.tool_m
     states = np.concatenate([np.array(episode.states) for episode in episodes])
     frames = [[episode.frames[camera] for camera in (CAMERA, WRIST_CAMERA)] for episode in episodes]
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as opened:
+    with replacing(path) as partial, partial.open("wb") as opened:
         np.savez(
             opened,
             lengths=np.array([len(episode.states) for episode in episodes]),
@@ -42,7 +42,6 @@ def write_shard(path: Path, recorder: LiftRecorder, episodes: list[LiftEpisode],
             tool_m=np.array([tool_m(state[:-1]) for state in states], dtype=np.float32),
             attempts=np.array(attempts),
         )
-    partial.replace(path)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from bench import options
 from bench.document import Recording, read_document, say, write_document
 from lab.prior import data
 from lab.prior.jobs import Job, begin, plan, results
@@ -22,6 +21,7 @@ from lab.prior.training import Place
 from lab.prior.variants import BY_NAME, VARIANTS
 from lab.prior.workers import run_all
 from edge.errors import InputError
+from edge.cli.parser import count
 
 DOCUMENT = "results.json"
 
@@ -40,8 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how large it is, see docs/notebook/results.md (%(default)s)",
     )
     add("--variants", nargs="+", choices=list(BY_NAME), metavar="NAME", help=f"of {', '.join(BY_NAME)} (default: all)")
-    add("--seeds", type=options.count, default=3, help="(default %(default)s)")
-    add("--jobs", type=options.count, default=1, help="processes, one thread each (default %(default)s)")
+    add("--seeds", type=count, default=3, help="(default %(default)s)")
+    add("--jobs", type=count, default=1, help="processes, one thread each (default %(default)s)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="that trains; engines run on the CPU (%(default)s)")
     add("--episodes", type=int, default=None, help="played by each policy; 0 plays none (default 50)")
     add("--engines", choices=("exported", "torch"), default="exported", help="that play the policies (%(default)s)")

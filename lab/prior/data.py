@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lab.prior.scale import Scale
 from lab.prior.variants import FEW, MANY, REACH, Stage1
+from edge.files import replacing
 from edge.errors import InputError
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment
@@ -68,10 +69,8 @@ def keep(data: Demonstrations, path: Path) -> None:
     values = {field.name: getattr(data, field.name) for field in fields(data)}
     plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
     arrays: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-    partial = path.with_name(path.stem + ".partial.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(partial, plain=np.array(json.dumps(plain)), **arrays)
-    partial.replace(path)
+    with replacing(path) as partial, partial.open("wb") as opened:
+        np.savez(opened, plain=np.array(json.dumps(plain)), **arrays)
 
 
 def kept(path: Path) -> Demonstrations:
@@ -94,7 +93,7 @@ def some_episodes(data: Demonstrations, episodes: NDArray[np.int64]) -> Demonstr
 def stage1_sets(folder: Path) -> dict[str, Demonstrations]:
     """All sets of trajectories that are there, by name."""
     paths = sorted(folder.glob(f"{STAGE1}*.npz"))
-    return {path.stem.removeprefix(STAGE1): kept(path) for path in paths if ".partial" not in path.name}
+    return {path.stem.removeprefix(STAGE1): kept(path) for path in paths}
 
 
 def chosen_sets(sets: dict[str, Demonstrations], stage1: Stage1) -> list[Demonstrations]:

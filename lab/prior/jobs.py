@@ -6,13 +6,16 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.prior import data
+from lab.prior.data import SETS, record_set
 from lab.prior.scale import Scale
-from lab.prior.training import CHECKPOINT, Place
+from lab.prior.training import CHECKPOINT, Place, base_config, learning, train_eyes, train_stage1, train_stage2
 from lab.prior.variants import PRIORS, Variant
+
+from edge.files import replacing
 
 RESULT = "result.json"
 SCALE = "scale.json"
@@ -20,7 +23,7 @@ SCALE = "scale.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work. It is done when `product` exists; `needs` names jobs that come before it."""
+    """One piece of work. It is done when `product` exists; `needs` names jobs that come before it. `do` is pickled."""
 
     name: str
     product: Path
@@ -30,41 +33,6 @@ class Job:
     @property
     def done(self) -> bool:
         return self.product.is_file()
-
-
-@dataclass(frozen=True)
-class Record:
-    """A set to record; module-level, so that it reaches another process."""
-
-    place: Place
-    name: str
-
-    def __call__(self) -> None:
-        from lab.prior.training import base_config
-
-        data.record_set(self.name, self.place.scale, base_config(), self.place.data)
-
-
-@dataclass(frozen=True)
-class Eyes:
-    place: Place
-
-    def __call__(self) -> None:
-        from lab.prior.training import train_eyes
-
-        train_eyes(self.place)
-
-
-@dataclass(frozen=True)
-class Prior:
-    place: Place
-    name: str
-    seed: int
-
-    def __call__(self) -> None:
-        from lab.prior.training import train_stage1
-
-        train_stage1(self.place, PRIORS[self.name], self.seed)
 
 
 @dataclass(frozen=True)
@@ -78,44 +46,38 @@ class Clock:
         return round(self.wall_s - other.wall_s, 1), round(self.cpu_s - other.cpu_s, 1)
 
 
-@dataclass(frozen=True)
-class Run:
+def run_variant(place: Place, variant: Variant, seed: int) -> None:
     """Stage 2 and the closed loop of one variant at one seed; what was trained before is not trained again."""
+    folder, began = place.run(variant, seed), Clock()
+    if not (folder / CHECKPOINT).is_file():
+        train_stage2(place, variant, seed)
+    trained = Clock()
+    result: dict[str, Any] = {
+        "variant": asdict(variant),
+        "seed": seed,
+        "scale": place.scale.to_plain(),
+        "device": device_name(place),
+        "threads": 1,
+        **learning(folder),
+    }
+    if place.scale.episodes:
+        from lab.prior.closed_loop import play
 
-    place: Place
-    variant: Variant
-    seed: int
-
-    def __call__(self) -> None:
-        from lab.prior.training import learning, train_stage2
-
-        place, folder = self.place, self.place.run(self.variant, self.seed)
-        began = Clock()
-        if not (folder / CHECKPOINT).is_file():
-            train_stage2(place, self.variant, self.seed)
-        trained = Clock()
-        result: dict[str, Any] = {
-            "variant": asdict(self.variant),
-            "seed": self.seed,
-            "scale": place.scale.to_plain(),
-            "device": device_name(place),
-            "threads": 1,
-            **learning(folder),
-        }
-        if place.scale.episodes:
-            from lab.prior.closed_loop import play
-
-            result["closed_loop"] = play(folder / CHECKPOINT, place.engines, place.scale)
-        result["train_s"], result["train_cpu_s"] = trained.since(began)
-        result["play_s"], result["play_cpu_s"] = Clock().since(trained)
-        write_json(folder / RESULT, result)
+        result["closed_loop"] = play(folder / CHECKPOINT, place.engines, place.scale)
+    result["train_s"], result["train_cpu_s"] = trained.since(began)
+    result["play_s"], result["play_cpu_s"] = Clock().since(trained)
+    write_json(folder / RESULT, result)
 
 
 def plan(place: Place, variants: Sequence[Variant], seeds: int) -> list[Job]:
     """All jobs, what is needed first and what matters most before the rest."""
-    sets = [Job(f"data {name}", place.data / f"{name}.npz", (), Record(place, name)) for name in data.SETS]
+    base = base_config()
+    sets = [
+        Job(f"data {name}", place.data / f"{name}.npz", (), partial(record_set, name, place.scale, base, place.data))
+        for name in SETS
+    ]
     recorded = tuple(job.name for job in sets)
-    eyes = Job("stage 0", place.vlm / CHECKPOINT, (), Eyes(place))
+    eyes = Job("stage 0", place.vlm / CHECKPOINT, (), partial(train_eyes, place))
     jobs: dict[str, Job] = {job.name: job for job in [*sets, eyes]}
     for variant in variants:
         for seed in range(seeds):
@@ -125,13 +87,13 @@ def plan(place: Place, variants: Sequence[Variant], seeds: int) -> list[Job]:
                 prior = _prior(place, variant.prior, seed, recorded)
                 jobs.setdefault(prior.name, prior)
                 needs = (*needs, prior.name)
-            jobs[name] = Job(name, product, needs, Run(place, variant, seed))
+            jobs[name] = Job(name, product, needs, partial(run_variant, place, variant, seed))
     return list(jobs.values())
 
 
 def _prior(place: Place, name: str, seed: int, recorded: tuple[str, ...]) -> Job:
     product = place.prior(PRIORS[name], seed) / CHECKPOINT
-    return Job(f"stage 1 {name} {seed}", product, recorded, Prior(place, name, seed))
+    return Job(f"stage 1 {name} {seed}", product, recorded, partial(train_stage1, place, PRIORS[name], seed))
 
 
 def device_name(place: Place) -> str:
@@ -145,10 +107,8 @@ def device_name(place: Place) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as whole:
+        whole.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def results(out: Path) -> list[dict[str, Any]]:

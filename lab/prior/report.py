@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +11,7 @@ from typing import Any
 from lab.prior.claims import Judged, Results, best, by_variant, judge, level, steps_below, steps_to, success_of
 from lab.prior.statistics import Interval, sample
 from lab.prior.variants import BY_NAME, VARIANTS
-from bench.tables import markdown, number
-from edge.errors import InputError
+from bench.tables import fill_marks, markdown, number
 
 
 def lines(document: dict[str, Any]) -> list[str]:
@@ -36,16 +34,7 @@ def lines(document: dict[str, Any]) -> list[str]:
 
 def write_markdown(path: Path, document: dict[str, Any]) -> None:
     """Puts the tables between the marks of their scale. Raises `InputError` where there are none."""
-    opens, ends = f"<!-- edge-bench prior {document['scale']['name']} -->", "<!-- end prior -->"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    mark = re.compile(f"({re.escape(opens)}\n).*?({ends})", re.DOTALL)
-    if not mark.search(text):
-        raise InputError(f"{path}: has no marks; add {opens} and {ends}")
-    block = "\n".join(lines(document)).rstrip() + "\n"
-    path.write_text(mark.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text), encoding="utf-8")
+    fill_marks(path, {f"prior {document['scale']['name']}": lines(document)})
 
 
 def _scale_lines(document: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from edge.files import replacing
 from edge.log.dataset.spec import INDEX_COLUMNS, DatasetSpec, Vector
 from edge.log.dataset.statistics import Statistics, from_plain
 from edge.log.dataset.video import png
@@ -41,10 +42,8 @@ def _vectors(values: NDArray[Any], width: int) -> pa.Array:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial, compression="snappy")
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="snappy")
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:

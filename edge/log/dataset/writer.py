@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from edge.files import replacing
 from edge.log.dataset.spec import (
     CODEBASE_VERSION,
     DATA_PATH,
@@ -213,10 +214,8 @@ class DatasetWriter:
         }
 
     def _write_json(self, name: str, document: dict[str, Any]) -> None:
-        path = self.folder / name
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(document, indent=2) + "\n")
-        partial.replace(path)
+        with replacing(self.folder / name) as partial:
+            partial.write_text(json.dumps(document, indent=2) + "\n")
 
     def _go_on(self) -> None:
         """Takes up where the last whole part ended."""
