@@ -26,7 +26,7 @@ from edge.errors import InputError, VlaEdgeError
 from edge.policy.base import BundlePolicy, open_policy
 from lab.experts.reach_expert import STEP_S
 from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
-from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_mind
+from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_source
 
 TELL_EVERY = 10
 """Episodes between two lines for a log, where there is no terminal for a bar."""
@@ -146,7 +146,7 @@ class _Player:
             return run_lockstep(self.bundle, arm, self._policies[task], scene, run)
         if not isinstance(scene, LiftScene):
             raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")
-        return run_mind(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: ExpertPlanner(scene, task, device))
+        return run_source(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: ExpertPlanner(scene, task, device))
 
 
 def _row(outcome: LockstepOutcome) -> EpisodeRow:

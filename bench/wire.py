@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +23,14 @@ from bench.harness import summary
 from bench.policy_run import Runner, STILL_RAD
 from edge.arms import load_arm
 from edge.bundle import MANIFEST, Bundle, load_bundle
-from edge.plan.replanner import ControlSettings
-from edge.run.controller import Controller
-from edge.errors import SafetyStop
-from edge.inference.process import InferenceSettings
 from edge.inference.handle import InferenceProcess
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.realtime.rights import cpus_here, realtime
-from edge.realtime.scheduler import FixedStep, measured_spin_ns
-from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.log.recorder import Recorder
-from firmware_bridge.client import DeviceClient
+from edge.realtime.rights import cpus_here
+from edge.run.display import Display
+from edge.run.outcome import RunOutcome
+from edge.run.session import Session
+from edge.run.settings import RunSettings
 from firmware_bridge.codes import MessageType
-from firmware_bridge.errors import LinkLost
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport, Transport
 
@@ -90,21 +84,6 @@ class NotingPlanner:
         return self._inner.status()
 
 
-class WarmInference:
-    """An inference process, and how long its first call took once it is warm."""
-
-    def __init__(self, process: InferenceProcess) -> None:
-        assert isinstance(process.planner, NotingPlanner)
-        self._process, self.planner = process, process.planner
-        self.cold_ns = 0
-
-    def wait_warm(self, idle: Callable[[], None]) -> int:
-        """Waits; returns the slowest warm call in ns. Raises `InputError` if the process fails."""
-        status = self._process.wait_ready(lambda text: None, idle)
-        self.cold_ns = status.cold_ns
-        return status.warm_ns
-
-
 def wire_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     """Runs for `seconds`; times in ms, and what became of the chunks and of the loop's deadlines."""
     with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
@@ -135,53 +114,31 @@ def _link_or_copy(source: str, target: str) -> None:
 def _still_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     arm = load_arm(how.arm)
     cameras = ("pattern:",) * bundle.manifest.policy.cameras
-    settings = InferenceSettings(
-        str(bundle.path), how.arm, how.task, cameras, how.seed, how.threads, 0.0, cpus_here().others, how.engine
-    )
+    run = RunSettings(how.arm, str(bundle.path), how.task, cameras, how.seed, how.engine, how.threads)
+    run = replace(run, cpus=cpus_here().others, duration_s=seconds, rate_hz=RATE_HZ, execute_steps=EXECUTE_STEPS)
     with ExitStack() as stack:
         device = stack.enter_context(closing(SimulatorProcess(SimulatedArm(arm.name, arm.home_rad))))
         line = NotingTransport(SerialTransport(device.port))
         stack.callback(line.close)
-        inference = stack.enter_context(closing(InferenceProcess(bundle, arm, settings, NotingPlanner)))
-        return _run(bundle, how, client_in_real_time(line), line, WarmInference(inference), seconds)
+        inference = stack.enter_context(closing(InferenceProcess(bundle, arm, run, NotingPlanner)))
+        session = stack.enter_context(closing(Session(arm, line, run, Display(), None)))
+        outcome = session.run(inference)
+        assert isinstance(inference.planner, NotingPlanner)
+        return _times(inference.planner, line.commits_ns, how.seed) | _figures(outcome)
 
 
-def _run(
-    bundle: Bundle,
-    how: Runner,
-    client: DeviceClient,
-    line: NotingTransport,
-    inference: WarmInference,
-    seconds: float,
-) -> dict[str, Any]:
-    planner = inference.planner
-    stop = None
-    with realtime(cpus_here()) as grants:
-        spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep)
-        controller = _controller(bundle, how, client, inference, seconds)
-        client.arm(client.wait_for_state().measured_urad, 1)
-        loop = FixedStep(round(1e9 / RATE_HZ), time.monotonic_ns, time.sleep, spin_ns)
-        began_ns = now_ns = time.monotonic_ns()
-        try:
-            while now_ns - began_ns < seconds * 1e9:
-                now_ns = loop.wait()
-                controller.step(now_ns, loop.ticks + 1)
-                client.keep_clock(now_ns, loop.slack_s() - spin_ns / 1e9)
-            client.stop()
-        except (SafetyStop, LinkLost) as error:
-            stop = str(error)
-    moved_s = (now_ns - began_ns) / 1e9
+def _figures(outcome: RunOutcome) -> dict[str, Any]:
+    counters, loop = outcome.counters, outcome.lateness
     return {
-        **_times(planner, line.commits_ns, how.seed),
-        "cold": {"first_call_ms": inference.cold_ns / 1e6},
-        "replan_hz": len(controller.counters.committed_ids) / moved_s,
-        "control_hz": loop.ticks / moved_s,
+        "cold": {"first_call_ms": outcome.planner.cold_ns / 1e6},
+        "replan_hz": len(counters.committed_ids) / outcome.moved_s,
+        "control_hz": loop.ticks / outcome.moved_s,
         "execute_steps": EXECUTE_STEPS,
         "chunks": {
-            "computed": controller.counters.chunks,
-            "committed": len(controller.counters.committed_ids),
-            "late": controller.counters.late,
-            "refused": len(controller.counters.refused),
+            "computed": counters.chunks,
+            "committed": len(counters.committed_ids),
+            "late": counters.late,
+            "refused": len(counters.refused),
         },
         "loop": {
             "ticks": loop.ticks,
@@ -189,33 +146,9 @@ def _run(
             "late_p50_us": loop.lateness.percentile_us(50),
             "late_p99_us": loop.lateness.percentile_us(99),
         },
-        "realtime": {grant.what: grant.granted for grant in grants},
-        "stop": stop,
+        "realtime": {setting.what: setting.granted for setting in outcome.realtime},
+        "stop": outcome.error,
     }
-
-
-def _controller(
-    bundle: Bundle, how: Runner, client: DeviceClient, inference: WarmInference, seconds: float
-) -> Controller:
-    """Shakes hands with the device, waits for inference, and sets control up as a session does."""
-    arm = load_arm(how.arm)
-    connected = ConnectedArm.connect(arm, client)
-
-    def idle() -> None:
-        client.poll(time.monotonic_ns())
-        time.sleep(0.01)
-
-    warm_ns = inference.wait_warm(idle)
-    return Controller(
-        client,
-        inference.planner,
-        arm,
-        bundle.manifest.policy,
-        bundle.embodiment(arm.embodiment).step_s,
-        ControlSettings(EXECUTE_STEPS, connected.lead_us()),
-        Recorder(round(110 * (seconds + 10)), arm.dof),
-        warm_ns // 1000,
-    )
 
 
 def _times(planner: NotingPlanner, commits_ns: list[int], seed: int) -> dict[str, Any]:

@@ -130,6 +130,7 @@ class DeviceClient:
         self._last_probe_ns = link.clock_ns()
         self._is_behind = False
         self.caps: Caps | None = None
+        self.last_state: StateReport | None = None
         self.resent = 0
         self.commit_retry_ns = COMMIT_RETRY_NS
 
@@ -265,7 +266,7 @@ class DeviceClient:
         if isinstance(message, (StateReport, Event)):
             inbox.said.append((message.state, message.reason))
         if isinstance(message, StateReport):
-            inbox.state = message
+            inbox.state = self.last_state = message
         elif isinstance(message, Event):
             inbox.events.append(message)
         elif isinstance(message, Ack) and message.type == MessageType.COMMIT:

@@ -79,7 +79,7 @@ def test_the_table_in_the_docs_names_the_same_folders() -> None:
     "module",
     [
         *("edge.cli.build", "edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "edge.cli"),
-        *("edge.inference.process", "edge.run.session"),
+        *("edge", "edge.inference.process", "edge.run.front", "edge.run.session"),
     ],
 )
 def test_the_robots_side_loads_no_torch(module: str) -> None:

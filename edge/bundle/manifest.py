@@ -138,8 +138,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(folder: str | Path) -> Bundle:
     """Reads and checks a bundle. Raises `BundleError`."""
+    path = Path(folder)
     manifest_file = path / MANIFEST
     if not manifest_file.is_file():
         hint = (

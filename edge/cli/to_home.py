@@ -20,7 +20,7 @@ from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
 from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.homing import HOME_SHAPE, SPACING_S, HomeMove, HomePlanner, describe, home_controller, plan_home
-from edge.run.session import STOP_SIGNALS, handled
+from edge.run.signals import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.constants import POSE_TOLERANCE_RAD

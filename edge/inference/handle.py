@@ -1,4 +1,4 @@
-"""The inference process as control sees it: started, waited for, watched, started again."""
+"""The inference process as control sees it: started, awaited, watched, started again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from edge.arms import ArmProfile
-from edge.bundle import Bundle
+from edge.bundle import Bundle, EmbodimentSpec
 from edge.errors import InputError
 from edge.inference.process import InferenceSettings, start_arguments
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanningRecords, SharedPlanner
@@ -17,23 +17,26 @@ READY_TIMEOUT_S = 120.0
 
 
 class InferenceProcess:
-    """One process at a time, and the planner that speaks to it."""
+    """One process at a time, and its planner. `tap` is put around every planner, for those who record it."""
+
+    ending = finished = False
 
     def __init__(
         self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings, tap: Callable[[Planner], Planner]
     ) -> None:
-        """`tap` is put around every planner, for those who want to listen."""
-        self._shape, self._joints, self._settings, self._tap = bundle.manifest.policy, arm.dof, settings, tap
+        self.shape, self._joints, self._settings, self._tap = bundle.manifest.policy, arm.dof, settings, tap
+        self.embodiment: EmbodimentSpec | None = bundle.embodiment(arm.embodiment, arm.dof)
+        self.step_s = self.embodiment.step_s
         self._start()
 
     def _start(self) -> None:
-        records = PlanningRecords(self._shape, self._joints)  # fresh: a process may have died while it wrote
+        records = PlanningRecords(self.shape, self._joints)  # fresh: a process may have died while it wrote
         descriptor = records.memory.descriptor
         self.process = subprocess.Popen(start_arguments(self._settings, descriptor), pass_fds=[descriptor])
         self.planner = self._tap(SharedPlanner(records))
         self._listener = SharedPlanner(records)  # a status is handed out once to each reader
 
-    def wait_ready(self, tell: Callable[[str], None], idle: Callable[[], None]) -> PlannerStatus:
+    def wait_ready(self, notify: Callable[[str], None], idle: Callable[[], object]) -> PlannerStatus:
         """Waits until the policy is warm, calling `idle` meanwhile. Raises `InputError` with the reason if it fails."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         phase = Phase.STARTING
@@ -42,26 +45,30 @@ class InferenceProcess:
             if status is not None and status.phase is not phase:
                 phase = status.phase
                 if phase is Phase.LOADING:
-                    tell("loading engines")
+                    notify("loading engines")
                 elif phase is Phase.WARMING:
-                    tell("warming up")
+                    notify("warming up")
                 elif phase is Phase.FAILED:
                     raise InputError(status.message)
                 elif phase is Phase.READY:
                     return status
-            gone = self.gone()
-            if gone is not None:
+            exit_reason = self.exit_reason()
+            if exit_reason is not None:
                 last = self.planner.status()
-                raise InputError(last.message if last is not None and last.message else f"{gone} before it was ready")
+                raise InputError(last.message if last and last.message else f"{exit_reason} before it was ready")
             idle()
         raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
 
     def beat(self) -> PlannerStatus | None:
-        """The newest sign of life, once, beside what the planner hands out."""
+        """The newest status, once, beside what the planner hands out."""
         return self._listener.status()
 
-    def gone(self) -> str | None:
-        """Why the process is no more; None while it is there."""
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def exit_reason(self) -> str | None:
+        """Why the process has ended; None while it runs."""
         code = self.process.poll()
         if code is None:
             return None

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +35,20 @@ NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """What the inference process is started with."""
+    """What decides the chunks of a run; `bundle` is empty for a policy that is a Python function."""
 
-    bundle: str
     arm: str
-    task: str
-    cameras: tuple[str, ...]
-    seed: int
-    threads: int
-    inject_latency_ms: float
-    cpus: tuple[int, ...] = ()
-    """Where it may run; empty for anywhere."""
+    bundle: str = ""
+    task: str = ""
+    cameras: tuple[str, ...] = ()
+    seed: int = 0
     engine: str = DEFAULT_ENGINE
+    threads: int = 1
+    """Of each engine."""
+    inject_latency_ms: float = 0.0
+    """Added to every inference."""
+    cpus: tuple[int, ...] = ()
+    """Where inference may run; empty for anywhere."""
 
 
 class Inference:
@@ -127,7 +129,7 @@ class Inference:
 
 
 def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, parent: int) -> None:
-    """Answers requests until the parent is gone."""
+    """Answers requests until the parent has ended."""
     records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
     cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
@@ -157,7 +159,7 @@ def start_arguments(settings: InferenceSettings, descriptor: int) -> list[str]:
         "--memory",
         str(descriptor),
         "--settings",
-        json.dumps(asdict(settings)),
+        json.dumps({field.name: getattr(settings, field.name) for field in fields(InferenceSettings)}),
     ]
 
 

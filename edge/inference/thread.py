@@ -8,31 +8,47 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from queue import SimpleQueue
 
+from edge.bundle import EmbodimentSpec
 from edge.errors import InputError
 from edge.inference.process import Inference
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy.function_policy import PolicyEnded
 
 END_TIMEOUT_S = 1.0
+READY_TIMEOUT_S = 60.0
 
 
 class InferenceThread:
-    """Answers requests in order of arrival, the newest only. `first_ns` is the time to expect of the first answer.
+    """Answers requests in order of arrival, the newest only; `cpus` is where it may run, empty for anywhere.
 
-    `cpus` is where it may run, empty for anywhere. Once `finished`, nothing more is answered: the policy has ended.
+    `ready` says whether the first chunk may be requested. A step is the time to expect of the first answer. `opened`
+    are the cameras, which are closed with it.
     """
 
+    embodiment: EmbodimentSpec | None = None
+    pid: int | None = None
+    ending = finished = False
+
     def __init__(
-        self, inference: Inference, first_ns: int, cpus: tuple[int, ...], tap: Callable[[Planner], Planner]
+        self,
+        inference: Inference,
+        step_s: float,
+        cpus: tuple[int, ...],
+        tap: Callable[[Planner], Planner],
+        ready: Callable[[], bool] = lambda: True,
+        opened: ExitStack | None = None,
     ) -> None:
-        self._inference, self._first_ns, self._cpus = inference, first_ns, cpus
+        self.shape, self.step_s = inference.policy.shape, step_s
+        self._inference, self._cpus, self._ready = inference, cpus, ready
+        self._opened = opened or ExitStack()
         self._requests: SimpleQueue[PlanRequest | None] = SimpleQueue()
         self._results: deque[PlanResult] = deque(maxlen=1)
-        self.finished = False
         self.planner = tap(self)
         self._thread = threading.Thread(target=self._serve, name="policy", daemon=True)
         self._thread.start()
@@ -53,16 +69,25 @@ class InferenceThread:
         self._requests.put(request)
 
     def result(self) -> PlanResult | None:
-        return self._results.popleft() if self._results else None
+        if not self._results:
+            return None
+        result = self._results.popleft()
+        self.ending = len(result.increments_rad) < self.shape.horizon
+        return result
 
     def status(self) -> PlannerStatus | None:
         return None
 
     # Its life --------------------------------------------------------------------------------------------------------
 
-    def wait_ready(self, notify: Callable[[str], None], idle: Callable[[], None]) -> PlannerStatus:
-        """There is nothing to warm up: calls of somebody else's function may have effects."""
-        return PlannerStatus(Phase.READY, 0, 0, self._first_ns, "")
+    def wait_ready(self, notify: Callable[[str], None], idle: Callable[[], object]) -> PlannerStatus:
+        """There are no calls to warm up: those of somebody else's function may have effects. Raises `InputError`."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self._ready():
+            if time.monotonic() > deadline:
+                raise InputError(f"the first set-points did not come within {READY_TIMEOUT_S:.0f} s")
+            idle()
+        return PlannerStatus(Phase.READY, 0, 0, round(1e9 * self.step_s), "")
 
     def beat(self) -> PlannerStatus | None:
         """Only a process has one."""
@@ -79,3 +104,4 @@ class InferenceThread:
         """Waits a moment for the function to return; one that does not is left to end with the process."""
         self._requests.put(None)
         self._thread.join(END_TIMEOUT_S)
+        self._opened.close()

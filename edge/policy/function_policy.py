@@ -37,9 +37,10 @@ class Observation:
 
 
 PolicyFunction: TypeAlias = Callable[[Observation], "ArrayLike | None"]
-"""Returns (n, J) rows for the steps from `Observation.step` on, d < n <= horizon, or None to end the run.
+"""Returns (n, J) rows for the steps from `Observation.step` on, d < n <= horizon, or None when there are no more.
 
-Rows are goals in rad, the positions at the ends of the steps, or increments in rad per step."""
+Rows are goals in rad, the positions at the ends of the steps, or increments in rad per step. A short answer (n below
+the horizon) is a short plan: the run ends with it if no other follows."""
 Answer = Literal["goals", "increments"]
 
 

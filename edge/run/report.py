@@ -18,7 +18,8 @@ from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.errors import InputError
 from edge.files import replacing
-from edge.run.session import RunOutcome, SessionSettings
+from edge.run.outcome import RunOutcome
+from edge.run.settings import RunSettings
 from firmware_bridge.messages import SCHEMA_HASH
 
 REPORT_FORMAT = 1
@@ -37,7 +38,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
     return {"count": len(values), "p50": p50, "p95": p95, "p99": p99, "max": round(float(array.max()), 4)}
 
 
-def summarise(outcome: RunOutcome, settings: SessionSettings, extra: dict[str, Any]) -> dict[str, Any]:
+def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any]) -> dict[str, Any]:
     """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
     counters = outcome.counters
     return {
@@ -91,7 +92,7 @@ def device_clock_rate(device_us: NDArray[np.int64], lasted_s: float) -> float | 
     return round(float(device_us[-1] - device_us[0]) / 1e6 / lasted_s, 3)
 
 
-def _chunks(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+def _chunks(outcome: RunOutcome, settings: RunSettings) -> dict[str, Any]:
     counters = outcome.counters
     return {
         "requested": counters.requests,
@@ -127,7 +128,7 @@ def _latency_ms(outcome: RunOutcome) -> dict[str, Any]:
     }
 
 
-def _loop(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
+def _loop(outcome: RunOutcome, settings: RunSettings) -> dict[str, Any]:
     lateness, jitter = outcome.lateness.lateness, outcome.lateness.jitter
     return {
         "rate_hz": settings.rate_hz,
@@ -141,7 +142,7 @@ def _loop(outcome: RunOutcome, settings: SessionSettings) -> dict[str, Any]:
         },
         "period_jitter_us": {"p50": jitter.percentile_us(50), "p99": jitter.percentile_us(99)},
         "spin_us": round(outcome.lateness.spin_ns / 1000, 1),
-        "realtime": [asdict(grant) for grant in outcome.grants],
+        "realtime": [asdict(setting) for setting in outcome.realtime],
     }
 
 
@@ -221,14 +222,15 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
         partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def run_header(bundle: Bundle, arm: ArmProfile, settings: SessionSettings, more: dict[str, Any]) -> dict[str, Any]:
-    """What a log says of its run before it begins: versions, arm, task, seeds, settings, hashes of the bundle."""
-    manifest = bundle.manifest
+def run_header(bundle: Bundle | None, arm: ArmProfile, settings: RunSettings, more: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a run before it begins: versions, arm, task, seeds, settings, hashes of the bundle."""
+    manifest = bundle.manifest if bundle is not None else None
     return {
         "created_by": f"vla-edge {__version__}",
         "machine": {"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
         "arm": {"name": arm.name, "model": arm.model, "profile": f"{arm.hash32:08x}", "joints": arm.joints},
-        "bundle": {
+        "bundle": manifest
+        and {
             "checkpoint_sha256": manifest.checkpoint_sha256,
             "precision": manifest.precision,
             "created_by": manifest.created_by,

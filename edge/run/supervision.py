@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from edge.errors import SafetyStop
-from edge.inference.records import Phase, Planner
+from edge.inference.records import Phase
+from edge.inference.source import InferenceHandle
 from edge.run.commands import Command, OperatorDesk
 from edge.run.controller import Controller
 from edge.run.home_trip import HomeTrip
@@ -30,16 +30,6 @@ class OnLoss(str, Enum):
     WAIT = "wait"
 
 
-class Inference(Protocol):
-    """The inference process as its supervisor sees it. No call waits."""
-
-    def gone(self) -> str | None:
-        """Exit reason; None while it runs."""
-
-    def restart(self) -> Planner:
-        """Ends what is left of the process and starts a new one."""
-
-
 @dataclass(frozen=True)
 class Loss:
     """Inference was lost: when, in ns of the host's clock, and why."""
@@ -54,7 +44,7 @@ class Supervisor:
     def __init__(
         self,
         controller: Controller,
-        inference: Inference,
+        inference: InferenceHandle,
         desk: OperatorDesk,
         on_loss: OnLoss,
         notify: Callable[[str], None],
@@ -93,7 +83,7 @@ class Supervisor:
             self.home.begin()
 
     def _watch(self, now_ns: int) -> None:
-        reason = self.inference.gone() or self._hung(now_ns)
+        reason = self.inference.exit_reason() or self._hung(now_ns)
         if reason is not None:
             self._lost = Loss(now_ns, reason)
             self.losses.append(self._lost)
@@ -112,10 +102,10 @@ class Supervisor:
         if self._starts == 0:
             self._start_again(lost.reason)
             return
-        gone = self.inference.gone()
+        exit_reason = self.inference.exit_reason()
         status = self.controller.planner.status()
-        if gone is not None or (status is not None and status.phase is Phase.FAILED):
-            why = gone or (status.message if status else "")
+        if exit_reason is not None or (status is not None and status.phase is Phase.FAILED):
+            why = exit_reason or (status.message if status else "")
             if self._starts == MOST_STARTS:
                 raise SafetyStop(f"inference could not be started again in {MOST_STARTS} attempts, the last: {why}")
             self._start_again(why)

@@ -28,6 +28,7 @@ from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
+from edge.inference.source import ChunkSource
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy.base import BundlePolicy
 from edge.run.arm import ConnectedArm
@@ -78,13 +79,6 @@ class LockstepOutcome:
     controller: Controller
 
 
-class Mind(Protocol):
-    """What answers the requests for chunks: a policy with its cameras, or a scripted expert."""
-
-    def answer(self, request: PlanRequest) -> PlanResult:
-        """The chunk from the request's step on."""
-
-
 class LockstepCamera:
     """Renders the world of the device in this process, as the scene's camera of that name sees it."""
 
@@ -108,15 +102,15 @@ class LockstepCamera:
 class InlinePlanner:
     """Computes at once and hands out the chunk when the simulated latency has passed."""
 
-    def __init__(self, mind: Mind, device: LockstepDevice, settings: LockstepSettings) -> None:
-        self._mind, self._device, self._settings = mind, device, settings
+    def __init__(self, source: ChunkSource, device: LockstepDevice, settings: LockstepSettings) -> None:
+        self._source, self._device, self._settings = source, device, settings
         self._draw = random.Random(settings.seed)
         self._waiting: tuple[int, PlanResult] | None = None
 
     def request(self, request: PlanRequest) -> None:
         share = 1 + self._settings.jitter * self._draw.uniform(-1, 1)
         latency_us = round(1000 * self._settings.latency_ms * share)
-        self._waiting = (self._device.now_us + latency_us, self._mind.answer(request))
+        self._waiting = (self._device.now_us + latency_us, self._source.answer(request))
 
     def result(self) -> PlanResult | None:
         if self._waiting is None or self._device.now_us < self._waiting[0]:
@@ -144,24 +138,24 @@ def run_lockstep(
         names = scene.cameras[: shape.cameras]
         cameras = [LockstepCamera(scene.model, device, shape.frame_px[0], name) for name in names]
         try:
-            mind = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
-            return _run(shape, policy.embodiment.step_s, arm, mind, scene, settings, device)
+            source = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
+            return _run(shape, policy.embodiment.step_s, arm, source, scene, settings, device)
         finally:
             for camera in cameras:
                 camera.close()
 
 
-def run_mind(
+def run_source(
     shape: PolicyShape,
     step_s: float,
     arm: ArmProfile,
     scene: Scene,
     settings: LockstepSettings,
-    open_mind: Callable[[LockstepDevice], Mind],
+    open_source: Callable[[LockstepDevice], ChunkSource],
 ) -> LockstepOutcome:
-    """Runs one episode of any mind; `open_mind` gets the device, whose world it may look at."""
+    """Runs one episode of any source of chunks; `open_source` gets the device, whose world it may look at."""
     with _device(arm, scene, settings) as device:
-        return _run(shape, step_s, arm, open_mind(device), scene, settings, device)
+        return _run(shape, step_s, arm, open_source(device), scene, settings, device)
 
 
 @contextmanager
@@ -180,7 +174,7 @@ def _run(
     shape: PolicyShape,
     step_s: float,
     arm: ArmProfile,
-    mind: Mind,
+    source: ChunkSource,
     scene: Scene,
     settings: LockstepSettings,
     device: LockstepDevice,
@@ -194,7 +188,7 @@ def _run(
     client = DeviceClient(Link(device, clock_ns, SESSION), idle)
     device.tick()
     connected = ConnectedArm.connect(arm, client)
-    planner: Planner = InlinePlanner(mind, device, settings)
+    planner: Planner = InlinePlanner(source, device, settings)
     joining = settings.joining(planner) if settings.joining else None
     recorder = Recorder(round(110 * (settings.duration_s + 1)), arm.dof)
     controller = Controller(

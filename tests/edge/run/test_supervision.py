@@ -42,7 +42,7 @@ class FakeInference:
         self.why_gone: str | None = None
         self.restarts = 0
 
-    def gone(self) -> str | None:
+    def exit_reason(self) -> str | None:
         return self.why_gone
 
     def restart(self) -> Planner:

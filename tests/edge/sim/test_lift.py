@@ -22,7 +22,7 @@ from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, OBJECTS, Arrangement, layout_of, lifted, named_object
 from edge.sim.kinematics import ToolKinematics
 from lab.experts.lift_expert import LiftExpert, Sight
-from edge.sim.lockstep import LockstepSettings, run_mind
+from edge.sim.lockstep import LockstepSettings, run_source
 from edge.log.trace import read_trace, violations
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
@@ -51,7 +51,7 @@ def test_the_expert_lifts_through_runtime_and_firmware(arm: str, episode: int, t
     profile, scene, trace = load_arm(arm), scene_of(arm, UNSEEN + episode), tmp_path / "trace.csv"
     task = scene.instruction(episode)
     run = LockstepSettings(task, 5.5, trace=trace)
-    outcome = run_mind(EXPERT_SHAPE, STEP_S, profile, scene, run, lambda device: ExpertPlanner(scene, task, device))
+    outcome = run_source(EXPERT_SHAPE, STEP_S, profile, scene, run, lambda device: ExpertPlanner(scene, task, device))
     assert outcome.stop is None
     assert outcome.verdict is not None and outcome.verdict.success, outcome.verdict
     assert outcome.controller.counters.refused == []
@@ -81,7 +81,7 @@ def test_without_its_gripper_the_expert_lifts_nothing() -> None:
             return result
 
     run = LockstepSettings(task, 4.0)
-    outcome = run_mind(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: OpenHand(scene, task, device))
+    outcome = run_source(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: OpenHand(scene, task, device))
     assert outcome.verdict is not None and not outcome.verdict.success
     assert "NOT lifted" in outcome.verdict.text
 

@@ -1,0 +1,52 @@
+"""What control needs of inference, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from edge.bundle import EmbodimentSpec, PolicyShape
+from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+
+
+class ChunkSource(Protocol):
+    """Computes the answer to a request: a policy with its cameras, or a scripted expert."""
+
+    def answer(self, request: PlanRequest) -> PlanResult:
+        """The chunk from the request's step on."""
+
+
+class InferenceHandle(Protocol):
+    """Inference that runs beside control: a process, or a thread. `embodiment` is None without training statistics."""
+
+    planner: Planner
+    shape: PolicyShape
+    step_s: float
+    embodiment: EmbodimentSpec | None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, None for a thread of this one."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether the newest chunk may be the policy's last: the run then ends with it, if no other comes."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the policy has no chunk left."""
+
+    def wait_ready(self, notify: Callable[[str], None], idle: Callable[[], object]) -> PlannerStatus:
+        """Waits until the first chunk can be requested, calling `idle` meanwhile. Raises `InputError`."""
+
+    def beat(self) -> PlannerStatus | None:
+        """The newest status, once, beside what the planner hands out."""
+
+    def exit_reason(self) -> str | None:
+        """Why it has ended; None while it runs."""
+
+    def restart(self) -> Planner:
+        """Ends what is left of it and starts it again; returns the new planner."""
+
+    def close(self) -> None:
+        """Ends it."""

@@ -1,0 +1,65 @@
+"""Where a run shows itself: status lines, progress, the live page, the log. No call waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.inference.records import Planner
+from edge.log.records import Journal
+from edge.log.run_log import RunLog
+from edge.log.taps import tapped_planner
+from edge.realtime.scheduler import FixedStep
+from edge.run.commands import OperatorDesk
+from edge.run.controller import Controller
+from firmware_bridge.messages import StateReport
+
+
+class LivePage(Protocol):
+    """What shows a run while it goes on. No call waits."""
+
+    def publish(self, controller: Controller, loop: FixedStep | None) -> None:
+        """Shows the run as it is now."""
+
+    def publish_report(self, report: StateReport, device_us: int) -> None:
+        """Shows the device before anything moves; `device_us` is its time, unwrapped."""
+
+    def note(self, text: str) -> None:
+        """Shows a line until the next one."""
+
+    def pass_on(self, desk: OperatorDesk) -> None:
+        """Takes presses of buttons to the desk."""
+
+
+class ProgressLine(Protocol):
+    """Shows how far a run has come; never waits."""
+
+    def __call__(self, seconds: float, chunks: int, state: StateReport | None, stretch: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Display:
+    """The default is silent but for `logging`. `line` is called only while the arm is at rest."""
+
+    line: Callable[[str], None] = logging.getLogger("edge").info
+    progress: ProgressLine | None = None
+    page: LivePage | None = None
+    log: RunLog | None = None
+
+    @property
+    def journal(self) -> Journal | None:
+        return self.log.journal if self.log is not None else None
+
+    def notify(self, text: str) -> None:
+        """A status line."""
+        self.line(text)
+        if self.log is not None:
+            self.log.said(text)
+        if self.page is not None:
+            self.page.note(text)
+
+    def tap(self, planner: Planner) -> Planner:
+        """The planner, recorded where there is a log."""
+        return tapped_planner(planner, self.journal)

@@ -1,0 +1,248 @@
+"""The front for Python, and for `edge-run`: connect an arm, then run a bundle, a function or set-points on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.arms import ArmProfile, load_arm
+from edge.arms.bridge import is_simulated
+from edge.bundle import Bundle, load_bundle
+from edge.engines import DEFAULT_ENGINE
+from edge.log.run_log import RunLog
+from edge.plan.trajectory import from_micro
+from edge.policy import base
+from edge.policy.function_policy import Answer, PolicyFunction
+from edge.policy.set_points import SetPoints
+from edge.policy.stepper import PolicyStepper
+from edge.realtime.rights import cpus_here
+from edge.run.arm import ConnectedArm, client_in_real_time
+from edge.run.controller import HEARTBEAT_NS
+from edge.run.display import Display
+from edge.run.outcome import RunOutcome
+from edge.run.policies import FunctionRun, FunctionSettings, Runnable, described, runnable
+from edge.run.report import run_header, summarise
+from edge.run.session import Session
+from edge.run.settings import RunSettings
+from edge.run.workcell import Workcell
+from firmware_bridge.bus_load import bus_load
+
+SILENT = Display()
+DEFAULT = FunctionSettings()
+HOUR_S = 3600.0
+
+
+class Arm:
+    """An arm on its line. Leaving the `with` closes the line, with the drive off, whatever happens.
+
+    Each run begins with a handshake of its own: what has waited in the line since the last one does not count.
+    """
+
+    def __init__(self, profile: ArmProfile, cell: Workcell) -> None:
+        self.profile, self.cell = profile, cell
+        self._connected: ConnectedArm | None = None
+
+    def connect(self) -> ConnectedArm:
+        """The handshake, unless it has been made since the last run. Raises `BridgeError`."""
+        if self._connected is None:
+            client = client_in_real_time(self.cell.bridge.transport)
+            self._connected = ConnectedArm.connect(self.profile, client)
+        return self._connected
+
+    def q_rad(self) -> NDArray[np.float64]:
+        """Measured positions (J,), rad. Raises `SafetyStop` while a fault is latched, `BridgeError`."""
+        connected = self.connect()
+        connected.client.poll(time.monotonic_ns())  # what has waited in the line is old
+        return from_micro(connected.standing().measured_urad)
+
+    def run(
+        self,
+        policy: Bundle | str | Path | PolicyFunction,
+        *,
+        step_s: float = 0.1,
+        horizon: int = 15,
+        answer: Answer = "goals",
+        log: str | Path | None = None,
+        display: Display = SILENT,
+        **settings: Any,
+    ) -> RunOutcome:
+        """Runs a bundle or a Python function until the time is over or it has to stop; then the drive is off.
+
+        step_s, horizon, answer   of a function: seconds a step, most steps of an answer, and whether its rows are
+                                  "goals" or "increments" (`edge.policy.function_policy.PolicyFunction`)
+        log                       a file for `read_log` and `edge-run --replay`
+        settings                  fields of `RunSettings`: task, duration_s, seed, execute_steps, ...
+
+        Raises `VlaEdgeError` or `BridgeError` before anything moves; after the stop, what the function raised.
+        """
+        run = RunSettings(self.profile.name, **settings)
+        made = runnable(policy, self.profile, run, FunctionSettings(step_s, horizon, answer))
+        return self.run_opened(made, run, log, display)
+
+    def stream(
+        self,
+        set_points: Iterable[Any],
+        *,
+        step_s: float = 0.02,
+        horizon: int = 25,
+        log: str | Path | None = None,
+        display: Display = SILENT,
+        **settings: Any,
+    ) -> RunOutcome:
+        """Follows set-points (J,) in rad, `step_s` apart, to their end or for an hour; else as `run`.
+
+        They are read ahead in a thread, one horizon before the drive is switched on and up to two. When they stop
+        coming, the plan is stretched, then runs out into a controlled stop.
+        """
+        run = RunSettings(self.profile.name, **{"duration_s": HOUR_S, **settings})
+        function = FunctionSettings(step_s, horizon)
+        with closing(SetPoints(set_points, self.profile.dof, horizon)) as points:
+            return self.run_opened(FunctionRun(points, self.profile, function, points.ready), run, log, display)
+
+    def run_opened(self, policy: Runnable, run: RunSettings, log: str | Path | None, display: Display) -> RunOutcome:
+        """A run of what has been checked."""
+        cell = self.cell
+        cameras = cell.cameras(policy.shape.cameras) if policy.bundle else cell.given_cameras()
+        run = replace(run, cameras=cameras, cpus=cpus_here().others if run.realtime else ())
+        load, line = None, cell.bridge.rate
+        if line is not None:
+            period_s = run.execute_steps * policy.step_s
+            load = bus_load(line, self.profile.dof, policy.shape.horizon + 1, period_s, 1e9 / HEARTBEAT_NS)
+            load.check()
+        self._connected = None
+        with logged(display, log) as shown:
+            if shown.log is not None:
+                where = {"bridge": cell.url, "scene_seed": cell.scene_seed}
+                shown.log.begin(run_header(policy.bundle, self.profile, run, where))
+            session = Session(self.profile, cell.bridge.transport, run, shown, load)
+            with closing(policy.open(session.client, run, shown)) as inference, closing(session):
+                outcome = session.run(inference)
+                pids = {"control": os.getpid(), "inference": inference.pid}
+                outcome = replace(outcome, report=summarise(outcome, run, self._extra(policy, run, pids)))
+            if log is not None:
+                end_log(shown, outcome)
+        if policy.error is not None:
+            raise policy.error
+        return outcome
+
+    def _extra(self, policy: Runnable, run: RunSettings, pids: dict[str, int | None]) -> dict[str, Any]:
+        device = self.cell.bridge.device
+        return {
+            "arm": self.profile.name,
+            "bridge": self.cell.url,
+            "simulated": is_simulated(self.cell.url),
+            "cameras": list(self.cell.given) or ["sim:"] * len(run.cameras),
+            "bundle": described(policy.bundle),
+            "processes": {name: pid for name, pid in pids.items() if pid} | ({"device": device.pid} if device else {}),
+            "simulated_scene": self.cell.verdict(run.task),
+        }
+
+    def close(self) -> None:
+        """Closes the line, and ends what was started behind it."""
+        self.cell.close()
+
+    def __enter__(self) -> Arm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def logged(display: Display, log: str | Path | None) -> Iterator[Display]:
+    """The display with a log of its own, which ends with the block; without a file, as it is."""
+    if log is None:
+        yield display
+        return
+    with RunLog(Path(log)) as opened:
+        yield replace(display, log=opened)
+
+
+def end_log(display: Display, outcome: RunOutcome) -> None:
+    """Writes the report as the last record."""
+    if display.log is not None:
+        outcome.report["log"] = display.log.summary()
+        display.log.end(outcome.report)
+
+
+def open_arm(
+    arm: str,
+    bridge_url: str = "sim:",
+    *,
+    task: str = "",
+    scene_seed: int | None = 0,
+    cameras: Iterable[str] = (),
+    trace: Path | None = None,
+) -> Arm:
+    """Opens the line and what stands behind it; see `Workcell`. Raises `VlaEdgeError` or `BridgeError`."""
+    profile = load_arm(arm)
+    return Arm(profile, Workcell(profile, bridge_url, scene_seed, task, tuple(cameras), trace))
+
+
+def connect(arm: str, bridge_url: str = "sim:", **cell: Any) -> Arm:
+    """A connected arm, for a `with`: line open, profile and limits agreed, clock known; nothing has moved.
+
+    cell  as for `open_arm`: `task` and `scene_seed` of a simulated scene (None: the arm alone), `cameras`, `trace`
+
+    Raises `VlaEdgeError` or `BridgeError`.
+    """
+    opened = open_arm(arm, bridge_url, **cell)
+    try:
+        opened.connect()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def run_policy(
+    policy: Bundle | str | Path | PolicyFunction,
+    arm: str,
+    bridge_url: str = "sim:",
+    *,
+    task: str = "",
+    scene_seed: int | None = 0,
+    cameras: Iterable[str] = (),
+    trace: Path | None = None,
+    function: FunctionSettings = DEFAULT,
+    log: str | Path | None = None,
+    display: Display = SILENT,
+    **settings: Any,
+) -> RunOutcome:
+    """Connects, runs as `Arm.run` does, and closes: what `edge-run` does. The report then has the adapter's part."""
+    profile = load_arm(arm)
+    run = RunSettings(arm, task=task, **settings)
+    made = runnable(policy, profile, run, function)
+    with logged(display, log) as shown:
+        with open_arm(arm, bridge_url, task=task, scene_seed=scene_seed, cameras=cameras, trace=trace) as opened:
+            outcome = opened.run_opened(made, run, None, shown)
+        if (statistics := opened.cell.bridge.statistics) is not None:
+            outcome.report["adapter"] = statistics
+        end_log(shown, outcome)
+    return outcome
+
+
+def open_policy(
+    bundle: Bundle | str | Path,
+    arm: str,
+    task: str,
+    *,
+    seed: int = 0,
+    execute_steps: int = 5,
+    engine: str = DEFAULT_ENGINE,
+    threads: int = 1,
+) -> PolicyStepper:
+    """A bundle's policy on one's own frames, without an arm. Raises `VlaEdgeError`."""
+    opened = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
+    return PolicyStepper(base.open_policy(opened, arm, task, threads, engine), seed, execute_steps)
