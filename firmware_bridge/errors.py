@@ -1,4 +1,4 @@
-"""What can go wrong on the bridge; every message is one line that names the cure."""
+"""What can go wrong on the bridge; every message is one line that names the fix."""
 
 from __future__ import annotations
 

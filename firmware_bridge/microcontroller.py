@@ -1,6 +1,6 @@
 """The firmware on a microcontroller: cross-compiled for the LM3S6965, and run in QEMU's emulation of that board.
 
-The drive behind it is simulated: the arm is where it was told to be one period before.
+The drive behind it is simulated: the arm is at the set-point of one period before.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class EmulatedDevice:
         self._symbols = symbols(elf)
         self._folder = tempfile.TemporaryDirectory(prefix="vla-edge-qemu-")
         monitor = Path(self._folder.name) / "qmp"
-        words = [program, "-M", "lm3s6965evb", "-display", "none", "-kernel", str(elf), "-serial", "pty"]
-        words += ["-icount", "shift=0,sleep=on,align=off", "-qmp", f"unix:{monitor},server=on,wait=off"]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [program, "-M", "lm3s6965evb", "-display", "none", "-kernel", str(elf), "-serial", "pty"]
+        command += ["-icount", "shift=0,sleep=on,align=off", "-qmp", f"unix:{monitor},server=on,wait=off"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], 10.0)
         found = re.search(r"/dev/pts/\d+", self.process.stdout.readline() if ready else "")

@@ -67,12 +67,12 @@ class SimulatedArm:
 
 def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[str]:
     """The command line of the simulated device. Raises `BuildError`."""
-    words = [str(build().program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
+    arguments = [str(build().program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
     paths = {"--model": arm.model, "--mujoco": arm.mujoco(), "--trace": arm.trace, "--world": arm.world}
     for option, path in paths.items():
-        words += [option, str(path)] if path is not None else []
-    words += ["--line", arm.line, "--node", str(arm.node)]
-    return words + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
+        arguments += [option, str(path)] if path is not None else []
+    arguments += ["--line", arm.line, "--node", str(arm.node)]
+    return arguments + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
 
 
 class SimulatorProcess:

@@ -32,8 +32,8 @@ START_S = 20.0
 def prefix_of(version: str) -> Path:
     """Where such a Python is installed."""
     for python in (f"python{version}", *Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}")):
-        words = [python, "-c", "import sys; print(sys.base_prefix)"]
-        if shutil.which(python) and not (found := subprocess.run(words, capture_output=True, text=True)).returncode:
+        command = [python, "-c", "import sys; print(sys.base_prefix)"]
+        if shutil.which(python) and not (found := subprocess.run(command, capture_output=True, text=True)).returncode:
             return Path(found.stdout.strip())
     pytest.skip(f"there is no python{version} on the path or in ~/.pyenv")
 
@@ -70,24 +70,24 @@ class Robot:
         self.work.mkdir()
         self.work.chmod(0o777)
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         """As a user who owns nothing."""
         as_nobody = [str(shutil.which(NOBODY[0])), *NOBODY[1:]] if os.geteuid() == 0 else []
-        return [*as_nobody, str(self.folder / "venv" / "bin" / words[0]), *words[1:]]
+        return [*as_nobody, str(self.folder / "venv" / "bin" / arguments[0]), *arguments[1:]]
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*words), env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120
+            self.command(*arguments), env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120
         )
 
     @contextmanager
-    def started(self, *words: str) -> Iterator[str]:
+    def started(self, *arguments: str) -> Iterator[str]:
         """The port of a program that prints it first."""
         with subprocess.Popen(
-            self.command(*words), env=self.environment, cwd=self.folder, stdout=subprocess.PIPE, text=True
+            self.command(*arguments), env=self.environment, cwd=self.folder, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], START_S)[0], f"{words[0]} did not start"
+            assert select.select([process.stdout], [], [], START_S)[0], f"{arguments[0]} did not start"
             try:
                 yield json.loads(process.stdout.readline())["port"]
             finally:

@@ -18,9 +18,11 @@ from firmware_bridge.native import OVERRIDE, compile_device, compile_replay
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "firmware_bridge/firmware/core/"
 TESTS = ("tests/firmware_bridge", "tests/test_vectors.py", "tests/edge/run/test_controller.py")
-NOT_THESE = tuple(f"--ignore=tests/firmware_bridge/{name}" for name in ("test_lines.py", "test_misra.py", "adapters"))
-"""The first repeats the others in real time, over other lines; the second reads the sources; the last are about what
-stands beside the core, some of it libraries whose exceptions a sanitizer's runtime does not let through."""
+IGNORED = ("test_lines.py", "test_misra.py", "test_native.py", "adapters")
+NOT_THESE = tuple(f"--ignore=tests/firmware_bridge/{name}" for name in IGNORED)
+"""The first repeats the others in real time, over other lines; the second reads the sources; the third compiles its own
+core; the last are about what stands beside the core, some of it libraries whose exceptions a sanitizer's runtime does
+not let through."""
 SEED = "--hypothesis-seed=0"
 """The same examples every time: a gate must not depend on luck."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")

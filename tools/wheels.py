@@ -50,8 +50,8 @@ def build_wheel(sources: Path, machine: str, out: Path) -> None:
         run_build("--wheel", f"-C--build-option={tag}", "--outdir", str(out), str(project))
 
 
-def run_build(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "build", *words], check=True, stdout=subprocess.DEVNULL)
+def run_build(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "build", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> int:

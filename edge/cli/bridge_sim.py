@@ -58,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         scene = _open_scene(arm, args.scene_seed) if args.plant == "mujoco" else None
         model, start = (_write_model(scene), scene.start) if scene else (None, arm.home_rad)
         simulated = SimulatedArm(arm.name, start, model, args.trace, line=args.line, node=args.node)
-        words = command(simulated, realtime=True, die_with_parent=False)
+        arguments = command(simulated, realtime=True, die_with_parent=False)
     except (VlaEdgeError, BridgeError) as error:
         print(f"bridge-sim: {error}", file=sys.stderr)
         return 2
-    os.execv(words[0], words)  # never returns
+    os.execv(arguments[0], arguments)  # never returns
     raise AssertionError
 
 

@@ -1,4 +1,4 @@
-"""`edge-doctor`: opens what a run would use, says what it found, and names the cure of whatever is wrong."""
+"""`edge-doctor`: opens what a run would use, reports what it found, and names the fix of whatever is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edge.run.report import check_output, write_report
 from firmware_bridge.errors import BridgeError, PortError
 
 FRAME_PX = (224, 224)
-"""What cameras are fitted to when no bundle says."""
+"""What cameras are fitted to without a bundle."""
 ROOT = Path("/")
 
 
@@ -62,7 +62,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         help=f"watched for a second each; repeat for more: {CAMERAS.forms()}",
     )
-    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what the inference is told (default: '%(default)s')")
+    add(
+        "--task",
+        default=DEFAULT_TASK,
+        metavar="TEXT",
+        help="the instruction for the inference (default: '%(default)s')",
+    )
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
     add("--json", type=Path, metavar="FILE", help="all findings, with figures")
     return root
@@ -141,7 +146,7 @@ def _inference(args: argparse.Namespace, bundle: Bundle | None, arm: ArmProfile 
 def _device_checks(
     args: argparse.Namespace, arm: ArmProfile | None, bundle: Bundle | None, stack: ExitStack
 ) -> Iterator[Check]:
-    """Bridge and cameras; a simulated bench behind both is started where one is asked for."""
+    """Bridge and cameras; a simulated bench behind both is started on request."""
     bridge, cameras = args.bridge, list(args.camera)
     if bridge is None:
         yield Check.skipped("bridge", "--bridge URL")

@@ -1,4 +1,4 @@
-"""What `edge-doctor` looks at: each check opens the thing itself and says what it found, in figures, with a cure."""
+"""What `edge-doctor` looks at: each check opens the thing itself and reports what it found, in figures, with a fix."""
 
 from edge.doctor.check import Check, Status
 

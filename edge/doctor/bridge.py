@@ -1,4 +1,4 @@
-"""The line and the device behind it. It is asked and listened to, never armed."""
+"""The line and the device behind it: queried, never armed."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _state(client: DeviceClient, arm: ArmProfile) -> Check:
     latched = report.state in LATCHED
     name = stop_text(report.state, report.reason) if latched else DeviceState(report.state).name
     found = f"{name}, at " + " ".join(f"{q / 1e6:.3f}" for q in report.measured_urad)
-    cure = "find the cause, then clear it with the drive off"
-    return judged("device state", not latched, found + " rad", cure, Status.FAIL, state=report.state)
+    fix = "find the cause, then clear it with the drive off"
+    return judged("device state", not latched, found + " rad", fix, Status.FAIL, state=report.state)
 
 
 def _round_trips(client: DeviceClient, arm: ArmProfile) -> Check:
@@ -69,7 +69,7 @@ def _round_trips(client: DeviceClient, arm: ArmProfile) -> Check:
         f"p50 {figures.get('p50', 0):.2f}  p99 {figures.get('p99', 0):.2f} ms, "
         f"{lost} of {ROUND_TRIPS} unanswered, {client.link.bad_frames} damaged frames"
     )
-    cure = "see 'serial timer'; check cable, baud rate and what else uses the line"
+    fix = "see 'serial timer'; check cable, baud rate and what else uses the line"
     good = not lost and figures["p99"] <= SLOWEST_ROUND_TRIP_MS
     bad = Status.FAIL if lost > ROUND_TRIPS // 2 else Status.WARN
-    return judged("round trip", good, found, cure, bad, lost=lost, milliseconds=figures)
+    return judged("round trip", good, found, fix, bad, lost=lost, milliseconds=figures)

@@ -12,7 +12,7 @@ from edge.run.report import percentiles
 
 WATCH_NS = 1_000_000_000
 WATCH_PERIODS = 15
-"""Long enough to tell a frozen picture from two equal frames."""
+"""Long enough to distinguish a frozen picture from two equal frames."""
 LOOK_S = 0.002
 LEAST_RATE = 0.8
 

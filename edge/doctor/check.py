@@ -9,7 +9,7 @@ from typing import Any
 
 from edge import __version__
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Status(str, Enum):
@@ -28,14 +28,14 @@ class Check:
     name: str
     status: Status
     found: str
-    cure: str = ""
+    fix: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def failed(name: str, error: Exception) -> Check:
-        """From an error of ours, whose one line says first what is wrong and then, behind a semicolon, the cure."""
-        found, _, cure = str(error).partition("; ")
-        return Check(name, Status.FAIL, found, cure or "see the message")
+        """From an error of ours, whose one line names the problem and then, behind a semicolon, the fix."""
+        found, _, fix = str(error).partition("; ")
+        return Check(name, Status.FAIL, found, fix or "see the message")
 
     @staticmethod
     def skipped(name: str, option: str) -> Check:
@@ -43,15 +43,15 @@ class Check:
         return Check(name, Status.SKIPPED, f"give {option} to check it")
 
 
-def judged(name: str, good: bool, found: str, cure: str, bad: Status = Status.WARN, **figures: Any) -> Check:
-    """OK where `good`, else `bad` with the cure."""
-    return Check(name, Status.OK if good else bad, found, "" if good else cure, figures)
+def judged(name: str, good: bool, found: str, fix: str, bad: Status = Status.WARN, **figures: Any) -> Check:
+    """OK where `good`, else `bad` with the fix."""
+    return Check(name, Status.OK if good else bad, found, "" if good else fix, figures)
 
 
 def line(check: Check) -> str:
-    """A row for a person, and the cure on a second one."""
-    cure = f"\n{'':<8} {'':<16} cure: {check.cure}" if check.cure else ""
-    return f"{check.status.value:<8} {check.name:<16} {check.found}{cure}"
+    """A row for a person, and the fix on a second one."""
+    fix = f"\n{'':<8} {'':<16} fix: {check.fix}" if check.fix else ""
+    return f"{check.status.value:<8} {check.name:<16} {check.found}{fix}"
 
 
 def passed(checks: Iterable[Check]) -> bool:
@@ -70,7 +70,7 @@ def document(checks: list[Check]) -> dict[str, Any]:
                 "name": check.name,
                 "status": check.status.value.lower(),
                 "found": check.found,
-                "cure": check.cure,
+                "fix": check.fix,
                 "figures": check.figures,
             }
             for check in checks

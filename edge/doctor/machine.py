@@ -69,8 +69,8 @@ def check_cores(root: Path, usable: int) -> Check:
     """Cores that this process may use, and cores kept free of everything else."""
     isolated = read(root / "sys/devices/system/cpu/isolated") or ""
     text = f"{usable} core{'s' if usable > 1 else ''} usable, isolated: {isolated or 'none'}"
-    cure = "control and inference share a core; widen the affinity (taskset -p $$), or use a machine with two"
-    return judged("cores", usable >= 2, text, cure, usable=usable, isolated=isolated)
+    fix = "control and inference share a core; widen the affinity (taskset -p $$), or use a machine with two"
+    return judged("cores", usable >= 2, text, fix, usable=usable, isolated=isolated)
 
 
 def check_kernel(root: Path) -> Check:
@@ -111,19 +111,19 @@ def check_memory(root: Path, bundle_bytes: int | None) -> Check:
     """Memory that is free, against what the bundle's engines take."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", read(root / "proc/meminfo") or "", re.MULTILINE)
     if match is None:
-        return Check("memory", Status.SKIPPED, "/proc/meminfo does not say what is available")
+        return Check("memory", Status.SKIPPED, "/proc/meminfo does not list what is available")
     free_mb = int(match[1]) >> 10
     if bundle_bytes is None:
         return Check("memory", Status.OK, f"{free_mb} MB available; give --bundle to compare", "", {"free_mb": free_mb})
-    wanted_mb = (PROCESS_BYTES + ENGINE_COPIES * bundle_bytes) >> 20
+    needed_mb = (PROCESS_BYTES + ENGINE_COPIES * bundle_bytes) >> 20
     return judged(
         "memory",
-        free_mb >= wanted_mb,
-        f"{free_mb} MB available, about {wanted_mb} MB wanted",
+        free_mb >= needed_mb,
+        f"{free_mb} MB available, about {needed_mb} MB needed",
         "close other programs (Jetson: sudo systemctl isolate multi-user.target), or export a smaller policy",
         Status.FAIL,
         free_mb=free_mb,
-        wanted_mb=wanted_mb,
+        needed_mb=needed_mb,
     )
 
 
@@ -135,6 +135,6 @@ def check_shared_memory(create: Callable[[str], int] = os.memfd_create) -> Check
         mmap.mmap(descriptor, mmap.PAGESIZE).close()
         os.close(descriptor)
     except OSError as error:
-        cure = "allow memfd_create (a container's seccomp profile may forbid it)"
-        return Check("shared memory", Status.FAIL, f"anonymous memory is refused ({error.strerror})", cure)
+        fix = "allow memfd_create (a container's seccomp profile may forbid it)"
+        return Check("shared memory", Status.FAIL, f"anonymous memory is refused ({error.strerror})", fix)
     return Check("shared memory", Status.OK, "anonymous memory works; /dev/shm is not needed")

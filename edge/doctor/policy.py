@@ -64,8 +64,8 @@ def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, t
             "inference", Status.FAIL, "a chunk is not finite", "check the checkpoint, export it again", figures
         )
     if not np.array_equal(first, again):
-        cure = "use another engine; this one does not compute the same chunk twice"
-        return Check("inference", Status.FAIL, "two chunks from one observation differ", cure, figures)
+        fix = "use another engine; this one does not compute the same chunk twice"
+        return Check("inference", Status.FAIL, "two chunks from one observation differ", fix, figures)
     runs = ", ".join(sorted(set(policy.describe())))
     found = f"{runs}: finite and repeatable, first {cold_ms:.0f} ms, then {max(warm_ms):.1f} ms at most"
     return Check("inference", Status.OK, found, "", figures)

@@ -48,10 +48,10 @@ class Rights:
 
 
 def probe() -> Rights | None:
-    """Asks for real-time priority and locked memory in a child; None when it cannot be asked."""
-    words = [sys.executable, "-I", "-S", "-c", PROBE]
+    """Requests real-time priority and locked memory in a child; None when the child does not run."""
+    command = [sys.executable, "-I", "-S", "-c", PROBE]
     try:
-        result = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_S, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, check=True)
         return Rights(**json.loads(result.stdout))
     except (OSError, ValueError, TypeError, subprocess.SubprocessError):
         return None
@@ -111,6 +111,6 @@ def check_serial_timers(root: Path) -> Check:
     if not timers:
         return Check("serial timer", Status.SKIPPED, "no USB serial adapter with a latency timer is plugged in")
     slow = [name for name, milliseconds in timers.items() if milliseconds > SLOWEST_TIMER_MS]
-    cures = [f"echo 1 | sudo tee /sys/bus/usb-serial/devices/{name}/latency_timer" for name in slow]
+    fixes = [f"echo 1 | sudo tee /sys/bus/usb-serial/devices/{name}/latency_timer" for name in slow]
     found = ", ".join(f"{name} {milliseconds} ms" for name, milliseconds in timers.items())
-    return judged("serial timer", not slow, found, "; ".join(cures), latency_timer_ms=timers)
+    return judged("serial timer", not slow, found, "; ".join(fixes), latency_timer_ms=timers)

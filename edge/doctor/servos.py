@@ -1,4 +1,4 @@
-"""A bus of servos, asked and never told: who answers, whose calibration it is, what they are fed with."""
+"""A bus of servos, read and never written: which answer, whose calibration it is, what they are supplied with."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _answers(bus: ServoBus, servos: dict[int, str]) -> Check:
     share = heard / (QUESTIONS * len(asked))
     period_ms = bus_cycle(len(asked)).period_ms
     found = f"{share:.1%} of the positions, asked {1000 // period_ms} times a second; p50 {figures['p50']:.2f} ms each"
-    cure = "check cables and plugs, and set the USB adapter's latency timer to 1 ms"
+    fix = "check cables and plugs, and set the USB adapter's latency timer to 1 ms"
     good = share >= LEAST_ANSWERED and figures["p50"] < period_ms
     bad = Status.FAIL if share < 0.5 else Status.WARN
-    return judged("answers", good, found, cure, bad, share=round(share, 4), milliseconds=figures)
+    return judged("answers", good, found, fix, bad, share=round(share, 4), milliseconds=figures)

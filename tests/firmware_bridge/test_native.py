@@ -45,7 +45,7 @@ def wheel(cores: dict[str, NativeDevice], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def newest_glibc(binary: Path) -> tuple[int, int]:
-    """The newest version of glibc that a program or library asks for."""
+    """The newest version of glibc that a program or library needs."""
     symbols = subprocess.run(
         ["readelf", "--version-info", "--wide", binary], capture_output=True, text=True, check=True
     )
@@ -67,16 +67,16 @@ def test_the_core_behaves_on_aarch64_bit_for_bit_as_here(cores: dict[str, Native
     loader = tmp_path / "load_core"
     subprocess.run([*compiler("aarch64"), "-O1", str(LOADER), "-o", str(loader), "-ldl"], check=True)
     inputs = unpack_corpus("device", tmp_path / "corpus")
-    words = [*emulated, loader, cores["aarch64"].library, replay_in(tmp_path), *inputs]
-    printed = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    command = [*emulated, loader, cores["aarch64"].library, replay_in(tmp_path), *inputs]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     assert printed[0] == "1000000", "one second of device time"
     assert dict(zip((path.name for path in inputs), printed[1:])) == json.loads(BEHAVIOUR.read_text())["corpus"]
 
 
 def test_the_simulated_device_starts_on_aarch64(cores: dict[str, NativeDevice]) -> None:
     emulated = () if HERE == "aarch64" else EMULATOR
-    words = [*emulated, cores["aarch64"].program, "--arm", "so101", "--start", "0,0,0,0,0,0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    command = [*emulated, cores["aarch64"].program, "--arm", "so101", "--start", "0,0,0,0,0,0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
         process.terminate()

@@ -46,11 +46,11 @@ def edge_doctor(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple
 
 
 def row(out: str, name: str) -> tuple[str, str]:
-    """Status and the rest of the row of a check, with its cure."""
+    """Status and the rest of the row of a check, with its fix."""
     lines = out.splitlines()
     at = next(index for index, text in enumerate(lines) if text[9:25].strip() == name)
-    cure = lines[at + 1] if at + 1 < len(lines) and lines[at + 1].lstrip().startswith("cure:") else ""
-    return lines[at].split()[0], lines[at][26:] + cure
+    fix = lines[at + 1] if at + 1 < len(lines) and lines[at + 1].lstrip().startswith("fix:") else ""
+    return lines[at].split()[0], lines[at][26:] + fix
 
 
 def test_everything_of_a_simulated_run(bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,9 +98,7 @@ def test_a_damaged_engine(spoilt_bundle: Path, capsys: pytest.CaptureFixture[str
     code, out, _ = edge_doctor(capsys, "--bundle", spoilt_bundle, "--arm", "franka")
     status, text = row(out, "bundle")
     assert (code, status) == (1, "FAIL")
-    assert (
-        "backbone.onnx: its content is not what the manifest says" in text and "cure: copy or export it again" in text
-    )
+    assert "backbone.onnx: its content is not what the manifest says" in text and "fix: copy or export it again" in text
     assert row(out, "inference")[0] == "skipped"
 
 
@@ -131,7 +129,7 @@ def test_chunks_that_are_not_finite_or_not_repeatable(
 
     monkeypatch.setattr(ChunkPolicy, "infer", spoilt)
     check = check_inference(load_bundle(bundle_path), FRANKA, "franka", doctor.DEFAULT_TASK, 1)
-    assert check.status is Status.FAIL and message in check.found and check.cure
+    assert check.status is Status.FAIL and message in check.found and check.fix
 
 
 def test_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,13 +139,13 @@ def test_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:
     os.close(slave)
     assert code == 1
     assert row(out, "handshake")[0] == "FAIL"
-    assert "does not answer" in row(out, "handshake")[1] and "cure: check port, baud rate and power" in out
+    assert "does not answer" in row(out, "handshake")[1] and "fix: check port, baud rate and power" in out
 
 
 def test_a_port_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edge_doctor(capsys, "--arm", "franka", "--bridge", "serial:/dev/ttyNOPE")
     assert code == 1 and row(out, "bridge")[0] == "FAIL"
-    assert "cure: plug the device in" in out
+    assert "fix: plug the device in" in out
 
 
 @pytest.fixture
@@ -164,7 +162,7 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 def test_another_arms_device(device: SimulatorProcess, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edge_doctor(capsys, "--arm", "panda", "--bridge", f"serial:{device.port}")
     assert code == 1
-    assert "the firmware drives 'franka'" in row(out, "handshake")[1] and "cure: choose --arm franka" in out
+    assert "the firmware drives 'franka'" in row(out, "handshake")[1] and "fix: choose --arm franka" in out
 
 
 def test_a_latched_stop_is_found_and_not_cleared(device: SimulatorProcess) -> None:
@@ -179,7 +177,7 @@ def test_a_latched_stop_is_found_and_not_cleared(device: SimulatorProcess) -> No
     transport.close()
     assert found["handshake"].status is Status.OK
     assert found["device state"].status is Status.FAIL and "ESTOP" in found["device state"].found
-    assert found["device state"].figures["state"] == DeviceState.ESTOP and "clear" in found["device state"].cure
+    assert found["device state"].figures["state"] == DeviceState.ESTOP and "clear" in found["device state"].fix
 
 
 def test_a_recorded_camera_is_measured(tmp_path: Path) -> None:
@@ -198,11 +196,11 @@ def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     fit = recorded.fit
     monkeypatch.setattr(recorded, "fit", lambda *some: (time.sleep(0.08), fit(*some))[1])
     check = check_camera(f"file:{tmp_path}?fps=30", (32, 32), 1)
-    assert check.status is Status.WARN and check.figures["rate_hz"] < 24 and "more light" in check.cure
+    assert check.status is Status.WARN and check.figures["rate_hz"] < 24 and "more light" in check.fix
 
 
 @pytest.mark.parametrize(
-    ("url", "found", "cure"),
+    ("url", "found", "fix"),
     [
         ("v4l2:/dev/video99", "there is no such camera", "plug it in"),
         ("pattern:?freeze_after=0.1", "is frozen", "restart the camera"),
@@ -210,11 +208,11 @@ def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("pattern:?unplug_after=0.1", "is unplugged", "leave the simulated fault out"),
     ],
 )
-def test_a_camera_that_fails(url: str, found: str, cure: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_that_fails(url: str, found: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edge_doctor(capsys, "--camera", url)
     status, text = row(out, "camera 1")
     assert (code, status) == (1, "FAIL")
-    assert found in text and f"cure: {cure}" in text
+    assert found in text and f"fix: {fix}" in text
 
 
 @pytest.mark.parametrize(

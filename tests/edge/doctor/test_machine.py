@@ -25,7 +25,7 @@ def tree(root: Path, **files: str) -> Path:
 def test_python() -> None:
     assert machine.check_python((3, 10, 0)).status is Status.OK
     old = machine.check_python((3, 9, 18))
-    assert (old.status, old.found) == (Status.FAIL, "3.9.18") and "3.10" in old.cure
+    assert (old.status, old.found) == (Status.FAIL, "3.9.18") and "3.10" in old.fix
 
 
 def test_packages() -> None:
@@ -46,7 +46,7 @@ def test_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(machine, "build", refuse)
     missing = machine.check_core()
-    assert (missing.status, missing.found, missing.cure) == (
+    assert (missing.status, missing.found, missing.fix) == (
         Status.FAIL,
         "neither prebuilt nor a compiler",
         "sudo apt-get install gcc",
@@ -59,7 +59,7 @@ def test_cores(tmp_path: Path) -> None:
     assert (check.status, check.found) == (Status.OK, "4 cores usable, isolated: 2-3")
     alone = machine.check_cores(tmp_path / "nothing", 1)
     assert (
-        alone.status is Status.WARN and alone.found == "1 core usable, isolated: none" and "share a core" in alone.cure
+        alone.status is Status.WARN and alone.found == "1 core usable, isolated: none" and "share a core" in alone.fix
     )
 
 
@@ -97,9 +97,9 @@ def test_governor(tmp_path: Path) -> None:
     good = machine.check_governor(tree(tmp_path / "good", **clocks("performance", "performance")))
     assert (good.status, good.found) == (Status.OK, "performance; 1190 of 2201 MHz")
     mixed = machine.check_governor(tree(tmp_path / "mixed", **clocks("performance", "schedutil")))
-    assert mixed.status is Status.WARN and mixed.cure == "sudo cpupower frequency-set -g performance"
+    assert mixed.status is Status.WARN and mixed.fix == "sudo cpupower frequency-set -g performance"
     jetson = tree(tmp_path / "orin", **clocks("schedutil"), **{"proc__device-tree__model": "NVIDIA Jetson AGX Orin\0"})
-    assert machine.check_governor(jetson).cure == "sudo nvpmodel -m 0 && sudo jetson_clocks"
+    assert machine.check_governor(jetson).fix == "sudo nvpmodel -m 0 && sudo jetson_clocks"
 
 
 def test_memory(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_memory(tmp_path: Path) -> None:
     assert machine.check_memory(tmp_path, None).status is Status.OK
     assert machine.check_memory(tmp_path, 500 << 20).status is Status.OK
     full = machine.check_memory(tmp_path, 1000 << 20)
-    assert full.status is Status.FAIL and full.figures["wanted_mb"] > full.figures["free_mb"] == 2000
+    assert full.status is Status.FAIL and full.figures["needed_mb"] > full.figures["free_mb"] == 2000
     assert machine.check_memory(tmp_path / "nothing", 1).status is Status.SKIPPED
 
 
@@ -118,7 +118,7 @@ def test_shared_memory() -> None:
         raise PermissionError(1, "Operation not permitted")
 
     check = machine.check_shared_memory(forbidden)
-    assert check.status is Status.FAIL and "Operation not permitted" in check.found and "seccomp" in check.cure
+    assert check.status is Status.FAIL and "Operation not permitted" in check.found and "seccomp" in check.fix
 
 
 def test_rights() -> None:
@@ -127,8 +127,8 @@ def test_rights() -> None:
     assert rights.check_priority(granted).status is rights.check_locked_memory(granted).status is Status.OK
     priority, locked = rights.check_priority(refused), rights.check_locked_memory(refused)
     assert priority.status is locked.status is Status.WARN
-    assert "refused (Operation not permitted)" in priority.found and "rtprio 80" in priority.cure
-    assert "limit 8192 kB" in locked.found and "memlock unlimited" in locked.cure
+    assert "refused (Operation not permitted)" in priority.found and "rtprio 80" in priority.fix
+    assert "limit 8192 kB" in locked.found and "memlock unlimited" in locked.fix
     assert rights.check_priority(None).status is rights.check_locked_memory(None).status is Status.SKIPPED
 
 
@@ -144,7 +144,7 @@ def test_serial_rights() -> None:
     assert rights.check_serial_rights({"dialout", "users"}, False).status is Status.OK
     assert rights.check_serial_rights(set(), True).status is Status.OK
     outside = rights.check_serial_rights({"users"}, False)
-    assert outside.status is Status.WARN and outside.cure.startswith("sudo usermod -aG dialout $USER")
+    assert outside.status is Status.WARN and outside.fix.startswith("sudo usermod -aG dialout $USER")
 
 
 def test_serial_timers(tmp_path: Path) -> None:
@@ -155,15 +155,15 @@ def test_serial_timers(tmp_path: Path) -> None:
     tree(tmp_path, **{port.format(1): "16\n"})
     slow = rights.check_serial_timers(tmp_path)
     assert (slow.status, slow.found) == (Status.WARN, "ttyUSB0 1 ms, ttyUSB1 16 ms")
-    assert slow.cure == "echo 1 | sudo tee /sys/bus/usb-serial/devices/ttyUSB1/latency_timer"
+    assert slow.fix == "echo 1 | sudo tee /sys/bus/usb-serial/devices/ttyUSB1/latency_timer"
 
 
 def test_findings_as_lines_and_as_data() -> None:
     good = Check("a", Status.OK, "fine", "", {"n": 1})
     bad = Check.failed("b", ValueError("it is broken; mend it; then run again"))
     assert line(good) == "ok       a                fine"
-    assert line(bad).splitlines()[1].strip() == "cure: mend it; then run again"
-    assert passed([good, Check("c", Status.WARN, "meh", "cure"), Check.skipped("d", "--x")])
+    assert line(bad).splitlines()[1].strip() == "fix: mend it; then run again"
+    assert passed([good, Check("c", Status.WARN, "meh", "fix"), Check.skipped("d", "--x")])
     assert not passed([good, bad])
     plain = document([good, bad])
     assert plain["passed"] is False and [check["status"] for check in plain["checks"]] == ["ok", "fail"]

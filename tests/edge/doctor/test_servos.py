@@ -53,7 +53,7 @@ def broken(register: reg.Register, value: int) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "found", "cure"),
+    ("change", "name", "found", "fix"),
     [
         (broken(reg.MODEL, 1), "servo bus", "servo 3 (elbow_flex) is model 1", "use that servo"),
         (lambda servos: servos.pop(3), "servo bus", "servo 3 (elbow_flex) does not answer", "check the arm's power"),
@@ -62,22 +62,22 @@ def broken(register: reg.Register, value: int) -> Change:
         (broken(reg.PRESENT_VOLTAGE, 142), "supply", "bears less than 14.0 V", "use the supply that it is made for"),
     ],
 )
-def test_what_is_wrong_has_its_cure(tmp_path: Path, change: Change, name: str, found: str, cure: str) -> None:
+def test_what_is_wrong_has_its_fix(tmp_path: Path, change: Change, name: str, found: str, fix: str) -> None:
     check = checked(tmp_path, change)[name]
-    assert check.status is Status.FAIL and found in check.found and cure in check.cure
+    assert check.status is Status.FAIL and found in check.found and fix in check.fix
 
 
 def test_a_missing_calibration_does_not_hide_the_rest(tmp_path: Path) -> None:
     found = checked(tmp_path, file="none.json")
     assert found["calibration"].status is Status.FAIL and "there is no calibration" in found["calibration"].found
-    assert "make one with edge-calibrate --arm so101" in found["calibration"].cure
+    assert "make one with edge-calibrate --arm so101" in found["calibration"].fix
     assert found["supply"].status is Status.OK and found["servo bus"].status is Status.OK
 
 
 def test_a_warm_servo_and_a_bad_line_are_warnings(tmp_path: Path) -> None:
     assert checked(tmp_path, broken(reg.PRESENT_TEMPERATURE, 56))["temperature"].status is Status.WARN
     noisy = checked(tmp_path, faults=LineFaults(corrupted=0.05, seed=2))["answers"]
-    assert noisy.status is Status.WARN and "latency timer" in noisy.cure
+    assert noisy.status is Status.WARN and "latency timer" in noisy.fix
 
 
 def test_an_unreachable_bus(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_an_unreachable_bus(tmp_path: Path) -> None:
 
     (check,) = check_servos("feetech:/dev/ttyACM0", SO101, refuse)
     assert (check.status, check.found) == (Status.FAIL, "/dev/ttyACM0: there is no such port")
-    assert check.cure.startswith("plug the device in")
+    assert check.fix.startswith("plug the device in")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ ve_hosted_t *ve_hosted_open(const char *arm, const double *start, const char *tr
 /* Bytes from the host on a channel of the device, received at device time `now_us`. */
 void ve_hosted_receive(ve_hosted_t *hosted, uint8_t channel, const uint8_t *bytes, uint32_t count, uint64_t now_us);
 
-/* One period, with what the drive tells; what it is told stands in `outputs` afterwards, and a line in the trace. */
+/* One period, with what the drive reports; its set-points are in `outputs` afterwards, and a line in the trace. */
 void ve_hosted_tick(ve_hosted_t *hosted, const ve_inputs_t *inputs);
 
 /* The same for callers that have no ve_inputs_t: `joints` values each; returns whether the drive is to be on. */

@@ -21,7 +21,7 @@ void ve_line_open(ve_line_t *line, ve_line_kind_t kind, uint8_t node);
 /* Bytes from the pseudo-terminal, to the device. */
 void ve_line_receive(ve_line_t *line, ve_sim_t *sim, const uint8_t *bytes, uint32_t count, uint64_t now_us);
 
-/* What the device has to say, as it goes to the pseudo-terminal, into `out` of VE_LINE_OUT bytes; returns its size. */
+/* What the device sends, as it goes to the pseudo-terminal, into `out` of VE_LINE_OUT bytes; returns its size. */
 uint32_t ve_line_transmit(const ve_line_t *line, ve_sim_t *sim, uint8_t *out);
 
 #endif

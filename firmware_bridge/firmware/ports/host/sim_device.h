@@ -30,7 +30,7 @@ ve_sim_t *ve_sim_open(const char *arm, const double *start, const char *model, c
 /* Bytes from the host on a channel of the device, received at device time `now_us`. */
 void ve_sim_receive(ve_sim_t *sim, uint8_t channel, const uint8_t *bytes, uint32_t count, uint64_t now_us);
 
-/* One period: device time advances by exactly VE_TICK_US, unless a fault says otherwise. */
+/* One period: device time advances by exactly VE_TICK_US, unless a fault changes that. */
 void ve_sim_tick(ve_sim_t *sim);
 
 /* Faults of the simulated drive and clock, for tests; 0 heals each of them. */
@@ -39,7 +39,7 @@ typedef enum {
   VE_SIM_FEEDBACK_NAN,  /* not 0: it reports NaN */
   VE_SIM_OFFSET_RAD,    /* joint 1 is measured this far from where it is */
   VE_SIM_TICK_ERROR_US, /* the clock advances by this much more than a period at every tick */
-  VE_SIM_DRIVE_STUCK,   /* not 0: the drive reports that it is on, whatever it was told */
+  VE_SIM_DRIVE_STUCK,   /* not 0: the drive reports that it is on, whatever the command */
   VE_SIM_FAULTS,
 } ve_sim_fault_t;
 
