@@ -103,8 +103,8 @@ class _PendingCommit:
 class Inbox:
     """What one poll brought: the newest state, and everything else in order.
 
-    `said` is state and reason of every report and event, in the order in which the device said them. Its clock does not
-    tell that order: what a message changes bears the time of the message, what a tick changes that of the tick.
+    `states` is state and reason of every report and event, in the order in which the device sent them. That need not
+    be that of their times: what a message changes bears the time of the message, what a tick changes that of the tick.
     """
 
     state: StateReport | None = None
@@ -112,7 +112,7 @@ class Inbox:
     refused: list[tuple[int, Nak]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     naks: list[Nak] = field(default_factory=list)
-    said: list[tuple[int, int]] = field(default_factory=list)
+    states: list[tuple[int, int]] = field(default_factory=list)
 
 
 class DeviceClient:
@@ -264,7 +264,7 @@ class DeviceClient:
     def _sort(self, message: Message, inbox: Inbox) -> None:
         pending = self._pending
         if isinstance(message, (StateReport, Event)):
-            inbox.said.append((message.state, message.reason))
+            inbox.states.append((message.state, message.reason))
         if isinstance(message, StateReport):
             inbox.state = self.last_state = message
         elif isinstance(message, Event):

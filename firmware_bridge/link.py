@@ -29,7 +29,7 @@ class Link:
         self._sequence = 0
         self._exchanges = 0
         self._waiting: list[Message] = []
-        self._told: int | None = None
+        self._newest: int | None = None
 
     @property
     def bad_frames(self) -> int:
@@ -81,8 +81,8 @@ class Link:
                 self._waiting.append(frame.message)
 
     def _overtaken(self, sequence: int) -> bool:
-        """Whether a later word of the device's state has been heard: what is over by now must not count as news."""
-        if self._told is not None and 0 < (self._told - sequence) & 0xFFFF <= OVERTAKEN_BY:
+        """Whether a frame newer than this one has arrived: older ones are dropped."""
+        if self._newest is not None and 0 < (self._newest - sequence) & 0xFFFF <= OVERTAKEN_BY:
             return True
-        self._told = sequence
+        self._newest = sequence
         return False

@@ -65,6 +65,10 @@ class Layout(Generic[R]):
             values[name] = values[name][: row[name + ROWS]]
         return self._record(**values)
 
+    def blank(self) -> R:
+        """A record of zeros and empty texts."""
+        return self.unpack(np.zeros(1, self.dtype))
+
 
 class RecordMailbox(Generic[R]):
     """A mailbox whose records are packed and unpacked by their layout."""

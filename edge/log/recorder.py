@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.layout import Layout
+from edge.log.records import Sample
 from edge.plan.trajectory import FloatArray, from_micro
 
 
@@ -29,23 +31,15 @@ class Recorder:
     def __init__(self, capacity: int, joints: int) -> None:
         self._capacity = capacity
         self._count = 0
-        self._device_us = np.zeros(capacity, dtype=np.int64)
-        self._commanded = np.zeros((capacity, joints), dtype=np.int64)
-        self._measured = np.zeros((capacity, joints), dtype=np.int64)
-        self._buffered = np.zeros(capacity, dtype=np.int64)
-        self._state = np.zeros(capacity, dtype=np.int64)
+        self._rows = np.zeros(capacity, Layout(Sample, joints=joints).dtype)
         self._splices = np.zeros(capacity, dtype=np.int64)
         self._splice_count = 0
 
     def sample(
         self, device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
     ) -> None:
-        row = self._count % self._capacity
-        self._device_us[row] = device_us
-        self._commanded[row] = commanded_urad
-        self._measured[row] = measured_urad
-        self._buffered[row] = buffered_ms
-        self._state[row] = state
+        values = (device_us, buffered_ms, state, len(commanded_urad), commanded_urad, measured_urad)
+        self._rows[self._count % self._capacity] = values
         self._count += 1
 
     def splice(self, device_us: int) -> None:
@@ -55,8 +49,8 @@ class Recorder:
     def begin_step(self, now_ns: int, loop_tick: int) -> None:
         """Control begins a step. Kept by the recorder of a log only."""
 
-    def word(self, name: str, *arguments: float | str) -> None:
-        """Somebody asks something of control from outside. Kept by the recorder of a log only."""
+    def call(self, name: str, *arguments: float | str) -> None:
+        """A method of control was called from outside of its step. Kept by the recorder of a log only."""
 
     def decide(self, decision: str, **details: float | str) -> None:
         """Control has decided something. Kept by the recorder of a log only; the counters hold the sums."""
@@ -65,11 +59,12 @@ class Recorder:
         """Everything kept, in time order."""
         order = np.arange(max(0, self._count - self._capacity), self._count) % self._capacity
         marks = np.arange(max(0, self._splice_count - self._capacity), self._splice_count) % self._capacity
+        rows = self._rows[order]
         return Samples(
-            self._device_us[order],
-            from_micro(self._commanded[order]),
-            from_micro(self._measured[order]),
-            self._buffered[order],
-            self._state[order],
+            rows["device_us"],
+            from_micro(rows["commanded_urad"]),
+            from_micro(rows["measured_urad"]),
+            rows["buffered_ms"].astype(np.int64),
+            rows["state"].astype(np.int64),
             self._splices[marks],
         )

@@ -72,8 +72,8 @@ class RunLog:
         """Why the control loop ended, also where the reason came from outside of its decisions."""
         self.journal.put(Kind.NOTE, pack_plain({"decision": "ended", "why": ended, "error": error}))
 
-    def said(self, text: str) -> None:
-        """A line for the person in front of the run; none is said while the arm moves."""
+    def message(self, text: str) -> None:
+        """A line that the run printed; it prints none while the arm moves."""
         self.journal.put(Kind.NOTE, pack_plain({"decision": "said", "why": text}))
 
     def end(self, report: dict[str, Any]) -> None:

@@ -212,7 +212,7 @@ class TappedRecorder(Recorder):
     def begin_step(self, now_ns: int, loop_tick: int) -> None:
         self._journal.put(Kind.STEP, Step.body(now_ns, loop_tick))
 
-    def word(self, name: str, *arguments: float | str) -> None:
+    def call(self, name: str, *arguments: float | str) -> None:
         self._journal.put(Kind.CONTROL_CALL, ControlCall(name, list(arguments)).pack())
 
     def decide(self, decision: str, **details: float | str) -> None:

@@ -30,52 +30,14 @@ from edge.log.records import (
     listed,
     unpack,
 )
+from edge.log.seen import Seen
 from firmware_bridge.codes import MICRO, DeviceState
-from firmware_bridge.framing import FrameReader
 from firmware_bridge.layout import Item, items_of
 
 INTEGER, NUMBER, STRING, BOOLEAN, OBJECT = ("integer", "number", "string", "boolean", "object")
 ROW, TABLE = "row", "table"
 """Lists of numbers, and of rows of numbers; null stands for a number that is not finite."""
 Message = tuple[str, dict[str, Any]]
-
-
-class Seen:
-    """What the journal has held so far, as far as messages depend on it."""
-
-    def __init__(self) -> None:
-        self.host_ns = 0
-        self.device_us: float = -1.0
-        self.sent_ns: dict[int, int] = {}
-        self.frames: list[str] = []
-        self._mapping: Mapping | None = None
-        self._readers = {Kind.RECEIVED: FrameReader(), Kind.SENT: FrameReader()}
-
-    @property
-    def bad_frames(self) -> int:
-        return self._readers[Kind.RECEIVED].bad_frames
-
-    def take(self, record: Record, body: Any) -> None:
-        """Takes the next record."""
-        self.host_ns, self.device_us = record.host_ns, self._estimate_us(record.host_ns)
-        if isinstance(body, Sample):
-            self.device_us = body.device_us
-        elif isinstance(body, Mapping):
-            self._mapping = body
-        elif isinstance(body, PlanRequest):
-            self.sent_ns = {body.id: body.sent_ns}
-        elif record.kind in self._readers:
-            self.frames = [type(frame.message).__name__ for frame in self._readers[record.kind].feed(record.body)]
-
-    def waited_ms(self, request: int) -> float:
-        """Time from a request to the record that was taken last."""
-        return (self.host_ns - self.sent_ns[request]) / 1e6
-
-    def _estimate_us(self, host_ns: int) -> float:
-        if self._mapping is None:
-            return -1.0
-        since_us = (host_ns - self._mapping.at_ns) / 1000
-        return round(self._mapping.device_us + since_us * (1 + self._mapping.drift), 1)
 
 
 @dataclass(frozen=True)

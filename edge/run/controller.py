@@ -123,24 +123,24 @@ class Controller:
 
     def expect(self, latency_us: int) -> None:
         """Takes a latency that was measured elsewhere: by an inference process that has just been warmed up."""
-        self.recorder.word("expect", latency_us)
+        self.recorder.call("expect", latency_us)
         self.replanner.latency.add(latency_us)
 
     def run_out(self, reason: str) -> None:
         """Requests no more chunks: the arm executes what is committed, and comes to rest under the device's control."""
-        self.recorder.word("run_out", reason)
+        self.recorder.call("run_out", reason)
         if self._machine.update(Event.RUN_OUT):
             self.replanner.abandon()
 
     def pause(self) -> None:
         """A controlled stop; the run goes on, at rest."""
-        self.recorder.word("pause")
+        self.recorder.call("pause")
         if self._machine.update(Event.PAUSE):
             self.replanner.abandon()
 
     def resume(self) -> None:
         """Starts again from rest, as if the run began here. For an operator's command alone."""
-        self.recorder.word("resume")
+        self.recorder.call("resume")
         if self._machine.update(Event.RESUME):
             self.splicer.restart()
             self.replanner.request_from(0)
@@ -157,7 +157,7 @@ class Controller:
     # The device ------------------------------------------------------------------------------------------------------
 
     def _observe(self, inbox: Inbox) -> None:
-        for state, reason in inbox.said:
+        for state, reason in inbox.states:
             self._machine.update(DeviceReport(state, reason, self.counters.pauses.reason))
         report = inbox.state
         if report is None:

@@ -56,7 +56,7 @@ class Display:
         """A status line."""
         self.line(text)
         if self.log is not None:
-            self.log.said(text)
+            self.log.message(text)
         if self.page is not None:
             self.page.note(text)
 

@@ -39,11 +39,12 @@ def exit_code(verdict: Verdict) -> int:
 def table(header: dict[str, Any], verdict: Verdict, reader: LogReader) -> str:
     """What was compared, and where the first difference is."""
     compared, decisions = verdict.compared, verdict.decisions
+    plans = [compared[kind] for kind in (Kind.REQUEST, Kind.RESULT, Kind.CHUNK)]
     rows = [
         ("log", _origin(header, reader)),
         ("replayed", f"{verdict.steps} control steps, {verdict.duration_s:.1f} s, by vla-edge {__version__}"),
         ("compared", f"{sum(compared.values())} records, {reader.checked} messages against their records"),
-        ("  plans", f"{compared[Kind.REQUEST]} asked, {compared[Kind.RESULT]} taken, {compared[Kind.CHUNK]} proposed"),
+        ("  plans", f"{plans[0]} requested, {plans[1]} taken, {plans[2]} proposed"),
         ("  chunks", f"{decisions['committed']} committed, {decisions['late']} late, {decisions['refused']} refused"),
         ("  sent", f"{compared[Kind.SENT]} frames, byte by byte"),
         ("  stops", f"{decisions['stop']}"),

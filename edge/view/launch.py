@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, OperatorDesk
 from edge.run.controller import Controller
 from edge.view.server import HOST
-from edge.view.snapshot import TEXT_BYTES, ViewRecords, fill, fill_report
+from edge.view.snapshot import ViewRecords, of_report, of_run
 from firmware_bridge.messages import StateReport
 
 
@@ -24,7 +25,7 @@ class LiveView:
 
     def __init__(self, joints: int, about: dict[str, Any], port: int = 0) -> None:
         self._records = ViewRecords(joints)
-        self._record = np.zeros(1, dtype=self._records.snapshot_type)
+        self._shown = self._records.blank
         self._pressed = np.zeros(len(Command), dtype=np.int64)
         self._seen = 0
         token = secrets.token_urlsafe(24)
@@ -48,26 +49,26 @@ class LiveView:
 
     def publish(self, controller: Controller, loop: FixedStep | None) -> None:
         """Shows the run as it is now."""
-        fill(self._record, controller, loop)
-        self._records.snapshots.write(self._record)
+        self._show(**of_run(controller, loop))
 
     def publish_report(self, report: StateReport, device_us: int) -> None:
         """Shows the device before anything moves; `device_us` is its time, unwrapped."""
-        fill_report(self._record, report, device_us)
-        self._records.snapshots.write(self._record)
+        self._show(**of_report(report, device_us))
 
     def note(self, text: str) -> None:
         """A line that stays on the page until the next one; shown with the next `publish`."""
-        self._record["note"] = text.encode()[:TEXT_BYTES]
-        self._records.snapshots.write(self._record)
+        self._show(note=text)
+
+    def _show(self, **changes: Any) -> None:
+        self._shown = replace(self._shown, **changes)
+        self._records.snapshots.write(self._shown)
 
     def pass_on(self, desk: OperatorDesk) -> None:
         """Takes presses of the page's buttons to the desk."""
         found = self._records.presses.read(self._seen)
         if found is None:
             return
-        self._seen, record = found
-        counts = record["count"][0]
+        self._seen, counts = found[0], found[1].counts
         for command in Command:
             if counts[command] > self._pressed[command]:
                 desk.ask(command)

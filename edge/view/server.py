@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from edge.run.commands import Command
-from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, plain
+from edge.view.snapshot import LATENESS_EDGES_US, Presses, ViewRecords
 
 HOST = "127.0.0.1"
 PERIOD_S = 0.04
@@ -54,14 +54,14 @@ class ViewServer(ThreadingHTTPServer):
         super().__init__((HOST, port), Request)
         self.records, self.token = records, token
         self.about = {**about, "lateness_edges_us": LATENESS_EDGES_US}
-        self._pressed = np.zeros(1, dtype=records.press_type)
+        self._pressed = np.zeros(len(Command), dtype=np.int64)
         self._lock = threading.Lock()
 
     def press(self, command: Command) -> None:
         """Counts a press; the run compares counts, so none is lost and none is done twice."""
         with self._lock:
-            self._pressed["count"][0, command] += 1
-            self.records.presses.write(self._pressed)
+            self._pressed[command] += 1
+            self.records.presses.write(Presses(self._pressed))
 
 
 class Request(BaseHTTPRequestHandler):
@@ -121,8 +121,8 @@ class Request(BaseHTTPRequestHandler):
             while True:
                 found = self.server.records.snapshots.read(seen)
                 if found is not None:
-                    seen, record = found
-                    self._event("snapshot", plain(record))
+                    seen, snapshot = found
+                    self._event("snapshot", snapshot.plain())
                     last_s = time.monotonic()
                 elif time.monotonic() - last_s > BEAT_S:
                     self._event("beat", {})

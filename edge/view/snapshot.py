@@ -2,129 +2,122 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.layout import Layout, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
-from edge.plan.trajectory import from_micro
+from edge.plan.trajectory import FloatArray, IntArray, from_micro
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command
 from edge.run.controller import Controller
 from edge.run.motion import Motion
 from firmware_bridge.codes import DeviceState
+from firmware_bridge.layout import Item
 from firmware_bridge.messages import StateReport
 
 LATENESS_EDGES_US = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 100_000)
 """Upper edges of the bins of lateness on the page."""
 PLAN_KNOTS = 64
-TEXT_BYTES = 240
 STATES = {state.value: state.name.lower() for state in DeviceState}
-MOTIONS = tuple(Motion)
+DIGITS = 5
+Count = Annotated[int, Item("<i8")]
+Name = Annotated[str, Item("S16")]
+Text = Annotated[str, Item("S240")]
+Milliseconds = Annotated[float, Item("<f8", "ms")]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it is now. Before the first report all is zero or empty."""
+
+    device_us: Annotated[int, Item("<i8", "device time, unwrapped, us")]
+    state: Name
+    motion: Name
+    buffered_ms: Count
+    step_ms: Milliseconds
+    committed: Count
+    late: Count
+    refused: Count
+    interventions: Count
+    overruns: Count
+    ticks: Count
+    chunks: Count
+    latency_ms: Milliseconds
+    engines_ms: Annotated[FloatArray, Item("<f8", "camera and the three engines, ms", ("engines",))]
+    splice_us: Annotated[int, Item("<i8", "device time of the last splice, us")]
+    commanded: Annotated[FloatArray, Item("<f8", "rad", ("joints",))]
+    measured: Annotated[FloatArray, Item("<f8", "rad", ("joints",))]
+    plan_us: Annotated[IntArray, Item("<i8", "device times of the knots ahead, us", ("up to knots",))]
+    plan: Annotated[FloatArray, Item("<f8", "the knots ahead, rad", ("up to knots", "joints"))]
+    lateness: Annotated[NDArray[np.uint64], Item("<u8", "ticks in each bin", ("bins",))]
+    refusal: Text
+    note: Text
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {
+            name: value if isinstance(value, str) else np.round(value, DIGITS).tolist()
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Presses:
+    """How often each button of the page was pressed, by number of its command."""
+
+    counts: Annotated[IntArray, Item("<i8", "presses", ("commands",))]
 
 
 class ViewRecords:
     """The two mailboxes between a run and its page: snapshots one way, presses of buttons the other."""
 
     def __init__(self, joints: int, descriptor: int | None = None) -> None:
-        self.snapshot_type = np.dtype(
-            [
-                ("device_us", "<i8"),
-                ("state", "<i4"),
-                ("motion", "<i4"),
-                ("buffered_ms", "<i4"),
-                ("step_ms", "<f4"),
-                ("committed", "<i8"),
-                ("late", "<i8"),
-                ("refused", "<i8"),
-                ("interventions", "<i8"),
-                ("overruns", "<i8"),
-                ("ticks", "<i8"),
-                ("chunks", "<i8"),
-                ("latency_ms", "<f4"),
-                ("engines_ms", "<f4", (4,)),
-                ("splice_us", "<i8"),
-                ("commanded", "<f8", (joints,)),
-                ("measured", "<f8", (joints,)),
-                ("knots", "<i4"),
-                ("plan_us", "<i8", (PLAN_KNOTS,)),
-                ("plan", "<f8", (PLAN_KNOTS, joints)),
-                ("lateness", "<u8", (len(LATENESS_EDGES_US),)),
-                ("refusal", f"S{TEXT_BYTES}"),
-                ("note", f"S{TEXT_BYTES}"),
-            ]
-        )
-        self.press_type = np.dtype([("count", "<i8", (len(Command),))])
-        snapshot_size = Mailbox.size_of(self.snapshot_type)
-        self.memory = SharedMemory(snapshot_size + Mailbox.size_of(self.press_type), descriptor)
-        self.snapshots = Mailbox(self.snapshot_type, self.memory, 0)
-        self.presses = Mailbox(self.press_type, self.memory, snapshot_size)
+        snapshot = Layout(Snapshot, joints=joints, engines=4, knots=PLAN_KNOTS, bins=len(LATENESS_EDGES_US))
+        presses = Layout(Presses, commands=len(Command))
+        size = Mailbox.size_of(snapshot.dtype)
+        self.memory = SharedMemory(size + Mailbox.size_of(presses.dtype), descriptor)
+        self.snapshots = RecordMailbox(snapshot, self.memory, 0)
+        self.presses = RecordMailbox(presses, self.memory, size)
+        self.blank = replace(snapshot.blank(), motion=Motion.RUNNING.value)
 
 
-def fill_report(record: NDArray[Any], report: StateReport, device_us: int) -> None:
-    """Writes what the device says of itself; `device_us` is its time, unwrapped."""
-    row = record[0]
-    row["device_us"], row["state"], row["buffered_ms"] = device_us, report.state, report.buffered_ms
-    row["commanded"] = from_micro(report.commanded_urad)
-    row["measured"] = from_micro(report.measured_urad)
-
-
-def fill(record: NDArray[Any], controller: Controller, loop: FixedStep | None) -> None:
-    """Writes the state of the run into a record of shape (1,)."""
-    row, counters, timeline = record[0], controller.counters, controller.timeline
-    state = controller.last_state
-    if state is not None:
-        fill_report(record, state, controller.client.link.clock.unwrap(state.device_us))
-    row["motion"] = MOTIONS.index(controller.motion)
-    row["committed"], row["late"], row["refused"] = len(counters.committed_ids), counters.late, len(counters.refused)
-    row["interventions"], row["chunks"] = counters.interventions, counters.chunks
-    row["step_ms"] = timeline.spacing_us(timeline.last) / 1000
-    if counters.engine_us:
-        row["latency_ms"] = counters.latency_us[-1] / 1000
-        row["engines_ms"] = np.multiply(counters.engine_us[-1], 1e-3)
-    first = max(timeline.step_at(float(row["device_us"])), 0)
-    knots = min(timeline.last - first + 1, PLAN_KNOTS) if timeline.last > 0 else 0
-    row["knots"], row["splice_us"] = knots, timeline.splice_us
-    if knots > 0:
-        row["plan"][:knots] = timeline.knots(first, knots).q_rad
-        row["plan_us"][:knots] = [timeline.due_us(first + index) for index in range(knots)]
-    row["refusal"] = counters.refused[-1].encode()[:TEXT_BYTES] if counters.refused else b""
-    if loop is not None:
-        row["overruns"], row["ticks"] = loop.overruns, loop.ticks
-        row["lateness"] = loop.lateness.coarse(LATENESS_EDGES_US)
-
-
-def plain(record: NDArray[Any]) -> dict[str, Any]:
-    """A record as plain data, for JSON."""
-    row = record[0]
-    knots = int(row["knots"])
-    lists = {name: np.round(row[name], 5).tolist() for name in ("commanded", "measured", "engines_ms")}
-    numbers = {
-        name: row[name].item()
-        for name in (
-            "device_us",
-            "buffered_ms",
-            "committed",
-            "late",
-            "refused",
-            "interventions",
-            "overruns",
-            "ticks",
-            "chunks",
-            "splice_us",
-        )
-    }
+def of_report(report: StateReport, device_us: int) -> dict[str, Any]:
+    """Fields of a snapshot from a state report; `device_us` is its time, unwrapped."""
     return {
-        **numbers,
-        **lists,
-        "state": STATES.get(int(row["state"]), str(row["state"])),
-        "motion": MOTIONS[int(row["motion"])].value,
-        "step_ms": round(float(row["step_ms"]), 2),
-        "latency_ms": round(float(row["latency_ms"]), 2),
-        "plan_us": row["plan_us"][:knots].tolist(),
-        "plan": np.round(row["plan"][:knots], 5).tolist(),
-        "lateness": row["lateness"].tolist(),
-        "refusal": bytes(row["refusal"]).decode("utf-8", "replace"),
-        "note": bytes(row["note"]).decode("utf-8", "replace"),
+        "device_us": device_us,
+        "state": STATES.get(report.state, str(report.state)),
+        "buffered_ms": report.buffered_ms,
+        "commanded": from_micro(report.commanded_urad),
+        "measured": from_micro(report.measured_urad),
+    }
+
+
+def of_run(controller: Controller, loop: FixedStep | None) -> dict[str, Any]:
+    """Fields of a snapshot from the state of a run."""
+    counters, timeline, report = controller.counters, controller.timeline, controller.last_state
+    device_us = controller.client.link.clock.unwrap(report.device_us) if report is not None else 0
+    found = of_report(report, device_us) if report is not None else {}
+    if counters.engine_us:
+        found["latency_ms"] = counters.latency_us[-1] / 1000
+        found["engines_ms"] = np.multiply(counters.engine_us[-1], 1e-3)
+    first = max(timeline.step_at(device_us), 0)
+    knots = min(timeline.last - first + 1, PLAN_KNOTS) if timeline.last > 0 else 0
+    if loop is not None:
+        found |= {"overruns": loop.overruns, "ticks": loop.ticks, "lateness": loop.lateness.coarse(LATENESS_EDGES_US)}
+    return found | {
+        "motion": controller.motion.value,
+        "committed": len(counters.committed_ids),
+        "late": counters.late,
+        "refused": len(counters.refused),
+        "interventions": counters.interventions,
+        "chunks": counters.chunks,
+        "step_ms": timeline.spacing_us(timeline.last) / 1000,
+        "splice_us": timeline.splice_us,
+        "plan": timeline.knots(first, knots).q_rad,
+        "plan_us": [timeline.due_us(first + index) for index in range(knots)],
+        "refusal": counters.refused[-1] if counters.refused else "",
     }

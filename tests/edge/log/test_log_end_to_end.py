@@ -27,7 +27,7 @@ def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_pa
     assert replay.returncode == 0, replay.stdout + replay.stderr
     assert "identical" in replay.stdout and "truncated" not in replay.stdout
     chunks = report["chunks"]
-    assert f"{chunks['requested']} asked, {chunks['computed']} taken" in replay.stdout
+    assert f"{chunks['requested']} requested, {chunks['computed']} taken" in replay.stdout
     assert f"{chunks['committed']} committed, {chunks['late']} late" in replay.stdout
 
     with log.open("rb") as file:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 from edge.log.trace import read_trace, violations
 from edge.run.commands import Command, OperatorDesk
 from edge.view.launch import LiveView
-from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, fill, plain
+from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from tests.edge.run.test_controller import Run
 from tests.support import FRANKA
 
@@ -122,9 +123,11 @@ def test_it_listens_on_loopback_only(view: LiveView) -> None:
 def test_a_snapshot_says_what_the_controller_knows(tmp_path: Path) -> None:
     run = Run(tmp_path / "trace.csv")
     run.go(3000)
-    record = np.zeros(1, dtype=ViewRecords(7).snapshot_type)
-    fill(record, run.controller, None)
-    shown = json.loads(json.dumps(plain(record)))
+    records = ViewRecords(7)
+    records.snapshots.write(replace(records.blank, **of_run(run.controller, None)))
+    found = records.snapshots.read(0)
+    assert found is not None
+    shown = json.loads(json.dumps(found[1].plain()))
     counters = run.controller.counters
     assert (shown["committed"], shown["state"], shown["motion"]) == (counters.chunks, "streaming", "running")
     assert shown["commanded"] == pytest.approx(

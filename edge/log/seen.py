@@ -1,0 +1,47 @@
+"""What a journal has held so far, as far as the messages of its later records depend on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.inference.records import PlanRequest
+from edge.log.records import Kind, Mapping, Record, Sample
+from firmware_bridge.framing import FrameReader
+
+
+class Seen:
+    """Mapping of the clocks, requests without a result, frames that are not whole yet."""
+
+    def __init__(self) -> None:
+        self.host_ns = 0
+        self.device_us: float = -1.0
+        self.sent_ns: dict[int, int] = {}
+        self.frames: list[str] = []
+        self._mapping: Mapping | None = None
+        self._readers = {Kind.RECEIVED: FrameReader(), Kind.SENT: FrameReader()}
+
+    @property
+    def bad_frames(self) -> int:
+        return self._readers[Kind.RECEIVED].bad_frames
+
+    def take(self, record: Record, body: Any) -> None:
+        """Takes the next record."""
+        self.host_ns, self.device_us = record.host_ns, self._estimate_us(record.host_ns)
+        if isinstance(body, Sample):
+            self.device_us = body.device_us
+        elif isinstance(body, Mapping):
+            self._mapping = body
+        elif isinstance(body, PlanRequest):
+            self.sent_ns = {body.id: body.sent_ns}
+        elif record.kind in self._readers:
+            self.frames = [type(frame.message).__name__ for frame in self._readers[record.kind].feed(record.body)]
+
+    def waited_ms(self, request: int) -> float:
+        """Time from a request to the record that was taken last."""
+        return (self.host_ns - self.sent_ns[request]) / 1e6
+
+    def _estimate_us(self, host_ns: int) -> float:
+        if self._mapping is None:
+            return -1.0
+        since_us = (host_ns - self._mapping.at_ns) / 1000
+        return round(self._mapping.device_us + since_us * (1 + self._mapping.drift), 1)
