@@ -7,33 +7,27 @@ journal compares. Clock, line and planner are the only sources of anything that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from edge.inference.layout import pack_plain
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.log import records as rec
 from edge.log.recorder import Recorder
-from edge.log.records import (
-    Clock,
-    ControlCall,
-    DeviceCall,
-    Journal,
-    KeepClock,
-    Kind,
-    LineLost,
-    Mapping,
-    Poll,
-    ProposedChunk,
-    Sample,
-    SessionOpened,
-    Step,
-)
+from edge.log.records import Journal, Kind
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.link import Link
-from firmware_bridge.messages import Caps, Limits, StateReport
+from firmware_bridge.messages import Limits
 from firmware_bridge.transports import Transport
+
+DEVICE_CALLS = frozenset(
+    {"connect", "set_limits", "synchronise_clock", "wait_for_state", "arm", "stop", "disarm", "clear", "estop"}
+)
+"""The client's methods whose calls are on record, by name and arguments."""
 
 
 def open_client(
@@ -46,7 +40,7 @@ def open_client(
     """A client on a line; with a journal, one that records what it is called with, reads and sends."""
     if journal is None:
         return DeviceClient(Link(transport, clock_ns, session), idle)
-    journal.put(Kind.SESSION, SessionOpened(session).pack())
+    journal.put(Kind.SESSION, rec.SessionOpened(session).pack())
     line = TappedTransport(transport, journal)
     return TappedClient(Link(line, tapped_clock(clock_ns, journal), session), idle, journal)
 
@@ -66,7 +60,7 @@ def tapped_clock(clock_ns: Callable[[], int], journal: Journal) -> Callable[[], 
 
     def read() -> int:
         now_ns = clock_ns()
-        journal.put(Kind.CLOCK, Clock.body(now_ns))
+        journal.put(Kind.CLOCK, rec.Clock.body(now_ns))
         return now_ns
 
     return read
@@ -100,7 +94,7 @@ class TappedTransport:
         self._transport.close()
 
     def _lost(self, lost: LinkLost) -> None:
-        self._journal.put(Kind.LINE_LOST, LineLost(str(lost)).pack())
+        self._journal.put(Kind.LINE_LOST, rec.LineLost(str(lost)).pack())
 
 
 class TappedClient(DeviceClient):
@@ -109,10 +103,6 @@ class TappedClient(DeviceClient):
     def __init__(self, link: Link, idle: Callable[[float], None], journal: Journal) -> None:
         super().__init__(link, idle)
         self._journal = journal
-
-    def connect(self, arm: str, profile_hash: int, joints: int) -> Caps:
-        self._record_command("connect", arm, profile_hash, joints)
-        return super().connect(arm, profile_hash, joints)
 
     def set_limits(self, limits: Limits) -> None:
         self._record_command("set_limits", limits.pack().hex())
@@ -124,38 +114,14 @@ class TappedClient(DeviceClient):
         self._record_mapping(self.link.clock_ns())
         return uncertainty_us
 
-    def wait_for_state(self) -> StateReport:
-        self._record_command("wait_for_state")
-        return super().wait_for_state()
-
-    def arm(self, pose_urad: tuple[int, ...], loop_tick: int) -> None:
-        self._record_command("arm", pose_urad, loop_tick)
-        super().arm(pose_urad, loop_tick)
-
-    def stop(self) -> None:
-        self._record_command("stop")
-        super().stop()
-
-    def disarm(self) -> None:
-        self._record_command("disarm")
-        super().disarm()
-
-    def clear(self) -> None:
-        self._record_command("clear")
-        super().clear()
-
-    def estop(self) -> None:
-        self._record_command("estop")
-        super().estop()
-
     def send_chunk(self, chunk: KnotChunk) -> None:
         q_urad, dq_urad_s = np.array(chunk.q_urad, np.int32), np.array(chunk.dq_urad_s or [], np.int32)
-        record = ProposedChunk(chunk.id, chunk.start_us, chunk.spacing_us, q_urad, dq_urad_s)
+        record = rec.ProposedChunk(chunk.id, chunk.start_us, chunk.spacing_us, q_urad, dq_urad_s)
         self._journal.put(Kind.CHUNK, record.pack())
         super().send_chunk(chunk)
 
     def poll(self, now_ns: int) -> Inbox:
-        self._journal.put(Kind.POLL, Poll.body(now_ns))
+        self._journal.put(Kind.POLL, rec.Poll.body(now_ns))
         inbox = super().poll(now_ns)
         for chunk in inbox.committed:
             self._decide({"decision": "committed", "chunk": chunk})
@@ -164,22 +130,38 @@ class TappedClient(DeviceClient):
         return inbox
 
     def keep_clock(self, now_ns: int, slack_s: float) -> None:
-        self._journal.put(Kind.KEEP_CLOCK, KeepClock.body(now_ns, slack_s))
+        self._journal.put(Kind.KEEP_CLOCK, rec.KeepClock.body(now_ns, slack_s))
         before_ns = self._last_probe_ns
         super().keep_clock(now_ns, slack_s)
         if self._last_probe_ns != before_ns:
             self._record_mapping(now_ns)
 
     def _record_command(self, name: str, *arguments: Any) -> None:
-        self._journal.put(Kind.COMMAND, DeviceCall(name, list(arguments)).pack())
+        self._journal.put(Kind.COMMAND, rec.DeviceCall(name, list(arguments)).pack())
 
     def _decide(self, decision: dict[str, Any]) -> None:
         self._journal.put(Kind.DECISION, pack_plain(decision))
 
     def _record_mapping(self, now_ns: int) -> None:
         clock = self.link.clock
-        body = Mapping.body(now_ns, clock.device_us(now_ns), clock.drift, clock.uncertainty_us)
+        body = rec.Mapping.body(now_ns, clock.device_us(now_ns), clock.drift, clock.uncertainty_us)
         self._journal.put(Kind.MAPPING, body)
+
+
+def _recorded(name: str) -> Callable[..., Any]:
+    """A method of the client that records its call."""
+    method = getattr(DeviceClient, name)
+
+    def call(client: TappedClient, *arguments: Any, **named: Any) -> Any:
+        arguments = signature(method).bind(client, *arguments, **named).args
+        client._record_command(name, *arguments[1:])
+        return method(*arguments)
+
+    return wraps(method)(call)
+
+
+for _name in DEVICE_CALLS - vars(TappedClient).keys():
+    setattr(TappedClient, _name, _recorded(_name))
 
 
 class TappedPlanner:
@@ -210,10 +192,10 @@ class TappedRecorder(Recorder):
         self._journal = journal
 
     def begin_step(self, now_ns: int, loop_tick: int) -> None:
-        self._journal.put(Kind.STEP, Step.body(now_ns, loop_tick))
+        self._journal.put(Kind.STEP, rec.Step.body(now_ns, loop_tick))
 
     def call(self, name: str, *arguments: float | str) -> None:
-        self._journal.put(Kind.CONTROL_CALL, ControlCall(name, list(arguments)).pack())
+        self._journal.put(Kind.CONTROL_CALL, rec.ControlCall(name, list(arguments)).pack())
 
     def decide(self, decision: str, **details: float | str) -> None:
         self._journal.put(Kind.DECISION, pack_plain({"decision": decision, **details}))
@@ -222,7 +204,7 @@ class TappedRecorder(Recorder):
         self, device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
     ) -> None:
         super().sample(device_us, commanded_urad, measured_urad, buffered_ms, state)
-        body = Sample.body(device_us, buffered_ms, state, len(commanded_urad), commanded_urad, measured_urad)
+        body = rec.Sample.body(device_us, buffered_ms, state, len(commanded_urad), commanded_urad, measured_urad)
         self._journal.put(Kind.SAMPLE, body)
 
     def splice(self, device_us: int) -> None:

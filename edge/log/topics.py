@@ -16,20 +16,8 @@ from typing import Any
 import numpy as np
 
 from edge.inference.records import Outcome, Phase, PlanRequest, PlanResult
-from edge.log.records import (
-    Beat,
-    ControlCall,
-    DeviceCall,
-    Kind,
-    LineLost,
-    Loop,
-    Mapping,
-    ProposedChunk,
-    Record,
-    Sample,
-    listed,
-    unpack,
-)
+from edge.log import records as rec
+from edge.log.records import Kind, Record, listed, unpack
 from edge.log.seen import Seen
 from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.layout import Item, items_of
@@ -79,7 +67,7 @@ def finite(value: Any) -> Any:
 
 
 def _position(name: str) -> dict[str, Shown]:
-    def radians(sample: Sample, seen: Seen) -> list[float]:
+    def radians(sample: rec.Sample, seen: Seen) -> list[float]:
         return [round(urad * MICRO, 6) for urad in getattr(sample, name)]
 
     return {"position_rad": Shown(ROW, "rad, one per joint, at device_us", radians)}
@@ -89,7 +77,7 @@ def _stage_ms(stage: str, text: str) -> dict[str, Shown]:
     return {f"{stage}_ms": Shown(NUMBER, text, lambda result, _: getattr(result, f"{stage}_ns") / 1e6)}
 
 
-def _state_name(sample: Sample, seen: Seen) -> str:
+def _state_name(sample: rec.Sample, seen: Seen) -> str:
     return DeviceState(sample.state).name if sample.state in set(DeviceState) else str(sample.state)
 
 
@@ -105,17 +93,21 @@ def _not_finite(result: PlanResult, seen: Seen) -> int:
 def _decision(record: Any, seen: Seen) -> str:
     if isinstance(record, dict):
         return str(record["decision"])
-    return record.word if isinstance(record, ControlCall) else "line lost"
+    return record.word if isinstance(record, rec.ControlCall) else "line lost"
 
 
 def _details(record: Any, seen: Seen) -> dict[str, Any]:
     if isinstance(record, dict):
         return {name: value for name, value in record.items() if name != "decision"}
-    return {"text": record.text} if isinstance(record, LineLost) else {"arguments": record.arguments}
+    return {"text": record.text} if isinstance(record, rec.LineLost) else {"arguments": record.arguments}
 
 
 def _base64(record: bytes, seen: Seen) -> str:
     return b64encode(record).decode("ascii")
+
+
+def _frames(record: bytes, seen: Seen) -> list[str]:
+    return seen.frames
 
 
 HOST_NS = Shown(INTEGER, "host time, monotonic, ns", lambda _, seen: seen.host_ns)
@@ -124,6 +116,7 @@ COMMON = {"host_ns": HOST_NS, "device_us": DEVICE_US}
 """In every message of every topic but `/journal` and `/log`."""
 HEADER = "versions, arm, task, seeds, settings, hashes of the bundle, time anchors"
 MADE_FROM = "arm profile, policy shape and settings that the controller was made from"
+LATE = "how long after its deadline this tick began, us"
 TO_CHUNK = "from the request to the moment control took the result, ms"
 
 TOPICS: dict[str, Topic] = {
@@ -131,9 +124,9 @@ TOPICS: dict[str, Topic] = {
     "/control": Topic((Kind.CONTROLLER,), {"made_from": Shown(OBJECT, MADE_FROM, lambda made_from, _: made_from)}),
     "/joints/commanded": Topic((Kind.SAMPLE,), _position("commanded_urad")),
     "/joints/measured": Topic((Kind.SAMPLE,), _position("measured_urad")),
-    "/buffer": Topic((Kind.SAMPLE,), same(Sample, "buffered_ms")),
+    "/buffer": Topic((Kind.SAMPLE,), same(rec.Sample, "buffered_ms")),
     "/state": Topic(
-        (Kind.SAMPLE,), same(Sample, "state") | {"name": Shown(STRING, "device state, its name", _state_name)}
+        (Kind.SAMPLE,), same(rec.Sample, "state") | {"name": Shown(STRING, "device state, its name", _state_name)}
     ),
     "/plan/request": Topic(
         (Kind.REQUEST,), same(PlanRequest, "id", "step", "states_rad", "actions_rad", "mask", "prefix_rad")
@@ -155,7 +148,7 @@ TOPICS: dict[str, Topic] = {
         | _stage_ms("decoder", "action decoder, ms"),
         when=lambda result, seen: result.id in seen.sent_ns,
     ),
-    "/chunks": Topic((Kind.CHUNK,), same(ProposedChunk, *items_of(ProposedChunk))),
+    "/chunks": Topic((Kind.CHUNK,), same(rec.ProposedChunk, *items_of(rec.ProposedChunk))),
     "/decisions": Topic(
         (Kind.DECISION, Kind.NOTE, Kind.CONTROL_CALL, Kind.LINE_LOST),
         {
@@ -165,48 +158,39 @@ TOPICS: dict[str, Topic] = {
     ),
     "/commands": Topic(
         (Kind.COMMAND,),
-        same(DeviceCall, "command")
+        same(rec.DeviceCall, "command")
         | {"arguments": Shown(OBJECT, "as given", lambda call, _: {str(i): v for i, v in enumerate(call.arguments)})},
     ),
     "/loop": Topic(
         (Kind.LOOP,),
-        same(Loop, "ticks")
-        | {
-            "late_us": Shown(
-                NUMBER, "how long after its deadline this tick began, us", lambda loop, _: loop.late_ns / 1000
-            )
-        }
-        | same(Loop, "overruns"),
+        same(rec.Loop, "ticks")
+        | {"late_us": Shown(NUMBER, LATE, lambda loop, _: loop.late_ns / 1000)}
+        | same(rec.Loop, "overruns"),
     ),
     "/clock": Topic(
         (Kind.MAPPING,),
         {
-            "offset_us": Shown(
-                NUMBER, "device clock minus host clock, us", lambda at, _: at.device_us - at.at_ns / 1000
-            ),
+            "offset_us": Shown(NUMBER, "device minus host clock, us", lambda at, _: at.device_us - at.at_ns / 1000),
             "drift_ppm": Shown(NUMBER, "of the device clock against the host's, ppm", lambda at, _: at.drift * 1e6),
         }
-        | same(Mapping, "uncertainty_us"),
+        | same(rec.Mapping, "uncertainty_us"),
     ),
     "/inference": Topic(
         (Kind.BEAT,),
         {"phase": Shown(STRING, "of the inference process", lambda beat, _: Phase(beat.phase).name)}
-        | same(Beat, "beat"),
+        | same(rec.Beat, "beat"),
     ),
     "/wire/received": Topic(
         (Kind.RECEIVED,),
         {
             "data": Shown(STRING, "bytes of one read, base64; frames are cut anywhere", _base64),
-            "frames": Shown(ROW, "types of the frames that end here", lambda _, seen: seen.frames),
+            "frames": Shown(ROW, "types of the frames that end here", _frames),
             "bad_frames": Shown(INTEGER, "damaged so far", lambda _, seen: seen.bad_frames),
         },
     ),
     "/wire/sent": Topic(
         (Kind.SENT,),
-        {
-            "data": Shown(STRING, "one frame, base64", _base64),
-            "frames": Shown(ROW, "its type", lambda _, seen: seen.frames),
-        },
+        {"data": Shown(STRING, "one frame, base64", _base64), "frames": Shown(ROW, "its type", _frames)},
     ),
     "/report": Topic((Kind.ENDED,), {"report": Shown(OBJECT, "the run's report, as in run.json", lambda end, _: end)}),
     "/journal": Topic(

@@ -18,23 +18,10 @@ from edge.arms import ArmProfile, JointLimits
 from edge.bundle import PolicyShape
 from edge.errors import SafetyStop
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
+from edge.log import records as rec
 from edge.log.mcap_log import LogError
-from edge.log.records import (
-    INFORMATION,
-    Clock,
-    ControlCall,
-    DeviceCall,
-    KeepClock,
-    Kind,
-    LineLost,
-    Poll,
-    Record,
-    SessionOpened,
-    Step,
-    decode,
-    unpack,
-)
-from edge.log.taps import TappedPlanner, TappedRecorder, open_client
+from edge.log.records import INFORMATION, Kind, Record, decode, unpack
+from edge.log.taps import DEVICE_CALLS, TappedPlanner, TappedRecorder, open_client
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
 from edge.run.made_from import pack_controller
@@ -44,11 +31,6 @@ from firmware_bridge.messages import Limits
 
 SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
-DEVICE_CALLS = frozenset(
-    {"connect", "set_limits", "synchronise_clock", "wait_for_state", "arm", "stop", "disarm", "clear", "estop"}
-)
-"""The client's methods that a log may call."""
-
 CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume"})
 """The controller's methods that a log may call."""
 
@@ -130,7 +112,7 @@ class Comparison:
         if (logged.kind, logged.body) != (kind, body):
             raise self.differs(kind, *_first_difference(logged, kind, body))
         if kind is Kind.STEP:
-            self._tick = Step.unpack(body).loop_tick
+            self._tick = rec.Step.unpack(body).loop_tick
         self.verdict.compared[kind] += 1
         if kind is Kind.DECISION:
             self.verdict.decisions[decode(kind, body)["decision"]] += 1
@@ -150,7 +132,7 @@ class LoggedWorld:
         record = self._comparison.peek()
         if record.kind is not Kind.CLOCK:
             raise self._comparison.differs(Kind.CLOCK, _text(record), "reads the clock")
-        return Clock.unpack(record.body).now_ns
+        return rec.Clock.unpack(record.body).now_ns
 
     def idle(self, seconds: float) -> None:
         """Time passes by itself: the next reading of the clock is in the log."""
@@ -178,7 +160,7 @@ class LoggedWorld:
 
     def _raise_lost(self, record: Record) -> None:
         if record.kind is Kind.LINE_LOST:
-            raise LinkLost(LineLost.unpack(record.body).text)
+            raise LinkLost(rec.LineLost.unpack(record.body).text)
 
 
 class Replay:
@@ -208,29 +190,29 @@ class Replay:
         """What made this record in the run is done again and must make it again, with all that followed from it."""
         body = unpack(record.kind, record.body)
         try:
-            if isinstance(body, SessionOpened):
+            if isinstance(body, rec.SessionOpened):
                 world, comparison = self._world, self._comparison
                 self._client = open_client(world, world.clock_ns, body.session, world.idle, comparison)
             elif self._client is None:
                 raise LogError("the log does not begin with a session: its beginning is missing")
             elif record.kind is Kind.CONTROLLER:
                 self._controller = self._make_controller(self._client, body)
-            elif isinstance(body, DeviceCall):
+            elif isinstance(body, rec.DeviceCall):
                 self._call_device(self._client, body)
-            elif isinstance(body, Poll):
+            elif isinstance(body, rec.Poll):
                 self._client.poll(body.now_ns)
-            elif isinstance(body, KeepClock):
+            elif isinstance(body, rec.KeepClock):
                 self._client.keep_clock(body.now_ns, body.slack_s)
-            elif isinstance(body, ControlCall) and self._controller is not None:
+            elif isinstance(body, rec.ControlCall) and self._controller is not None:
                 self._call_control(self._controller, body)
-            elif isinstance(body, Step) and self._controller is not None:
+            elif isinstance(body, rec.Step) and self._controller is not None:
                 self._controller.step(body.now_ns, body.loop_tick)
             else:
                 raise self._comparison.differs(record.kind, _text(record), "nothing more in this step")
         except (SafetyStop, BridgeError):
             return  # the run ended a call this way too, or the next record tells
 
-    def _call_device(self, client: DeviceClient, call: DeviceCall) -> None:
+    def _call_device(self, client: DeviceClient, call: rec.DeviceCall) -> None:
         name, arguments = call.command, call.arguments
         if name not in DEVICE_CALLS:
             raise LogError(f"the log calls '{name}', which this version does not know")
@@ -240,7 +222,7 @@ class Replay:
             arguments = [tuple(arguments[0]), arguments[1]]
         getattr(client, name)(*arguments)
 
-    def _call_control(self, controller: Controller, call: ControlCall) -> None:
+    def _call_control(self, controller: Controller, call: rec.ControlCall) -> None:
         if call.word not in CONTROL_CALLS:
             raise LogError(f"the log calls '{call.word}' of control, which this version does not know")
         getattr(controller, call.word)(*call.arguments)
