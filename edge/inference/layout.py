@@ -86,6 +86,21 @@ class RecordMailbox(Generic[R]):
         return None if found is None else (found[0], self._layout.unpack(found[1]))
 
 
+class Newest(Generic[R]):
+    """One reader of a mailbox, to whom each record is given once."""
+
+    def __init__(self, box: RecordMailbox[R]) -> None:
+        self._box, self._seen = box, 0
+
+    def take(self) -> R | None:
+        """The newest record, if it has not been taken."""
+        found = self._box.read(self._seen)
+        if found is None:
+            return None
+        self._seen, record = found
+        return record
+
+
 def _array(value: Any) -> Any:
     return value
 

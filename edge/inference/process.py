@@ -23,6 +23,7 @@ from edge.bundle import load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
+from edge.inference.layout import Newest
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
 from edge.policy.base import Policy, PolicyInput, open_policy
 
@@ -133,17 +134,16 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
     records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
     cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
-    seen, beat, last_beat_ns = 0, 0, 0
+    requests, beat, last_beat_ns = Newest(records.requests), 0, 0
     while os.getppid() == parent:
         now_ns = time.monotonic_ns()
         if now_ns - last_beat_ns > BEAT_NS:
             beat, last_beat_ns = beat + 1, now_ns
             records.statuses.write(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, ""))
-        found = records.requests.read(seen)
-        if found is None:
+        request = requests.take()
+        if request is None:
             time.sleep(POLL_S)
             continue
-        seen, request = found
         result = inference.answer(request)
         if inject_latency_ms:
             time.sleep(inject_latency_ms / 1000)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import PolicyShape
-from edge.inference.layout import TEXT_BYTES, Described, Layout, RecordMailbox
+from edge.inference.layout import TEXT_BYTES, Described, Layout, Newest, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
 from firmware_bridge.layout import Item
 
@@ -115,23 +115,17 @@ class SharedPlanner:
     """The `Planner` in front of another process."""
 
     def __init__(self, records: PlanningRecords) -> None:
-        self._records = records
-        self._seen_result = 0
-        self._seen_status = 0
+        self._requests, self._results, self._statuses = (
+            records.requests,
+            Newest(records.results),
+            Newest(records.statuses),
+        )
 
     def request(self, request: PlanRequest) -> None:
-        self._records.requests.write(request)
+        self._requests.write(request)
 
     def result(self) -> PlanResult | None:
-        found = self._records.results.read(self._seen_result)
-        if found is None:
-            return None
-        self._seen_result, result = found
-        return result
+        return self._results.take()
 
     def status(self) -> PlannerStatus | None:
-        found = self._records.statuses.read(self._seen_status)
-        if found is None:
-            return None
-        self._seen_status, status = found
-        return status
+        return self._statuses.take()

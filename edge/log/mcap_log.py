@@ -99,21 +99,26 @@ class LogReader:
         self.truncated = False
         """Known once the records have been read to their end."""
         self.checked = 0
-        self._topics: dict[int, str] = {}
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._messages = Messages()
 
     def records(self) -> Iterator[Record]:
         """All records in order. Ends early at damage (`truncated`). Raises `LogError` for a file that is no log."""
+        for topic, _, data in self.messages():
+            yield from self._take(topic, data)
+
+    def messages(self) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, Unix time in ns and JSON of every message, in order; ends and raises as `records` does."""
+        topics: dict[int, str] = {}
         with _open_file(self.path) as file:
             for item in self._items(file):
                 name = type(item).__name__
                 if name == "Header" and item.profile != PROFILE:
-                    raise LogError(f"{self.path}: profile '{item.profile}'; this version replays {PROFILE}")
+                    raise LogError(f"{self.path}: profile '{item.profile}'; this version reads {PROFILE}")
                 if name == "Channel":
-                    self._topics[item.id] = item.topic
+                    topics[item.id] = item.topic
                 elif name == "Message":
-                    yield from self._take(self._topics.get(item.channel_id, ""), item.data)
+                    yield topics.get(item.channel_id, ""), item.log_time, item.data
 
     def _items(self, file: IO[bytes]) -> Iterator[Any]:
         from mcap.exceptions import InvalidMagic, McapError

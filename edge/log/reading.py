@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.log.mcap_log import LogError, require_mcap
+from edge.log.mcap_log import LogReader, require_mcap
 
 JOURNAL = "/journal"
 
@@ -25,21 +25,6 @@ class LogMessage:
 def read_log(path: str | Path) -> Iterator[LogMessage]:
     """Messages in the order of writing; a log whose writer was killed ends early. Raises `LogError`."""
     require_mcap("reading a log")
-    from mcap.exceptions import McapError
-    from mcap.stream_reader import StreamReader
-    from zstandard import ZstdError
-
-    topics: dict[int, str] = {}
-    try:
-        with Path(path).open("rb") as file:
-            for item in StreamReader(file, validate_crcs=True).records:
-                name = type(item).__name__
-                if name == "Channel":
-                    topics[item.id] = item.topic
-                elif name == "Message" and topics[item.channel_id] != JOURNAL:
-                    yield LogMessage(topics[item.channel_id], item.log_time, json.loads(item.data))
-    except OSError as error:
-        raise LogError(f"{path}: {error.strerror}") from None
-    except (McapError, ZstdError, ValueError, KeyError) as error:
-        if not topics:
-            raise LogError(f"{path} is not an MCAP file, or ends in its first bytes") from error
+    for topic, time_ns, data in LogReader(Path(path)).messages():
+        if topic != JOURNAL:
+            yield LogMessage(topic, time_ns, json.loads(data))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import InputError
+from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, OperatorDesk
 from edge.run.controller import Controller
@@ -27,7 +28,7 @@ class LiveView:
         self._records = ViewRecords(joints)
         self._shown = self._records.blank
         self._pressed = np.zeros(len(Command), dtype=np.int64)
-        self._seen = 0
+        self._presses = Newest(self._records.presses)
         token = secrets.token_urlsafe(24)
         descriptor = self._records.memory.descriptor
         command = [sys.executable, "-m", "edge.view.server", "--memory", str(descriptor)]
@@ -65,10 +66,10 @@ class LiveView:
 
     def pass_on(self, desk: OperatorDesk) -> None:
         """Takes presses of the page's buttons to the desk."""
-        found = self._records.presses.read(self._seen)
-        if found is None:
+        presses = self._presses.take()
+        if presses is None:
             return
-        self._seen, counts = found[0], found[1].counts
+        counts = presses.counts
         for command in Command:
             if counts[command] > self._pressed[command]:
                 desk.ask(command)

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
+from edge.inference.layout import Newest
 from edge.run.commands import Command
 from edge.view.snapshot import LATENESS_EDGES_US, Presses, ViewRecords
 
@@ -115,13 +116,12 @@ class Request(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        seen, last_s = 0, time.monotonic()
+        snapshots, last_s = Newest(self.server.records.snapshots), time.monotonic()
         try:
             self._event("about", self.server.about)
             while True:
-                found = self.server.records.snapshots.read(seen)
-                if found is not None:
-                    seen, snapshot = found
+                snapshot = snapshots.take()
+                if snapshot is not None:
                     self._event("snapshot", snapshot.plain())
                     last_s = time.monotonic()
                 elif time.monotonic() - last_s > BEAT_S:
