@@ -22,6 +22,7 @@ from firmware_bridge.link import Link
 from firmware_bridge.messages import Commit, Limits, StateReport
 from firmware_bridge.microcontroller import EmulatedDevice, compile_firmware
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm, SimulatorProcess
+from firmware_bridge.transports import LINES as REGISTERED
 from firmware_bridge.transports import LoopbackTransport, Transport, open_transport
 from firmware_bridge.transports.can_stream import CanBus, CanIds, cut
 from firmware_bridge.transports.python_can import PythonCanBus
@@ -35,6 +36,10 @@ LINES = [
     *("serial", "slcan", "slcan-fd", "can", "can-fd", "loopback", "qemu"),
     *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd", "real")),
 ]
+
+
+def test_every_line_is_held_to_it() -> None:
+    assert {kind.partition("-")[0] for kind in LINES if isinstance(kind, str)} >= set(REGISTERED.builtin)
 
 
 class DeviceThread:

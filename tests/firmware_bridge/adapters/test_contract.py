@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge.arms import available_arms, load_arm
+from edge.arms.drives import DRIVES
 from edge.log.trace import read_trace, violations
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech import registers as reg
@@ -138,6 +139,11 @@ def drive(bench: ArmBench) -> Iterator[ArmDrive]:
     drive = bench.open()
     yield drive
     drive.close()
+
+
+def test_every_arm_is_held_to_it() -> None:
+    arms = {"fci": "franka, scripted", "feetech": "so101, simulated"}
+    assert set(arms) == set(DRIVES.builtin) and set(arms.values()) <= set(BENCHES)
 
 
 def test_it_has_limits_and_a_home_within_them(bench: ArmBench, drive: ArmDrive) -> None:
