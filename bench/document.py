@@ -13,7 +13,7 @@ from typing import Any
 from bench.machine import fingerprint
 from edge.bundle import MANIFEST, Bundle, sha256
 from edge.errors import InputError
-from edge.files import replacing
+from edge.bundle.files import replacing
 
 FORMAT = 1
 """Of the whole document; anything that reads one refuses another number."""

@@ -1,4 +1,4 @@
-"""The errors a person sees. Each message is one line that names the cure; the exit code belongs to the error."""
+"""The errors a person sees. Each message is one line that names the fix; the exit code belongs to the error."""
 
 from __future__ import annotations
 

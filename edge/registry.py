@@ -1,4 +1,4 @@
-"""Drivers by name or URL, from the project or from an installed package: cameras, lines, arms, engines, policies.
+"""Drivers by name or URL, of the project or of an installed package: cameras, lines, arms, engines, policies.
 
 Each kind has its `Registry` in the room that it belongs to; docs/extend.md shows how one is added.
 """

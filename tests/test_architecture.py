@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tomllib
 
+from tools import rooms
+
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"edge", "export", "firmware_bridge", "bench", "lab", "tools", "tests"}
 MAY_IMPORT_OF_OURS = {
     "edge": {"edge", "firmware_bridge"},
-    "export": {"export", "edge.bundle", "edge.engines", "edge.files", "edge.registry", "edge.cli.parser"},
+    "export": {"export", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"},
     "firmware_bridge": {"firmware_bridge"},
     "bench": {"bench", "edge", "export", "firmware_bridge", "lab.experts"},
     "lab/experts": {"lab.experts", "edge", "firmware_bridge"},
@@ -93,6 +96,36 @@ def test_the_robot_installs_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     robot = " ".join(project["dependencies"])
     assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib", "mcap"))
+
+
+MOST_ROOMS, MOST_FLOORS = 16, 9
+
+
+@pytest.mark.parametrize("folder", ["edge", "firmware_bridge", "export", "bench", "lab"])
+@pytest.mark.parametrize("graph", [rooms.file_graph, rooms.folder_graph, rooms.room_graph])
+def test_nothing_imports_in_a_circle(graph: Callable[[str], rooms.Graph], folder: str) -> None:
+    found = rooms.circle(graph(folder))
+    assert not found, " -> ".join(found)
+
+
+def test_the_house_has_few_rooms_on_few_floors() -> None:
+    graph = rooms.room_graph()
+    assert len(graph) <= MOST_ROOMS, sorted(graph)
+    assert len(rooms.floors(graph)) <= MOST_FLOORS, rooms.floors(graph)
+
+
+def test_the_drawing_of_the_rooms_is_current() -> None:
+    assert rooms.PAGE.read_text() == rooms.page_text(), f"run 'make generate'; it is now\n{rooms.drawing()}"
+
+
+def test_a_circle_and_an_import_that_runs_up_are_seen() -> None:
+    graph = {"cli": {"run"}, "run": {"bundle"}, "bundle": set()}
+    assert rooms.floors(graph) == [["bundle"], ["run"], ["cli"]] and not rooms.circle(graph)
+    graph["bundle"] = {"cli"}
+    assert set(rooms.circle(graph)) == {"cli", "run", "bundle"}
+    modules = {"edge.a.x": {"edge.b.y"}, "edge.b.y": set(), "edge.b.z": {"edge.a.w"}, "edge.a.w": set()}
+    assert not rooms.circle(modules), "no file imports back, and yet"
+    assert rooms.circle(rooms.folded(modules, lambda module: module.split(".")[1])), "the rooms do"
 
 
 def test_modules_stay_small() -> None:

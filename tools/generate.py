@@ -1,4 +1,5 @@
-"""Writes what is generated: C header of the wire, compiled arm profiles, byte tables of PROTOCOL.md, golden frames.
+"""Writes what is generated: C header of the wire, compiled arm profiles, byte tables of PROTOCOL.md, golden frames,
+the rooms in docs/architecture.md.
 
 `make generate` writes them; `make test` runs `--check`, which fails when a generated file is not what its sources say.
 """
@@ -17,6 +18,8 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+import rooms
 
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.arms.profile import HASHED
@@ -242,6 +245,7 @@ OUTPUTS: dict[Path, Callable[[], str]] = {
     CORE / "wire_messages.h": wire_header,
     CORE / "profiles.c": profile_source,
     PROTOCOL: protocol_text,
+    rooms.PAGE: rooms.page_text,
     ROOT / "tests" / "vectors" / "frames.json": golden_frames,
     ROOT / "tests" / "vectors" / "behaviour.json": behaviour,
 }

@@ -1,4 +1,4 @@
-"""Arm profiles: one TOML file per arm, and the loader that checks it."""
+"""Arms: a profile each, in TOML, and what opens the line of one by its URL."""
 
 from edge.arms.profile import ArmProfile, JointLimits, ProfileError, VelocityEdges, available_arms, load_arm
 

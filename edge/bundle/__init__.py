@@ -1,4 +1,4 @@
-"""A bundle: the folder that `edge-export` makes, its manifest, its files and their hashes."""
+"""The folder that `edge-export` makes: its manifest, its files and their hashes; files written whole."""
 
 from edge.bundle.manifest import (
     ACTION_PRIOR,

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.bundle.files import replacing
 from edge.errors import InputError
-from edge.files import replacing
 
 BUNDLE_FORMAT = 1
 ACTION_PRIOR = "action_prior"

@@ -1,4 +1,4 @@
-"""What `edge-doctor` looks at: each check opens the thing itself and reports what it found, in figures, with a fix."""
+"""The checks of `edge-doctor`: each opens the thing itself and reports what it found, in figures, with a fix."""
 
 from edge.doctor.check import Check, Status
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle import Bundle
+from edge.bundle.files import replacing
 from edge.engines.base import EngineError
-from edge.files import replacing
 
 FOLDER = "tensorrt"
 KEY_LENGTH = 16

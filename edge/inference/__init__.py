@@ -1,1 +1,1 @@
-"""The inference process: what it is asked and answers, the shared memory between it and control."""
+"""The inference process, its records, and the shared memory between it and control."""

@@ -1,1 +1,1 @@
-"""What a run leaves behind: samples in preallocated arrays, a report, a plot."""
+"""What a run leaves behind: samples, an MCAP log and its messages, a plot, datasets in LeRobot's format."""

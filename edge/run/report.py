@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edge import __version__
 from edge.arms import ArmProfile
 from edge.bundle import Bundle
+from edge.bundle.files import replacing
 from edge.errors import InputError
-from edge.files import replacing
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
 from firmware_bridge.messages import SCHEMA_HASH

@@ -1,1 +1,1 @@
-"""A simulated Franka, its objects and its camera, in MuJoCo. Needs the ``sim`` extra."""
+"""Simulated arms, their scenes and cameras in MuJoCo, the lockstep runner, the fault table. Needs the ``sim`` extra."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from edge.files import replacing
+from edge.bundle.files import replacing
 
 Record = dict[str, float]
 

@@ -15,7 +15,7 @@ from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, succeeded  # fi
 
 import numpy as np
 
-from edge.files import replacing
+from edge.bundle.files import replacing
 from edge.arms import load_arm
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.stage import CAMERA

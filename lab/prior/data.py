@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lab.prior.scale import Scale
 from lab.prior.variants import FEW, MANY, REACH, Stage1
-from edge.files import replacing
+from edge.bundle.files import replacing
 from edge.errors import InputError
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment

@@ -15,7 +15,7 @@ from lab.prior.scale import Scale
 from lab.prior.training import CHECKPOINT, Place, base_config, learning, train_eyes, train_stage1, train_stage2
 from lab.prior.variants import PRIORS, Variant
 
-from edge.files import replacing
+from edge.bundle.files import replacing
 
 RESULT = "result.json"
 SCALE = "scale.json"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from edge.files import replacing
+from edge.bundle.files import replacing
 from edge.log.dataset.spec import INDEX_COLUMNS, DatasetSpec, Vector
 from edge.log.dataset.statistics import Statistics, from_plain
 from edge.log.dataset.video import png

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from edge.files import replacing
+from edge.bundle.files import replacing
 from edge.log.dataset.spec import (
     CODEBASE_VERSION,
     DATA_PATH,

@@ -1,4 +1,4 @@
-"""What every arm with a protocol of its own must offer; one joins by `BENCHES` (docs/howto/add-an-arm.md)."""
+"""What every arm with a protocol of its own must offer; one joins by `BENCHES` (docs/extend.md)."""
 
 from __future__ import annotations
 
