@@ -27,7 +27,7 @@ class Refused(Exception):
 class Probe:
     """A driver with one option of each type."""
 
-    FORM: ClassVar[str] = "probe:PATH?many=N&share=S&loud=0|1&way=up|down&at=FILE&word=TEXT"
+    FORM: ClassVar[str] = "probe:PATH?many=N&share=S&loud=0|1&way=up|down&at=FILE&word=TEXT&wide=X"
     target: Path
     many: int = option(3, least=1, most=9)
     share: float | None = option(None, most=1)
@@ -35,6 +35,7 @@ class Probe:
     way: Literal["up", "down"] = "up"
     path: Path | None = option(None, name="at")
     word: str | None = None
+    wide: float = 1.0
 
     def open(self) -> None:
         pass
@@ -70,6 +71,7 @@ def test_every_type_is_read() -> None:
         ("probe:x?many=1.5", "many must be a whole number from 1 to 9"),
         ("probe:x?share=nan", "share must be a number from 0 to 1"),
         ("probe:x?share=inf", "share must be a number from 0 to 1"),
+        ("probe:x?wide=inf", "wide must be a number from 0; write"),
         ("probe:x?loud=yes", "loud must be 0 or 1, not 'yes'"),
         ("probe:x?way=left", "way must be up or down, not 'left'"),
         ("probe:x?at=", "at must not be empty"),
@@ -98,7 +100,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "class Good:\n"
         "    FORM = 'good:'\n"
         "    def open(self): return 'opened'\n"
-        "class NoDriver: pass\n"
+        "class NoDriver:\n"
+        "    def open(self): pass\n"
     )
     (tmp_path / "broken.py").write_text("raise RuntimeError('no licence\\nfound')\n")
     info = tmp_path / "somebody-1.dist-info"

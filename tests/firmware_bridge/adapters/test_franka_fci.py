@@ -58,6 +58,11 @@ def test_the_robot_is_set_up_as_the_url_says(monkeypatch: pytest.MonkeyPatch) ->
     assert robot.impedance == (1000.0,) * 7
 
 
+def test_a_contact_threshold_is_the_collisions_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = FrankaOptions(collision_torque_nm=(30.0,) * 7, collision_force_n=(40.0,) * 6)
+    assert Franka(monkeypatch, options).robot.thresholds == ((30.0,) * 7, (30.0,) * 7, (40.0,) * 6, (40.0,) * 6)
+
+
 def test_in_velocity_mode_the_correction_points_to_the_set_point(monkeypatch: pytest.MonkeyPatch) -> None:
     franka = Franka(monkeypatch, FrankaOptions(mode="velocity"))
     franka.drive.measure()
