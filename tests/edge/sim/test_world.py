@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.cameras import open_camera
-from edge.cli.run import _open_bench
 from edge.errors import InputError
+from edge.run.workcell import Workcell
 from edge.sim.bench import DrawnBench
 from lab.experts.reach_expert import InverseKinematics
 from edge.sim.scene import Placement
@@ -69,15 +68,18 @@ def test_the_run_is_judged_at_the_published_pose(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bridge", "camera", "drawn"),
     [
-        ("fci:127.0.0.1", [], True),
-        ("fci:127.0.0.1", ["sim:?stall_after=3&for=0.5"], True),
-        ("fci:127.0.0.1", ["pattern:"], False),
-        ("fci:172.16.0.2", [], False),
-        ("fci:172.16.0.2", ["sim:"], False),
-        ("serial:/dev/ttyACM0", [], False),
+        ("fci:127.0.0.1", (), True),
+        ("fci:127.0.0.1", ("sim:?stall_after=3&for=0.5",), True),
+        ("fci:127.0.0.1", ("pattern:",), False),
+        ("fci:172.16.0.2", (), False),
+        ("fci:172.16.0.2", ("sim:",), False),
+        ("serial:/dev/ttyACM0", (), False),
     ],
 )
-def test_only_an_arm_that_is_simulated_is_drawn(bridge: str, camera: list[str], drawn: bool) -> None:
-    with ExitStack() as stack:
-        bench = _open_bench(Namespace(bridge=bridge, camera=camera, scene_seed=0, trace=None, task=""), FRANKA, stack)
-        assert (bench is not None) is drawn
+def test_only_an_arm_that_is_simulated_is_drawn(bridge: str, camera: tuple[str, ...], drawn: bool) -> None:
+    with closing(Workcell(FRANKA, bridge, cameras=camera)) as cell:
+        if drawn or camera:
+            assert any(url.startswith("sim:/") for url in cell.cameras(1)) is drawn
+        else:
+            with pytest.raises(InputError, match="and 0 given; repeat --camera URL"):
+                cell.cameras(1)
