@@ -18,6 +18,7 @@ import edge
 from edge.errors import InputError
 from edge.log.mcap_log import LogError
 from edge.log.trace import Trace, read_trace, violations
+from edge.run.replay_table import replay_log
 from tests.support import FRANKA, HOME, states_in_order
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +156,7 @@ def test_a_function_that_hangs_delays_nothing_but_its_chunk(tmp_path: Path) -> N
     assert outcome.ended == "safety stop" and "inference has not answered for" in (outcome.error or "")
     ended_at_rest(trace)
     assert any("has not answered" in str(message.content) for message in edge.read_log(tmp_path / "run.mcap"))
+    assert replay_log(tmp_path / "run.mcap") == 0, "the thread writes nothing into the journal"
 
 
 @pytest.mark.real_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -107,7 +108,7 @@ class FunctionRun:
         with ExitStack() as stack:
             urls = enumerate(run.cameras, start=1)
             cameras = [stack.enter_context(closing(open_camera(url, FRAME_PX, number))) for number, url in urls]
-            inference = Inference(policy, cameras, run.seed, client.link.clock_ns)
+            inference = Inference(policy, cameras, run.seed, time.monotonic_ns)  # the link's clock is the journal's
             return InferenceThread(inference, self.step_s, run.cpus, display.tap, self._ready, stack.pop_all())
 
 
