@@ -51,7 +51,7 @@ CLOCK_PROBE_EVERY_NS = 970_000_000
 """About once a second, off the beat of anything periodic."""
 CLOCK_ANSWER_S = 0.0008
 BEHIND_US = 50_000.0
-"""A report that is older than this, by the host's estimate of the device's clock, says that the estimate is wrong:
+"""A report that is older than this, by the host's estimate of the device's clock, shows that the estimate is wrong:
 reports come every 10 ms, and no line on which the two clocks agree within 1 ms keeps one for so long."""
 BEHIND_PROBE_EVERY_NS = 100_000_000
 COMMIT_RETRY_NS = 30_000_000
@@ -211,14 +211,14 @@ class DeviceClient:
     # In the loop -----------------------------------------------------------------------------------------------------
 
     def heartbeat(self, loop_tick: int) -> None:
-        """Tells the device that the control loop has reached `loop_tick`."""
+        """Sends that the control loop has reached `loop_tick`."""
         self.link.send(Heartbeat(loop_tick & 0xFFFFFFFF))
 
-    def ask_stop(self) -> None:
-        """As `stop`, without waiting for the answer: the state tells."""
+    def send_stop(self) -> None:
+        """As `stop`, without waiting for the answer, which is the state."""
         self.link.send(Stop())
 
-    def ask_arm(self, pose_urad: tuple[int, ...]) -> None:
+    def send_arm(self, pose_urad: tuple[int, ...]) -> None:
         """As `arm` in a loop that sends heartbeats, without waiting: a refusal comes with a later `poll`."""
         self.link.send(Arm(pose_urad))
 
@@ -344,7 +344,7 @@ class DeviceClient:
 
 
 def refusal_text(nak: Nak) -> str:
-    """A refusal in words: what, of which joint and knot, in which state."""
+    """A refusal as text: what, of which joint and knot, in which state."""
     name = Refusal(nak.refusal).name if nak.refusal in set(Refusal) else f"reason {nak.refusal}"
     joint = f", joint {nak.joint + 1}" if nak.joint != NOBODY else ""
     knot = f", knot {nak.knot}" if nak.knot != NOBODY else ""
@@ -353,7 +353,7 @@ def refusal_text(nak: Nak) -> str:
 
 
 def stop_text(state: int, reason: int) -> str:
-    """A state and the reason for it in words."""
+    """A state and the reason for it as text."""
     name = DeviceState(state).name if state in set(DeviceState) else str(state)
     why = StopReason(reason).name.lower().replace("_", " ") if reason in set(StopReason) else str(reason)
     return f"{name} ({why})"

@@ -18,6 +18,7 @@ import edge
 from edge.errors import InputError
 from edge.log.mcap_log import LogError
 from edge.log.trace import Trace, read_trace, violations
+from edge.policy.base import PolicyInput
 from edge.run.replay_table import replay_log
 from tests.support import FRANKA, HOME, states_in_order
 
@@ -95,12 +96,14 @@ def test_a_step_is_the_row_of_a_chunk(bundle_path: Path) -> None:
     frames = np.full((policy.shape.cameras, *policy.shape.frame_px, 3), 90, np.uint8)
     steps = [policy.step(frames, HOME) for _ in range(3)]
     history = policy.shape.history
-    from edge.policy.chunk_policy import PolicyInput
-
     states, rest = np.tile(HOME, (history, 1)), np.zeros((history, 7))
     seen = PolicyInput(frames, states, rest, np.ones(history, np.bool_), np.zeros((0, 7)), (0, 0))
     np.testing.assert_array_equal(steps, policy.infer(seen).increments_rad[:3])
-    assert not np.array_equal(policy.step(frames, HOME), policy.infer(seen).increments_rad[3])
+    actions = np.vstack([rest[3:], steps])
+    later = PolicyInput(frames, states, actions, np.ones(history, np.bool_), np.zeros((0, 7)), (0, 3))
+    fourth = policy.step(frames, HOME)
+    np.testing.assert_array_equal(fourth, policy.infer(later).increments_rad[0])
+    assert not np.array_equal(fourth, steps[0])
     for wrong in (np.full(7, np.nan), HOME[:6]):
         with pytest.raises(InputError, match="this policy moves 7 joints"):
             policy.step(frames, wrong)

@@ -149,10 +149,10 @@ class Controller:
         """Sends STOP or ARM, which are idempotent, until the device's state confirms it."""
         runs_dry = self.motion is Motion.ENDING and self.timeline.last < 1
         if self.motion is Motion.STOPPING or runs_dry:
-            self.client.ask_stop()
+            self.client.send_stop()
         elif self.motion is Motion.RESUMING and self._last_state is not None:
             self._history.rest(self._last_state.measured_urad)
-            self.client.ask_arm(self._last_state.measured_urad)
+            self.client.send_arm(self._last_state.measured_urad)
 
     # The device ------------------------------------------------------------------------------------------------------
 

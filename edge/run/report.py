@@ -25,7 +25,7 @@ from firmware_bridge.messages import SCHEMA_HASH
 REPORT_FORMAT = 1
 LEAST_REPORTS = 100
 SLOW_CLOCK_RATE = 0.95
-"""Below this the table says so: no crystal is off by so much."""
+"""Below this the table has a row: no crystal is off by so much."""
 ENGINE_NAMES = ("camera", "history_encoder", "backbone", "action_decoder")
 
 
@@ -39,7 +39,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any]) -> dict[str, Any]:
-    """The whole report as plain data. Times are milliseconds unless the key says otherwise."""
+    """The whole report as plain data. Times are milliseconds unless the key names another unit."""
     counters = outcome.counters
     return {
         "format": REPORT_FORMAT,
@@ -86,7 +86,7 @@ def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any])
 
 
 def device_clock_rate(device_us: NDArray[np.int64], lasted_s: float) -> float | None:
-    """Device time from the first report (n,) to the last, as a share of the host's; None of too few to tell."""
+    """Device time from the first report (n,) to the last, as a share of the host's; None of too few."""
     if len(device_us) < LEAST_REPORTS:
         return None
     return round(float(device_us[-1] - device_us[0]) / 1e6 / lasted_s, 3)
@@ -197,14 +197,15 @@ def slow_clock(rate: float | None) -> list[tuple[str, str]]:
     return [("device clock", f"slow: it made {rate:.0%} of real time")]
 
 
-def _arm_line(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an adapter tells of the arm's own line: all of them the least rate, a Franka the last one too."""
-    period = f"p50 {told['period_p50_us']}  p99 {told['period_p99_us']}  max {told['period_max_us']} us a period"
-    rows = [("arm's line", f"{period}, {told['lost_periods']} of {told['periods']} lost")]
-    answered = f"answered in p50 {told['answer_p50_us']}  p99 {told['answer_p99_us']} us"
-    if "success_rate_least" in told:
-        last = f"{told['success_rate_last']:.2f}, " if "success_rate_last" in told else ""
-        answered += f", success rate {last}{told['success_rate_least']:.2f} at least"
+def _arm_line(statistics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an adapter reports of the arm's own line: all of them the least rate, a Franka the last one too."""
+    p50, p99, most = (statistics[f"period_{name}_us"] for name in ("p50", "p99", "max"))
+    period = f"p50 {p50}  p99 {p99}  max {most} us a period"
+    rows = [("arm's line", f"{period}, {statistics['lost_periods']} of {statistics['periods']} lost")]
+    answered = f"answered in p50 {statistics['answer_p50_us']}  p99 {statistics['answer_p99_us']} us"
+    if "success_rate_least" in statistics:
+        last = f"{statistics['success_rate_last']:.2f}, " if "success_rate_last" in statistics else ""
+        answered += f", success rate {last}{statistics['success_rate_least']:.2f} at least"
     return [*rows, ("", answered)]
 
 
