@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from queue import SimpleQueue
 
 from edge.bundle import EmbodimentSpec
-from edge.errors import InputError
+from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy.function_policy import PolicyEnded
@@ -98,7 +98,8 @@ class InferenceThread:
         return None if self._thread.is_alive() else "the policy's thread has ended by itself"
 
     def restart(self) -> Planner:
-        raise InputError("a policy in this process is not started again; end the run when it is lost")
+        """Raises `SafetyStop`: what hangs in a thread cannot be ended."""
+        raise SafetyStop("a Python function cannot be started again; the arm has come to rest")
 
     def close(self) -> None:
         """Waits a moment for the function to return; one that does not is left to end with the process."""

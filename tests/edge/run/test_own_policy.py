@@ -15,6 +15,7 @@ import pytest
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
+from edge.inference.thread import InferenceThread
 from edge.log.recorder import Recorder
 from edge.log.trace import read_trace, violations
 from edge.policy.function_policy import FunctionPolicy, Observation, PolicyEnded, PolicyFunction
@@ -231,3 +232,22 @@ def test_a_latched_fault_is_not_armed_over_and_the_lead_has_a_margin() -> None:
         connected.switch_on()
     assert connected.lead_us() == MIN_LEAD_US + LEAD_MARGIN_US
     rig.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_has_a_reason_and_is_not_started_again() -> None:
+    class Broken:
+        policy = FunctionPolicy(swing, 7, STEPS, "goals", lambda: None)
+
+        def answer(self, request: PlanRequest) -> PlanResult:
+            raise SystemError("nobody catches this")
+
+    with closing(InferenceThread(Broken(), STEP_S, (), lambda planner: planner)) as inference:  # type: ignore[arg-type]
+        assert inference.exit_reason() is None
+        inference.request(PlanRequest(1, 0, 0, HOME, HOME, np.ones(1, np.bool_), HOME))
+        deadline = time.monotonic() + 5
+        while inference.exit_reason() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert inference.exit_reason() == "the policy's thread has ended by itself"
+        with pytest.raises(SafetyStop, match="cannot be started again"):
+            inference.restart()
