@@ -104,7 +104,7 @@ def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(fo
     told: list[str] = []
     for line in run.process.stdout:
         told.append(line)
-        if "waits for the word to start" in line:
+        if "waits for the start command" in line:
             break
     assert any("inference has not answered for" in line for line in told)
     assert any("inference is back" in line for line in told)

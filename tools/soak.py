@@ -53,7 +53,7 @@ CAMERA_FAULT = "stall_after=20&for=3"
 CALM = Faults()
 LOST_NS = 1_200_000_000
 """An answer that takes longer than two periods is a loss."""
-WORD = "waits for the word to start"
+START_MESSAGE = "waits for the start command"
 MEMORY_EVERY_S = 5.0
 PAUSE_AGAIN_S = 10.0
 HOME_EVERY_S = 60.0
@@ -173,7 +173,7 @@ def listen(soak: Soak) -> None:
     assert soak.run.stdout is not None
     for text in soak.run.stdout:
         soak.said.append(text.rstrip())
-        if WORD in text:
+        if START_MESSAGE in text:
             soak.held.set()
 
 

@@ -1,4 +1,4 @@
-"""What an operator asks of a run, from wherever they ask it: a signal, the live page."""
+"""The commands of an operator to a run, wherever they come from: a signal, the live page."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Command(IntEnum):
     ESTOP = 5
 
 
-class OperatorDesk:
-    """Holds what has been asked for until the loop takes it. Asking is safe from any thread and any signal handler."""
+class CommandQueue:
+    """Holds commands until the loop takes them. `put` is safe from any thread and any signal handler."""
 
     def __init__(self) -> None:
-        self._asked = [False] * len(Command)
+        self._waiting = [False] * len(Command)
 
-    def ask(self, command: Command) -> None:
-        self._asked[command] = True
+    def put(self, command: Command) -> None:
+        self._waiting[command] = True
 
-    def waits(self, command: Command) -> bool:
-        """Whether a command has been asked for and not been taken."""
-        return self._asked[command]
+    def pending(self, command: Command) -> bool:
+        """Whether a command has been put and not been taken."""
+        return self._waiting[command]
 
     def take(self) -> Command:
         """The most urgent command; it and all lesser ones are then done with."""
         for command in reversed(Command):
-            if self._asked[command]:
-                self._asked[: command + 1] = [False] * (command + 1)
+            if self._waiting[command]:
+                self._waiting[: command + 1] = [False] * (command + 1)
                 return command
         return Command.NONE

@@ -12,7 +12,7 @@ from edge.log.records import Journal
 from edge.log.run_log import RunLog
 from edge.log.taps import tapped_planner
 from edge.realtime.scheduler import FixedStep
-from edge.run.commands import OperatorDesk
+from edge.run.commands import CommandQueue
 from edge.run.controller import Controller
 from firmware_bridge.messages import StateReport
 
@@ -29,8 +29,8 @@ class LivePage(Protocol):
     def note(self, text: str) -> None:
         """Shows a line until the next one."""
 
-    def pass_on(self, desk: OperatorDesk) -> None:
-        """Takes presses of buttons to the desk."""
+    def pass_on(self, commands: CommandQueue) -> None:
+        """Takes presses of buttons to the commands."""
 
 
 class ProgressLine(Protocol):

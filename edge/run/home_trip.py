@@ -39,7 +39,7 @@ class HomeTrip:
             self._notify(str(problem))
             return
         if move is None:
-            self._notify("the arm is at home already, and waits for the word to start")
+            self._notify("the arm is at home already, and waits for the start command")
             return
         self._notify(describe(move))
         home = HomePlanner(move, controller.shape.horizon, controller.step_s)

@@ -7,7 +7,7 @@ import time
 from edge.errors import SafetyStop
 from edge.inference.source import InferenceHandle
 from edge.realtime.scheduler import FixedStep, RateGroup, RateTable
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.display import Display
 from edge.run.home_trip import HomeTrip
@@ -30,16 +30,16 @@ class ControlLoop:
         self,
         controller: Controller,
         inference: InferenceHandle,
-        desk: OperatorDesk,
+        commands: CommandQueue,
         settings: RunSettings,
         display: Display,
         spin_ns: int,
     ) -> None:
         self.controller, self.settings, self.moved_s = controller, settings, 0.0
         self.schedule = FixedStep(round(1e9 / settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
-        self._inference, self._desk, self._display = inference, desk, display
+        self._inference, self._commands, self._display = inference, commands, display
         home = HomeTrip(controller, display.notify, display.tap)
-        self._supervisor = Supervisor(controller, inference, desk, settings.on_loss, display.notify, home)
+        self._supervisor = Supervisor(controller, inference, commands, settings.on_loss, display.notify, home)
         self._has_ended = self._at_rest = False
         self._work = RateTable(
             RateGroup("control", 1, lambda now_ns, tick: controller.step(now_ns, tick + 1)),
@@ -70,7 +70,7 @@ class ControlLoop:
         return "user" if self._stops() else "policy" if self._at_rest else "duration", None
 
     def _stops(self) -> bool:
-        return self._desk.waits(Command.STOP)
+        return self._commands.pending(Command.STOP)
 
     def _every(self, period_s: float) -> int:
         return max(1, round(period_s * self.settings.rate_hz))
@@ -104,4 +104,4 @@ class ControlLoop:
     def _show(self, now_ns: int, tick: int) -> None:
         if self._display.page is not None:
             self._display.page.publish(self.controller, self.schedule)
-            self._display.page.pass_on(self._desk)
+            self._display.page.pass_on(self._commands)

@@ -15,7 +15,7 @@ from edge.plan.replanner import ControlSettings
 from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import measured_spin_ns
 from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.display import Display
 from edge.run.homing import far_from_training
@@ -43,7 +43,7 @@ class Session:
     ) -> None:
         self.arm, self.settings, self.display = arm, settings, display
         self.client = client_in_real_time(transport, display.journal)
-        self._load, self._armed, self._desk = load, False, OperatorDesk()
+        self._load, self._armed, self._commands = load, False, CommandQueue()
 
     def run(self, inference: InferenceHandle) -> RunOutcome:
         """From start to standstill. Raises `InputError` or `BridgeError` while nothing has moved yet."""
@@ -66,7 +66,7 @@ class Session:
                 self._wait_for_start()
             self._arm(connected, inference)
             stack.enter_context(handled(STOP_SIGNALS, self._on_signal))
-            loop = ControlLoop(controller, inference, self._desk, self.settings, self.display, spin_ns)
+            loop = ControlLoop(controller, inference, self._commands, self.settings, self.display, spin_ns)
             return self._outcome(loop, *self._ended(loop), status, settings)
 
     def _controller(self, connected: ConnectedArm, inference: InferenceHandle, status: PlannerStatus) -> Controller:
@@ -93,13 +93,13 @@ class Session:
 
     def _wait_for_start(self) -> None:
         """Nothing is armed before the operator's command. Raises `KeyboardInterrupt` when the command is to stop."""
-        self.display.notify("ready; waits for the word to start (the page's button, or SIGUSR1)")
+        self.display.notify("ready; waits for the start command (the page's button, or SIGUSR1)")
         while True:
             report = self._drain()
             if self.display.page is not None:
-                self.display.page.pass_on(self._desk)
+                self.display.page.pass_on(self._commands)
             self._show(report)
-            command = self._desk.take()
+            command = self._commands.take()
             if command >= Command.STOP:
                 raise KeyboardInterrupt
             if command is Command.START:
@@ -178,7 +178,7 @@ class Session:
         return problem
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._desk.ask(SIGNALS[number])
+        self._commands.put(SIGNALS[number])
 
     def close(self) -> None:
         """Stops the arm if it still moves."""

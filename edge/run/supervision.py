@@ -13,7 +13,7 @@ from enum import Enum
 from edge.errors import SafetyStop
 from edge.inference.records import Phase
 from edge.inference.source import InferenceHandle
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.home_trip import HomeTrip
 from edge.run.motion import Motion
@@ -45,12 +45,12 @@ class Supervisor:
         self,
         controller: Controller,
         inference: InferenceHandle,
-        desk: OperatorDesk,
+        commands: CommandQueue,
         on_loss: OnLoss,
         notify: Callable[[str], None],
         home: HomeTrip | None = None,
     ) -> None:
-        self.controller, self.inference, self.desk, self.on_loss = controller, inference, desk, on_loss
+        self.controller, self.inference, self.commands, self.on_loss = controller, inference, commands, on_loss
         self.home = home or HomeTrip(controller, notify)
         self.losses: list[Loss] = []
         self._notify = notify
@@ -69,9 +69,9 @@ class Supervisor:
         self._report_held()
 
     def _take_command(self) -> None:
-        if self.desk.waits(Command.STOP) and not self.desk.waits(Command.ESTOP):
+        if self.commands.pending(Command.STOP) and not self.commands.pending(Command.ESTOP):
             return  # ends the run; the loop sees to it
-        command = self.desk.take()
+        command = self.commands.take()
         if command is Command.ESTOP:
             self.controller.client.estop()
             raise SafetyStop("emergency stop by the operator")
@@ -124,4 +124,4 @@ class Supervisor:
             self._reported_held = False
         elif self.controller.motion is Motion.HELD and self._lost is None and not self._reported_held:
             self._reported_held = True
-            self._notify("the arm is at rest and waits for the word to start")
+            self._notify("the arm is at rest and waits for the start command")

@@ -14,7 +14,7 @@ import numpy as np
 from edge.errors import InputError
 from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.view.server import HOST
 from edge.view.snapshot import ViewRecords, of_report, of_run
@@ -64,15 +64,15 @@ class LiveView:
         self._shown = replace(self._shown, **changes)
         self._records.snapshots.write(self._shown)
 
-    def pass_on(self, desk: OperatorDesk) -> None:
-        """Takes presses of the page's buttons to the desk."""
+    def pass_on(self, commands: CommandQueue) -> None:
+        """Takes presses of the page's buttons to the commands."""
         presses = self._presses.take()
         if presses is None:
             return
         counts = presses.counts
         for command in Command:
             if counts[command] > self._pressed[command]:
-                desk.ask(command)
+                commands.put(command)
         self._pressed[:] = counts
 
     def close(self) -> None:

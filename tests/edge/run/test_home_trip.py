@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Iterator[Supervised]:
     """An arm that a policy has taken away from home, and that is held at rest there."""
     run = Supervised(tmp_path / "trace.csv")
     run.go(1520)
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
     assert away_rad(run) > 3 * POSE_TOLERANCE_RAD
@@ -56,12 +56,12 @@ def rows(run: Supervised) -> int:
 def test_the_arm_goes_home_on_a_word_and_waits_there(run: Supervised) -> None:
     policy, before, latencies = run.controller.planner, rows(run), len(run.controller.counters.latency_us)
     asked = len(run.planner.requests)
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(LONGEST_WAY_MS)
     assert run.controller.motion is Motion.HELD and away_rad(run) < POSE_TOLERANCE_RAD / 4
     trace = trace_from(run, before)
     assert 0.1 < np.abs(trace.dq).max() <= 1.01 * MOST_VELOCITY
-    assert run.told[-2].startswith("the move home takes") and "waits for the word to start" in run.told[-1]
+    assert run.told[-2].startswith("the move home takes") and "waits for the start command" in run.told[-1]
     assert run.controller.planner is policy and len(run.planner.requests) == asked, "the policy was not asked"
     assert len(run.controller.counters.latency_us) == latencies, "and nothing was measured of it"
     still = rows(run)
@@ -70,10 +70,10 @@ def test_the_arm_goes_home_on_a_word_and_waits_there(run: Supervised) -> None:
 
 
 def test_the_policy_goes_on_from_home_on_the_next_word(run: Supervised) -> None:
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(LONGEST_WAY_MS)
     before, asked = rows(run), len(run.planner.requests)
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     run.go(2000)
     assert run.controller.motion is Motion.RUNNING and len(run.planner.requests) > asked
     assert np.ptp(trace_from(run, before).q, axis=0).max() > 0.05
@@ -83,31 +83,31 @@ def test_the_policy_goes_on_from_home_on_the_next_word(run: Supervised) -> None:
 
 def test_a_pause_on_the_way_ends_it(run: Supervised) -> None:
     policy = run.controller.planner
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(800)
     assert run.controller.motion is Motion.RUNNING and run.controller.planner is not policy
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD and run.controller.planner is policy
     assert away_rad(run) > POSE_TOLERANCE_RAD
 
 
 def test_the_word_means_nothing_while_the_arm_moves(run: Supervised) -> None:
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     run.go(1000)
     told, policy = list(run.told), run.controller.planner
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(200)
     assert run.controller.planner is policy and run.told == told
 
 
 def test_at_home_nothing_moves(run: Supervised) -> None:
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(LONGEST_WAY_MS)
     before = rows(run)
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(1000)
-    assert run.told[-1] == "the arm is at home already, and waits for the word to start"
+    assert run.told[-1] == "the arm is at home already, and waits for the start command"
     assert np.ptp(trace_from(run, before).q, axis=0).max() == 0.0
 
 
@@ -122,7 +122,7 @@ def test_from_outside_the_limits_there_is_no_way(run: Supervised, monkeypatch: p
 
 
 def test_inference_that_is_lost_on_the_way(run: Supervised) -> None:
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(800)
     run.inference.why_gone = "the inference process ended by itself (killed by SIGKILL)"
     run.go(4000)
@@ -130,18 +130,18 @@ def test_inference_that_is_lost_on_the_way(run: Supervised) -> None:
     assert isinstance(run.planner, ReadyPlanner)
     run.planner.ready = True
     run.go(100)
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     run.go(2000)
     assert run.controller.planner is run.planner and len(run.planner.requests) > 1
 
 
 def test_the_word_means_nothing_while_inference_is_lost(run: Supervised) -> None:
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     run.go(1000)
     run.inference.why_gone = "the inference process ended by itself (killed by SIGKILL)"
     run.go(3000)
     before = rows(run)
-    run.desk.ask(Command.HOME)
+    run.commands.put(Command.HOME)
     run.go(1000)
     assert run.controller.motion is Motion.HELD and run.controller.planner is run.planner
     assert np.ptp(trace_from(run, before).q, axis=0).max() == 0.0

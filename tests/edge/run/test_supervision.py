@@ -12,7 +12,7 @@ import pytest
 from edge.errors import SafetyStop
 from edge.inference.records import Phase, Planner, PlannerStatus
 from edge.log.trace import read_trace
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
 from edge.run.supervision import OnLoss, Supervisor
 from firmware_bridge.codes import DeviceState, StopReason
@@ -56,8 +56,8 @@ class Supervised(Run):
 
     def __init__(self, trace: Path, on_loss: OnLoss = OnLoss.WAIT, **arguments: object) -> None:
         super().__init__(trace, may_starve=on_loss is OnLoss.WAIT, **arguments)  # type: ignore[arg-type]
-        self.desk, self.inference, self.told = OperatorDesk(), FakeInference(self), list[str]()
-        self.supervisor = Supervisor(self.controller, self.inference, self.desk, on_loss, self.told.append)
+        self.commands, self.inference, self.told = CommandQueue(), FakeInference(self), list[str]()
+        self.supervisor = Supervisor(self.controller, self.inference, self.commands, on_loss, self.told.append)
 
     def with_new_planner(self) -> Planner:
         self.planner = ReadyPlanner(self.rig, wave, lambda _: 40_000)
@@ -114,14 +114,14 @@ def test_it_is_started_again_and_nothing_moves_until_it_is_told_to(start: Callab
     run.go(3000)
     assert run.controller.motion is Motion.HELD and run.rig.device.state == DeviceState.HOLD
     assert run.inference.restarts == 1
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     run.go(1000)
     assert run.rig.device.state == DeviceState.HOLD, "inference is not ready: the word is not kept for later"
     assert isinstance(run.planner, ReadyPlanner)
     run.planner.ready = True
     assert moved_rad(run, 2000) == 0.0
-    assert run.told[-2:] == ["inference is back", "the arm is at rest and waits for the word to start"]
-    run.desk.ask(Command.START)
+    assert run.told[-2:] == ["inference is back", "the arm is at rest and waits for the start command"]
+    run.commands.put(Command.START)
     assert moved_rad(run, 3000) > 0.05
     assert run.controller.motion is Motion.RUNNING
     assert run.controller.counters.interventions == 0
@@ -153,7 +153,7 @@ def test_every_loss_has_its_own_attempts(start: Callable[..., Supervised]) -> No
         assert isinstance(run.planner, ReadyPlanner)
         run.planner.ready = True
         run.go(100)
-        run.desk.ask(Command.START)
+        run.commands.put(Command.START)
         run.go(2000)
         assert run.controller.motion is Motion.RUNNING
     assert run.inference.restarts == 4
@@ -162,11 +162,11 @@ def test_every_loss_has_its_own_attempts(start: Callable[..., Supervised]) -> No
 def test_a_pause_is_a_controlled_stop_and_starts_again_on_a_word(start: Callable[..., Supervised]) -> None:
     run = start()
     run.go(2020)
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
     assert moved_rad(run, 2000) == 0.0
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     assert moved_rad(run, 3000) > 0.05
     first = next(request for request in run.planner.requests if request.sent_ns > 4.5e9)
     assert first.step == 0 and np.all(first.actions_rad == 0), "the history begins at rest again"
@@ -175,7 +175,7 @@ def test_a_pause_is_a_controlled_stop_and_starts_again_on_a_word(start: Callable
 def test_a_pause_before_the_first_chunk(start: Callable[..., Supervised]) -> None:
     run = start(latency_us=lambda _: NEVER_US)
     run.go(100)
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
 
@@ -188,7 +188,7 @@ def test_a_stop_at_rest_whose_tick_is_behind_its_message(start: Callable[..., Su
     device.write = lambda data, channel=0: device._library.ve_sim_receive(  # type: ignore[method-assign]
         device._sim, channel, data, len(data), device.now_us + 10_000
     )
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     assert run.controller.motion is Motion.HELD
 
@@ -208,19 +208,19 @@ def test_a_plan_that_runs_out_leaves_the_arm_held_until_the_word(start: Callable
     pausing(run, lambda _: blind[0])
     run.go(3000)
     assert run.controller.motion is Motion.HELD and run.rig.device.state == DeviceState.HOLD
-    assert run.told == ["the arm is at rest and waits for the word to start"]
+    assert run.told == ["the arm is at rest and waits for the start command"]
     blind[0] = False
     assert moved_rad(run, 1000) == 0.0
-    run.desk.ask(Command.START)
+    run.commands.put(Command.START)
     assert moved_rad(run, 3000) > 0.05
 
 
 def test_an_emergency_stop_overrides_all_else(start: Callable[..., Supervised]) -> None:
     run = start()
     run.go(2020)
-    run.desk.ask(Command.START)
-    run.desk.ask(Command.STOP)
-    run.desk.ask(Command.ESTOP)
+    run.commands.put(Command.START)
+    run.commands.put(Command.STOP)
+    run.commands.put(Command.ESTOP)
     with pytest.raises(SafetyStop, match="emergency stop by the operator"):
         run.go(20)
     run.rig.device.tick(1000)
@@ -230,7 +230,7 @@ def test_an_emergency_stop_overrides_all_else(start: Callable[..., Supervised]) 
 def test_a_watchdog_ends_the_run_also_while_it_is_held(start: Callable[..., Supervised]) -> None:
     run = start()
     run.go(2020)
-    run.desk.ask(Command.PAUSE)
+    run.commands.put(Command.PAUSE)
     run.go(600)
     with pytest.raises(SafetyStop, match="feedback"):
         run.rig.device.fault(SimulatedFault.FEEDBACK_LOST, 1)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from edge.log.trace import read_trace, violations
-from edge.run.commands import Command, OperatorDesk
+from edge.run.commands import Command, CommandQueue
 from edge.view.launch import LiveView
 from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from tests.edge.run.test_controller import Run
@@ -40,7 +40,7 @@ def page() -> Iterator[LiveView]:
 
 @pytest.fixture
 def view(page: LiveView) -> LiveView:
-    page.pass_on(OperatorDesk())
+    page.pass_on(CommandQueue())
     return page
 
 
@@ -64,9 +64,9 @@ def token_of(view: LiveView) -> str:
 
 
 def pressed(view: LiveView) -> list[Command]:
-    desk, taken = OperatorDesk(), []
-    view.pass_on(desk)
-    while (command := desk.take()) is not Command.NONE:
+    commands, taken = CommandQueue(), []
+    view.pass_on(commands)
+    while (command := commands.take()) is not Command.NONE:
         taken.append(command)
     return taken
 
@@ -98,9 +98,9 @@ def test_what_is_no_command_is_refused(view: LiveView, body: str) -> None:
 def test_an_emergency_stop_is_not_lost_under_later_presses(view: LiveView) -> None:
     for name in ("estop", "start", "pause", "start"):
         ask(view, "POST", "/command", name, **{"X-Token": token_of(view)})
-    desk = OperatorDesk()
-    view.pass_on(desk)
-    assert desk.take() is Command.ESTOP
+    commands = CommandQueue()
+    view.pass_on(commands)
+    assert commands.take() is Command.ESTOP
 
 
 def test_the_page_is_whole_and_fetches_nothing_from_elsewhere(view: LiveView) -> None:
@@ -169,7 +169,7 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     url = ""
     for line in run.stdout:
         url = line.split("live page: ")[1].strip() if "live page: " in line else url
-        if "waits for the word to start" in line:
+        if "waits for the start command" in line:
             break
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
