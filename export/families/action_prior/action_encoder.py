@@ -22,7 +22,7 @@ class ActionEncoder(nn.Module):
         self.config = config
         hidden = config.encoder.hidden
         self.model = Qwen3Model(qwen3_config(config.encoder))
-        self.model.embed_tokens = None  # type: ignore[assignment]  # it sees no tokens
+        self.model.embed_tokens = None
         self.cls = nn.Parameter(0.02 * torch.randn(hidden))
         self.soft_prompt = nn.Parameter(0.02 * torch.randn(config.embodiments, config.soft_prompt_tokens, hidden))
         self.sees_states = config.encoder_sees == "states and actions"
