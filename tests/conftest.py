@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from _pytest.runner import runtestprotocol
 from hypothesis import settings
 
-from tests.machine_watch import MachineWatch
+from tests.real_time import RealTimeLane
+from tests.shared import made_once
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -23,29 +23,10 @@ settings.load_profile("new" if os.environ.get("VLA_EDGE_RANDOM") else "same")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "checkpoints" / "reach.pt"
-TRIES_IN_REAL_TIME = 3
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """A `real_time` test that fails while the machine stands still is made again, and skipped if it always does."""
-    if item.get_closest_marker("real_time") is None:
-        return None
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for _ in range(TRIES_IN_REAL_TIME):
-        with MachineWatch() as watch:
-            reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        failed = [report for report in reports if report.failed]
-        if not failed or not watch.stood_still:
-            break
-    else:
-        why = f"this machine stood still for {watch.longest_ms:.0f} ms, {watch.share:.0%} of the time, and before"
-        for report in failed:
-            report.outcome, report.longrepr = "skipped", (*item.location[:2], f"Skipped: {why}")
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RealTimeLane(), "real-time lane")
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +39,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(exported)
     from export.commands.export import main
 
-    path = tmp_path_factory.mktemp("export") / "bundle"
-    assert main([str(SHIPPED), "-o", str(path)]) == 0
-    return path
+    def export(path: Path) -> None:
+        assert main([str(SHIPPED), "-o", str(path)]) == 0
+
+    return made_once(tmp_path_factory, "bundle", export)

@@ -183,7 +183,7 @@ def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest
     code, line = edge_run(
         capsys, "--arm", "franka", "--bundle", broken_bundle, "--duration", 5, "--trace", trace, "--report", report
     )
-    assert code == 1
+    assert code == 1, line
     assert "refused, not finite of joint" in line and "check the checkpoint and the camera's image" in line
     assert json.loads(report.read_text())["ended"] == "safety stop"
     assert stood_still(trace)
