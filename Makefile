@@ -8,13 +8,16 @@ PINS   := pyproject.toml tools/setup.sh
 # Loops that ours is measured beside; without their dependencies, of which the loops need none.
 OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 
-# Tests that need nothing special.
-ANYWHERE := "not slow and not gpu and not hil"
+# Tests that need nothing special, and the part of them that computes or decides in no time but its own.
+ANYWHERE := not slow and not gpu and not hil
+# Two processes: a test file to each, so that what a file sets up for itself is set up once.
+PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=25
+IN_TWO   := -n 2 --dist loadfile
 
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo test test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior checkpoint checkpoint-lift clean
+.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,11 +35,26 @@ $(VENV)/.tests: $(STAMP)
 demo: setup ## export the shipped checkpoint and drive a simulated Franka to the red cube
 	$(BIN)/python tools/demo.py --out demo
 
-# One thread a library: as fast with these small networks, and four times as fast on a machine that is busy. What only
-# computes runs two at a time; the rest measures time, or moves an arm in it.
-test: $(VENV)/.tests lint core ## lint, types, the core's own checks, and every test that needs no special hardware
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m $(ANYWHERE) --ignore tests/export
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m $(ANYWHERE) -n 2 tests/export
+check: $(VENV)/.tests ## format, lint, types, and the tests of pure logic: a minute or two
+	$(MAKE) --no-print-directory --output-sync=target -j2 lint logic
+
+# One thread a library: as fast with these small networks, and four times as fast on a machine that is busy. Exports are
+# made once for all of it, in a folder that goes with it.
+test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every test that needs no special hardware
+	$(MAKE) --no-print-directory --output-sync=target -j2 lint core-coverage core-sanitize core-budget
+	$(MAKE) --no-print-directory core-fuzz core-mutants
+	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export VLA_EDGE_SHARED="$$shared" && \
+	$(MAKE) --no-print-directory test-simulated test-realtime
+
+test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute, two at a time
+	$(PYTEST) $(IN_TWO) -m "$(ANYWHERE) and not real_time"
+
+test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
+	$(PYTEST) -m "$(ANYWHERE) and real_time"
+
+logic: $(VENV)/.tests
+	$(PYTEST) -q -m "$(ANYWHERE) and not real_time and not computes" \
+	  tests/edge tests/firmware_bridge tests/test_architecture.py tests/test_docs.py tests/test_vectors.py
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -44,12 +62,19 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/python tools/generate.py --check
 
-core: $(VENV)/.tests ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept, 50 mutants killed
-	$(BIN)/python tools/core_checks.py coverage
-	$(BIN)/python tools/core_checks.py sanitize
+core: core-coverage core-sanitize core-budget core-fuzz core-mutants ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept, 50 mutants killed
+
+core-coverage core-sanitize: core-%: $(VENV)/.tests
+	$(BIN)/python tools/core_checks.py $*
+
+core-budget: $(VENV)/.tests
 	$(BIN)/python tools/microcontroller.py
 	$(BIN)/python tools/misra.py
+
+core-fuzz: $(VENV)/.tests
 	$(BIN)/python tools/fuzz.py --seconds 20
+
+core-mutants: $(VENV)/.tests
 	$(BIN)/python tools/mutate_core.py --sample 50
 
 fuzz: $(VENV)/.tests ## ten million inputs for the frame parser and the whole device, from the committed corpus

@@ -22,11 +22,21 @@ settings.register_profile("new")
 settings.load_profile("new" if os.environ.get("VLA_EDGE_RANDOM") else "same")
 
 ROOT = Path(__file__).resolve().parents[1]
+COMPUTING = [ROOT / "tests" / name for name in ("bench", "export", "lab")]
 SHIPPED = ROOT / "checkpoints" / "reach.pt"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RealTimeLane(), "real-time lane")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What exports the shipped checkpoint computes for long, and so does what stands in these folders."""
+    for item in items:
+        exports = "bundle_path" in getattr(item, "fixturenames", ())
+        if exports or any(folder in item.path.parents for folder in COMPUTING):
+            item.add_marker(pytest.mark.computes)
 
 
 @pytest.fixture(scope="session")

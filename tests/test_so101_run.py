@@ -21,9 +21,6 @@ SMALL_RAD = 0.002
 """The network has never seen this arm; scaled down to this, whatever it says is a motion that the host allows."""
 
 
-pytestmark = pytest.mark.real_time
-
-
 @pytest.fixture
 def servos(tmp_path: Path) -> Iterator[ServoProcess]:
     process = ServoProcess(tmp_path, "--corrupt", "0.01")
@@ -54,6 +51,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.real_time
 def test_a_run_on_the_servo_bus(servos: ServoProcess, bundle: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "--bundle", str(bundle), "--bridge", servos.url)
     assert done.returncode == 0, done.stderr

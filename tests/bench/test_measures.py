@@ -110,6 +110,7 @@ def test_lateness_is_taken_against_the_grid_and_skips_are_known() -> None:
     assert figures([drifting], 1000)["drift_us_per_s"] == pytest.approx(10_000, rel=0.1)
 
 
+@pytest.mark.real_time
 def test_streaming_sees_what_a_slow_line_does_to_set_points() -> None:
     """At 115200 baud a set-point takes 4 ms, and most periods go without; at 3 Mbaud nearly all get theirs."""
     slow, fast = stream(115_200, 45, 0.3), stream(3_000_000, 45, 0.3)

@@ -178,6 +178,7 @@ def broken_bundle(bundle_path: Path, tmp_path: Path) -> Path:
     return bundle
 
 
+@pytest.mark.real_time
 def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace, report = tmp_path / "trace.csv", tmp_path / "run.json"
     code, line = edge_run(
@@ -189,6 +190,7 @@ def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest
     assert stood_still(trace)
 
 
+@pytest.mark.real_time
 def test_inference_too_slow_for_the_chunk(
     bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

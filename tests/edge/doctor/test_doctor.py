@@ -53,6 +53,7 @@ def row(out: str, name: str) -> tuple[str, str]:
     return lines[at].split()[0], lines[at][26:] + fix
 
 
+@pytest.mark.real_time
 def test_everything_of_a_simulated_run(bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "doctor.json"
     code, out, err = edge_doctor(
@@ -180,6 +181,7 @@ def test_a_latched_stop_is_found_and_not_cleared(device: SimulatorProcess) -> No
     assert found["device state"].figures["state"] == DeviceState.ESTOP and "clear" in found["device state"].fix
 
 
+@pytest.mark.real_time
 def test_a_recorded_camera_is_measured(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for index in range(20):

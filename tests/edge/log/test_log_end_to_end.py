@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mcap.reader import make_reader
 
 
@@ -15,6 +16,7 @@ def edge_run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.real_time
 def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_path: Path) -> None:
     log, report_file = tmp_path / "run.mcap", tmp_path / "run.json"
     words = ("--arm", "franka", "--bundle", str(bundle_path), "--duration", "4", "--report", str(report_file))

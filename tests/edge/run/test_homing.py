@@ -184,6 +184,7 @@ def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixtu
     assert violations(trace, FRANKA.operating) == [] and np.abs(trace.q[-1] - HOME).max() < 1e-5
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(("answer", "moves"), [("y", True), ("", False)])
 def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer: str, moves: bool) -> None:
     terminal, slave = pty.openpty()
@@ -201,6 +202,7 @@ def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer:
     os.close(slave)
 
 
+@pytest.mark.real_time
 def test_ctrl_c_on_the_way_stops_under_control(tmp_path: Path) -> None:
     device = SimulatorProcess(SimulatedArm("franka", tuple(FAR.tolist()), trace=tmp_path / "trace.csv"))
     run = subprocess.Popen(

@@ -157,6 +157,7 @@ def test_events_stream_what_is_published(view: LiveView, tmp_path: Path) -> None
     run.rig.close()
 
 
+@pytest.mark.real_time
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium-headless-shell or chromium; `make test` installs one")
 def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     """Start, pause, start again and an emergency stop, pressed in Chromium; judged by the device's trace."""

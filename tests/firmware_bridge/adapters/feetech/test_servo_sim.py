@@ -27,6 +27,7 @@ def servos(tmp_path: Path) -> Iterator[ServoProcess]:
     process.close()
 
 
+@pytest.mark.real_time
 def test_the_vendors_own_sdk_drives_them(servos: ServoProcess) -> None:
     sdk: Any = pytest.importorskip("scservo_sdk", reason="pip install feetech-servo-sdk")
     port, handler = sdk.PortHandler(servos.port), sdk.PacketHandler(0)
