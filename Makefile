@@ -53,7 +53,7 @@ test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists wh
 	$(PYTEST) -m "$(ANYWHERE) and real_time"
 
 logic: $(VENV)/.tests
-	$(PYTEST) -q -m "$(ANYWHERE) and not real_time and not computes" \
+	$(PYTEST) -q $(IN_TWO) -m "$(ANYWHERE) and not real_time and not long" \
 	  tests/edge tests/firmware_bridge tests/test_architecture.py tests/test_docs.py tests/test_vectors.py
 
 lint: setup

@@ -23,6 +23,13 @@ settings.load_profile("new" if os.environ.get("VLA_EDGE_RANDOM") else "same")
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = [ROOT / "tests" / name for name in ("bench", "export", "lab")]
+WITH_PROGRAMS = [
+    ROOT / "tests" / name
+    for name in (
+        *("edge/cli/test_calibrate.py", "edge/cli/test_progress.py", "firmware_bridge/test_native.py"),
+        *(f"firmware_bridge/adapters/test_{name}.py" for name in ("contract", "franka_hand", "franka_sim")),
+    )
+]
 SHIPPED = ROOT / "checkpoints" / "reach.pt"
 
 
@@ -32,11 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What exports the shipped checkpoint computes for long, and so does what stands in these folders."""
+    """What exports the shipped checkpoint takes long, and so does what stands in these folders and files."""
     for item in items:
         exports = "bundle_path" in getattr(item, "fixturenames", ())
-        if exports or any(folder in item.path.parents for folder in COMPUTING):
-            item.add_marker(pytest.mark.computes)
+        if exports or item.path in WITH_PROGRAMS or any(folder in item.path.parents for folder in COMPUTING):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ SEEDED = {
     "21.3": "#include <stdlib.h>\nstatic void *seeded(void) { return malloc(8u); }",
 }
 
-pytestmark = [pytest.mark.computes, pytest.mark.skipif(shutil.which("cppcheck") is None, reason="needs cppcheck")]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(shutil.which("cppcheck") is None, reason="needs cppcheck")]
 
 
 def test_the_core_keeps_every_rule_but_the_deviations() -> None:
