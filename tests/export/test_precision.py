@@ -296,7 +296,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_int8_exports_a_verified_bundle(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.commands.export.CALIBRATION_SAMPLES", 48)
+    monkeypatch.setattr("export.engines.family.CALIBRATION_SAMPLES", 48)
     out = tmp_path / "bundle"
     words = ["--precision", "int8", "--observations", str(recorded), "--samples", "8", "-o", str(out)]
     assert main([str(SHIPPED), *words]) == 0

@@ -193,6 +193,7 @@ def test_a_recorded_camera_is_measured(tmp_path: Path) -> None:
     assert "64x48 px, centre 48x48, to 32x32" in check.found
 
 
+@pytest.mark.real_time
 def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
     fit = recorded.fit

@@ -173,6 +173,7 @@ def test_nothing_moves_without_a_yes(device: SimulatorProcess, capsys: pytest.Ca
     assert "there is no terminal to confirm it on; look at the arm, then add --yes" in capsys.readouterr().err
 
 
+@pytest.mark.real_time
 def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*words(device), "--yes"]) == 0
     out = capsys.readouterr().out
