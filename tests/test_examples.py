@@ -51,6 +51,11 @@ def test_own_policy() -> None:
     assert found and 0.05 < float(found[1]) <= 0.11
 
 
+def test_the_readmes_python_is_the_example() -> None:
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert shown == [(ROOT / "examples" / "own_policy.py").read_text().split('"""\n\n', 1)[1]]
+
+
 @pytest.mark.real_time
 def test_stream_set_points() -> None:
     found = re.match(r"policy: (\d+) chunks in (\S+) s", example("stream_set_points.py", 1.5))
