@@ -85,10 +85,10 @@ def run(args: argparse.Namespace) -> int:
 def _exported(args: argparse.Namespace, folder: Path) -> Path:
     if args.checkpoint is None:
         raise InputError("name a trained policy: --bundle DIR, or --checkpoint checkpoints/reach.pt")
-    from bench.document import say
+    from bench.document import notify
     from bench.models import checkpoint_parts, make_bundle
 
-    return make_bundle(checkpoint_parts(args.checkpoint), "fp32", folder / "bundle", args.seed, say)
+    return make_bundle(checkpoint_parts(args.checkpoint), "fp32", folder / "bundle", args.seed, notify)
 
 
 @dataclass(frozen=True)

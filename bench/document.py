@@ -36,7 +36,7 @@ class Recording:
     def leave_out(self, what: str, why: str) -> None:
         """Notes, and tells the person in front of it, that something is not measured."""
         self.not_run.append({"what": what, "why": why})
-        say(f"not run: {what}: {why}")
+        notify(f"not run: {what}: {why}")
 
     def used(self, label: str, bundle: Bundle) -> None:
         """Notes which bundle the figures under `label` are of."""
@@ -65,7 +65,7 @@ class Recording:
         }
 
 
-def say(text: str) -> None:
+def notify(text: str) -> None:
     """Progress goes to stderr, so that stdout holds nothing but results."""
     print(f"edge-bench: {text}", file=sys.stderr, flush=True)
 

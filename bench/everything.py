@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.document import say
+from bench.document import notify
 from edge.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ BUNDLES_AT_A_TIME = 2
 class Job:
     """One run of `edge-bench`; `file` is its JSON, without which it is a report of what others wrote."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     file: str = ""
 
 
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     _make_bundles(args, todo)
     missed = []
     for job in todo:
-        say(f"--- {job.file}, {time.monotonic() - began_s:.0f} s after the start")
-        code = _edge_bench([*job.words, "--json", str(args.out / f"{job.file}.json"), *["--quick"] * args.quick])
+        notify(f"--- {job.file}, {time.monotonic() - began_s:.0f} s after the start")
+        code = _edge_bench([*job.arguments, "--json", str(args.out / f"{job.file}.json"), *["--quick"] * args.quick])
         if code == FAILED:
             missed.append(job.file)
         elif code:
@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
     page = [*files, "-o", str(args.out / "report.html")]
     if code := _edge_bench(["report", *page, *(["--markdown", str(args.markdown)] if args.markdown else [])]):
         return code
-    say(f"took {time.monotonic() - began_s:.0f} s; open {args.out / 'report.html'}")
+    notify(f"took {time.monotonic() - began_s:.0f} s; open {args.out / 'report.html'}")
     if missed:
-        say(f"missed: {', '.join(missed)}")
+        notify(f"missed: {', '.join(missed)}")
     return FAILED if missed else 0
 
 
@@ -96,19 +96,19 @@ def _make_bundles(args: argparse.Namespace, todo: list[Job]) -> None:
 
     def make(path: Path) -> int:
         source = list(PAPER) if path.name.startswith("paper") else ["--checkpoint", str(args.checkpoint)]
-        say(f"making {path}")
+        notify(f"making {path}")
         return _edge_bench(["bundle", "-o", str(path), *source, "--precision", path.name.split("-")[1]])
 
-    wanted = sorted({Path(word) for job in todo for word in job.words if Path(word).parent == args.out / "bundles"})
+    wanted = sorted({Path(word) for job in todo for word in job.arguments if Path(word).parent == args.out / "bundles"})
     with ThreadPoolExecutor(BUNDLES_AT_A_TIME) as pool:
         for path, code in zip(wanted, pool.map(make, wanted), strict=True):
             if code:
                 raise InputError(f"{path} could not be made (exit {code}); the message stands above")
 
 
-def _edge_bench(words: list[str]) -> int:
+def _edge_bench(arguments: list[str]) -> int:
     """One `edge-bench` in a process of its own, which a Ctrl-C reaches too."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.cli", *words])
+    process = subprocess.Popen([sys.executable, "-m", "bench.cli", *arguments])
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import options
-from bench.document import Recording, say
+from bench.document import Recording, notify
 from bench.energy import find_meter
 from bench.harness import YARDSTICK, Plan, Run, Timing, group, open_yardstick, take_turns, yardstick_ns
 from bench.policy_run import BOUNDARY as CHUNK_BOUNDARY
@@ -89,7 +89,7 @@ def engine_group(
     openers |= _tensorrt(bundles, name, args, recording)
     baseline = "engine fp32" if "engine fp32" in openers else next(iter(openers))
     openers |= _torch(name, args, recording, scratch)
-    say(f"{name}: {', '.join(openers)}")
+    notify(f"{name}: {', '.join(openers)}")
     return group(name, ENGINE_BOUNDARY, _timed(openers, plan, baseline, args.seed), plan, args.seed, baseline)
 
 
@@ -178,7 +178,7 @@ def chunk_group(bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan
         label: partial(chunk_run, bundle, how) for label, (bundle, how) in _runners(bundles, args).items()
     }
     baseline = "fp32" if "fp32" in openers else next(iter(openers))
-    say("observation to chunk")
+    notify("observation to chunk")
     return group(
         "observation to chunk", CHUNK_BOUNDARY, _timed(openers, plan, baseline, args.seed), plan, args.seed, baseline
     )
@@ -218,7 +218,7 @@ def wires(bundles: dict[str, Bundle], args: argparse.Namespace, recording: Recor
         if not options.drives(bundle):
             recording.leave_out(f"observation to wire, {label}", "its engines are outside an export's gates")
             continue
-        say(f"observation to wire, {label}")
+        notify(f"observation to wire, {label}")
         seconds = 4.0 if args.quick else args.wire_seconds
         try:
             before_ns = yardstick_ns()

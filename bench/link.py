@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import options
-from bench.document import Recording, say
+from bench.document import Recording, notify
 from bench.harness import summary
 from bench.link_rig import JOINTS, KNOTS, LinkRig, chunk_sizes
 from bench.link_tables import lines
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     lines_to_run = LINES[:1] if args.unpaced else LINES[::5] if args.quick else LINES
     rows = []
     for line in tqdm(lines_to_run, unit="line", disable=None, leave=False):
-        say(line.name)
+        notify(line.name)
         rows.append(_line(line, args, recording))
     recording.body = {"boundary": BOUNDARY, "knots": args.knots, "joints": JOINTS, "lines": rows}
     recording.body["chunk_sizes"] = chunk_sizes(args.knots)

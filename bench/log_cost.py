@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import options
-from bench.document import Recording, say
+from bench.document import Recording, notify
 from bench.tables import markdown, number
 from edge.inference.mailbox import SharedMemory
 from edge.realtime.scheduler import FixedStep, Histogram
@@ -134,7 +134,7 @@ def loop_alone(turns: int, folder: Path) -> dict[str, Any]:
     cost_us: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(turns):
         for mode in modes:
-            say(f"log: {mode}")
+            notify(f"log: {mode}")
             with ExitStack() as stack:
                 journal: Journal | None = None
                 if mode == "process":
@@ -161,12 +161,12 @@ def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> dic
     late: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
     for pair in range(pairs):
         for mode in ("off", "on"):
-            say(f"edge-run, log {mode}, pair {pair + 1} of {pairs}")
+            notify(f"edge-run, log {mode}, pair {pair + 1} of {pairs}")
             report = folder / "run.json"
-            words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
-            words += ["--duration", str(duration_s), "--report", str(report)]
-            words += ["--log", str(folder / "run.mcap")] if mode == "on" else []
-            subprocess.run(words, check=True, capture_output=True)
+            command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
+            command += ["--duration", str(duration_s), "--report", str(report)]
+            command += ["--log", str(folder / "run.mcap")] if mode == "on" else []
+            subprocess.run(command, check=True, capture_output=True)
             late[mode].append(json.loads(report.read_text())["loop"]["lateness_us"])
     ratios = [on["p99"] / max(1, off["p99"]) for on, off in zip(late["on"], late["off"])]
     return {"late_us": late, "p99_ratios": ratios}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench import options
-from bench.document import Recording, say
+from bench.document import Recording, notify
 from bench.harness import median_interval
 from bench.load import inference_load
 from bench.loops import Times
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             bundle = next(iter(stack.enter_context(options.bundles(args, recording)).values())).path
         for rate_hz in args.rate:
             for case in args.case:
-                say(f"{rate_hz:g} Hz, {case}: {', '.join(loops)}")
+                notify(f"{rate_hz:g} Hz, {case}: {', '.join(loops)}")
                 cases.append(_case(loops, rate_hz, bundle if case == "loaded" else None, args))
     recording.body = {"boundary": BOUNDARY, "cases": cases}
     print("\n".join(lines(recording.body)))
@@ -109,8 +109,8 @@ def measure(name: str, rate_hz: float, seconds: float) -> Times:
     """One round of one loop in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "begins.npy"
-        words = [name, "--rate", str(rate_hz), "--seconds", str(seconds), "--out", str(out)]
-        subprocess.run([sys.executable, "-m", "bench.loops", *words], check=True)
+        arguments = [name, "--rate", str(rate_hz), "--seconds", str(seconds), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "bench.loops", *arguments], check=True)
         begins: Times = np.load(out, allow_pickle=False)
     return begins
 

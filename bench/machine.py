@@ -65,10 +65,10 @@ def busy_share(root: Path = Path("/"), seconds: float = LOOK_S) -> float | None:
 
 def _processor_ticks(root: Path) -> tuple[int, int] | None:
     """Ticks that all cores were idle or waiting for a disk, and all ticks, since the machine began (proc(5))."""
-    words = (_read(root / "proc/stat") or "").partition("\n")[0].split()
-    if not words or words[0] != "cpu":
+    fields = (_read(root / "proc/stat") or "").partition("\n")[0].split()
+    if not fields or fields[0] != "cpu":
         return None
-    ticks = [int(word) for word in words[1:9]]  # user nice system idle iowait irq softirq steal; guests are in user
+    ticks = [int(field) for field in fields[1:9]]  # user nice system idle iowait irq softirq steal; guests are in user
     return ticks[3] + ticks[4], sum(ticks)
 
 
@@ -125,9 +125,9 @@ def _version(name: str) -> str | None:
 def _commit() -> dict[str, Any]:
     """The commit that was measured, and whether something in it had been changed; None outside a checkout."""
 
-    def git(*words: str) -> str | None:
+    def git(*fields: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(["git", *fields], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from bench import options
-from bench.document import say
+from bench.document import notify
 from bench.models import make_bundle
 from edge.cli.parser import count
 
@@ -25,6 +25,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    make_bundle(options.parts_of(args), args.precision, args.out, args.seed, say)
-    say(f"wrote {args.out}")
+    make_bundle(options.parts_of(args), args.precision, args.out, args.seed, notify)
+    notify(f"wrote {args.out}")
     return 0

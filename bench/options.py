@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.document import Recording, say, write_document
+from bench.document import Recording, notify, write_document
 from bench.harness import QUICK, Plan
 from bench.policy_run import ARM, MADE_HERE, TASK
 from edge.cli.parser import count
@@ -62,7 +62,7 @@ def finish(args: argparse.Namespace, recording: Recording) -> None:
     """Writes the JSON where one was asked for."""
     if args.json:
         write_document(args.json, recording.to_plain())
-        say(f"wrote {args.json}")
+        notify(f"wrote {args.json}")
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def _made(args: argparse.Namespace, folder: Path) -> list[Path]:
     from bench.models import make_bundle
 
     parts = parts_of(args)
-    return [make_bundle(parts, precision, folder / precision, args.seed, say) for precision in args.precision]
+    return [make_bundle(parts, precision, folder / precision, args.seed, notify) for precision in args.precision]
 
 
 def parts_of(args: argparse.Namespace):  # type: ignore[no-untyped-def]

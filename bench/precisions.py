@@ -64,8 +64,16 @@ def run(args: argparse.Namespace) -> int:
     rows: dict[str, Any] = {}
     for precision in PRECISIONS:
         path = args.out / precision
-        words = [str(args.checkpoint), "-o", str(path), "--observations", str(observations), "--precision", precision]
-        if code := edge_export(words):
+        arguments = [
+            str(args.checkpoint),
+            "-o",
+            str(path),
+            "--observations",
+            str(observations),
+            "--precision",
+            precision,
+        ]
+        if code := edge_export(arguments):
             return code
         recording.used(precision, load_bundle(path))
         driven = widened(load_bundle(path), args.out / "bf16-widened") if precision == "bf16" else path

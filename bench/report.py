@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from bench.document import read_document, say
+from bench.document import read_document, notify
 from bench.tables import fill_marks
 from bench.sections import TITLES, lines_of, summary_line, title_of
 from edge.errors import InputError
@@ -33,10 +33,10 @@ def run(args: argparse.Namespace) -> int:
             args.out.write_text(page(documents), encoding="utf-8")
         except OSError as error:
             raise InputError(f"{args.out}: cannot be written ({error.strerror}); name another file") from None
-        say(f"wrote {args.out}")
+        notify(f"wrote {args.out}")
     if args.markdown:
         write_markdown(args.markdown, documents)
-        say(f"wrote the tables of {args.markdown}")
+        notify(f"wrote the tables of {args.markdown}")
     if not (args.out or args.markdown):
         for document in documents:
             print("\n".join([f"## {title_of(document)}", "", summary_line(document), "", *lines_of(document), ""]))

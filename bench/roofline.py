@@ -25,7 +25,7 @@ from tqdm import tqdm
 from bench import options
 from bench.boards import GROOT, REACHED, predicted_published
 from bench.cpu_model import CpuRoof, is_cold, measure_roof, median_roof
-from bench.document import Recording, say
+from bench.document import Recording, notify
 from bench.graph_cost import GraphCost, at_depth, count_file, in_precision, stacks
 from bench.harness import Plan, Run, Timing, take_turns
 from bench.latency import ENGINES, engine_opener
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         everything = [cost for found in costs.values() for cost in found.values()]
         roofs, measured = [], _Measurements({name: {} for name in ENGINES})
         for number in range(passes):
-            say(f"pass {number + 1} of {passes}")
+            notify(f"pass {number + 1} of {passes}")
             roofs.append(_roof(everything, args, effort))
             measured.add(bundles, args, plan)
         roof = median_roof(roofs)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     off = [row for row in here if row["judged"] and not abs(row["error_share"]) <= args.gate]
     if off and not (args.quick or args.no_gate):
         names = ", ".join(f"{row['engine']} {row['bundle']} {percent(row['error_share'])}" for row in off)
-        say(f"more than {percent(args.gate)} off: {names}")
+        notify(f"more than {percent(args.gate)} off: {names}")
         return 1
     return 0
 
@@ -106,7 +106,7 @@ def _costs(bundle: Bundle) -> dict[str, GraphCost]:
 
 
 def _roof(costs: list[GraphCost], args: argparse.Namespace, effort: Effort) -> CpuRoof:
-    say("measuring the roof of this machine")
+    notify("measuring the roof of this machine")
     with tqdm(unit="class", disable=None, leave=False) as bar:
         return measure_roof(costs, args.threads, effort, bar.update)
 
@@ -129,7 +129,7 @@ class _Measurements:
     def add(self, bundles: dict[str, Bundle], args: argparse.Namespace, plan: Plan) -> None:
         """One pass."""
         for name in ENGINES:
-            say(f"measuring {name}")
+            notify(f"measuring {name}")
             wall_ms: dict[str, list[float]] = {label: [] for label in bundles}
             openers = {
                 label: _with_wall(engine_opener(bundle, name, args), wall_ms[label])

@@ -149,7 +149,7 @@ class Device(ctypes.Structure):
         ("sequence", u16),
         ("has_session", flag),
         ("drive_enable", flag),
-        ("drive_told_on", flag),
+        ("drive_commanded_on", flag),
         ("inputs", Inputs),
         ("last_tick_us", u64),
         ("ticked", flag),

@@ -18,8 +18,8 @@ START_TIMEOUT_S = 90.0
 @contextmanager
 def franky(address: str, *, start_rad: tuple[float, ...] = FRANKA.home_rad, lockstep: bool = False) -> Iterator:
     """The simulator's process, ready for a client at `address`."""
-    words = [sys.executable, str(SERVER), address, f"--start={','.join(str(q) for q in start_rad)}"]
-    process = subprocess.Popen(words + ["--lockstep"] * lockstep, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(SERVER), address, f"--start={','.join(str(q) for q in start_rad)}"]
+    process = subprocess.Popen(command + ["--lockstep"] * lockstep, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], START_TIMEOUT_S)[0] and "ready" in process.stdout.readline()

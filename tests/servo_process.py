@@ -25,9 +25,17 @@ class ServoProcess:
         calibration().write(self.calibration)
         self.trace_file = folder / "shafts.csv"
         start = ",".join(str(round(servo.encoder)) for servo in servos_at(SO101.home_rad).values())
-        words = ["--start", start, "--offset", ",".join(map(str, OFFSETS)), "--trace", str(self.trace_file), *options]
+        arguments = [
+            "--start",
+            start,
+            "--offset",
+            ",".join(map(str, OFFSETS)),
+            "--trace",
+            str(self.trace_file),
+            *options,
+        ]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "firmware_bridge.adapters.feetech.servo_sim", *words],
+            [sys.executable, "-m", "firmware_bridge.adapters.feetech.servo_sim", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -40,8 +48,8 @@ class ServoProcess:
     def url(self) -> str:
         return f"feetech:{self.port}?calibration={self.calibration}"
 
-    def say(self, text: str) -> None:
-        """One of the words that it takes on stdin."""
+    def command(self, text: str) -> None:
+        """One of the arguments that it takes on stdin."""
         assert self.process.stdin is not None
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()

@@ -129,10 +129,10 @@ class RealRun:
     def __init__(self, folder: Path, bundle: Path, duration_s: float, *more: str, trace: Path | None = None) -> None:
         self.trace_file = trace or folder / "trace.csv"
         self.report_file = folder / "run.json"
-        words = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
-        words += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
-        words += [] if trace else ["--trace", str(self.trace_file)]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
+        command += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
+        command += [] if trace else ["--trace", str(self.trace_file)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait_until_streaming(self) -> None:
         deadline = time.monotonic() + STREAM_TIMEOUT_S

@@ -19,11 +19,11 @@ PARTS = {"edge-train": ("point", "prior", "vla", "distil"), "edge-bench": ("late
 HELPS = [(name, part) for name in SCRIPTS for part in ("", *PARTS.get(name, ()))]
 
 
-def start(monkeypatch: pytest.MonkeyPatch, name: str, *words: str) -> int:
+def start(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> int:
     """Runs a script's entry point, as the installed script would. Returns its exit code."""
     module, _, function = SCRIPTS[name].partition(":")
     main: Callable[[], int] = getattr(importlib.import_module(module), function)
-    monkeypatch.setattr(sys, "argv", [name, *words])
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
     try:
         return main()
     except SystemExit as leaving:

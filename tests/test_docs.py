@@ -70,12 +70,14 @@ def test_tests_that_pages_name_exist(page: str) -> None:
 def test_commands_that_pages_show_parse(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = "\n".join(CODE_BLOCK.findall(text_of(page))).replace("\\\n", " ")
     for line in blocks.splitlines():
-        words = shlex.split(line, comments=True) if line.startswith(("edge-", "bridge-sim", "servo-sim")) else []
-        if not words or words[0].endswith(":") or {"...", "STAGE", "--->"} & set(words):  # a message, a drawing
+        arguments = shlex.split(line, comments=True) if line.startswith(("edge-", "bridge-sim", "servo-sim")) else []
+        if (
+            not arguments or arguments[0].endswith(":") or {"...", "STAGE", "--->"} & set(arguments)
+        ):  # a message, a drawing
             continue
-        words = words[: words.index("|")] if "|" in words else words
+        arguments = arguments[: arguments.index("|")] if "|" in arguments else arguments
         try:
-            commands_reference.parser_of(words[0], words[1:]).parse_args(words[1:])
+            commands_reference.parser_of(arguments[0], arguments[1:]).parse_args(arguments[1:])
         except SystemExit as leaving:
             assert leaving.code == 0, f"{line}: {capsys.readouterr().err}"
 

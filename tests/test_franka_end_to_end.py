@@ -54,11 +54,11 @@ def nearest_m(trace: Trace) -> float:
 def adapter_of(run: RealRun) -> int:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
             parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-        if b"edge.cli.adapter" in words and parent == run.process.pid:
+        if b"edge.cli.adapter" in arguments and parent == run.process.pid:
             return int(folder.name)
     raise AssertionError("no adapter runs")
 
@@ -162,9 +162,11 @@ def silence(run: RealRun, robot: subprocess.Popen[str], seconds: float) -> None:
 def test_the_way_home_on_fci(tmp_path: Path) -> None:
     start_rad = tuple(q + 0.05 for q in FRANKA.home_rad)
     with franky(ADDRESS, start_rad=start_rad):
-        words = ["--arm", "franka", "--bridge", f"fci:{ADDRESS}", "--to-home", "--yes"]
-        words += ["--trace", str(tmp_path / "trace.csv")]
-        run = subprocess.run([sys.executable, "-m", "edge.cli.run", *words], capture_output=True, text=True, timeout=90)
+        arguments = ["--arm", "franka", "--bridge", f"fci:{ADDRESS}", "--to-home", "--yes"]
+        arguments += ["--trace", str(tmp_path / "trace.csv")]
+        run = subprocess.run(
+            [sys.executable, "-m", "edge.cli.run", *arguments], capture_output=True, text=True, timeout=90
+        )
     assert run.returncode == 0, run.stderr
     assert "from home, drive off" in run.stdout
     trace = driven(read_trace(tmp_path / "trace.csv"))

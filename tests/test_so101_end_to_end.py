@@ -43,10 +43,10 @@ class Host:
     """`edge-adapter` on the servos, and a host that streams chunks to it."""
 
     def __init__(self, servos: ServoProcess, trace: Path) -> None:
-        words = ["--arm", "so101", "--drive", servos.url, "--trace", str(trace)]
+        arguments = ["--arm", "so101", "--drive", servos.url, "--trace", str(trace)]
         self.trace_file = trace
         self.adapter = subprocess.Popen(
-            [sys.executable, "-m", "edge.cli.adapter", *words],
+            [sys.executable, "-m", "edge.cli.adapter", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -159,7 +159,7 @@ def test_an_adapter_that_is_killed_leaves_the_servos_holding(servos: ServoProces
 
 def test_a_silent_servo_ends_the_motion_by_name(servos: ServoProcess, tmp_path: Path) -> None:
     host = streaming(servos, tmp_path, 0.8)
-    servos.say("silent 3")
+    servos.command("silent 3")
     host.stream(2.0)
     assert host.state == DeviceState.FAULT
     _, err = host.leave()

@@ -45,9 +45,9 @@ def bundle(tmp_path: Path, bundle_path: Path) -> Path:
     return path
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "edge.cli.run", "--arm", "so101", "--camera", "pattern:", "--duration", "4"]
-    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), *words]
+    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
@@ -72,8 +72,17 @@ def test_a_run_on_the_servo_bus(servos: ServoProcess, bundle: Path, tmp_path: Pa
 )
 def test_bad_input(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], url: str, message: str) -> None:
     calibration().write(tmp_path / "c.json")
-    words = ["--arm", "so101", "--camera", "pattern:", "--bundle", str(bundle), "--report", str(tmp_path / "run.json")]
-    assert main([*words, "--bridge", url.format(folder=tmp_path)]) == 2
+    arguments = [
+        "--arm",
+        "so101",
+        "--camera",
+        "pattern:",
+        "--bundle",
+        str(bundle),
+        "--report",
+        str(tmp_path / "run.json"),
+    ]
+    assert main([*arguments, "--bridge", url.format(folder=tmp_path)]) == 2
     assert message in capfd.readouterr().err.splitlines()[0]
 
 

@@ -45,15 +45,15 @@ def fetch(cache: Path) -> tuple[Path, Path]:
             raise SystemExit(f"aarch64: needs {program}: sudo apt-get install {package}")
     cache.mkdir(parents=True, exist_ok=True)
     if not system.is_dir():
-        words = ["mmdebstrap", "--quiet", "--architecture=arm64", "--variant=extract", f"--include={PACKAGES}"]
+        command = ["mmdebstrap", "--quiet", "--architecture=arm64", "--variant=extract", f"--include={PACKAGES}"]
         mode = ["--mode=root"] if os.geteuid() == 0 else []
-        subprocess.run([*words, *mode, SUITE, str(cache / "unpacking"), MIRROR], check=True)
+        subprocess.run([*command, *mode, SUITE, str(cache / "unpacking"), MIRROR], check=True)
         (cache / "unpacking").rename(system)
     if not packages.is_dir():
-        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts"]
-        words += ["--only-binary=:all:", "--python-version", PYTHON]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts"]
+        command += ["--only-binary=:all:", "--python-version", PYTHON]
         tags = [word for tag in TAGS for word in ("--platform", tag)]
-        subprocess.run([*words, *tags, "--target", str(cache / "installing"), *WHEELS], check=True)
+        subprocess.run([*command, *tags, "--target", str(cache / "installing"), *WHEELS], check=True)
         (cache / "installing").rename(packages)
     return system, packages
 
@@ -102,12 +102,12 @@ def main() -> int:
             return error.exit_code
     system, packages = fetch(args.cache.resolve())
     emulated = ["qemu-aarch64-static", "-L", str(system), str(system / "usr/bin/python3"), "-S"]
-    words = [__file__, "--bundle", str(args.bundle), "--arm", args.arm, "--task", args.task]
+    command = [__file__, "--bundle", str(args.bundle), "--arm", args.arm, "--task", args.task]
     with tempfile.TemporaryDirectory() as scratch:
         here, there = Path(scratch) / "here.npy", Path(scratch) / "there.npy"
         roots = {"PYTHONHOME": str(system / "usr"), "PYTHONPATH": f"{packages}:{ROOT}"}
         for python, environment, out in ((emulated, roots, there), ([sys.executable], {"PYTHONPATH": str(ROOT)}, here)):
-            result = subprocess.run([*python, *words, "--child", str(out)], env={**os.environ, **environment})
+            result = subprocess.run([*python, *command, "--child", str(out)], env={**os.environ, **environment})
             if result.returncode != 0:
                 return result.returncode if result.returncode > 0 else 1
         difference = float(np.max(np.abs(np.load(there) - np.load(here))))

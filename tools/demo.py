@@ -46,9 +46,9 @@ def main() -> int:
         return 1
 
     print(f"\n== run: {args.task}, simulated {ARM}, real firmware over a serial line")
-    words = ["--arm", ARM, "--bundle", str(bundle), "--task", args.task, "--duration", str(args.duration)]
-    words += ["--scene-seed", str(args.scene_seed), "--report", str(report), "--trace", str(trace)]
-    code = edge_run(words)
+    arguments = ["--arm", ARM, "--bundle", str(bundle), "--task", args.task, "--duration", str(args.duration)]
+    arguments += ["--scene-seed", str(args.scene_seed), "--report", str(report), "--trace", str(trace)]
+    code = edge_run(arguments)
     if code != 0:
         return code
 

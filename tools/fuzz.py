@@ -60,18 +60,18 @@ def run(campaign: Campaign, program: Path, corpus: Path, findings: Path) -> int:
     """Runs one target in `workers` processes; returns how many inputs were tried, -1 after a finding."""
     processes = []
     for worker in range(campaign.workers):
-        words = [str(program), f"-max_len={TARGETS[campaign.target]}", f"-seed={campaign.seed + 1 + worker}"]
-        words += [
+        command = [str(program), f"-max_len={TARGETS[campaign.target]}", f"-seed={campaign.seed + 1 + worker}"]
+        command += [
             f"-artifact_prefix={findings}/{campaign.target}-",
             "-print_final_stats=1",
             "-close_fd_mask=1",
             "-timeout=20",
         ]
-        words += [f"-max_total_time={campaign.seconds}"] if campaign.seconds else []
-        words += [f"-runs={campaign.runs // campaign.workers}"] if campaign.runs else []
+        command += [f"-max_total_time={campaign.seconds}"] if campaign.seconds else []
+        command += [f"-runs={campaign.runs // campaign.workers}"] if campaign.runs else []
         log = (program.parent / f"{campaign.target}-{worker}.log").open("w+")
         environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-        processes.append((subprocess.Popen([*words, str(corpus)], stdout=log, stderr=log, env=environment), log))
+        processes.append((subprocess.Popen([*command, str(corpus)], stdout=log, stderr=log, env=environment), log))
     tried, failed = 0, False
     for process, log in processes:
         code = process.wait()

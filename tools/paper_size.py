@@ -21,14 +21,14 @@ from typing import Any
 LONGEST_S, LARGEST_BYTES = 15 * 60, 16 * 2**30
 
 
-def watched(words: list[str]) -> dict[str, Any]:
+def watched(command: list[str]) -> dict[str, Any]:
     """Runs a command; returns its exit code, wall time and peak memory.
 
     Resident memory counts pages of files that are only mapped, and that the system may drop; `peak_own_bytes` does not.
     """
     started, peak, own = time.monotonic(), 0, 0
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(words)
+    process = subprocess.Popen(command)
     while process.poll() is None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()

@@ -273,9 +273,9 @@ def read_log(path: Path) -> Log:
         for _, channel, message in make_reader(file).iter_messages(topics=list(topics)):
             topics[channel.topic].append(json.loads(message.data))
     return Log(
-        [(told["host_ns"], json.dumps(told)) for told in topics["/decisions"]],
-        [(told["host_ns"], told["id"]) for told in topics["/plan/request"]],
-        {told["id"]: told["host_ns"] for told in topics["/plan/result"]},
+        [(message["host_ns"], json.dumps(message)) for message in topics["/decisions"]],
+        [(message["host_ns"], message["id"]) for message in topics["/plan/request"]],
+        {message["id"]: message["host_ns"] for message in topics["/plan/result"]},
     )
 
 
@@ -338,11 +338,11 @@ def main() -> int:
     ended = threading.Event()
     proxy = threading.Thread(target=carry, args=(line, master, ended), daemon=True)
     proxy.start()
-    words = ["--arm", "franka", "--bundle", str(args.bundle), "--bridge", f"serial:{os.ttyname(slave)}"]
-    words += ["--camera", f"{bench.camera_url}?{CAMERA_FAULT}", "--duration", str(60 * args.minutes + 20)]
-    words += ["--on-inference-loss", "wait", "--log", str(args.out / "soak.mcap")]
-    words += ["--report", str(args.out / "run.json")]
-    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *words], stdout=subprocess.PIPE, text=True)
+    arguments = ["--arm", "franka", "--bundle", str(args.bundle), "--bridge", f"serial:{os.ttyname(slave)}"]
+    arguments += ["--camera", f"{bench.camera_url}?{CAMERA_FAULT}", "--duration", str(60 * args.minutes + 20)]
+    arguments += ["--on-inference-loss", "wait", "--log", str(args.out / "soak.mcap")]
+    arguments += ["--report", str(args.out / "run.json")]
+    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *arguments], stdout=subprocess.PIPE, text=True)
     soak = Soak(args.out, run, line, draw, scenes)
     threading.Thread(target=listen, args=(soak,), daemon=True).start()
     deadline = time.monotonic() + START_S

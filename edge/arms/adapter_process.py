@@ -21,11 +21,11 @@ class AdapterProcess:
     """
 
     def __init__(self, arm: str, url: str, trace: Path | None, world: Path | None = None) -> None:
-        words = [sys.executable, "-m", "edge.cli.adapter", "--arm", arm, "--drive", url]
+        command = [sys.executable, "-m", "edge.cli.adapter", "--arm", arm, "--drive", url]
         for option, path in (("--trace", trace), ("--world", world)):
-            words += [option, str(path)] if path is not None else []
+            command += [option, str(path)] if path is not None else []
         self.process = subprocess.Popen(
-            words,
+            command,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is the run's to handle

@@ -48,7 +48,7 @@ HASHED = (
 
 
 class ProfileError(InputError):
-    """An arm profile that cannot be used; the message names the file, the line and the cure."""
+    """An arm profile that cannot be used; the message names the file, the line and the fix."""
 
 
 @dataclass(frozen=True)

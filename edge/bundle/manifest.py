@@ -22,7 +22,7 @@ READ_SIZE = 1 << 20
 
 
 class BundleError(InputError):
-    """A bundle that must not drive an arm; the message names the file and the cure."""
+    """A bundle that must not drive an arm; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)

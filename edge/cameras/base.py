@@ -43,13 +43,13 @@ class SourceTraits:
     period_ns    between two frames; 0 when a frame is made whenever one is asked for
     never_still  its pixels always change: a sensor's noise never repeats, a drawn picture may
     description  what it delivers and how that becomes the policy's image
-    cure         what to try when no frames come
+    fix         what to try when no frames come
     """
 
     period_ns: int
     never_still: bool
     description: str
-    cure: str
+    fix: str
 
 
 class FrameSource(Protocol):

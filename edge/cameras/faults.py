@@ -68,7 +68,7 @@ class FaultySource:
 
     @property
     def traits(self) -> SourceTraits:
-        return replace(self._source.traits, cure="leave the simulated fault out of its URL")
+        return replace(self._source.traits, fix="leave the simulated fault out of its URL")
 
     def read(self) -> Frame:
         struck = self._plan.strikes(self._clock_ns())

@@ -94,14 +94,14 @@ def gone(state: HealthState, reason: str) -> HealthState:
     return replace(state, lost=reason, equal=0, sequence=None)
 
 
-def fault_of(state: HealthState, limits: HealthLimits, cure: str, now_ns: int) -> str | None:
-    """What is wrong with the camera at `now_ns`, in words with the cure; None when its newest frame may be used."""
+def fault_of(state: HealthState, limits: HealthLimits, fix: str, now_ns: int) -> str | None:
+    """What is wrong with the camera at `now_ns`, in words with the fix; None when its newest frame may be used."""
     if state.lost is not None:
-        return f"is unplugged ({state.lost}); {cure}"
+        return f"is unplugged ({state.lost}); {fix}"
     if now_ns - state.newest_ns > limits.stale_ns:
-        return f"is stale (no new frame for over {limits.stale_ns / 1e6:.0f} ms); {cure}"
+        return f"is stale (no new frame for over {limits.stale_ns / 1e6:.0f} ms); {fix}"
     if state.sequence is None:
-        return f"has no frame yet; {cure}"
+        return f"has no frame yet; {fix}"
     still_ns = state.newest_ns - state.changed_ns
     if limits.frozen_ns is not None and state.equal >= FROZEN_FRAMES and still_ns >= limits.frozen_ns:
         return (

@@ -16,7 +16,7 @@ from edge.cameras.images import fit, fit_text
 from edge.cameras.reels import open_reel
 from edge.registry import option
 
-CURE = "play the recording with end=loop, or record it again"
+FIX = "play the recording with end=loop, or record it again"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RecordedSource:
             self._reel.close()
             raise CameraError(f"{path}: the recording names no rate; add ?fps=N")
         self._period_ns = round(1e9 / fps)
-        self.traits = SourceTraits(self._period_ns, False, f"recorded at {fps:g} fps, {text}", CURE)
+        self.traits = SourceTraits(self._period_ns, False, f"recorded at {fps:g} fps, {text}", FIX)
         self._began_ns = 0
         self._last: Frame | None = None
 

@@ -53,7 +53,7 @@ def open_camera(
     driver, health, faults = read_camera(url)
     open_source = faults.around(lambda: driver.open(frame_px, clock_ns), clock_ns)
     source = open_source()
-    watch = Watch(f"camera {number} ({url})", health.limits(source.traits), source.traits.cure)
+    watch = Watch(f"camera {number} ({url})", health.limits(source.traits), source.traits.fix)
     if source.traits.period_ns == 0:
         return OnDemandCamera(source, watch, clock_ns)
     camera = LiveCamera(source, open_source, watch, clock_ns)

@@ -13,7 +13,7 @@ from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
 from edge.cameras.images import fit, fit_text, opencv
 from edge.registry import option
 
-CURE = "check its cable and its other users (fuser -v /dev/video*)"
+FIX = "check its cable and its other users (fuser -v /dev/video*)"
 OLDEST_STAMP_NS = 1_000_000_000
 
 
@@ -82,7 +82,7 @@ class V4l2Source:
             period_ns=round(1e9 / found.fps),
             never_still=True,
             description=f"{found.fourcc} at {found.fps:g} fps, {text}, {stamps}",
-            cure=CURE,
+            fix=FIX,
         )
 
     def read(self) -> Frame:
@@ -114,7 +114,7 @@ def _open(cv2: Any, device: Path) -> Any:
         raise CameraError(f"{device}: no permission; sudo usermod -aG video $USER, then log in again")
     capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
     if not capture.isOpened():
-        raise CameraError(f"{device}: cannot be opened as a camera; {CURE}")
+        raise CameraError(f"{device}: cannot be opened as a camera; {FIX}")
     return capture
 
 

@@ -22,11 +22,11 @@ class Watch:
 
     name: str
     limits: HealthLimits
-    cure: str
+    fix: str
 
     def check(self, state: HealthState, now_ns: int) -> None:
         """Raises `CameraUnhealthy`."""
-        fault = fault_of(state, self.limits, self.cure, now_ns)
+        fault = fault_of(state, self.limits, self.fix, now_ns)
         if fault is not None:
             raise CameraUnhealthy(f"{self.name} {fault}")
 
@@ -80,7 +80,7 @@ class LiveCamera:
             raise CameraError(
                 f"{self._watch.name} gave no frame within {timeout_s:g} s"
                 + (f" ({lost})" if lost else "")
-                + f"; {self._watch.cure}"
+                + f"; {self._watch.fix}"
             )
 
     def grab(self) -> Frame:

@@ -94,9 +94,9 @@ def main(argv: list[str] | None = None) -> int:
                 if adapter.ticks % FLUSH_EVERY_STEPS == 0:
                     device.flush()
         counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
-        told = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
+        statistics = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
         with suppress(BrokenPipeError):  # a host that was killed does not read it
-            os.write(sys.stdout.fileno(), f"{told}\n".encode())
+            os.write(sys.stdout.fileno(), f"{statistics}\n".encode())
     return 0
 
 

@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_version(root)
     root.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by edge-export")
-    root.add_argument("--dry-run", action="store_true", help="say what would be built, what it needs, and why not")
+    root.add_argument("--dry-run", action="store_true", help="print what would be built, what it needs, and why not")
     root.add_argument("--target", choices=TARGETS, help="with --dry-run: the board to plan for")
     root.add_argument(
         "--sm",
@@ -176,8 +176,8 @@ def _capabilities_here(library: TensorRt, asked: tuple[int, ...], gpu: Gpu | Non
     if asked:
         return asked
     if gpu is None:
-        cure = "name what to build for: --sm 86,89,120" if library.is_rtx else "run edge-build on the robot"
-        raise EngineError(f"there is no NVIDIA GPU here, or its driver is not loaded; {cure}")
+        fix = "name what to build for: --sm 86,89,120" if library.is_rtx else "run edge-build on the robot"
+        raise EngineError(f"there is no NVIDIA GPU here, or its driver is not loaded; {fix}")
     return (gpu.sm,)
 
 

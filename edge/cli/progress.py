@@ -36,9 +36,9 @@ class Progress:
         self._record = np.zeros(1, dtype=TYPE)
         memory = SharedMemory(Mailbox.size_of(TYPE))
         self._mailbox = Mailbox(TYPE, memory, 0)
-        words = ["--memory", str(memory.descriptor), "--duration", str(duration_s), "--line", str(line_s)]
+        arguments = ["--memory", str(memory.descriptor), "--duration", str(duration_s), "--line", str(line_s)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.cli.progress", *words], pass_fds=[memory.descriptor]
+            [sys.executable, "-m", "edge.cli.progress", *arguments], pass_fds=[memory.descriptor]
         )
 
     def show(self, seconds: float, chunks: int = -1, state: StateReport | None = None, stretch: float = 1.0) -> None:

@@ -53,7 +53,7 @@ def _add_what(add: Add) -> None:
         metavar="URL",
         help=f"one per camera of the bundle (default with a simulated arm: sim:): {CAMERAS.forms()}",
     )
-    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, in words (default: '%(default)s')")
+    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, as text (default: '%(default)s')")
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
     add("--scene-seed", type=int, default=0, help="with a simulated arm: where the cubes stand (default %(default)d)")
 
@@ -65,7 +65,7 @@ def _add_policy(add: Add) -> None:
         type=int,
         default=5,
         metavar="N",
-        help="steps executed of a chunk before the next is asked for (default %(default)d)",
+        help="steps executed of a chunk before the next is requested (default %(default)d)",
     )
     add(
         "--engine",
@@ -86,7 +86,7 @@ def _add_policy(add: Add) -> None:
         "--realtime",
         choices=("auto", "off"),
         default="auto",
-        help="ask the system for real-time priority, locked memory and a processor of the loop's own, and say what it "
+        help="request real-time priority, locked memory and a processor of the loop's own, and report what it "
         "refuses (default %(default)s)",
     )
 
@@ -97,8 +97,8 @@ def _add_operator(add: Add) -> None:
         action="store_true",
         help="no policy: after a yes on the terminal, move the arm slowly from where it stands to its home pose",
     )
-    add("--yes", action="store_true", help="with --to-home: do not ask; look at the arm first")
-    add("--wait", action="store_true", help="arm nothing until told to start: by the page's button, or by SIGUSR1")
+    add("--yes", action="store_true", help="with --to-home: do not prompt; look at the arm first")
+    add("--wait", action="store_true", help="arm nothing until the start command: the page's button, or by SIGUSR1")
     add(
         "--on-inference-loss",
         choices=[choice.value for choice in OnLoss],

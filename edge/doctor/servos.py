@@ -95,17 +95,17 @@ def _temperature(bus: ServoBus, servos: dict[int, str]) -> Check:
 
 
 def _answers(bus: ServoBus, servos: dict[int, str]) -> Check:
-    asked, size = tuple(servos), reg.PRESENT_POSITION.size
-    request = packets.sync_read(asked, reg.PRESENT_POSITION.address, size)
+    queried, size = tuple(servos), reg.PRESENT_POSITION.size
+    request = packets.sync_read(queried, reg.PRESENT_POSITION.address, size)
     times_ms, heard = [], 0
-    seconds = question_s(len(asked), size, delay_s=508e-6)
+    seconds = question_s(len(queried), size, delay_s=508e-6)
     for _ in range(QUESTIONS):
         began = time.perf_counter()
-        heard += len(bus.ask(request, asked, size, seconds))
+        heard += len(bus.query(request, queried, size, seconds))
         times_ms.append(1000 * (time.perf_counter() - began))
     figures = percentiles(times_ms)
-    share = heard / (QUESTIONS * len(asked))
-    period_ms = bus_cycle(len(asked)).period_ms
+    share = heard / (QUESTIONS * len(queried))
+    period_ms = bus_cycle(len(queried)).period_ms
     found = f"{share:.1%} of the positions, asked {1000 // period_ms} times a second; p50 {figures['p50']:.2f} ms each"
     fix = "check cables and plugs, and set the USB adapter's latency timer to 1 ms"
     good = share >= LEAST_ANSWERED and figures["p50"] < period_ms

@@ -37,17 +37,17 @@ class BuiltEngine:
 def build_engine(library: TensorRt, graph: Path, settings: BuildSettings) -> BuiltEngine:
     """Parses and builds. Raises `EngineError`: the graph, the memory, or a GPU that the library does not build for."""
     trt = library.module
-    logger, told = library.logger()
+    logger, errors = library.logger()
     try:
         builder = trt.Builder(logger)
     except TypeError:  # what the bindings make of a constructor that returned nothing
         raise EngineError(
-            f"{library.name} does not start ({error_text(told)}); is the NVIDIA driver loaded, and new enough for it?"
+            f"{library.name} does not start ({error_text(errors)}); is the NVIDIA driver loaded, and new enough for it?"
         ) from None
     network = builder.create_network(library.network_flags())
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
-        first = parser.get_error(0).desc() if parser.num_errors else error_text(told)
+        first = parser.get_error(0).desc() if parser.num_errors else error_text(errors)
         raise EngineError(
             f"{graph.name}: {library.name} {library.version} does not take it ({' '.join(str(first).split())[:200]}); "
             "export the checkpoint again with this version of vla-edge"
@@ -61,7 +61,7 @@ def build_engine(library: TensorRt, graph: Path, settings: BuildSettings) -> Bui
     started = time.monotonic()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(_why(graph, library, told))
+        raise EngineError(_why(graph, library, errors))
     if timing is not None and settings.timing_cache is not None:
         settings.timing_cache.parent.mkdir(parents=True, exist_ok=True)
         settings.timing_cache.write_bytes(bytes(timing.serialize()))
@@ -96,14 +96,14 @@ def _timing_cache(config: Any, path: Path | None) -> Any:
     return cache
 
 
-def _why(graph: Path, library: TensorRt, told: list[str]) -> str:
-    text = " ".join(told).lower()
+def _why(graph: Path, library: TensorRt, errors: list[str]) -> str:
+    text = " ".join(errors).lower()
     if any(sign in text for sign in OUT_OF_MEMORY):
         return (
             f"{graph.name}: not enough memory to build it; close other programs, add swap, lower --workspace-mb, or "
             "export with --precision int8 (edge-build --dry-run shows the arithmetic)"
         )
-    return f"{graph.name}: {library.name} {library.version} cannot build it ({error_text(told)})"
+    return f"{graph.name}: {library.name} {library.version} cannot build it ({error_text(errors)})"
 
 
 def layer_types(library: TensorRt, engine: Any) -> dict[str, int]:

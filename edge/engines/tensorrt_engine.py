@@ -53,18 +53,18 @@ class TensorRtEngine:
 
     def __init__(self, library: TensorRt, device: CudaDevice, plan: bytes, spec: EngineSpec) -> None:
         self._library, self._device = library, device
-        logger, self._told = library.logger()
+        logger, self._errors = library.logger()
         try:
             self._runtime = library.module.Runtime(logger)
         except TypeError:  # what the bindings make of a constructor that returned nothing
             raise EngineError(
-                f"{library.name} does not start on {device.name} ({error_text(self._told)}); does it support this GPU?"
+                f"{library.name} does not start on {device.name} ({error_text(self._errors)}); is this GPU supported?"
             ) from None
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
                 f"{spec.file}: {library.name} {library.version} cannot load its engine on {device.name} "
-                f"({error_text(self._told)}); delete the bundle's tensorrt folder and run edge-build on this machine"
+                f"({error_text(self._errors)}); delete the bundle's tensorrt folder and run edge-build on this machine"
             )
         self._check_tensors(spec)
         self._context = self._engine.create_execution_context()
@@ -121,7 +121,9 @@ class TensorRtEngine:
         for name, array in self.inputs.items():
             driver.memcpy_htod_async(self._memory[name], array, self._stream)
         if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"TensorRT did not run ({error_text(self._told)}); run edge-build on this machine again")
+            raise EngineError(
+                f"TensorRT did not run ({error_text(self._errors)}); run edge-build on this machine again"
+            )
         for name, array in self.outputs.items():
             driver.memcpy_dtoh_async(array, self._memory[name], self._stream)
 

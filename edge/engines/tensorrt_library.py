@@ -14,7 +14,7 @@ from typing import Any
 from edge.engines.base import EngineError
 
 OLDEST = (10, 3)
-CURE = (
+FIX = (
     "on a Jetson it comes with JetPack (apt install python3-libnvinfer; a virtual environment needs "
     "--system-site-packages); on a PC with an RTX GPU: pip install 'vla-edge[rtx]'"
 )
@@ -34,14 +34,14 @@ class TensorRt:
         return self.name == "tensorrt_rtx"
 
     def logger(self) -> tuple[Any, list[str]]:
-        """The library's logger, and the errors that it has been told since this call.
+        """The library's logger, and the errors it has reported since this call.
 
         There is one for the process: TensorRT keeps the first logger it is given as long as anything of its lives, and
-        tells a later one nothing.
+        has no effect on a later one.
         """
-        logger, told = _collector(self.module)
-        told.clear()
-        return logger, told
+        logger, errors = _collector(self.module)
+        errors.clear()
+        return logger, errors
 
     def network_flags(self) -> int:
         """Strongly typed: the graph says what is computed in which precision. 11 knows nothing else."""
@@ -55,14 +55,14 @@ class TensorRt:
 
 @functools.cache
 def _collector(trt: Any) -> tuple[Any, list[str]]:
-    told: list[str] = []
+    errors: list[str] = []
 
     class Collector(trt.ILogger):  # type: ignore[misc]
         def log(self, severity: Any, message: str) -> None:
             if int(severity) <= int(trt.ILogger.Severity.ERROR):
-                told.append(message)
+                errors.append(message)
 
-    return Collector(), told
+    return Collector(), errors
 
 
 def find_tensorrt() -> TensorRt:
@@ -78,13 +78,13 @@ def find_tensorrt() -> TensorRt:
         if not found.is_rtx and _number(found.version) < OLDEST:
             raise EngineError(f"TensorRT {found.version} is too old, 10.3 or newer is needed; update JetPack to 6.2")
         return found
-    raise EngineError(f"TensorRT is not installed; {CURE}")
+    raise EngineError(f"TensorRT is not installed; {FIX}")
 
 
-def error_text(told: list[str]) -> str:
-    """What the library said, cut to what fits into one line."""
-    said = " ".join(told[-1].split()) if told else "it gave no reason"
-    return said[:240]
+def error_text(errors: list[str]) -> str:
+    """The library's last error, cut to what fits into one line."""
+    text = " ".join(errors[-1].split()) if errors else "it gave no reason"
+    return text[:240]
 
 
 def _number(version: str) -> tuple[int, ...]:

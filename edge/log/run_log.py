@@ -50,10 +50,10 @@ class RunLog:
         except OSError as error:
             raise LogError(f"--log {self.path}: {error.strerror}") from None
         alive, self._alive = os.pipe()
-        words = [sys.executable, "-m", "edge.log.writer", "--capacity", str(self._ring.capacity)]
+        command = [sys.executable, "-m", "edge.log.writer", "--capacity", str(self._ring.capacity)]
         descriptors = {"--memory": self._memory.descriptor, "--file": file.fileno(), "--alive": alive}
-        words += [word for name, value in descriptors.items() for word in (name, str(value))]
-        self.process = subprocess.Popen(words, pass_fds=list(descriptors.values()))
+        command += [part for name, value in descriptors.items() for part in (name, str(value))]
+        self.process = subprocess.Popen(command, pass_fds=list(descriptors.values()))
         file.close()
         os.close(alive)
         anchor = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}

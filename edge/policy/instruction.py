@@ -31,11 +31,9 @@ def tokenize(task: str, tokenizer_file: Path, budget: int) -> Instruction:
         ) from None
     encoding = tokenizer.encode(task, add_special_tokens=False)
     if not encoding.ids:
-        raise InputError("the task is empty; say what to do with --task TEXT")
+        raise InputError("the task is empty; give one with --task TEXT")
     if len(encoding.ids) > budget:
-        raise InputError(
-            f"the task has {len(encoding.ids)} tokens and this bundle takes {budget}; say it in fewer words"
-        )
+        raise InputError(f"the task has {len(encoding.ids)} tokens and this bundle takes {budget}; shorten it")
     unknown_token = getattr(tokenizer.model, "unk_token", None)
     unknown = [
         task[start:end] for token, (start, end) in zip(encoding.tokens, encoding.offsets) if token == unknown_token

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class TrainingError(Exception):
-    """A run that cannot go on; the message is one line that names the cure."""
+    """A run that cannot go on; the message is one line that names the fix."""
 
 
 class Diverged(TrainingError):

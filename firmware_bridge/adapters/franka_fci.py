@@ -31,7 +31,7 @@ class FrankaDrive:
     `limits` are the arm's, which joint velocities keep with their correction.
     """
 
-    def __init__(self, address: str, options: FrankaOptions, limits: RateLimits, say: Callable[[str], None]) -> None:
+    def __init__(self, address: str, options: FrankaOptions, limits: RateLimits, notify: Callable[[str], None]) -> None:
         try:
             import pylibfranka
         except ImportError as error:
@@ -44,7 +44,7 @@ class FrankaDrive:
         self._follower = VelocityFollower(limits) if options.mode == "velocity" else None
         self._desired: Sequence[float] = ()
         self._periods = 1
-        self._say = say
+        self._notify = notify
         self._control: Any = None
         self._robot: Any = None
         self._fault = ""
@@ -158,12 +158,12 @@ class FrankaDrive:
             try:
                 self._robot.stop()
             except Exception as error:
-                self._say(f"the robot did not take the stop: {_line(error)}")
+                self._notify(f"the robot did not take the stop: {_line(error)}")
         self._robot = None
 
     def _break(self, why: str) -> None:
         if why != self._fault:
-            self._say(why)
+            self._notify(why)
             self._fault, self._untold = why, True
 
     def _lose(self, why: str) -> None:
@@ -177,7 +177,7 @@ class FrankaDrive:
             self._retry_s = time.monotonic() + RECONNECT_S
             try:
                 self._connect()
-                self._say("the robot answers again")
+                self._notify("the robot answers again")
             except Exception:
                 self._robot = None
         return Measurement(self._position, False, False, 1)

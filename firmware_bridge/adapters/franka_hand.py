@@ -17,8 +17,8 @@ JOINTS = 7
 class FrankaHandDrive:
     """Both as one arm. The robot's period is the arm's; the hand is never waited for.
 
-    `open_hand` starts looking for it and does not wait. A hand that is not heard of is told as a fault for as long as
-    that lasts, is looked for again once a second, and moves nothing by itself.
+    `open_hand` starts looking for it and does not wait. A silent hand is a fault while that lasts, is looked for again
+    once a second, and moves nothing by itself.
     """
 
     def __init__(
@@ -26,10 +26,10 @@ class FrankaHandDrive:
         arm: FrankaDrive,
         hand: HandProcess,
         open_hand: Callable[[], HandProcess],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         clock_ns: Callable[[], int],
     ) -> None:
-        self._arm, self._hand, self._open_hand, self._say, self._clock_ns = arm, hand, open_hand, say, clock_ns
+        self._arm, self._hand, self._open_hand, self._notify, self._clock_ns = arm, hand, open_hand, notify, clock_ns
         state = hand.state
         self._width_m = state.width_m if state is not None else 0.0
         self._counted = (0, 0)
@@ -42,9 +42,11 @@ class FrankaHandDrive:
         return (*self._arm.position_rad, self._width_m)
 
     def measure(self) -> Measurement:
-        told = self._arm.measure()
+        measured = self._arm.measure()
         heard = self._listen()
-        return Measurement((*told.position_rad, self._width_m), told.ok and heard, told.drive_is_on, told.periods)
+        return Measurement(
+            (*measured.position_rad, self._width_m), measured.ok and heard, measured.drive_is_on, measured.periods
+        )
 
     def _listen(self) -> bool:
         now_ns = self._clock_ns()
@@ -52,7 +54,7 @@ class FrankaHandDrive:
         if state is not None:
             self._width_m, self._counted = state.width_m, (state.commands, state.refused)
         if heard is not self._heard:
-            self._say("the hand answers again" if heard else "the hand does not answer any more")
+            self._notify("the hand answers again" if heard else "the hand does not answer any more")
             self._heard = heard
         if not heard and self._hand.is_over and now_ns - self._opened_ns > RECONNECT_S * 1e9:
             self._opened_ns = now_ns
@@ -62,7 +64,7 @@ class FrankaHandDrive:
 
     def command(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
         self._arm.command(set_point_rad[:JOINTS], velocity_rad_s[:JOINTS], enable)
-        self._hand.ask(set_point_rad[JOINTS], enable and self._heard)
+        self._hand.command(set_point_rad[JOINTS], enable and self._heard)
 
     def clear(self) -> None:
         self._arm.clear()
@@ -77,11 +79,11 @@ class FrankaHandDrive:
 
 
 def open_franka(
-    address: str, options: FrankaOptions, limits: RateLimits, say: Callable[[str], None]
+    address: str, options: FrankaOptions, limits: RateLimits, notify: Callable[[str], None]
 ) -> FrankaDrive | FrankaHandDrive:
     """The robot, with its hand where the options say so. Raises `DriveError`."""
     joints = RateLimits(limits.acceleration_rad_s2[:JOINTS], limits.jerk_rad_s3[:JOINTS])
-    arm = FrankaDrive(address, options, joints, say)
+    arm = FrankaDrive(address, options, joints, notify)
     if not options.gripper:
         return arm
     try:
@@ -89,4 +91,4 @@ def open_franka(
     except BaseException:
         arm.close()
         raise
-    return FrankaHandDrive(arm, hand, lambda: HandProcess(address), say, time.monotonic_ns)
+    return FrankaHandDrive(arm, hand, lambda: HandProcess(address), notify, time.monotonic_ns)

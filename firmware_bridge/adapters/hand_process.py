@@ -1,8 +1,8 @@
 """A Franka Hand in a process of its own: pylibfranka keeps the interpreter's lock for as long as a command takes.
 
 The hand takes a width and goes there by itself, in up to two seconds; it has no set-points to follow. So a new command
-is given when the width that is asked for is more than `DEADBAND_M` from where the last command leads, and not before
-that has ended. While it runs, the last width that was read is the one that is told.
+is given when the commanded width differs by more than `DEADBAND_M` from where the last command leads, and not before
+that one has ended. While it runs, the last width that was read is the one that is reported.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class HandState:
 
 
 class HandMemory:
-    """What the two processes tell one another: each writes one record, and the other reads it whole."""
+    """What the two processes exchange: each writes one record, and the other reads it whole."""
 
-    ASKED, TOLD = struct.Struct("<d?"), struct.Struct("<dQQQ")
+    COMMAND, STATE = struct.Struct("<d?"), struct.Struct("<dQQQ")
     SEQUENCE = struct.Struct("<Q")
     SIZE, HALF = 128, 64
 
@@ -56,20 +56,20 @@ class HandMemory:
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, self.SIZE)
 
-    def ask(self, width_m: float, enable: bool) -> None:
-        self._write(0, self.ASKED, width_m, enable)
+    def command(self, width_m: float, enable: bool) -> None:
+        self._write(0, self.COMMAND, width_m, enable)
 
-    def asked(self) -> tuple[float, bool] | None:
-        """The width that is asked for and whether it is to be gone to; None before the first."""
-        found = self._read(0, self.ASKED)
+    def commanded(self) -> tuple[float, bool] | None:
+        """The commanded width, and whether the hand moves there; None before the first."""
+        found = self._read(0, self.COMMAND)
         return None if found is None else (found[0], found[1])
 
-    def tell(self, state: HandState) -> None:
-        self._write(self.HALF, self.TOLD, state.width_m, state.read_ns, state.commands, state.refused)
+    def report(self, state: HandState) -> None:
+        self._write(self.HALF, self.STATE, state.width_m, state.read_ns, state.commands, state.refused)
 
-    def told(self) -> HandState | None:
+    def reported(self) -> HandState | None:
         """None before the first."""
-        found = self._read(self.HALF, self.TOLD)
+        found = self._read(self.HALF, self.STATE)
         return None if found is None else HandState(*found)
 
     def close(self) -> None:
@@ -102,16 +102,16 @@ class HandLoop:
     def step(self) -> None:
         """One look at the hand, and a command if one is due. Raises what the binding raises when the line is gone."""
         width_m = float(self._gripper.read_once().width)
-        self._memory.tell(HandState(width_m, self._clock_ns(), self._commands, self._refused))
-        asked = self._memory.asked()
-        if asked is None or not asked[1]:
+        self._memory.report(HandState(width_m, self._clock_ns(), self._commands, self._refused))
+        commanded = self._memory.commanded()
+        if commanded is None or not commanded[1]:
             self._goal_m = None
             return
         leads_to_m = width_m if self._goal_m is None else self._goal_m
-        wanted_m = min(max(asked[0], 0.0), WIDEST_M)
-        if abs(wanted_m - leads_to_m) > DEADBAND_M:
-            self._goal_m = wanted_m
-            self._command(wanted_m, closing=wanted_m < width_m)
+        target_m = min(max(commanded[0], 0.0), WIDEST_M)
+        if abs(target_m - leads_to_m) > DEADBAND_M:
+            self._goal_m = target_m
+            self._command(target_m, closing=target_m < width_m)
 
     def _command(self, width_m: float, closing: bool) -> None:
         """Closing is a grasp at any width, so that an object is held and not only met."""
@@ -129,8 +129,8 @@ class HandProcess:
     def __init__(self, address: str) -> None:
         self._address = address
         self._memory = HandMemory()
-        words = [sys.executable, "-m", __name__, address, str(self._memory.descriptor)]
-        self._process = subprocess.Popen(words, pass_fds=[self._memory.descriptor], start_new_session=True)
+        command = [sys.executable, "-m", __name__, address, str(self._memory.descriptor)]
+        self._process = subprocess.Popen(command, pass_fds=[self._memory.descriptor], start_new_session=True)
 
     def wait(self) -> HandProcess:
         """Waits until the hand has been read once. Raises `DriveError` when none answers."""
@@ -144,8 +144,8 @@ class HandProcess:
 
     @property
     def state(self) -> HandState | None:
-        """As last told; None before the first time."""
-        return self._memory.told()
+        """As last reported; None before the first time."""
+        return self._memory.reported()
 
     def is_heard(self, now_ns: int) -> bool:
         """Whether the hand has been read lately, and its process runs."""
@@ -157,10 +157,10 @@ class HandProcess:
         """Whether the process has ended, as it does when the hand's line is gone."""
         return self._process.poll() is not None
 
-    def ask(self, width_m: float, enable: bool) -> None:
-        """Never waits. What is not finite is not asked for."""
+    def command(self, width_m: float, enable: bool) -> None:
+        """Never waits. What is not finite is not commanded."""
         if math.isfinite(width_m):
-            self._memory.ask(width_m, enable)
+            self._memory.command(width_m, enable)
 
     def close(self) -> None:
         if self._process.poll() is None:

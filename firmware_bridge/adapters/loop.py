@@ -1,7 +1,7 @@
-"""One period of an adapter: what the arm tells goes into the core, what the core decides goes to the arm.
+"""One period of an adapter: what the arm reports goes into the core, what the core decides goes to the arm.
 
 The arm's periods are the device's clock. Where some were lost, the core is run for each of them, so that the set-point
-that follows stands where it belongs; a gap that no arm bridges is told to the core as it is, which faults by its own
+that follows stands where it belongs; a gap that no arm bridges is passed to the core as it is, which faults by its own
 watchdog.
 """
 
@@ -35,8 +35,8 @@ class Adapter:
     `bridged_periods` is how long a gap may be for the arm to go on by itself, 20 for a Franka. `cycle_periods` is how
     many periods the arm takes from one measurement to the next; more count as lost. `idle_us` is how far device time
     goes on by itself between two: up to the next period of an arm whose clock may stand still, and through several
-    where the periods are told by this computer's own clock.
-    `measured_rad` is what the arm told last, `answer_ns` how long after that the set-point was with the arm's protocol.
+    where the periods are timed by this computer's own clock.
+    `measured_rad` is what the arm reported last, `answer_ns` how long after that the set-point was with its protocol.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Adapter:
 
     def step(self) -> None:
         """Waits for the arm's next period, and serves it."""
-        told = self.drive.measure()
-        self.measured_rad = told.position_rad
+        measured = self.drive.measure()
+        self.measured_rad = measured.position_rad
         told_ns = self._clock_ns()
         self._receive()
-        self._measured_ns = self._clock_ns() - 1000 * told.age_us
-        self._tick(told)
+        self._measured_ns = self._clock_ns() - 1000 * measured.age_us
+        self._tick(measured)
         if self._latched and self.device.state not in LATCHED:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
@@ -95,21 +95,21 @@ class Adapter:
         self.serve()
 
     def serve(self) -> None:
-        """Hears the host and answers it, between two periods: a clock that is asked late tells little."""
+        """Hears the host and answers it, between two periods: late replies inflate the clock's uncertainty."""
         self._receive()
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
 
-    def _tick(self, told: Measurement) -> None:
-        if told.periods > self._bridged:
-            self.lost_periods += told.periods - self._cycle
-            self._tick_once(told, (told.periods - 1) * TICK_US)
+    def _tick(self, measured: Measurement) -> None:
+        if measured.periods > self._bridged:
+            self.lost_periods += measured.periods - self._cycle
+            self._tick_once(measured, (measured.periods - 1) * TICK_US)
             return
-        self.lost_periods += max(0, told.periods - self._cycle)
-        for _ in range(told.periods):
-            self._tick_once(told, 0)
+        self.lost_periods += max(0, measured.periods - self._cycle)
+        for _ in range(measured.periods):
+            self._tick_once(measured, 0)
 
-    def _tick_once(self, told: Measurement, late_us: int) -> None:
-        self._enable = self.device.tick(told.position_rad, told.ok, told.drive_is_on, late_us)
+    def _tick_once(self, measured: Measurement, late_us: int) -> None:
+        self._enable = self.device.tick(measured.position_rad, measured.ok, measured.drive_is_on, late_us)
         self.ticks += 1
 
     def _receive(self) -> None:

@@ -208,15 +208,15 @@ def _half(
     results: Results,
     ours: str,
     baseline: str,
-    words: tuple[str, str, str],
+    texts: tuple[str, str, str],
     wanted: float | None,
     steps: Callable[[dict[str, Any], float], int | None],
 ) -> Judged:
-    """Whether we need at most half as many steps as the baseline to an error; `words` are claim, paper and how."""
+    """Whether we need at most half as many steps as the baseline to an error; `texts` are claim, paper and how."""
     if wanted is None:
-        return Judged(*words, "not run", None)
+        return Judged(*texts, "not run", None)
     figure = ratio_of(results, ours, baseline, lambda one: steps(one, wanted) or float(one["scale"]["steps"]))
-    return Judged(*words, _below(results, ours, baseline, figure, 0.5), figure)
+    return Judged(*texts, _below(results, ours, baseline, figure, 0.5), figure)
 
 
 def _below(results: Results, one: str, other: str, figure: Interval | None, bound: float) -> Verdict:

@@ -12,7 +12,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from bench.document import Recording, read_document, say, write_document
+from bench.document import Recording, read_document, notify, write_document
 from lab.prior import data
 from lab.prior.jobs import Job, begin, plan, results
 from lab.prior.report import lines, write_markdown
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     recording = Recording("prior", {"device": args.device, "jobs": args.jobs, "engines": args.engines}, args.quick)
 
     def finished(job: Job) -> None:
-        say(f"{job.name}: done")
+        notify(f"{job.name}: done")
         if job.name.startswith("run "):
             _write(args, recording, scale)
 
@@ -105,12 +105,12 @@ def _report(args: argparse.Namespace) -> int:
         )
     if args.markdown:
         write_markdown(args.markdown, document)
-        say(f"wrote the tables of {args.markdown}")
+        notify(f"wrote the tables of {args.markdown}")
     else:
         print("\n".join(lines(document)))
     if args.plots:
         from lab.prior.plots import write_plots
 
         for path in write_plots(args.plots, document):
-            say(f"wrote {path}")
+            notify(f"wrote {path}")
     return 0

@@ -47,9 +47,9 @@ def record_set(name: str, scale: Scale, config: PolicyConfig, folder: Path) -> N
     from lab.experts.demonstrations import main as record
 
     task, arm, seed = SETS[name]
-    words = ["--episodes", str(episodes_of(name, scale)), "--seed", str(seed), "--out", str(folder / name)]
-    words += ["--task", task, "--arm", arm]
-    record([*words, "--plain" if name == DEMONSTRATIONS else "--no-frames"])
+    arguments = ["--episodes", str(episodes_of(name, scale)), "--seed", str(seed), "--out", str(folder / name)]
+    arguments += ["--task", task, "--arm", arm]
+    record([*arguments, "--plain" if name == DEMONSTRATIONS else "--no-frames"])
     keep(read_demonstrations(folder / name, config=config if name == DEMONSTRATIONS else None), folder / f"{name}.npz")
 
 

@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnProcess
 
 from tqdm import tqdm
 
-from bench.document import say
+from bench.document import notify
 from lab.prior.jobs import Job
 
 POLL_S = 1.0
@@ -48,7 +48,7 @@ def run_all(jobs: Sequence[Job], count: int, budget_s: float | None, finished: C
     try:
         while waiting or any(worker.job for worker in workers):
             if ends_s is not None and time.monotonic() > ends_s:
-                say("the time is up; the same command goes on from here")
+                notify("the time is up; the same command goes on from here")
                 break
             for worker in workers:
                 if worker.job is None:
@@ -64,7 +64,7 @@ def run_all(jobs: Sequence[Job], count: int, budget_s: float | None, finished: C
                     finished(job)
                 else:
                     failed.append(job.name)
-                    say(f"{job.name} failed: {error}")
+                    notify(f"{job.name} failed: {error}")
     finally:
         _end(workers)
         bar.close()

@@ -62,8 +62,8 @@ def test_a_budget_that_cannot_be_meant_is_refused(text: str, tmp_path: Path) -> 
 def test_the_engines_keep_the_budget(bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ratios of ways that take turns within one run, so that a slow machine is slow for both."""
     measured = tmp_path / "latency.json"
-    words = ["latency", "--quick", "--without-wire", "--bundle", str(bundle_path), "--checkpoint", str(SHIPPED)]
-    assert main([*words, "--json", str(measured)]) == 0
+    arguments = ["latency", "--quick", "--without-wire", "--bundle", str(bundle_path), "--checkpoint", str(SHIPPED)]
+    assert main([*arguments, "--json", str(measured)]) == 0
     capsys.readouterr()
     assert main(["check", str(measured)]) == 0, capsys.readouterr().out
     judged = capsys.readouterr().out.splitlines()

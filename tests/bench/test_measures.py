@@ -189,18 +189,18 @@ def _shaken(trace: Trace) -> Trace:
     return Trace(trace.tick_us, trace.state, q, trace.dq, trace.chunk, trace.limited)
 
 
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join)
-def test_every_word_has_a_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join)
+def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        cli.main(words)
+        cli.main(command)
     assert left.value.code == 0
     assert len(capsys.readouterr().out) > 300
 
 
 def test_bad_words_are_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], ["nothing"], ["latency", "--calls", "0"]):
+    for command in ([], ["nothing"], ["latency", "--calls", "0"]):
         with pytest.raises(SystemExit) as left:
-            cli.main(words)
+            cli.main(command)
         assert left.value.code == 2
     assert cli.main(["latency", "--bundle", "/nowhere", "--without-torch"]) == 2
     assert cli.main(["closed-loop", "--quick"]) == 2
@@ -219,8 +219,8 @@ def test_measuring_a_bundle_loads_no_torch() -> None:
 @pytest.mark.slow  # half a minute until the first episode runs
 @pytest.mark.parametrize(("whom", "code", "said"), [("all", 130, "stopped"), ("worker", 2, "is there memory for")])
 def test_a_closed_loop_ends_at_once_when_it_is_stopped(whom: str, code: int, said: str, bundle_path: Path) -> None:
-    words = [sys.executable, "-m", "bench.cli", "closed-loop", "--bundle", str(bundle_path), "--jobs", "2"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    command = [sys.executable, "-m", "bench.cli", "closed-loop", "--bundle", str(bundle_path), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True)
     try:
         while len(workers := _spawned_by(process.pid)) < 2:
             assert process.poll() is None

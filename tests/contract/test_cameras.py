@@ -69,14 +69,14 @@ def test_frames_are_what_a_policy_sees(source: FrameSource) -> None:
 
 def test_it_describes_itself(source: FrameSource) -> None:
     traits = source.traits
-    assert traits.period_ns >= 0 and traits.description and traits.cure
-    assert not {"\n", "."} & {traits.description[-1], traits.cure[-1]}, "a part of a line, not a line"
+    assert traits.period_ns >= 0 and traits.description and traits.fix
+    assert not {"\n", "."} & {traits.description[-1], traits.fix[-1]}, "a part of a line, not a line"
 
 
 def test_health_and_faults_are_every_cameras(url: str) -> None:
     camera = open_camera(f"{url}{'&' if '?' in url else '?'}stale_ms=60000&frozen_ms=0&unplug_after=60", FRAME_PX)
     try:
         assert camera.grab().image.shape == (*FRAME_PX, 3)
-        assert camera.traits.cure == "leave the simulated fault out of its URL"
+        assert camera.traits.fix == "leave the simulated fault out of its URL"
     finally:
         camera.close()

@@ -34,11 +34,11 @@ class Installed:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         subprocess.run([*pip, "--target", str(self.site), str(source)], check=True, timeout=120)
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0) -> str:
         """What a command prints on both streams; it must end with `code`."""
         path = os.pathsep.join([str(self.site), str(ROOT)])
         done = subprocess.run(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             cwd=self.folder,
             capture_output=True,
@@ -48,9 +48,9 @@ class Installed:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def doctor(self, *words: str) -> dict[str, dict[str, str]]:
+    def doctor(self, *arguments: str) -> dict[str, dict[str, str]]:
         """The checks by name. What this machine lacks is none of the package's business, so both codes are fine."""
-        script = f"import edge.cli.doctor as doctor; doctor.main({[*words, '--json', 'doctor.json']!r})"
+        script = f"import edge.cli.doctor as doctor; doctor.main({[*arguments, '--json', 'doctor.json']!r})"
         (self.folder / "doctor.py").write_text(script)
         self.run("doctor")
         document = json.loads((self.folder / "doctor.json").read_text())
@@ -83,9 +83,9 @@ def bundle(outside: Installed) -> Path:
 
 def test_a_camera_a_line_a_policy_and_its_engine(outside: Installed, bundle: Path) -> None:
     device = SimulatorProcess(SimulatedArm(FRANKA.name, FRANKA.home_rad))
-    words = ("--arm", "franka", "--bundle", "bundle", "--task", "wait", "--camera", "noise:?level=9")
+    arguments = ("--arm", "franka", "--bundle", "bundle", "--task", "wait", "--camera", "noise:?level=9")
     try:
-        checks = outside.doctor(*words, "--bridge", f"tunnel:{device.port}")
+        checks = outside.doctor(*arguments, "--bridge", f"tunnel:{device.port}")
     finally:
         device.close()
     found = {name: checks[name]["found"] for name in ("camera 1", "handshake", "inference")}
@@ -98,8 +98,8 @@ def test_an_arm_with_a_protocol_of_its_own(outside: Installed) -> None:
 
 
 def test_a_policy_of_somebody_elses_refuses_before_the_run(outside: Installed, bundle: Path) -> None:
-    words = ("edge.cli.run", "--arm", "franka", "--bundle", "bundle", "--engine", "table", "--task")
-    assert "edge-run: a table knows no task 'dance'; give --task wait" in outside.run(*words, "dance", code=2)
+    arguments = ("edge.cli.run", "--arm", "franka", "--bundle", "bundle", "--engine", "table", "--task")
+    assert "edge-run: a table knows no task 'dance'; give --task wait" in outside.run(*arguments, "dance", code=2)
 
 
 def test_a_bundle_whose_policy_is_not_installed_is_refused(bundle: Path) -> None:

@@ -98,10 +98,10 @@ def test_a_bfloat16_folder_is_widened(folders: tuple[Path, Path], config: Policy
 
 
 def test_a_folder_becomes_a_verified_bundle(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--vlm", str(folders[0]), "--prior", str(folders[1])]
+    arguments = ["--preset", "tiny", "--vlm", str(folders[0]), "--prior", str(folders[1])]
     shape = ["--cameras", "2", "--frame-px", "60,80", "--image-px", "48,64", "--horizon", "9", "--token-budget", "12"]
     out = tmp_path / "bundle"
-    assert main([*words, *shape, "--samples", "4", "--flow-steps", "2", "-o", str(out)]) == 0
+    assert main([*arguments, *shape, "--samples", "4", "--flow-steps", "2", "-o", str(out)]) == 0
     manifest = load_bundle(out).manifest
     assert (manifest.policy.cameras, manifest.policy.frame_px, manifest.policy.horizon) == (2, (60, 80), 9)
     assert manifest.embodiments == ()
@@ -116,9 +116,9 @@ def test_training_starts_from_folders(folders: tuple[Path, Path], tmp_path: Path
     still += ["--no-tensorboard"]
     assert train(["prior", *still, "--init-action", str(action), "--out", str(tmp_path / "a")]) == 0
     prior = tmp_path / "a" / "checkpoint.pt"
-    words = ["vla", *still, "--init-vlm", str(vlm), "--out"]
-    assert train([*words, str(tmp_path / "b"), "--prior", str(prior)]) == 0
-    assert train([*words, str(tmp_path / "c"), "--init-action", str(action)]) == 0
+    arguments = ["vla", *still, "--init-vlm", str(vlm), "--out"]
+    assert train([*arguments, str(tmp_path / "b"), "--prior", str(prior)]) == 0
+    assert train([*arguments, str(tmp_path / "c"), "--init-action", str(action)]) == 0
     for name in "bc":
         found = load_checkpoint(tmp_path / name / "checkpoint.pt")
         assert with_folders(tiny(), *folders) == found.config
@@ -193,7 +193,7 @@ def test_a_folder_that_is_not_whole_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["-o", "x"], "name a checkpoint, or --preset for random weights"),
         (["a.pt", "--preset", "tiny", "-o", "x"], "a checkpoint has its own sizes and weights"),
@@ -203,7 +203,7 @@ def test_a_folder_that_is_not_whole_is_refused(
     ],
 )
 def test_the_command_refuses_what_does_not_go_together(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 2
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err

@@ -298,8 +298,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_int8_exports_a_verified_bundle(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export.engines.family.CALIBRATION_SAMPLES", 48)
     out = tmp_path / "bundle"
-    words = ["--precision", "int8", "--observations", str(recorded), "--samples", "8", "-o", str(out)]
-    assert main([str(SHIPPED), *words]) == 0
+    arguments = ["--precision", "int8", "--observations", str(recorded), "--samples", "8", "-o", str(out)]
+    assert main([str(SHIPPED), *arguments]) == 0
     report = json.loads((out / "verification.json").read_text())
     assert load_bundle(out).manifest.precision == report["precision"] == "int8"
     assert report["calibration_samples"] == 48

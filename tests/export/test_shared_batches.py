@@ -75,11 +75,11 @@ def port() -> int:
         return int(listener.getsockname()[1])
 
 
-def torchrun(out: Path, script: str, *words: str) -> subprocess.Popen[str]:
+def torchrun(out: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
     """Two processes on this machine, through torch's own launcher."""
     launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
     (out / "script.py").write_text(script)
-    command = [sys.executable, "-m", *launch, "--master-port", str(port()), str(out / "script.py"), *words]
+    command = [sys.executable, "-m", *launch, "--master-port", str(port()), str(out / "script.py"), *arguments]
     where = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env={**os.environ, **where}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -119,8 +119,8 @@ def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert "seed 0" in capsys.readouterr().out
     other = write_scenes(tmp_path / "other", ("reach the mauve cube",))
     assert main(["point", "--data", str(other), "--out", str(tmp_path / "w"), *few]) == 0
-    words = ["--prior", prior, "--vlm", str(tmp_path / "w" / "checkpoint.pt"), "--data", data]
-    assert main(["vla", *words, "--out", str(tmp_path / "c"), *few]) == 2
+    arguments = ["--prior", prior, "--vlm", str(tmp_path / "w" / "checkpoint.pt"), "--data", data]
+    assert main(["vla", *arguments, "--out", str(tmp_path / "c"), *few]) == 2
     assert "other instructions" in capsys.readouterr().err
     assert main(["point", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "d"), *few]) == 2
     assert "rendered scenes" in capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["vla", "--freeze-prior"], "--freeze-prior and --never-let-go need a --prior"),
         (["vla", "--prior", "p.pt", "--preset", "tiny"], "are for a run without --prior"),
@@ -191,10 +191,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(
-    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_dataset(tmp_path / "data", frames=64)
-    assert main([*words, "--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 2
+    assert main([*arguments, "--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1] and said[-1].startswith("edge-train: ")
 

@@ -90,7 +90,7 @@ def test_a_disconnected_line_is_silent() -> None:
 
 def test_the_proxy_process_stands_between_host_and_device() -> None:
     device = SimulatorProcess(SimulatedArm("franka", FRANKA.home_rad))
-    words = [
+    command = [
         sys.executable,
         "-m",
         "firmware_bridge.fault_proxy",
@@ -99,7 +99,7 @@ def test_the_proxy_process_stands_between_host_and_device() -> None:
         "--bit-flip",
         "0.002",
     ]
-    proxy = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert proxy.stdout is not None
     line = SerialTransport(json.loads(proxy.stdout.readline())["port"])
     reader, frames = FrameReader(), []

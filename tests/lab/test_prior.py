@@ -170,8 +170,8 @@ def test_a_folder_holds_one_scale_from_the_first_step_on(tmp_path: Path) -> None
     assert main(["prior", "--scale", "full", "--out", str(tmp_path)]) == 2
 
 
-def quick(out: Path, *words: str) -> list[str]:
-    return ["prior", "--quick", "--out", str(out), "--seeds", "1", "--variants", "none", "prior", *words]
+def quick(out: Path, *arguments: str) -> list[str]:
+    return ["prior", "--quick", "--out", str(out), "--seeds", "1", "--variants", "none", "prior", *arguments]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ TRIES = 5
 
 @dataclass
 class BusCounters:
-    """What has gone over the bus. `asked` and `answered` count answers wanted and answers got."""
+    """What has gone over the bus. `requested` and `answered` count answers expected and received."""
 
-    asked: int = 0
+    requested: int = 0
     answered: int = 0
     corrupted: int = 0
     foreign: int = 0
@@ -54,7 +54,7 @@ class ServoBus:
         self._reader = PacketReader()
         self._answers: dict[int, Packet] = {}
 
-    def tell(self, packet: bytes) -> None:
+    def send(self, packet: bytes) -> None:
         """Sends what nobody answers."""
         self.port.write(packet)
 
@@ -68,7 +68,7 @@ class ServoBus:
         self._echo, self._arrived = before + request, b""
         deadline_ns = self._clock_ns() + round(1e9 * (takes_s + GRACE_S))
         self._open = _Question(request, tuple(servos), deadline_ns)
-        self.counters.asked += len(servos)
+        self.counters.requested += len(servos)
         self.port.write(before + request)
 
     def poll(self) -> bool:
@@ -96,7 +96,7 @@ class ServoBus:
             self._wait(max(0.0, (question.deadline_ns - self._clock_ns()) / 1e9))
         return self._answers
 
-    def ask(self, request: bytes, servos: Sequence[int], size: int, takes_s: float) -> Mapping[int, Packet]:
+    def query(self, request: bytes, servos: Sequence[int], size: int, takes_s: float) -> Mapping[int, Packet]:
         """A question and its answers."""
         self.collect()
         self.begin(request, servos, size, takes_s)
@@ -112,7 +112,7 @@ class ServoBus:
         """A register's value; None when the servo does not answer."""
         request = packets.read(servo, register.address, register.size)
         for _ in range(TRIES):
-            answer = self.ask(request, (servo,), register.size, self._takes_s(len(request), register.size)).get(servo)
+            answer = self.query(request, (servo,), register.size, self._takes_s(len(request), register.size)).get(servo)
             if answer is not None:
                 return register.unpack(answer.data)
         return None
@@ -121,7 +121,7 @@ class ServoBus:
         """Writes a register and reads it back; whether it holds the value."""
         request = packets.write(servo, register.address, register.pack(value))
         for _ in range(TRIES):
-            self.ask(request, (servo,), 0, self._takes_s(len(request), 0))
+            self.query(request, (servo,), 0, self._takes_s(len(request), 0))
             if self.read(servo, register) == value:
                 return True
         return False

@@ -50,12 +50,12 @@ class FeetechDrive:
         open_bus: Callable[[], ServoBus],
         calibration: Calibration,
         spans: Sequence[JointSpan],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         clock_ns: Callable[[], int],
         sleep: Callable[[float], None],
     ) -> None:
         self._open_bus, self._calibration = open_bus, calibration
-        self._say, self._clock_ns, self._sleep = say, clock_ns, sleep
+        self._notify, self._clock_ns, self._sleep = notify, clock_ns, sleep
         self._scales = scales(calibration, spans)
         self._names = {one.servo: name_of(one.joint, one.servo) for one in calibration.servos}
         self._servos = tuple(self._names)
@@ -67,7 +67,7 @@ class FeetechDrive:
         self._more: tuple[int, ...] = ()  # whom the second question asks: everybody for the torque, or one for all
         self._fault, self._untold = "", False
         self._suspected: dict[str, str] = {}
-        self._asked = dict.fromkeys(self._servos, 0)
+        self._requested = dict.fromkeys(self._servos, 0)
         self._answered = dict.fromkeys(self._servos, 0)
         self._implausible = 0
         self._cycles = 0
@@ -124,13 +124,13 @@ class FeetechDrive:
         self._suspected.clear()
 
     def statistics(self) -> dict[str, float]:
-        shares = [self._answered[servo] / max(1, self._asked[servo]) for servo in self._servos]
+        shares = [self._answered[servo] / max(1, self._requested[servo]) for servo in self._servos]
         counters = self._bus.counters if self._bus is not None else self._before
         watches = [watch for watch in self._health.values() if watch.last is not None]
         return {
             "success_rate_least": min(shares),
             "cycles": self._cycles,
-            "answers_missing": counters.asked - counters.answered,
+            "answers_missing": counters.requested - counters.answered,
             "packets_corrupted": counters.corrupted,
             "positions_implausible": self._implausible,
             "echoes": counters.echoes,
@@ -147,9 +147,9 @@ class FeetechDrive:
             bus.collect()
             for servo, name in self._names.items():
                 if not bus.write(servo, reg.TORQUE_ENABLE, 0):
-                    self._say(f"{name} does not let go; switch the arm's power off")
+                    self._notify(f"{name} does not let go; switch the arm's power off")
         except LinkLost as lost:
-            self._say(f"{lost}; the servos hold their last goals: switch the arm's power off")
+            self._notify(f"{lost}; the servos hold their last goals: switch the arm's power off")
         bus.port.close()
 
     # Inside ----------------------------------------------------------------------------------------------------------
@@ -195,10 +195,10 @@ class FeetechDrive:
     def _ask_positions(self, bus: ServoBus) -> None:
         size, address = reg.PRESENT_POSITION.size, reg.PRESENT_POSITION.address
         request = packets.sync_read(self._servos, address, size)
-        answers = bus.ask(request, self._servos, size, question_s(len(self._servos), size))
+        answers = bus.query(request, self._servos, size, question_s(len(self._servos), size))
         now_ns = self._clock_ns()
         for servo in self._servos:
-            self._asked[servo] += 1
+            self._requested[servo] += 1
             if servo in answers:
                 self._answered[servo] += 1
                 self._take_position(servo, answers[servo], now_ns)
@@ -210,7 +210,7 @@ class FeetechDrive:
             self._implausible += 1
             return
         self._count[servo], self._heard_ns[servo] = count, now_ns
-        self._suspect(f"status {servo}", self._health[servo].told(answer.code))
+        self._suspect(f"status {servo}", self._health[servo].error_byte(answer.code))
 
     def _all_are_heard(self, now_ns: int) -> bool:
         """Whether what is known of every position is young enough. No fault that stays: it ends when they are heard."""
@@ -218,7 +218,7 @@ class FeetechDrive:
         silent = self._bus is None or oldest_ns > OLDEST_S * 1e9
         if silent and not self._silent:
             servo = min(self._heard_ns, key=lambda servo: self._heard_ns[servo])
-            self._say(f"{self._names[servo]} has been silent for {oldest_ns / 1e6:.0f} ms; check the cables")
+            self._notify(f"{self._names[servo]} has been silent for {oldest_ns / 1e6:.0f} ms; check the cables")
         self._silent = silent
         return not silent
 
@@ -233,13 +233,13 @@ class FeetechDrive:
         bus.begin(request, self._more, size, question_s(len(self._more), size), before)
 
     def _collect_more(self, bus: ServoBus) -> None:
-        asked, self._more = self._more, ()
-        if not asked:
-            return  # nothing was asked: the core has not answered the last measurement
+        queried, self._more = self._more, ()
+        if not queried:
+            return  # nothing was requested: the core has not answered the last measurement
         answers, now_ns = bus.collect(), self._clock_ns()
         for servo, answer in answers.items():
             self._torque.learn(servo, TorqueState.unpack(answer.data))
-            if len(asked) == 1:
+            if len(queried) == 1:
                 self._suspect(f"health {servo}", self._health[servo].judge(Health.unpack(answer.data), now_ns))
         self._suspect("torque", self._torque.fault(now_ns))
 
@@ -268,7 +268,7 @@ class FeetechDrive:
 
     def _break(self, why: str) -> None:
         if not self._fault:
-            self._say(why)
+            self._notify(why)
             self._fault, self._untold = why, True
 
     def _lose(self, lost: LinkLost) -> None:
@@ -278,7 +278,7 @@ class FeetechDrive:
         self._bus = None
         self._retry_ns = self._clock_ns() + round(RECONNECT_S * 1e9)
         self._silent = True
-        self._say(f"{lost}; the servos hold their last goals")
+        self._notify(f"{lost}; the servos hold their last goals")
 
     def _try_again(self) -> None:
         if self._clock_ns() < self._retry_ns:
@@ -286,7 +286,7 @@ class FeetechDrive:
         self._retry_ns = self._clock_ns() + round(RECONNECT_S * 1e9)
         try:
             self._connect(may_hold=True)
-            self._say("the servos answer again")
+            self._notify("the servos answer again")
         except BridgeError:
             self._bus = None
 

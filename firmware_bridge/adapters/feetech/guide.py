@@ -62,7 +62,7 @@ class Calibrator:
         register = reg.PRESENT_POSITION
         request = packets.sync_read(tuple(self._servos), register.address, register.size)
         seconds = question_s(len(self._servos), register.size, delay_s=508e-6)
-        for servo, answer in self._bus.ask(request, tuple(self._servos), register.size, seconds).items():
+        for servo, answer in self._bus.query(request, tuple(self._servos), register.size, seconds).items():
             count = register.unpack(answer.data)
             self.lowest[servo] = min(self.lowest[servo], count)
             self.highest[servo] = max(self.highest[servo], count)

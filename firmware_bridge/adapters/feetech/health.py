@@ -95,7 +95,7 @@ class HealthWatch:
             return f"{self.name} has been strained for {LONGEST_STRAIN_S:g} s ({strain}); take what blocks it away"
         return ""
 
-    def told(self, error: int) -> str:
+    def error_byte(self, error: int) -> str:
         """The fault that a servo tells in the error byte of an answer, in words."""
         fault = Fault(error & 0x2F) & ~(HARMLESS_WHEN_GRIPPING if self._grips else Fault(0))
-        return f"{self.name} reports a fault of its own: {fault.words()}" if fault else ""
+        return f"{self.name} reports a fault of its own: {fault.describe()}" if fault else ""

@@ -90,7 +90,7 @@ class Fault(IntFlag):
     CURRENT = 8
     OVERLOAD = 32
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The faults by name."""
         return " and ".join(str(fault.name).lower() for fault in Fault if fault in self)
 

@@ -90,8 +90,8 @@ class SimulatedBus:
     def _answers(self, packet: Packet) -> list[tuple[Packet, int]]:
         data = packet.data
         if packet.code == Instruction.SYNC_READ and len(data) > 2:
-            asked = [self.servos[servo] for servo in data[2:] if servo in self.servos]
-            return [answer for servo in asked for answer in self._tell(servo, data[0], data[1])]
+            queried = [self.servos[servo] for servo in data[2:] if servo in self.servos]
+            return [answer for servo in queried for answer in self._answer(servo, data[0], data[1])]
         if packet.code == Instruction.SYNC_WRITE and len(data) > 2:
             step = data[1] + 1
             for at in range(2, len(data) - step + 1, step):
@@ -102,13 +102,13 @@ class SimulatedBus:
         answers = []
         for servo in heard:
             if packet.code == Instruction.PING:
-                answers += self._tell(servo, 0, 0)
+                answers += self._answer(servo, 0, 0)
             elif packet.code == Instruction.READ and len(data) == 2:
-                answers += self._tell(servo, data[0], data[1])
+                answers += self._answer(servo, data[0], data[1])
             elif packet.code == Instruction.WRITE and len(data) > 1:
                 self._write(servo, data[0], data[1:])
                 if servo[reg.STATUS_LEVEL] and packet.servo != BROADCAST:
-                    answers += self._tell(servo, 0, 0)
+                    answers += self._answer(servo, 0, 0)
         return answers
 
     @staticmethod
@@ -117,7 +117,7 @@ class SimulatedBus:
             servo.write(address, data)
 
     @staticmethod
-    def _tell(servo: SimulatedServo, address: int, size: int) -> list[tuple[Packet, int]]:
+    def _answer(servo: SimulatedServo, address: int, size: int) -> list[tuple[Packet, int]]:
         if servo.silent or address + size > SIZE:
             return []
         servo.show()

@@ -1,4 +1,4 @@
-"""How often the bus can be asked: bytes of a cycle, the servos' delays and the USB adapter, added up.
+"""How often the bus can be queried: bytes of a cycle, the servos' delays and the USB adapter, added up.
 
 One cycle reads every servo's position, writes every goal, and asks one servo after the other for all else that it has
 to tell. The line is half duplex, so everything follows one after the other.

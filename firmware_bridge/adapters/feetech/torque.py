@@ -44,7 +44,7 @@ class TorqueSwitch:
         self.wanted = False
         self._names = dict(names)
         self._acceleration = acceleration
-        self._told: dict[int, TorqueState] = {}
+        self._reported: dict[int, TorqueState] = {}
         self._fresh: set[int] = set()
         self._since_ns = now_ns
         self._begun = self._came_on = False
@@ -57,17 +57,17 @@ class TorqueSwitch:
         self._begun = self._came_on = False
         self._fresh.clear()
         if not on:
-            self._told.clear()
+            self._reported.clear()
 
-    def learn(self, servo: int, told: TorqueState) -> None:
+    def learn(self, servo: int, reported: TorqueState) -> None:
         """What a servo answered to a question that was asked after the last packet."""
-        self._told[servo] = told
+        self._reported[servo] = reported
         self._fresh.add(servo)
 
     @property
     def is_on(self) -> bool:
         """Whether any servo holds, or may hold: one that has not told since it was to let go counts as holding."""
-        return any(servo not in self._told or self._told[servo].is_on for servo in self._names)
+        return any(servo not in self._reported or self._reported[servo].is_on for servo in self._names)
 
     @property
     def settled(self) -> bool:
@@ -92,17 +92,17 @@ class TorqueSwitch:
         """What is wrong with the torque, in words; empty where nothing is."""
         late = now_ns - self._since_ns > LONGEST_SWITCH_S * 1e9
         for servo, name in self._names.items():
-            told = self._told.get(servo)
-            if self._came_on and told is not None and not told.is_on:
+            reported = self._reported.get(servo)
+            if self._came_on and reported is not None and not reported.is_on:
                 return f"{name} has let go by itself; see its supply, its temperature and what blocks it"
-            if self._came_on and told is not None and told.acceleration != self._acceleration:
+            if self._came_on and reported is not None and reported.acceleration != self._acceleration:
                 return f"{name} has started anew; check its supply"
             if late and not self._came_on and not self._is_as_wanted(servo):
                 return f"{name} does not {'come on' if self.wanted else 'let go'}; check the cables"
         return ""
 
     def _is_as_wanted(self, servo: int) -> bool:
-        return servo in self._fresh and self._told[servo].is_on == self.wanted
+        return servo in self._fresh and self._reported[servo].is_on == self.wanted
 
     def _goal_is_near(self, servo: int, positions: Mapping[int, int]) -> bool:
-        return servo in self._fresh and abs(self._told[servo].goal - positions[servo]) <= NEAR_COUNTS
+        return servo in self._fresh and abs(self._reported[servo].goal - positions[servo]) <= NEAR_COUNTS

@@ -180,5 +180,5 @@ void ve_device_tick(ve_device_t *device, const ve_inputs_t *inputs, ve_outputs_t
     outputs->velocity[i] = device->joint[i].v;
   }
   outputs->drive_enable = device->drive_enable;
-  device->drive_told_on = device->drive_enable;
+  device->drive_commanded_on = device->drive_enable;
 }

@@ -43,7 +43,7 @@ typedef struct {
   uint16_t sequence;
   bool has_session;
   bool drive_enable;
-  bool drive_told_on; /* at the last tick */
+  bool drive_commanded_on; /* at the last tick */
   ve_inputs_t inputs;
   uint64_t last_tick_us;
   bool ticked;

@@ -40,7 +40,7 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
   (void)now_us;
   const uint8_t joints = device->profile->joints;
   const ve_limits_t *outer = &device->profile->limits;
-  ve_limits_t asked = *outer;
+  ve_limits_t requested = *outer;
   const uint16_t row = (uint16_t)(4u * (uint16_t)joints);
   if (frame->length != (uint16_t)(VE_LIMITS_ROWS * row)) {
     return verdict_of(VE_REFUSAL_BAD_LENGTH);
@@ -50,28 +50,28 @@ static ve_verdict_t on_limits(ve_device_t *device, const ve_frame_t *frame, uint
   }
   for (uint8_t i = 0u; i < joints; i++) {
     const uint8_t *at = &frame->payload[4u * i];
-    asked.position_min[i] = VE_MICRO * ve_get_i32(at);
-    asked.position_max[i] = VE_MICRO * ve_get_i32(&at[row]);
-    asked.velocity[i] = VE_MICRO * ve_get_i32(&at[2u * row]);
-    asked.acceleration[i] = VE_MILLI * ve_get_i32(&at[3u * row]);
-    asked.jerk[i] = VE_MILLI * ve_get_i32(&at[4u * row]);
-    const bool tighter = (asked.position_min[i] >= (outer->position_min[i] - VE_MICRO)) &&
-                         (asked.position_max[i] <= (outer->position_max[i] + VE_MICRO)) &&
-                         (asked.position_min[i] < asked.position_max[i]) && (asked.velocity[i] > 0.0) &&
-                         (asked.velocity[i] <= (outer->velocity[i] * WIDER)) && (asked.acceleration[i] > 0.0) &&
-                         (asked.acceleration[i] <= (outer->acceleration[i] * WIDER)) && (asked.jerk[i] > 0.0) &&
-                         (asked.jerk[i] <= (outer->jerk[i] * WIDER));
+    requested.position_min[i] = VE_MICRO * ve_get_i32(at);
+    requested.position_max[i] = VE_MICRO * ve_get_i32(&at[row]);
+    requested.velocity[i] = VE_MICRO * ve_get_i32(&at[2u * row]);
+    requested.acceleration[i] = VE_MILLI * ve_get_i32(&at[3u * row]);
+    requested.jerk[i] = VE_MILLI * ve_get_i32(&at[4u * row]);
+    const bool tighter = (requested.position_min[i] >= (outer->position_min[i] - VE_MICRO)) &&
+                         (requested.position_max[i] <= (outer->position_max[i] + VE_MICRO)) &&
+                         (requested.position_min[i] < requested.position_max[i]) && (requested.velocity[i] > 0.0) &&
+                         (requested.velocity[i] <= (outer->velocity[i] * WIDER)) && (requested.acceleration[i] > 0.0) &&
+                         (requested.acceleration[i] <= (outer->acceleration[i] * WIDER)) && (requested.jerk[i] > 0.0) &&
+                         (requested.jerk[i] <= (outer->jerk[i] * WIDER));
     if (!tighter) {
       const ve_verdict_t verdict = {VE_REFUSAL_WIDER_THAN_COMPILED, i, VE_NOBODY};
       return verdict;
     }
-    asked.position_min[i] = fmax(asked.position_min[i], outer->position_min[i]);
-    asked.position_max[i] = fmin(asked.position_max[i], outer->position_max[i]);
-    asked.velocity[i] = fmin(asked.velocity[i], outer->velocity[i]);
-    asked.acceleration[i] = fmin(asked.acceleration[i], outer->acceleration[i]);
-    asked.jerk[i] = fmin(asked.jerk[i], outer->jerk[i]);
+    requested.position_min[i] = fmax(requested.position_min[i], outer->position_min[i]);
+    requested.position_max[i] = fmin(requested.position_max[i], outer->position_max[i]);
+    requested.velocity[i] = fmin(requested.velocity[i], outer->velocity[i]);
+    requested.acceleration[i] = fmin(requested.acceleration[i], outer->acceleration[i]);
+    requested.jerk[i] = fmin(requested.jerk[i], outer->jerk[i]);
   }
-  device->limits = asked;
+  device->limits = requested;
   return accept();
 }
 
@@ -79,8 +79,8 @@ static ve_verdict_t check_pose(const ve_device_t *device, const ve_frame_t *fram
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
     const double here = device->inputs.measured[i];
     ve_verdict_t verdict = {VE_REFUSAL_POSE_MISMATCH, i, VE_NOBODY};
-    const double told = VE_MICRO * (double)ve_get_i32(&frame->payload[4u * i]);
-    if (fabs(told - here) > VE_POSE_TOLERANCE_RAD) {
+    const double claimed = VE_MICRO * (double)ve_get_i32(&frame->payload[4u * i]);
+    if (fabs(claimed - here) > VE_POSE_TOLERANCE_RAD) {
       return verdict;
     }
     if ((here < device->limits.position_min[i]) || (here > device->limits.position_max[i])) {
@@ -96,7 +96,7 @@ static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_
     return verdict_of(VE_REFUSAL_BAD_LENGTH);
   }
   if (device->state == VE_DEVICE_STATE_ARMED) {
-    return accept(); /* the acknowledgement was lost, and the host asks again */
+    return accept(); /* the acknowledgement was lost, and the host retries */
   }
   if ((device->state != VE_DEVICE_STATE_IDLE) && (device->state != VE_DEVICE_STATE_HOLD)) {
     return verdict_of(VE_REFUSAL_WRONG_STATE);
@@ -178,7 +178,7 @@ static ve_verdict_t on_commit(ve_device_t *device, const ve_frame_t *frame, uint
       .crc = ve_get_u32(&at[VE_COMMIT_CRC_AT]),
   };
   if (device->has_commit && (commit.chunk == device->last_commit)) {
-    return accept(); /* the acknowledgement was lost, and the host asks again */
+    return accept(); /* the acknowledgement was lost, and the host retries */
   }
   double rest[VE_MAX_JOINTS];
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
@@ -222,7 +222,7 @@ static ve_verdict_t on_stop(ve_device_t *device, const ve_frame_t *frame, uint64
   if (ve_takes_chunks(device->state)) {
     ve_enter(device, VE_DEVICE_STATE_DECEL, VE_STOP_REASON_HOST_STOP, now_us);
   }
-  return accept(); /* standing still or stopping already is what was asked for */
+  return accept(); /* standing still or stopping already is what was requested */
 }
 
 static ve_verdict_t on_estop(ve_device_t *device, const ve_frame_t *frame, uint64_t now_us) {

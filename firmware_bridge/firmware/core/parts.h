@@ -22,7 +22,7 @@ bool ve_heartbeat_alive(const ve_device_t *device, uint64_t now_us);
 /* Every joint is measured, and as a number: NaN would slip through any comparison further on. */
 bool ve_feedback_good(const ve_device_t *device);
 
-/* Commanded off, told so at the last tick, and measured off. */
+/* Commanded off, at the last tick as well, and measured off. */
 bool ve_drive_is_off(const ve_device_t *device);
 
 /* Queues a frame in the present session; one that does not fit is dropped and counted. */

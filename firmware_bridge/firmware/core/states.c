@@ -31,5 +31,5 @@ bool ve_feedback_good(const ve_device_t *device) {
 }
 
 bool ve_drive_is_off(const ve_device_t *device) {
-  return !device->drive_enable && !device->drive_told_on && !device->inputs.drive_is_on;
+  return !device->drive_enable && !device->drive_commanded_on && !device->inputs.drive_is_on;
 }

@@ -29,7 +29,7 @@ def fault_after(frames: list[Frame], now_ms: int, limits: HealthLimits = LIMITS)
     state = HealthState.opened(0)
     for one in frames:
         state = seen(state, one)
-    return fault_of(state, limits, SENSOR.cure, now_ms * MS)
+    return fault_of(state, limits, SENSOR.fix, now_ms * MS)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_a_picture_that_may_stand_still_is_never_frozen() -> None:
 
 def test_a_failed_read_is_unplugged_until_the_next_frame() -> None:
     state = gone(seen(HealthState.opened(0), frame(5, 0)), "the device is gone")
-    fault = fault_of(state, LIMITS, SENSOR.cure, 10 * MS)
+    fault = fault_of(state, LIMITS, SENSOR.fix, 10 * MS)
     assert fault == "is unplugged (the device is gone); look at the cable"
-    assert fault_of(seen(state, frame(0, 400)), LIMITS, SENSOR.cure, 410 * MS) is None
+    assert fault_of(seen(state, frame(0, 400)), LIMITS, SENSOR.fix, 410 * MS) is None
 
 
 class Clock:
@@ -121,7 +121,7 @@ def test_a_simulated_fault_is_found_and_passes(kind: str, word: str) -> None:
     clock = Clock()
     plan = FaultPlan(kind, 1000 * MS, 2500 * MS)  # type: ignore[arg-type]
     source = FaultySource(PatternSource((32, 128), clock), plan, clock)
-    camera = OnDemandCamera(source, Watch("camera 1", HealthLimits.of(source.traits), source.traits.cure), clock)
+    camera = OnDemandCamera(source, Watch("camera 1", HealthLimits.of(source.traits), source.traits.fix), clock)
     healthy: dict[int, str | None] = {}
     for at_ms in range(0, 4000, 100):
         clock.now_ns = at_ms * MS
@@ -157,7 +157,7 @@ class ScriptedSource:
 
 
 def live(source: ScriptedSource, reopen: Callable[[], ScriptedSource] | None = None) -> LiveCamera:
-    watch = Watch("camera 1", HealthLimits.of(source.traits), source.traits.cure)
+    watch = Watch("camera 1", HealthLimits.of(source.traits), source.traits.fix)
     return LiveCamera(source, reopen or ScriptedSource, watch, time.monotonic_ns)
 
 

@@ -99,9 +99,9 @@ def servos(tmp_path: Path) -> Iterator[ServoProcess]:
 class Command:
     """`edge-calibrate` with somebody in front of it."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge.cli.calibrate", "--arm", "so101", *words],
+            [sys.executable, "-m", "edge.cli.calibrate", "--arm", "so101", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -129,11 +129,11 @@ def test_guided_from_a_script(servos: ServoProcess, tmp_path: Path) -> None:
     command.expect("Sweep every joint")
     for servo in range(1, 7):
         for stop in STOPS[servo - 1][: 1 if servo == 6 else 2]:
-            servos.say(f"hand {servo} {(MIDDLES[servo - 1] + stop) % reg.COUNTS}")
+            servos.command(f"hand {servo} {(MIDDLES[servo - 1] + stop) % reg.COUNTS}")
             time.sleep(0.15)
     command.enter()
     command.expect("gripper: swept 62 of 100 degrees")
-    servos.say(f"hand 6 {MIDDLES[5] + STOPS[5][1]}")
+    servos.command(f"hand 6 {MIDDLES[5] + STOPS[5][1]}")
     time.sleep(0.15)
     command.enter()
     command.expect("wrote")
@@ -154,7 +154,7 @@ def test_an_input_that_ends_writes_nothing(servos: ServoProcess, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ["--drive", "fci:127.0.0.1"],
@@ -165,7 +165,7 @@ def test_an_input_that_ends_writes_nothing(servos: ServoProcess, tmp_path: Path)
         (["--drive", "feetech:/dev/null", "-o", "/nowhere/c.json"], "there is no folder /nowhere"),
     ],
 )
-def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    assert calibrate.main(["--arm", "so101", *words]) == 2
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert calibrate.main(["--arm", "so101", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err and len(err.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Bad input to `edge-run` and `bridge-sim`: one clear line with the cure, the contract's exit code, and no motion."""
+"""Bad input to `edge-run` and `bridge-sim`: one clear line with the fix, the contract's exit code, and no motion."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stood_still(trace: Path) -> bool:
         ({"--camera": "v4l2:/dev/video99"}, "/dev/video99: there is no such camera; plug it in, or name another"),
         (
             {"--task": "reach the red cube " * 5},
-            "the task has 20 tokens and this bundle takes 16; say it in fewer words",
+            "the task has 20 tokens and this bundle takes 16; shorten it",
         ),
         ({"--task": "make coffee"}, "never learned the word 'make', 'coffee'; it knows:"),
         ({"--task": " "}, "the task is empty"),

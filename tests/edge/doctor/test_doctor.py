@@ -219,7 +219,7 @@ def test_a_camera_that_fails(url: str, found: str, fix: str, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--bridge", "sim:"], "--bridge compares the device with a profile; add --arm NAME"),
         (["--arm", "franka", "--bridge", "telepathy:"], "no arm at 'telepathy:'; write sim:, fci:ADDRESS"),
@@ -230,9 +230,9 @@ def test_a_camera_that_fails(url: str, found: str, fix: str, capsys: pytest.Capt
     ],
 )
 def test_bad_input_is_refused_before_any_check(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = edge_doctor(capsys, *words)
+    code, out, err = edge_doctor(capsys, *arguments)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
 
@@ -246,8 +246,8 @@ def test_an_unknown_arm_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None
 def test_ctrl_c_is_one_line() -> None:
     device, port = pty.openpty()  # nobody answers there, so the handshake is still waiting when the signal comes
     bridge = f"serial:{os.ttyname(port)}"
-    words = [sys.executable, "-m", "edge.cli.doctor", "--arm", "franka", "--bridge", bridge, "--camera", "pattern:"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-m", "edge.cli.doctor", "--arm", "franka", "--bridge", bridge, "--camera", "pattern:"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert select.select([device], [], [], 60.0)[0], "no word of the handshake"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)

@@ -36,8 +36,8 @@ def test_all_three_graphs_build_for_three_gpus_that_are_not_here(
     bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86-64 only")
-    words = (bundle_path, "--sm", "86,89,120", "--cache", tmp_path / "engines")
-    code, said, _ = edge_build(capsys, *words)
+    arguments = (bundle_path, "--sm", "86,89,120", "--cache", tmp_path / "engines")
+    code, said, _ = edge_build(capsys, *arguments)
     assert code == 0
     plans = {path.name.split(".")[0]: path for path in (tmp_path / "engines").glob("*.plan")}
     assert set(plans) == set(ENGINES)
@@ -47,23 +47,23 @@ def test_all_three_graphs_build_for_three_gpus_that_are_not_here(
     assert said.count("building with tensorrt_rtx") == 3
     assert said.count("not checked, there is no GPU of SM 86, 89, 120 here") == 3 or "matches" in said
     written = {path: path.stat().st_mtime_ns for path in plans.values()}
-    code, said, _ = edge_build(capsys, *words)
+    code, said, _ = edge_build(capsys, *arguments)
     assert (code, said.count("building")) == (0, 0), "the second time they are there"
     assert {path: path.stat().st_mtime_ns for path in plans.values()} == written
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--sm", "87"), "does not build for SM 87; it knows 75, 80, 86, 89, 120, 121. A Jetson's engine is built on"),
         (("--target", "thor"), "--target plans for another machine; add --dry-run"),
     ],
 )
 def test_what_cannot_be_built_says_why(
-    bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+    bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86-64 only")
-    code, _, complaint = edge_build(capsys, bundle_path, "--cache", tmp_path / "engines", *words)
+    code, _, complaint = edge_build(capsys, bundle_path, "--cache", tmp_path / "engines", *arguments)
     assert (code, len(complaint.splitlines())) == (2, 1)
     assert message in complaint
     assert not (tmp_path / "engines").exists()

@@ -54,9 +54,9 @@ def test_a_chunk_says_when_its_frame_was_captured(policy: ChunkPolicy) -> None:
 def test_an_unhealthy_camera_is_a_pause_and_a_broken_one_a_failure(policy: ChunkPolicy) -> None:
     camera = Camera(0)
     inference = Inference(policy, [camera], 0, lambda: 1000)
-    camera.fault = CameraUnhealthy("camera 1 (x) is stale; cure")
+    camera.fault = CameraUnhealthy("camera 1 (x) is stale; fix")
     paused = inference.answer(request(policy))
-    assert (paused.outcome, paused.message) == (Outcome.PAUSED, "camera 1 (x) is stale; cure")
+    assert (paused.outcome, paused.message) == (Outcome.PAUSED, "camera 1 (x) is stale; fix")
     assert np.isnan(paused.increments_rad).all()
     camera.fault = VlaEdgeError("lens fell off")
     assert inference.answer(request(policy)).outcome is Outcome.FAILED
@@ -82,7 +82,7 @@ def test_a_camera_that_recovers_during_the_warm_up_is_waited_for(policy: ChunkPo
     assert len(waited) == 3
 
 
-@pytest.mark.parametrize("fault", [None, CameraUnhealthy("camera 1 (x) is stale; cure")])
+@pytest.mark.parametrize("fault", [None, CameraUnhealthy("camera 1 (x) is stale; fix")])
 def test_an_answer_survives_the_shared_memory(policy: ChunkPolicy, fault: Exception | None) -> None:
     camera = Camera(12345)
     camera.fault = fault

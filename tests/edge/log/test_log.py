@@ -221,19 +221,19 @@ def other_profile() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "text"),
     [
         (b"", "is not an MCAP file, or ends in its first bytes"),
         (b"tick_us,state,q0\n1,IDLE,0.0\n", "is not an MCAP file"),
         (other_profile(), "profile 'ros2'; this version reads vla-edge-1"),
     ],
 )
-def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: Any, data: bytes, words: str) -> None:
+def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: Any, data: bytes, text: str) -> None:
     path = tmp_path / "foreign.mcap"
     path.write_bytes(data)
     assert main(["--replay", str(path)]) == 2
     error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1
+    assert text in error and error.count("\n") == 1
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path, capsys: Any) -> None:
@@ -244,8 +244,8 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path, capsys: Any) -> None:
 def test_without_the_extra_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "mcap", None)
     monkeypatch.setitem(sys.modules, "mcap.writer", None)
-    words = ["--log", str(tmp_path / "run.mcap"), "--arm", "franka", "--bundle", str(tmp_path)]
-    for arguments in (words, ["--replay", str(tmp_path / "run.mcap")]):
+    text = ["--log", str(tmp_path / "run.mcap"), "--arm", "franka", "--bundle", str(tmp_path)]
+    for arguments in (text, ["--replay", str(tmp_path / "run.mcap")]):
         assert main(arguments) == 2
         assert "pip install 'vla-edge[log]'" in capsys.readouterr().err
 

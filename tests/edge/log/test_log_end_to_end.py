@@ -11,16 +11,16 @@ import pytest
 from mcap.reader import make_reader
 
 
-def edge_run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli.run", *words]
+def edge_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli.run", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.real_time
 def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_path: Path) -> None:
     log, report_file = tmp_path / "run.mcap", tmp_path / "run.json"
-    words = ("--arm", "franka", "--bundle", str(bundle_path), "--duration", "4", "--report", str(report_file))
-    run = edge_run(*words, "--log", str(log))
+    arguments = ("--arm", "franka", "--bundle", str(bundle_path), "--duration", "4", "--report", str(report_file))
+    run = edge_run(*arguments, "--log", str(log))
     assert run.returncode == 0, run.stderr
     report = json.loads(report_file.read_text())
     assert report["log"] == {"file": str(log), "missing_records": 0}

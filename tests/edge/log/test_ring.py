@@ -91,8 +91,8 @@ def test_two_processes_lose_and_tear_nothing() -> None:
     count, capacity = 20_000, 4096
     memory = SharedMemory(Ring.size_of(capacity))
     ring = Ring(memory, capacity)
-    words = [sys.executable, "-c", PRODUCER.format(capacity=capacity, count=count), str(memory.descriptor)]
-    producer = subprocess.Popen(words, pass_fds=[memory.descriptor])
+    command = [sys.executable, "-c", PRODUCER.format(capacity=capacity, count=count), str(memory.descriptor)]
+    producer = subprocess.Popen(command, pass_fds=[memory.descriptor])
     try:
         deadline, number = time.monotonic() + 60, 0
         while number < count:

@@ -164,21 +164,21 @@ def device(tmp_path: Path) -> Iterator[SimulatorProcess]:
     process.close()
 
 
-def words(device: SimulatorProcess) -> list[str]:
+def arguments(device: SimulatorProcess) -> list[str]:
     return ["--arm", "franka", "--bridge", f"serial:{device.port}", "--to-home"]
 
 
 def test_nothing_moves_without_a_yes(device: SimulatorProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words(device)) == 2
+    assert main(arguments(device)) == 2
     assert "there is no terminal to confirm it on; look at the arm, then add --yes" in capsys.readouterr().err
 
 
 @pytest.mark.real_time
 def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main([*words(device), "--yes"]) == 0
+    assert main([*arguments(device), "--yes"]) == 0
     out = capsys.readouterr().out
     assert "the move home takes 1.1 s; joint 1 moves furthest, 0.10 rad" in out and "0 mrad from home, drive off" in out
-    assert main([*words(device), "--yes"]) == 0
+    assert main([*arguments(device), "--yes"]) == 0
     assert "'franka' is at home" in capsys.readouterr().out
     device.close()
     trace = read_trace(tmp_path / "trace.csv")
@@ -189,7 +189,9 @@ def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("answer", "moves"), [("y", True), ("", False)])
 def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer: str, moves: bool) -> None:
     terminal, slave = pty.openpty()
-    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *words(device)], stdin=slave, stdout=subprocess.PIPE)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "edge.cli.run", *arguments(device)], stdin=slave, stdout=subprocess.PIPE
+    )
     assert run.stdout is not None
     while b"the move home" not in run.stdout.readline():
         pass
@@ -207,7 +209,9 @@ def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer:
 def test_ctrl_c_on_the_way_stops_under_control(tmp_path: Path) -> None:
     device = SimulatorProcess(SimulatedArm("franka", tuple(FAR.tolist()), trace=tmp_path / "trace.csv"))
     run = subprocess.Popen(
-        [sys.executable, "-m", "edge.cli.run", *words(device), "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "edge.cli.run", *arguments(device), "--yes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 60
     while ",STREAMING," not in (tmp_path / "trace.csv").read_text()[-4000:] and time.monotonic() < deadline:

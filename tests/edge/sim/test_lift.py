@@ -209,7 +209,7 @@ def test_the_expert_opens_again_after_a_grasp_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("text", "name"),
     [
         ("pick up the red cube", "red cube"),
         ("lift the can", "green can"),
@@ -218,8 +218,8 @@ def test_the_expert_opens_again_after_a_grasp_of_nothing() -> None:
         ("lift something", None),
     ],
 )
-def test_the_object_an_instruction_names(words: str, name: str | None) -> None:
-    assert named_object(words) == name
+def test_the_object_an_instruction_names(text: str, name: str | None) -> None:
+    assert named_object(text) == name
 
 
 @pytest.mark.parametrize(

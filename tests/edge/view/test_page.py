@@ -163,9 +163,16 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     """Start, pause, start again and an emergency stop, pressed in Chromium; judged by the device's trace."""
     from playwright.sync_api import expect, sync_playwright
 
-    words = ["--arm", "franka", "--bundle", str(bundle_path), "--duration", "60", "--view", "--wait"]
-    words += ["--report", str(tmp_path / "run.json"), "--trace", str(tmp_path / "trace.csv"), "--scene-seed", "2026"]
-    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *words], stdout=subprocess.PIPE, text=True)
+    arguments = ["--arm", "franka", "--bundle", str(bundle_path), "--duration", "60", "--view", "--wait"]
+    arguments += [
+        "--report",
+        str(tmp_path / "run.json"),
+        "--trace",
+        str(tmp_path / "trace.csv"),
+        "--scene-seed",
+        "2026",
+    ]
+    run = subprocess.Popen([sys.executable, "-m", "edge.cli.run", *arguments], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     url = ""
     for line in run.stdout:

@@ -47,10 +47,10 @@ class Hand:
         self.gripper, self.memory = ScriptedGripper(), HandMemory()
         self.loop = HandLoop(self.gripper, self.memory, lambda: 7)
 
-    def asked(self, width_m: float, enable: bool = True) -> list[tuple[str, float]]:
+    def commanded(self, width_m: float, enable: bool = True) -> list[tuple[str, float]]:
         """The commands that follow."""
         before = len(self.gripper.calls)
-        self.memory.ask(width_m, enable)
+        self.memory.command(width_m, enable)
         self.loop.step()
         return self.gripper.calls[before:]
 
@@ -62,10 +62,10 @@ def hand() -> Hand:
 
 def test_nothing_is_asked_or_told_before_the_first_time() -> None:
     memory = HandMemory()
-    assert memory.asked() is None and memory.told() is None
-    memory.ask(0.05, True)
-    memory.tell(HandState(0.04, 3, 2, 1))
-    assert memory.asked() == (0.05, True) and memory.told() == HandState(0.04, 3, 2, 1)
+    assert memory.commanded() is None and memory.reported() is None
+    memory.command(0.05, True)
+    memory.report(HandState(0.04, 3, 2, 1))
+    assert memory.commanded() == (0.05, True) and memory.reported() == HandState(0.04, 3, 2, 1)
     memory.close()
     memory.close()
 
@@ -86,7 +86,7 @@ def test_an_object_is_grasped_once_and_held(hand: Hand) -> None:
     assert hand.asked(0.01) == [("grasp", 0.01)]
     assert hand.asked(0.01) == [] == hand.asked(0.009), "it is closed as far as it goes"
     assert hand.asked(0.05) == [("move", 0.05)]
-    told = hand.memory.told()
+    told = hand.memory.reported()
     assert told is not None and (told.commands, told.refused) == (1, 0)
 
 
@@ -106,7 +106,7 @@ def test_a_refused_command_is_counted(hand: Hand) -> None:
     hand.gripper.least = 0.07
     hand.asked(0.05)
     hand.loop.step()
-    told = hand.memory.told()
+    told = hand.memory.reported()
     assert told is not None and (told.commands, told.refused) == (1, 1)
 
 
@@ -126,8 +126,8 @@ def test_arm_and_hand_move_together_and_a_lost_hand_is_a_fault() -> None:
         assert isinstance(drive, FrankaHandDrive)
         *joints, width_m = drive.measure().position_rad
         assert len(joints) == 7 and width_m == pytest.approx(0.04, abs=0.001)
-        for wanted_m in (0.06, 0.02):
-            took_s = move_hand(drive, joints, wanted_m)
+        for target_m in (0.06, 0.02):
+            took_s = move_hand(drive, joints, target_m)
             assert np.percentile(took_s, 99) < 0.2, "the arm's loop goes on while the hand is waited for"
         os.kill(drive._hand._process.pid, signal.SIGKILL)
         serve(drive, [*joints, 0.02], True, lambda told: not told.ok)
@@ -138,7 +138,7 @@ def test_arm_and_hand_move_together_and_a_lost_hand_is_a_fault() -> None:
         drive.close()
 
 
-def move_hand(drive: FrankaHandDrive, joints: list[float], wanted_m: float) -> list[float]:
+def move_hand(drive: FrankaHandDrive, joints: list[float], target_m: float) -> list[float]:
     """Asks for a width until the hand is there; how long each period of the arm took."""
     took_s, before_s = [], time.monotonic()
 
@@ -147,8 +147,8 @@ def move_hand(drive: FrankaHandDrive, joints: list[float], wanted_m: float) -> l
         now_s = time.monotonic()
         took_s.append(now_s - before_s)
         before_s = now_s
-        return abs(drive.position_rad[-1] - wanted_m) < 0.004
+        return abs(drive.position_rad[-1] - target_m) < 0.004
 
-    serve(drive, [*joints, wanted_m], True, arrived)
+    serve(drive, [*joints, target_m], True, arrived)
     assert len(took_s) > 100, "the hand takes its time"
     return took_s

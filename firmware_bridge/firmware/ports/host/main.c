@@ -120,7 +120,7 @@ static int open_terminal(char *name, size_t size) {
   return (tcsetattr(slave, TCSANOW, &settings) == 0) ? master : -1;
 }
 
-static bool ask_realtime(void) {
+static bool request_realtime(void) {
   const struct sched_param priority = {.sched_priority = 40};
   (void)mlockall(MCL_CURRENT | MCL_FUTURE); /* a page that was put aside holds the device up */
   return sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
@@ -211,7 +211,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   const long long base_ns = now_ns();
-  const bool granted = options.realtime && ask_realtime();
+  const bool granted = options.realtime && request_realtime();
   printf("{\"port\": \"%s\", \"arm\": \"%s\", \"joints\": %u, \"tick_us\": %u, \"plant\": \"%s\", \"realtime\": %s, \"zero_ns\": %lld, \"pid\": %d}\n",
          port, options.arm, ve_sim_joints(sim), VE_TICK_US, (options.model != NULL) ? "mujoco" : "ideal",
          granted ? "true" : "false", base_ns, (int)getpid());

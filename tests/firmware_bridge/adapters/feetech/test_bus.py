@@ -25,7 +25,7 @@ class Line:
         self.bus = ServoBus(self.port, self.clock.now_ns, self.clock.wait)
 
     def positions(self) -> dict[int, int]:
-        answers = self.bus.ask(POSITION, ALL, 2, question_s(6, 2))
+        answers = self.bus.query(POSITION, ALL, 2, question_s(6, 2))
         return {servo: reg.PRESENT_POSITION.unpack(answer.data) for servo, answer in answers.items()}
 
 
@@ -64,7 +64,7 @@ def test_a_silent_servo_costs_its_deadline_and_the_others_are_heard(line: Line) 
     began_ns = line.clock.ns
     assert sorted(line.positions()) == [1, 2, 4, 5, 6]
     assert (line.clock.ns - began_ns) / 1e9 == pytest.approx(question_s(6, 2) + GRACE_S, abs=1e-4)
-    assert (line.bus.counters.asked, line.bus.counters.answered) == (6, 5)
+    assert (line.bus.counters.requested, line.bus.counters.answered) == (6, 5)
 
 
 def test_an_echo_is_no_answer() -> None:
@@ -98,5 +98,5 @@ def test_an_answer_that_comes_after_its_deadline_belongs_to_nobody(line: Line) -
     line.bus.begin(request, (1,), 2, takes_s=-GRACE_S)
     assert line.bus.collect() == {}
     line.clock.sleep(0.01)
-    assert line.bus.ask(packets.read(2, 3, 2), (2,), 2, 1e-3)[2].data == reg.MODEL.pack(reg.MODEL_NUMBER)
+    assert line.bus.query(packets.read(2, 3, 2), (2,), 2, 1e-3)[2].data == reg.MODEL.pack(reg.MODEL_NUMBER)
     assert line.bus.counters.foreign == 0

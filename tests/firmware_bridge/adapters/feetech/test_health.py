@@ -54,13 +54,13 @@ def test_a_gripper_may_be_strained_and_not_hot() -> None:
     one = watch(grips=True)
     strained = Health(0.95, 12.0, 40, 2.6)
     assert not one.judge(strained, 0) and not one.judge(strained, 9 * SECOND)
-    assert not one.told(Fault.OVERLOAD) and "temperature" in one.told(Fault.OVERLOAD | Fault.TEMPERATURE)
+    assert not one.error_byte(Fault.OVERLOAD) and "temperature" in one.error_byte(Fault.OVERLOAD | Fault.TEMPERATURE)
     assert one.judge(Health(0.95, 12.0, 66, 0.0), 9 * SECOND)
 
 
 def test_faults_of_its_own_are_named() -> None:
-    assert watch().told(0) == ""
-    assert watch().told(Fault.OVERLOAD | Fault.VOLTAGE).endswith("a fault of its own: voltage and overload")
+    assert watch().error_byte(0) == ""
+    assert watch().error_byte(Fault.OVERLOAD | Fault.VOLTAGE).endswith("a fault of its own: voltage and overload")
 
 
 def test_extremes_are_kept() -> None:

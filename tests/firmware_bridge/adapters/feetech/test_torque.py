@@ -15,17 +15,17 @@ LATE_NS = round(1e9 * LONGEST_SWITCH_S) + 1
 def switch(on: bool | None = None) -> TorqueSwitch:
     one = TorqueSwitch(NAMES, 254, 0)
     if on is not None:
-        tell(one, False)
+        report(one, False)
     if on:
         one.want(True, 0)
-        tell(one, False)
+        report(one, False)
         assert one.packet(HERE)
-        tell(one, True)
+        report(one, True)
         assert one.packet(HERE) == b""
     return one
 
 
-def tell(one: TorqueSwitch, on: bool, goals: dict[int, int] = HERE, acceleration: int = 254) -> None:
+def report(one: TorqueSwitch, on: bool, goals: dict[int, int] = HERE, acceleration: int = 254) -> None:
     for servo, goal in goals.items():
         one.learn(servo, TorqueState(on, acceleration, goal))
 
@@ -71,7 +71,7 @@ def test_off_is_not_believed_before_it_is_read() -> None:
 def test_off_before_on_was_read() -> None:
     one = switch(on=False)
     one.want(True, 0)
-    tell(one, False)
+    report(one, False)
     assert one.packet(HERE)
     one.want(False, 0)
     assert one.is_on, "they may have come on"
