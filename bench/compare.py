@@ -3,7 +3,7 @@
 Times are counted in yardsticks, a fixed piece of work that both runs did in every round, or in ms where there is none:
 the medians may differ by the sum of both runs' stated noise (half the interval's width plus the drift between the
 quarters of a run). Ratios: their intervals must meet, widened by both noise floors. What runs on a simulated clock must
-be the same. Exit 1 where they do not agree. How fast the machine was, by the yardstick, is told and not judged.
+be the same. Exit 1 where they do not agree. How fast the machine was, by the yardstick, is reported and not judged.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from lab.experts.reach_expert import STEP_S
 from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_source
 
-TELL_EVERY = 10
+REPORT_EVERY = 10
 """Episodes between two lines for a log, where there is no terminal for a bar."""
 FIRST_SCENE = 2_000_000
 """Unless told otherwise, scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; no demonstration draws from these seeds."""
@@ -109,7 +109,7 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
     rows = []
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
         rows.append(_row(player.play(episode)))
-        if not sys.stderr.isatty() and (episode + 1) % TELL_EVERY == 0:
+        if not sys.stderr.isatty() and (episode + 1) % REPORT_EVERY == 0:
             done = sum(row.verdict.success for row in rows)
             print(f"{episode + 1} of {settings.episodes} episodes, {done} succeeded", file=sys.stderr, flush=True)
     succeeded = sum(row.verdict.success for row in rows)
@@ -164,9 +164,9 @@ def _row(outcome: LockstepOutcome) -> EpisodeRow:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.evaluate", description=__doc__)
-    mind = parser.add_mutually_exclusive_group(required=True)
-    mind.add_argument("--bundle", type=Path, help="an exported policy")
-    mind.add_argument("--expert", action="store_true", help="the scripted expert in its place (lifting only)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bundle", type=Path, help="an exported policy")
+    source.add_argument("--expert", action="store_true", help="the scripted expert in its place (lifting only)")
     parser.add_argument("--arm", default="franka", help="arm profile (default %(default)s)")
     parser.add_argument("--task", choices=TASKS, help="what the arm is to do; there is one task for each arm")
     parser.add_argument("--episodes", type=int, default=50)

@@ -81,7 +81,7 @@ class Timing:
 def block_medians(values: Floats, seed: int) -> Floats:
     """Medians of resamples of `values`, drawn in blocks of consecutive ones (Kunsch 1989).
 
-    Calls that follow each other share the machine's mood; single draws would make the interval too narrow.
+    Consecutive samples are autocorrelated; single draws would make the interval too narrow.
     """
     count = len(values)
     size = max(1, round(count**0.5))

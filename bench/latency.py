@@ -2,10 +2,10 @@
 
 Engines are timed from inputs in the caller's arrays to outputs in arrays of the caller's own, beside eager torch,
 torch.compile and a plain ONNX decoder of one step where there is a checkpoint (or random weights) to make them from.
-"Observation to chunk" begins when the frames are asked for and ends with joint increments in radians: reading and
+"Observation to chunk" begins when the frames are requested and ends with joint increments in radians: reading and
 shaping the pictures is counted. "Observation to wire" is a run of its own with two processes, the control loop and the
 simulated device behind a pseudo-terminal: it begins when control asks and ends when the last byte of the commit has
-been written. How often a chunk is made (the replan rate) and how often control decides (the control rate) are told
+been written. How often a chunk is made (the replan rate) and how often control decides (the control rate) are reported
 apart.
 """
 

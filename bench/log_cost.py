@@ -109,7 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.quick:
         args.turns, args.pairs, args.duration = 1, 1, 2.0
-    granted = args.realtime == "auto" and ask_for_realtime()
+    granted = args.realtime == "auto" and request_realtime()
     settings = {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ, "SCHED_FIFO": granted}
     recording = Recording("log", settings, args.quick)
     if args.realtime == "auto" and not granted:
@@ -204,7 +204,7 @@ def lines(body: dict[str, Any]) -> list[str]:
     return text
 
 
-def ask_for_realtime() -> bool:
+def request_realtime() -> bool:
     """Puts this process, and not its children, above whatever else the machine does; False where not granted."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))

@@ -59,7 +59,7 @@ def samples_of(parts: PolicyParts, count: int, seed: int) -> list[Sample]:
     return draw_samples(parts.config, count, seed, parts.embodiments)
 
 
-def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: Callable[[str], None]) -> Path:
+def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, notify: Callable[[str], None]) -> Path:
     """A bundle of `parts`, calibrated and verified on drawn observations: good to measure, not to drive with.
 
     Random weights have outliers that INT8 does not keep within an export's gates. Such a bundle is written and says so,
@@ -77,12 +77,12 @@ def make_bundle(parts: PolicyParts, precision: str, out: Path, seed: int, tell: 
     )
 
     def stage(name: str, size: int) -> Callable[[], object]:
-        tell(f"{precision}: {name}")
+        notify(f"{precision}: {name}")
         return lambda: None
 
     report = export_bundle(parts, recipe, _origin(parts), out, stage)
     if not report["passed"]:
-        tell(f"{precision}: outside an export's gates on these weights; it can be timed and will drive nothing")
+        notify(f"{precision}: outside an export's gates on these weights; it can be timed and will drive nothing")
     return out
 
 

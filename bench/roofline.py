@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_plan(parser)
     parser.add_argument("--gate", type=float, default=GATE, help="largest share of error here (default %(default)g)")
     parser.add_argument(
-        "--no-gate", action="store_true", help="tell, and do not judge: for a machine that is not quiet"
+        "--no-gate", action="store_true", help="report without judging: for a machine that is not quiet"
     )
     parser.add_argument(
         "--depth", choices=("as-is", "paper"), help="count boards at the paper's depth (default: paper for --layers)"

@@ -3,7 +3,7 @@
 The inference process, the control loop with what rights the system grants, and the firmware behind a pseudo-terminal
 run as they do on a robot; only the arm is an ideal one, and the camera a test pattern. What a policy makes of a test
 pattern is scaled to nothing, or the firmware would rightly refuse it. The line notes when the last byte of each commit
-has left, the planner when a chunk was asked for and when it was in control's hands.
+has left, the planner when a chunk was requested for and when it was in control's hands.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class NotingTransport:
 
 
 class NotingPlanner:
-    """A planner that notes when chunks were asked for, and when they were in control's hands."""
+    """A planner that notes when chunks were requested for, and when they were in control's hands."""
 
     def __init__(self, inner: Planner) -> None:
         self._inner = inner
-        self.asked_ns: dict[int, int] = {}
+        self.requested_ns: dict[int, int] = {}
         self.held_ns: dict[int, int] = {}
 
     def request(self, request: PlanRequest) -> None:
-        self.asked_ns[request.id] = time.monotonic_ns()
+        self.requested_ns[request.id] = time.monotonic_ns()
         self._inner.request(request)
 
     def result(self) -> PlanResult | None:
@@ -157,14 +157,14 @@ def _times(planner: NotingPlanner, commits_ns: list[int], seed: int) -> dict[str
     to_chunk, to_wire = [], []
     commits = np.array(commits_ns, dtype=np.int64)
     for index, (ns, number) in enumerate(held):
-        asked = planner.asked_ns.get(number)
-        if asked is None:
+        requested = planner.requested_ns.get(number)
+        if requested is None:
             continue
-        to_chunk.append(ns - asked)
+        to_chunk.append(ns - requested)
         after = np.searchsorted(commits, ns)
         until = held[index + 1][0] if index + 1 < len(held) else np.iinfo(np.int64).max
         if after < len(commits) and commits[after] < until:
-            to_wire.append(int(commits[after]) - asked)
+            to_wire.append(int(commits[after]) - requested)
     return {
         name: {**summary(np.array(values) / 1e6, seed, "ms"), "raw_ns": values} if values else None
         for name, values in (("observation_to_chunk", to_chunk), ("observation_to_wire", to_wire))

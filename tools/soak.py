@@ -85,7 +85,7 @@ class Soak:
     held: threading.Event = field(default_factory=threading.Event)
     happened: list[Happened] = field(default_factory=list)
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def inference(self) -> int | None:
         """Process id of inference, while there is one."""
@@ -172,7 +172,7 @@ def listen(soak: Soak) -> None:
     """Reads what the run says, and gives the word when it waits for one."""
     assert soak.run.stdout is not None
     for text in soak.run.stdout:
-        soak.said.append(text.rstrip())
+        soak.lines.append(text.rstrip())
         if START_MESSAGE in text:
             soak.held.set()
 
@@ -187,27 +187,27 @@ class Operator:
 
     def __init__(self, now_s: float) -> None:
         self.trips = 0
-        self._word_at_s: float | None = None
+        self._command_at_s: float | None = None
         self._home_at_s = self._pause_at_s = now_s + HOME_EVERY_S
 
     @property
     def busy(self) -> bool:
         """A word is due."""
-        return self._word_at_s is not None
+        return self._command_at_s is not None
 
     def step(self, soak: Soak, now_s: float) -> bool:
-        """Returns whether the word was said now."""
+        """Returns whether the command was given now."""
         if soak.held.is_set():
             soak.held.clear()
-            self._word_at_s = now_s + 1.0
-        if self._word_at_s is None:
+            self._command_at_s = now_s + 1.0
+        if self._command_at_s is None:
             if now_s >= self._pause_at_s:
                 soak.run.send_signal(signal.SIGUSR2)
                 self._pause_at_s = now_s + PAUSE_AGAIN_S
             return False
-        if now_s < self._word_at_s:
+        if now_s < self._command_at_s:
             return False
-        self._word_at_s = None
+        self._command_at_s = None
         home = now_s >= self._home_at_s
         soak.run.send_signal(signal.SIGRTMIN if home else signal.SIGUSR1)
         if home:
@@ -250,18 +250,18 @@ class Log:
     requests: list[tuple[int, int]]
     answered: dict[int, int]
 
-    def tells(self, happened: Happened) -> bool:
+    def reports(self, happened: Happened) -> bool:
         """Whether a fault that is always to be noticed is there with its reason.
 
         On the way home, at rest, and while it starts nobody asks inference: that it hangs then nobody is to see.
         """
         pattern = SEEN_IN.get(happened.kind)
-        if pattern is None or (happened.kind == "inference hangs" and not self._asked_in_vain(happened)):
+        if pattern is None or (happened.kind == "inference hangs" and not self._unanswered(happened)):
             return True
         until_ns = happened.ended_ns + 4_000_000_000
         return any(re.search(pattern, text) for at, text in self.decisions if happened.began_ns <= at <= until_ns)
 
-    def _asked_in_vain(self, happened: Happened) -> bool:
+    def _unanswered(self, happened: Happened) -> bool:
         asked = [(at, number) for at, number in self.requests if happened.began_ns <= at <= happened.ended_ns - LOST_NS]
         return any(self.answered.get(number, at + LOST_NS) - at >= LOST_NS for at, number in asked)
 
@@ -294,7 +294,7 @@ def judge(soak: Soak, limits: Any) -> dict[str, Any]:
     unseen = [
         f"not in the log: {happened.kind} at {happened.began_ns}"
         for happened in soak.happened
-        if happened.noticeable and not log.tells(happened)
+        if happened.noticeable and not log.reports(happened)
     ]
     paused = [text for _, text in log.decisions if '"paused"' in text and "no new frame" in text]
     if not paused:
@@ -316,7 +316,7 @@ def judge(soak: Soak, limits: Any) -> dict[str, Any]:
         "memory_growth": growth,
         "resident_mb": {name: round(size / 1024, 1) for name, size in soak.memory[-1][1].items()},
         "findings": findings,
-        "said": sorted({re.sub(r"[\d.]+ s", "N s", text) for text in soak.said if text.startswith("edge-run:")}),
+        "said": sorted({re.sub(r"[\d.]+ s", "N s", text) for text in soak.lines if text.startswith("edge-run:")}),
     }
 
 
@@ -346,7 +346,7 @@ def main() -> int:
     soak = Soak(args.out, run, line, draw, scenes)
     threading.Thread(target=listen, args=(soak,), daemon=True).start()
     deadline = time.monotonic() + START_S
-    while not any("first inference" in text for text in soak.said) and time.monotonic() < deadline:
+    while not any("first inference" in text for text in soak.lines) and time.monotonic() < deadline:
         time.sleep(0.1)
     with realtime(CpuPlan((), ())):  # a stall of 50 ms has to be one of 50 ms
         trips = drive(soak, 60 * args.minutes)
@@ -359,7 +359,7 @@ def main() -> int:
     bench.close()
     verdict = judge(soak, arm.limits) | {"trips_home": trips}
     if early is not None:
-        verdict["findings"].insert(0, f"the run ended by itself (exit {early}): {soak.said[-1:]}")
+        verdict["findings"].insert(0, f"the run ended by itself (exit {early}): {soak.lines[-1:]}")
     verdict["happened"] = [asdict(happened) for happened in soak.happened]
     (args.out / "soak.json").write_text(json.dumps(verdict, indent=1))
     print(json.dumps({key: value for key, value in verdict.items() if key != "happened"}, indent=1))

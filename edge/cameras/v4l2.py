@@ -57,7 +57,7 @@ def capture_time(stamp_ms: float, read_ns: int) -> tuple[int, bool]:
 
 
 class V4l2Source:
-    """Frames of one V4L2 device. Raises `CameraError` when it cannot be opened as asked."""
+    """Frames of one V4L2 device. Raises `CameraError` when it cannot be opened as requested."""
 
     def __init__(
         self, camera: V4l2Camera, frame_px: tuple[int, int], clock_ns: Callable[[], int] = time.monotonic_ns
@@ -118,32 +118,32 @@ def _open(cv2: Any, device: Path) -> Any:
     return capture
 
 
-def _set_mode(cv2: Any, capture: Any, asked: V4l2Camera) -> V4l2Camera:
+def _set_mode(cv2: Any, capture: Any, requested: V4l2Camera) -> V4l2Camera:
     """Requests a mode and returns the one that was granted. Raises `CameraError` when it is another one."""
-    if asked.fourcc is not None:  # first: the sizes and rates depend on it
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.fourcc))
-    if asked.size_px is not None:
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, asked.size_px[0])
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, asked.size_px[1])
-    if asked.fps is not None:
-        capture.set(cv2.CAP_PROP_FPS, asked.fps)
+    if requested.fourcc is not None:  # first: the sizes and rates depend on it
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*requested.fourcc))
+    if requested.size_px is not None:
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, requested.size_px[0])
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, requested.size_px[1])
+    if requested.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, requested.fps)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     found = V4l2Camera(
-        asked.target,
+        requested.target,
         (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))),
         float(capture.get(cv2.CAP_PROP_FPS)),
         code.to_bytes(4, "little").decode("ascii", "replace"),
     )
     assert found.size_px is not None and found.fps is not None
     differs = (
-        asked.size_px not in (None, found.size_px)
-        or asked.fourcc not in (None, found.fourcc)
-        or (asked.fps is not None and abs(asked.fps - found.fps) > 0.5)
+        requested.size_px not in (None, found.size_px)
+        or requested.fourcc not in (None, found.fourcc)
+        or (requested.fps is not None and abs(requested.fps - found.fps) > 0.5)
     )
     if differs or found.fps <= 0:
         raise CameraError(
             f"the driver gives size={found.size_px[1]}x{found.size_px[0]}&fps={found.fps:g}&fourcc={found.fourcc}; "
-            f"ask for a mode it has (v4l2-ctl -d {asked.target} --list-formats-ext)"
+            f"ask for a mode it has (v4l2-ctl -d {requested.target} --list-formats-ext)"
         )
     return found

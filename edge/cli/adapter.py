@@ -20,7 +20,7 @@ from edge.errors import VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
-from firmware_bridge.adapters.franka_fci import say_on_stderr
+from firmware_bridge.adapters.franka_fci import print_to_stderr
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
 
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             arm, url = load_arm(args.arm), DRIVES.read(args.drive)
-            drive = url.open(arm, say_on_stderr)
+            drive = url.open(arm, print_to_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
                 raise DriveError(f"'{arm.name}' has {arm.dof} joints, and the arm at {args.drive} has another number")

@@ -170,11 +170,11 @@ def _check_one(bundle: Bundle, library: TensorRt, record: EngineRecord, cache: E
     return record
 
 
-def _capabilities_here(library: TensorRt, asked: tuple[int, ...], gpu: Gpu | None) -> tuple[int, ...]:
-    if asked and not library.is_rtx and (gpu is None or asked != (gpu.sm,)):
+def _capabilities_here(library: TensorRt, requested: tuple[int, ...], gpu: Gpu | None) -> tuple[int, ...]:
+    if requested and not library.is_rtx and (gpu is None or requested != (gpu.sm,)):
         raise EngineError(f"{library.name} builds for the GPU it runs on only; leave out --sm, or use TensorRT-RTX")
-    if asked:
-        return asked
+    if requested:
+        return requested
     if gpu is None:
         fix = "name what to build for: --sm 86,89,120" if library.is_rtx else "run edge-build on the robot"
         raise EngineError(f"there is no NVIDIA GPU here, or its driver is not loaded; {fix}")

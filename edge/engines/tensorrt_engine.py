@@ -16,7 +16,7 @@ from edge.engines.base import EngineError
 from edge.engines.cuda_graph import capture
 from edge.engines.tensorrt_library import TensorRt, error_text
 
-PYCUDA_CURE = (
+PYCUDA_FIX = (
     "pycuda is needed to run TensorRT engines: pip install 'vla-edge[tensorrt]' (it is built against CUDA here)"
 )
 
@@ -31,7 +31,7 @@ class CudaDevice:
         try:
             import pycuda.driver as driver
         except ModuleNotFoundError:
-            raise EngineError(PYCUDA_CURE) from None
+            raise EngineError(PYCUDA_FIX) from None
         try:
             driver.init()
             device = driver.Device(0)

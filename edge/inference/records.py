@@ -36,7 +36,7 @@ class Outcome(IntEnum):
     PAUSED = 2
     """No chunk, because a camera is not to be trusted now; the message says which and why."""
     HOMING = 3
-    """A chunk of the way home: no inference was needed, and its latency says nothing of inference."""
+    """A chunk of the move home: no inference was needed, and its latency says nothing of inference."""
 
 
 @dataclass(frozen=True)

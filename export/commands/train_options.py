@@ -18,7 +18,7 @@ SCHEDULES = {
     "distil": Schedule(steps=2000, batch=128, warmup=100, peak_rate=3e-4, final_rate=3e-6),
 }
 STAGES = {
-    "point": "stage 0: a VLM without pretraining learns to find the cube it is told",
+    "point": "stage 0: a VLM without pretraining learns to find the cube that the instruction names",
     "prior": "stage 1: encoder and decoder from trajectories, no images, no text",
     "vla": "stage 2: the VLM, from a stage-1 checkpoint and demonstrations with images",
     "distil": "step distillation: the decoder of a checkpoint learns to reach the chunk in one flow step",

@@ -119,10 +119,10 @@ class _Maker:
     def make(self, name: str) -> EngineSpec:
         recipe, part_name = self._recipe, part_of(name, self._parts.config)
         advance = self._stage(f"{name}: torch", len(recipe.samples) + 1)
-        self._verification.ask_perturbed(name, self._parts.part(part_name))
+        self._verification.query_perturbed(name, self._parts.part(part_name))
         advance()
         part = self._parts.part(part_name)
-        self._verification.ask(name, part, advance)
+        self._verification.query(name, part, advance)
         latents = [answer(part, sample, recipe.steps) for sample in self._calibration.samples]
         graph = graph_of(name, part, recipe.steps)
         del part

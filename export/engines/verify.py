@@ -138,7 +138,7 @@ class Verification:
         self._whole: list[NDArray[Any]] = []
         self._whole_off: list[NDArray[Any]] = []
 
-    def ask_perturbed(self, name: str, part: nn.Module) -> None:
+    def query_perturbed(self, name: str, part: nn.Module) -> None:
         """What a part with slightly wrong weights answers. Changes the part."""
         perturb(part, self.gates.perturbation, self.seed)
         count = len(self.control.samples)
@@ -149,7 +149,7 @@ class Verification:
             samples = self.control.samples
             self._whole_off = [self._judged(sample, made["chunk"].numpy()) for sample, made in zip(samples, chained)]
 
-    def ask(self, name: str, part: nn.Module, advance: Callable[[], object]) -> None:
+    def query(self, name: str, part: nn.Module, advance: Callable[[], object]) -> None:
         """What the part itself answers."""
         self._wanted[name] = []
         for sample in self.reference.samples:

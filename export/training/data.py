@@ -156,8 +156,8 @@ class Windows:
 
     def demonstrated(self) -> NDArray[np.int64]:
         """The steps that show what to do: those whose task is `DISTURBED` show what went wrong."""
-        told = np.array([text != DISTURBED for text in self.data.instructions])
-        return np.flatnonzero(told[self.data.instruction])
+        instructed = np.array([text != DISTURBED for text in self.data.instructions])
+        return np.flatnonzero(instructed[self.data.instruction])
 
     def whole(self) -> NDArray[np.int64]:
         """Those of them whose chunk ends before the next instruction, or the end of the episode, cuts it short."""

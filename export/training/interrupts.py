@@ -20,15 +20,15 @@ class Stopped(Exception):
 
 
 class Interrupts:
-    """`asked` becomes True with the first signal. A second Ctrl-C ends the process at once, if it is alone."""
+    """`requested` becomes True with the first signal. A second Ctrl-C ends the process at once, if it is alone."""
 
     def __init__(self, alone: bool) -> None:
-        self.asked, self._alone = False, alone
+        self.requested, self._alone = False, alone
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and self._alone:  # torchrun passes on what the terminal has sent already
+        if self.requested and self._alone:  # torchrun passes on what the terminal has sent already
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 @contextmanager

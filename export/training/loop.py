@@ -101,7 +101,7 @@ class Training:
         self.task.module.train()
         with self._bar(first) as bar:
             for step in steps:
-                found = self.step(step, lambda: watch.asked)
+                found = self.step(step, lambda: watch.requested)
                 loss = found.losses["loss"]
                 smooth = loss if step == first else 0.98 * smooth + 0.02 * loss
                 bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
@@ -114,7 +114,7 @@ class Training:
                     raise Stopped(step + 1)
                 if self.progress.reached:
                     break
-        self._tell_error()
+        self._report_error()
         if self.average is not None and self.settings.keep == "average":
             self.average.swap()
         self.task.module.eval()
@@ -126,7 +126,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         losses = self._gradients(step)
         names = sorted(losses)
-        *values, asked = self.processes.add([*(losses[name] for name in names), float(stop())])
+        *values, stops = self.processes.add([*(losses[name] for name in names), float(stop())])
         losses = dict(zip(names, values))
         if not math.isfinite(losses["loss"]):
             raise Diverged(f"the loss is {losses['loss']} at step {step}: lower --rate, or look at the data")
@@ -137,7 +137,7 @@ class Training:
         if self.average is not None:
             self.average.update(step)
         self.progress = Progress(step + 1)
-        return StepResult(losses, float(norm), asked > 0)
+        return StepResult(losses, float(norm), stops > 0)
 
     def _gradients(self, step: int) -> dict[str, float]:
         """Adds up gradients over this process's share, micro-batch by micro-batch; returns its part of the losses."""
@@ -180,7 +180,7 @@ class Training:
             self.progress = Progress(step + 1, reached=step + 1)
         return judged
 
-    def _tell_error(self) -> None:
+    def _report_error(self) -> None:
         wanted = self.task.validation.stop_at if self.task.validation is not None else None
         if wanted is not None and self.processes.first:
             reached = self.progress.reached

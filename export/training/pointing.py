@@ -1,4 +1,4 @@
-"""Stage 0: a VLM that starts from nothing learns to find the cube it is told.
+"""Stage 0: a VLM that starts from nothing learns to find the cube that the instruction names.
 
 The paper's VLM comes pretrained and can point at things. Ours has random weights, and stage 2 alone does not teach it:
 what the instruction means pays only once the image is understood, and the reverse, while the history explains most of
@@ -104,13 +104,13 @@ def train_pointing(
     spread_m = torch.from_numpy(spread).to(device)
 
     def batch_at(step: int, rows: Rows) -> Batch:
-        told = np.random.default_rng([settings.seed, step, 1]).integers(len(scenes.instructions), size=len(rows))
-        named = scenes.xy_m[rows, told % targets]
+        instruction = np.random.default_rng([settings.seed, step, 1]).integers(len(scenes.instructions), size=len(rows))
+        named = scenes.xy_m[rows, instruction % targets]
         wanted = torch.from_numpy((np.concatenate([named[:, None], scenes.xy_m[rows]], axis=1) - mean) / spread)
 
         def losses(part: slice) -> Losses:
             frames = torch.from_numpy(scenes.frames[rows[part]][:, None]).to(device)
-            tokens, mask = (one[:, :width] for one in text.of(told[part]))
+            tokens, mask = (one[:, :width] for one in text.of(instruction[part]))
             away = pointer(frames, tokens.to(device), mask.to(device)) - wanted[part].to(device)
             error = away.square().mean(dim=2).sum(dim=0) / len(rows)
             apart_m = (away.detach() * spread_m).norm(dim=-1).sum(dim=0) / len(rows)

@@ -60,12 +60,12 @@ class Processes:
         """Makes sure that all processes say the same. Raises `TrainingError` in all of them where they do not."""
         if self.count == 1:
             return
-        said: list[object] = [None] * self.count
-        distributed.all_gather_object(said, mine)
-        for rank, other in enumerate(said):
-            if other != said[0]:
+        gathered: list[object] = [None] * self.count
+        distributed.all_gather_object(gathered, mine)
+        for rank, other in enumerate(gathered):
+            if other != gathered[0]:
                 raise TrainingError(
-                    f"{what}: process {rank} has {other}, process 0 has {said[0]}; "
+                    f"{what}: process {rank} has {other}, process 0 has {gathered[0]}; "
                     "all need the same command, the same data and one --out that every machine sees"
                 )
 

@@ -94,5 +94,5 @@ class Settings:
 def identity(schedule: Schedule, settings: Settings, about: dict[str, Any]) -> dict[str, Any]:
     """What two halves of one run must have in common. Parts, devices and processes may change: they only round."""
     free = ("save_every", "device", "tf32", "micro_batch", "tensorboard")
-    said = {**asdict(schedule), **asdict(settings), **about}
-    return {name: value for name, value in said.items() if name not in free}
+    stated = {**asdict(schedule), **asdict(settings), **about}
+    return {name: value for name, value in stated.items() if name not in free}

@@ -188,6 +188,6 @@ def _line(error: BaseException) -> str:
     return text[0] if text else type(error).__name__
 
 
-def say_on_stderr(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """The adapter's own line of output."""
     print(f"edge-adapter: {text}", file=sys.stderr, flush=True)

@@ -83,7 +83,7 @@ class Adapter:
         """Waits for the arm's next period, and serves it."""
         measured = self.drive.measure()
         self.measured_rad = measured.position_rad
-        told_ns = self._clock_ns()
+        reported_ns = self._clock_ns()
         self._receive()
         self._measured_ns = self._clock_ns() - 1000 * measured.age_us
         self._tick(measured)
@@ -91,7 +91,7 @@ class Adapter:
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
-        self.answer_ns = self._clock_ns() - told_ns
+        self.answer_ns = self._clock_ns() - reported_ns
         self.serve()
 
     def serve(self) -> None:

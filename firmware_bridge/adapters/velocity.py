@@ -43,12 +43,16 @@ class VelocityFollower:
         self._change = [0.0] * joints
 
     def follow(
-        self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], told_rad: Sequence[float], periods: int
+        self,
+        set_point_rad: Sequence[float],
+        velocity_rad_s: Sequence[float],
+        reported_rad: Sequence[float],
+        periods: int,
     ) -> list[float]:
         """The velocities to send, in rad/s, `periods` after the last ones."""
         step_s = PERIOD_S * max(1, periods)
         return [
-            self._joint(joint, set_point_rad[joint] - told_rad[joint], velocity_rad_s[joint], step_s)
+            self._joint(joint, set_point_rad[joint] - reported_rad[joint], velocity_rad_s[joint], step_s)
             for joint in range(len(self._correction))
         ]
 

@@ -147,8 +147,8 @@ def main(argv: list[str] | None = None) -> None:
         writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, **plain})
         recorder = Recorder(arm, not args.no_frames)
         for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
-            told = number % len(INSTRUCTIONS) if args.plain else None
-            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number]), told))
+            instruction = number % len(INSTRUCTIONS) if args.plain else None
+            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number]), instruction))
         recorder.close()
 
 

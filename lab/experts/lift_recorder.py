@@ -85,14 +85,14 @@ class _Playing:
     def __init__(self, recorder: LiftRecorder, arrangement: Arrangement, rng: np.random.Generator) -> None:
         self.recorder, self.rng, self.layout = recorder, rng, recorder.layout
         self.model, self.data = recorder.model, recorder.data
-        self.ask()
+        self.query()
         self.command = self.start(arrangement)
         self.last = np.zeros_like(self.command)
         self.episode = LiftEpisode()
         recorder.axes.place(self.data, self.command)
         mujoco.mj_forward(self.model, self.data)
 
-    def ask(self) -> None:
+    def query(self) -> None:
         """Draws the object that is asked for, and the words."""
         self.target = int(self.rng.integers(len(OBJECTS)))
         self.instruction = str(self.rng.choice(PHRASES)).format(OBJECTS[self.target])
@@ -140,7 +140,7 @@ class _Playing:
         """Something goes wrong, or is asked for anew."""
         layout, rng = self.layout, self.rng
         if kind == "ask":
-            self.ask()
+            self.query()
             return
         if kind == "move":
             self.move_object()

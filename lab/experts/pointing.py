@@ -1,8 +1,8 @@
 """Renders scenes for the pointing task: one frame each, with the place of every cube.
 
 `python -m lab.experts.pointing --scenes 30000 --seed 2 --out DIR` writes `scenes.json` and `scenes.npz`. The backbone
-learns from them to find the cube it is told, before it learns to act: what a pretrained VLM brings along, and one that
-is trained from nothing does not.
+learns from them to find the cube that the instruction names, before it learns to act: what a pretrained VLM brings
+along, and one that is trained from nothing does not.
 """
 
 from __future__ import annotations

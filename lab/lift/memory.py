@@ -64,9 +64,9 @@ class Memory:
                 return False
             arm = self.arms.index(path.name.rsplit("-", 1)[0])
             self._frames[self.steps : self.steps + count].copy_(torch.from_numpy(shard["frames"]))
-            told = np.array([self._instructions.get(str(task), -1) for task in shard["tasks"]])
+            instruction = np.array([self._instructions.get(str(task), -1) for task in shard["tasks"]])
             names = ("lengths", "states", "actions", "objects_m", "targets", "tool_m")
-            self._shards.append(_Shard(arm=arm, instruction=told, **{name: shard[name] for name in names}))
+            self._shards.append(_Shard(arm=arm, instruction=instruction, **{name: shard[name] for name in names}))
             self.episodes[arm] += len(shard["lengths"])
             self.attempts += int(shard["attempts"])
             self.steps += count
@@ -104,7 +104,7 @@ class Memory:
         states = np.zeros((self.steps, config.state_slots), np.float32)
         actions = np.zeros((self.steps, config.action_slots), np.float32)
         places = np.zeros((self.steps, PLACES), np.float32)
-        columns = {name: np.zeros(self.steps, np.int64) for name in ("first", "end", "arm", "told", "episode")}
+        columns = {name: np.zeros(self.steps, np.int64) for name in ("first", "end", "arm", "instruction", "episode")}
         at, number = 0, 0
         for shard in self._shards:
             rows = slice(at, at + len(shard.states))
@@ -113,14 +113,14 @@ class Memory:
             actions[rows] = arm.actions.spread_into(shard.actions, config.action_slots)
             mean, spread = self._scales[shard.arm]
             places[rows] = (_places(shard) - mean) / spread
-            columns["arm"][rows], columns["told"][rows] = shard.arm, shard.instruction
+            columns["arm"][rows], columns["instruction"][rows] = shard.arm, shard.instruction
             starts = at + np.concatenate([[0], np.cumsum(shard.lengths)[:-1]])
             columns["first"][rows] = np.repeat(starts, shard.lengths)
             columns["episode"][rows] = np.repeat(number + np.arange(len(starts)), shard.lengths)
             at, number = rows.stop, number + len(starts)
-        columns["end"] = _ends(columns["episode"], columns["told"])
-        told = torch.from_numpy(columns["told"]).clamp(min=0).numpy()
-        ids, mask = self._text.of(told)
+        columns["end"] = _ends(columns["episode"], columns["instruction"])
+        instruction = torch.from_numpy(columns["instruction"]).clamp(min=0).numpy()
+        ids, mask = self._text.of(instruction)
         self._states, self._actions = torch.from_numpy(states).to(device), torch.from_numpy(actions).to(device)
         self._places, self._ids, self._mask = torch.from_numpy(places).to(device), ids.to(device), mask.to(device)
         self._first, self._end = (torch.from_numpy(columns[name]).to(device) for name in ("first", "end"))
@@ -130,7 +130,7 @@ class Memory:
             slots[arm.index, list(arm.actions.slots)] = True
         self._slots = torch.from_numpy(slots).to(device)
         held = columns["episode"] % HELD_OUT_EVERY == 0
-        shown = (columns["told"] >= 0) & (columns["end"] - np.arange(self.steps) >= config.horizon // 2)
+        shown = (columns["instruction"] >= 0) & (columns["end"] - np.arange(self.steps) >= config.horizon // 2)
         weight = np.where(_near_grip(actions, columns), GRIP_WEIGHT, 1.0) * ~held
         for number in range(len(self.arms)):
             mine = columns["arm"] == number
@@ -213,9 +213,9 @@ def _places(shard: _Shard) -> NDArray[np.float32]:
     return places.astype(np.float32)
 
 
-def _ends(episode: NDArray[np.int64], told: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ends(episode: NDArray[np.int64], instruction: NDArray[np.int64]) -> NDArray[np.int64]:
     """For every step the first one after it of another episode or another instruction."""
-    changes = np.flatnonzero((np.diff(episode) != 0) | (np.diff(told) != 0)) + 1
+    changes = np.flatnonzero((np.diff(episode) != 0) | (np.diff(instruction) != 0)) + 1
     bounds = np.append(changes, len(episode))
     return bounds[np.searchsorted(bounds, np.arange(len(episode)), side="right")]
 

@@ -45,7 +45,7 @@ POINTING = (1.0, 0.1)
 """Weight of pointing, at the beginning of stage 2 and at its end."""
 LEAST_PRIOR = 0.06
 """Of the budget, for stage 1, however late its data come."""
-SAVE_EVERY_S, JUDGE_EVERY_S, TELL_EVERY_S = 45.0, 20.0, 5.0
+SAVE_EVERY_S, JUDGE_EVERY_S, REPORT_EVERY_S = 45.0, 20.0, 5.0
 EMA = 0.999
 
 
@@ -67,7 +67,7 @@ class Trainer:
         self._plain: dict[tuple[nn.Module, str], Callable[..., Any]] = {}
         self.metrics = (args.out / "metrics.jsonl").open("a")
 
-    def tell(self, **values: Any) -> None:
+    def notify(self, **values: Any) -> None:
         """One line for people and one for the file."""
         record = {"t": round(self.clock(), 1), **values}
         shown = (
@@ -99,7 +99,7 @@ class Trainer:
             time.sleep(0.5)
         self.memory.fit()
         self.memory.settle()
-        self.tell(phase="data", episodes=self.memory.episodes, steps=self.memory.steps)
+        self.notify(phase="data", episodes=self.memory.episodes, steps=self.memory.steps)
 
     def warm_up_compiler(self, limit_s: float) -> None:
         """Compiles what takes the time; goes on without where that fails or takes too long."""
@@ -115,7 +115,7 @@ class Trainer:
                 self.dummy_step()
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
-            self.tell(phase="compiled", step_s=time.time() - began)
+            self.notify(phase="compiled", step_s=time.time() - began)
         except Exception as error:  # whatever the compiler raises: training is worth more
             self.retreat(error)
         self.policy.zero_grad(set_to_none=True)
@@ -134,7 +134,7 @@ class Trainer:
             raise error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.tell(phase="retreat", batch=self.args.batch, why=f"{type(error).__name__}: {str(error)[:200]}")
+        self.notify(phase="retreat", batch=self.args.batch, why=f"{type(error).__name__}: {str(error)[:200]}")
 
     def dummy_step(self) -> None:
         """Both stages' losses and gradients on data of the right shapes."""
@@ -166,10 +166,10 @@ class Trainer:
         many = repeated(window)
         draw = self.memory.draw(len(many.valid))
         whole = totals(config, many, draw)
-        told = draw.with_history[::DRAWS]  # one choice for all draws of a window
+        with_history = draw.with_history[::DRAWS]  # one choice for all draws of a window
         z_history = policy.encoder(window.past_states, window.past_actions, window.past_mask, window.embodiment)
         seen = look.seen_by(policy.backbone)
-        output = policy.backbone.outputs(seen, look.tokens, look.token_mask, z_history, told, window.embodiment)
+        output = policy.backbone.outputs(seen, look.tokens, look.token_mask, z_history, with_history, window.embodiment)
         z_prime = policy.backbone.latent(output)
         away = self.pointer(output[:, policy.backbone.layout.query]) - places
         losses = {
@@ -196,7 +196,7 @@ class Trainer:
             lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.95), fused=self.device.type == "cuda",
         )  # fmt: skip
         weights = [weight for group, _ in groups for weight in group]
-        average, began, step, told = Average(module, EMA), self.clock(), 0, 0.0
+        average, began, step, reported_at_s = Average(module, EMA), self.clock(), 0, 0.0
         limit = self.args.steps or 10**9
         while self.clock() < until_s and step < limit:
             share = max((self.clock() - began) / max(until_s - began, 1e-9), step / limit)
@@ -212,18 +212,20 @@ class Trainer:
                 continue
             norm = nn.utils.clip_grad_norm_(weights, 1.0)
             if not math.isfinite(float(norm)):  # one batch is left out rather than everything lost
-                self.tell(phase=name, step=step, skipped=float(norm))
+                self.notify(phase=name, step=step, skipped=float(norm))
                 step += 1
                 continue
             optimiser.step()
             average.update(step)
             step += 1
-            if self.clock() - told > TELL_EVERY_S:
-                told = self.clock()
+            if self.clock() - reported_at_s > REPORT_EVERY_S:
+                reported_at_s = self.clock()
                 values = {key: float(value.detach()) for key, value in losses.items()}
-                self.tell(phase=name, step=step, rate=step / (told - began + 1e-9), norm=float(norm), **values)
+                self.notify(
+                    phase=name, step=step, rate=step / (reported_at_s - began + 1e-9), norm=float(norm), **values
+                )
             each(share, average)
-        self.tell(phase=f"{name} done", step=step)
+        self.notify(phase=f"{name} done", step=step)
         return average
 
     @torch.no_grad()
@@ -261,7 +263,7 @@ class Trainer:
                 mine = Window(**{field.name: getattr(window, field.name)[at] for field in fields(Window)})
                 found = chunk_errors(policy, mine, z[at], noise[at], units)
                 values[f"{arm}_mae"] = found.normalised / max(found.actions, 1.0)
-        self.tell(phase="validation", rows=len(rows), **values)
+        self.notify(phase="validation", rows=len(rows), **values)
 
     def save(self, name: str, policy: VlaPolicy, average: Average | None, prior: bool = False) -> None:
         with applied(average):
@@ -273,7 +275,7 @@ class Trainer:
         if not prior and not self.args.keep_history:
             config = replace(config, history_compressor="none")
         save_checkpoint(self.args.out / name, Checkpoint(config, weights, self.memory.embodiments, text))
-        self.tell(phase="saved", file=name, mb=(self.args.out / name).stat().st_size / 1e6)
+        self.notify(phase="saved", file=name, mb=(self.args.out / name).stat().st_size / 1e6)
 
     def run(self) -> None:
         """All of it, within the budget."""
@@ -300,7 +302,7 @@ class Trainer:
         average.swap()
         self.ingest(1000)
         memory.settle()
-        self.tell(phase="data", episodes=memory.episodes, attempts=memory.attempts, steps=memory.steps)
+        self.notify(phase="data", episodes=memory.episodes, attempts=memory.attempts, steps=memory.steps)
         self.judge(policy, None, z_of_prior=True)
         self.save("lift-prior.pt", policy, None, prior=True)
 

@@ -68,8 +68,8 @@ def _data_lines(document: dict[str, Any]) -> list[str]:
     rows = [["stage 1, episodes (steps)", sets]]
     for name in ("few", "many"):
         one = about[name]
-        told = ", ".join(f"{colour} {times}" for colour, times in one["followed"].items())
-        rows.append([f"stage 2, {name}", f"{one['episodes']} episodes, {one['steps']} steps; followed: {told}"])
+        followed = ", ".join(f"{colour} {times}" for colour, times in one["followed"].items())
+        rows.append([f"stage 2, {name}", f"{one['episodes']} episodes, {one['steps']} steps; followed: {followed}"])
     held_out = about["held_out"]
     rows.append(["held out", f"{held_out['episodes']} episodes, {held_out['steps']} steps"])
     devices = Counter(result["device"] for result in found)
@@ -137,13 +137,13 @@ def _steps(steps: Sequence[int | None]) -> str:
 
 
 def _levels(results: Results) -> list[str]:
-    said = []
+    lines = []
     for baseline in ("none", "none-few"):
         wanted, least = level(results, baseline), best(results, baseline)
         if wanted is not None and least is not None:
             text = f'variants with as many demonstrations as "{BY_NAME[baseline].text}"'
-            said.append(f"{number(wanted)} (less than it ever has: {number(least)}) for {text}")
-    return [f"The error that steps are counted to: {'; '.join(said)}."] if said else []
+            lines.append(f"{number(wanted)} (less than it ever has: {number(least)}) for {text}")
+    return [f"The error that steps are counted to: {'; '.join(lines)}."] if lines else []
 
 
 def _missing(results: Results, seeds: int) -> list[str]:

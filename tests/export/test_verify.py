@@ -161,7 +161,7 @@ def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path) ->
     found = Verification(samples, checkpoint.config.flow_steps, Gates(blind, blind, blind, 0.0), seed=0)
     for name, part in (("history_encoder", "encoder"), ("backbone", "backbone"), ("action_decoder", "decoder")):
         spec = bundle.manifest.engines[name]
-        found.ask_perturbed(name, checkpoint.part(part))
+        found.query_perturbed(name, checkpoint.part(part))
         found.ask(name, checkpoint.part(part), lambda: None)
         found.judge(name, OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1), lambda: None)
     report = found.report()

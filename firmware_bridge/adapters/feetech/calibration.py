@@ -69,8 +69,8 @@ def read_calibration(path: Path, arm: str, joints: Sequence[str]) -> Calibration
         raise DriveError(f"{path}: is not a calibration; make one with {MADE_WITH}")
     if "format" in document:
         if document["format"] != FORMAT or document.get("arm") != arm:
-            told = f"format {document['format']!r} for arm {document.get('arm')!r}"
-            raise DriveError(f"{path}: is of {told}, not of {FORMAT} for '{arm}'; make one with {MADE_WITH}")
+            described = f"format {document['format']!r} for arm {document.get('arm')!r}"
+            raise DriveError(f"{path}: is of {described}, not of {FORMAT} for '{arm}'; make one with {MADE_WITH}")
         document = document.get("joints")
     if not isinstance(document, dict) or sorted(document) != sorted(joints):
         raise DriveError(f"{path}: does not have the joints {', '.join(joints)}; make one with {MADE_WITH}")

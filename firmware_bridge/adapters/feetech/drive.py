@@ -77,7 +77,7 @@ class FeetechDrive:
         self._silent = False
         self._serve: Callable[[], None] = lambda: None
         self._due_ns = 0
-        self._told_ns: int | None = None
+        self._reported_ns: int | None = None
         self._connect(may_hold=False)
 
     # What the core's loop calls --------------------------------------------------------------------------------------
@@ -92,13 +92,13 @@ class FeetechDrive:
 
     def measure(self) -> Measurement:
         stamp_ns = self._wait_for_cycle()
-        periods = 1 if self._told_ns is None else (stamp_ns - self._told_ns) // MS_NS
-        self._told_ns = stamp_ns
+        periods = 1 if self._reported_ns is None else (stamp_ns - self._reported_ns) // MS_NS
+        self._reported_ns = stamp_ns
         try:
             if self._bus is None:
                 self._try_again()
             else:
-                self._ask_positions(self._bus)
+                self._query_positions(self._bus)
         except LinkLost as lost:
             self._lose(lost)
         now_ns = self._clock_ns()
@@ -115,7 +115,7 @@ class FeetechDrive:
             return
         before = self._goals(set_point_rad, velocity_rad_s) if enable else b""
         try:
-            self._ask_more(self._bus, before + self._torque.packet(self._count))
+            self._query_more(self._bus, before + self._torque.packet(self._count))
         except LinkLost as lost:
             self._lose(lost)
 
@@ -180,7 +180,7 @@ class FeetechDrive:
                 self._collect_more(self._bus)
             except LinkLost as lost:
                 self._lose(lost)
-        if self._told_ns is None:  # the loop begins; until now nobody has listened
+        if self._reported_ns is None:  # the loop begins; until now nobody has listened
             self._due_ns = self._clock_ns()
             self._heard_ns = dict.fromkeys(self._servos, self._due_ns)
         self._due_ns += max(0, self._clock_ns() - self._due_ns) // self._period_ns * self._period_ns
@@ -192,7 +192,7 @@ class FeetechDrive:
         self._cycles += 1
         return due_ns
 
-    def _ask_positions(self, bus: ServoBus) -> None:
+    def _query_positions(self, bus: ServoBus) -> None:
         size, address = reg.PRESENT_POSITION.size, reg.PRESENT_POSITION.address
         request = packets.sync_read(self._servos, address, size)
         answers = bus.query(request, self._servos, size, question_s(len(self._servos), size))
@@ -222,7 +222,7 @@ class FeetechDrive:
         self._silent = silent
         return not silent
 
-    def _ask_more(self, bus: ServoBus, before: bytes) -> None:
+    def _query_more(self, bus: ServoBus, before: bytes) -> None:
         """The cycle's second question: the torque of all while it is being switched, else all of one servo in turn."""
         if self._torque.settled:
             self._more, size = (self._servos[self._cycles % len(self._servos)],), HEALTH_SIZE

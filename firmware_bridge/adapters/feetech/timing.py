@@ -34,12 +34,12 @@ class BusCycle:
 
     read_positions_s: float
     write_goals_s: float
-    ask_more_s: float
+    query_more_s: float
     usb_s: float
 
     @property
     def total_s(self) -> float:
-        return self.read_positions_s + self.write_goals_s + self.ask_more_s + self.usb_s
+        return self.read_positions_s + self.write_goals_s + self.query_more_s + self.usb_s
 
     @property
     def limit_hz(self) -> float:
@@ -55,7 +55,7 @@ class BusCycle:
         parts = {
             "positions": self.read_positions_s,
             "goals": self.write_goals_s,
-            "one more question": self.ask_more_s,
+            "one more question": self.query_more_s,
             "USB": self.usb_s,
         }
         text = " + ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in parts.items())

@@ -72,7 +72,7 @@ class TorqueSwitch:
     @property
     def settled(self) -> bool:
         """Whether every servo has told that it is as wanted."""
-        return all(self._is_as_wanted(servo) for servo in self._names)
+        return all(self._is_as_commanded(servo) for servo in self._names)
 
     def packet(self, positions: Mapping[int, int]) -> bytes:
         """What to send now to servos at `positions` (counts), behind their goals; nothing where nothing is due."""
@@ -85,7 +85,7 @@ class TorqueSwitch:
             if not self._begun:
                 return b""
         value = reg.TORQUE_ENABLE.pack(int(self.wanted))
-        behind = [servo for servo in self._names if not self._is_as_wanted(servo)]
+        behind = [servo for servo in self._names if not self._is_as_commanded(servo)]
         return packets.sync_write(TORQUE_AT, dict.fromkeys(behind, value))
 
     def fault(self, now_ns: int) -> str:
@@ -97,11 +97,11 @@ class TorqueSwitch:
                 return f"{name} has let go by itself; see its supply, its temperature and what blocks it"
             if self._came_on and reported is not None and reported.acceleration != self._acceleration:
                 return f"{name} has started anew; check its supply"
-            if late and not self._came_on and not self._is_as_wanted(servo):
+            if late and not self._came_on and not self._is_as_commanded(servo):
                 return f"{name} does not {'come on' if self.wanted else 'let go'}; check the cables"
         return ""
 
-    def _is_as_wanted(self, servo: int) -> bool:
+    def _is_as_commanded(self, servo: int) -> bool:
         return servo in self._fresh and self._reported[servo].is_on == self.wanted
 
     def _goal_is_near(self, servo: int, positions: Mapping[int, int]) -> bool:

@@ -101,8 +101,8 @@ def test_a_hung_process_is_noticed_within_two_periods(start: Callable[..., Super
     run = start(OnLoss.END, latency_us=lambda request: NEVER_US if request == 4 else 40_000)
     with pytest.raises(SafetyStop, match=r"inference has not answered for 1\.\d s"):
         run.go(12000)
-    asked_ns = next(request.sent_ns for request in run.planner.requests if request.id == 4)
-    noticed_s = (run.supervisor.losses[0].at_ns - asked_ns) / 1e9
+    requested_ns = next(request.sent_ns for request in run.planner.requests if request.id == 4)
+    noticed_s = (run.supervisor.losses[0].at_ns - requested_ns) / 1e9
     replan_s = 0.5
     assert 2 * replan_s < noticed_s < 2 * replan_s + 0.03
 

@@ -47,7 +47,7 @@ def test_the_arithmetic_of_a_cycle() -> None:
     # 8 + 6 bytes out, 6 x 8 back, at 10 us each, and six servos that wait for 100 us
     assert cycle.read_positions_s == pytest.approx(0.62e-3 + 0.6e-3)
     assert cycle.write_goals_s == pytest.approx(26e-5)
-    assert cycle.ask_more_s == pytest.approx(45e-5 + 0.1e-3)
+    assert cycle.query_more_s == pytest.approx(45e-5 + 0.1e-3)
     assert cycle.total_s == pytest.approx(4.03e-3) and cycle.period_ms == 5
     assert cycle.limit_hz > 200
     assert str(cycle) == "positions 1.22 + goals 0.26 + one more question 0.55 + USB 2.00 = 4.03 ms"

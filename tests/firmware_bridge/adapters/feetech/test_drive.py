@@ -79,7 +79,7 @@ def test_the_servos_move_along_the_trajectory_within_a_degree(
     arm = moving(faults).drive_for(8)
     bench, trace = arm.bench, arm.trace
     assert bench.state == DeviceState.STREAMING and bench.said == [] and not trace.limited.any()
-    began_us = (bench.drive._told_ns - 1000 * bench.core.now_us) / 1000
+    began_us = (bench.drive._reported_ns - 1000 * bench.core.now_us) / 1000
     seen_us = np.array([at_ns for at_ns, _ in bench.seen]) / 1000 - began_us
     shafts = np.array([shaft for _, shaft in bench.seen])
     worst, lag_ms = worst_degrees(trace, seen_us, shafts)
