@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = {"edge", "export", "firmware_bridge", "bench", "lab", "tools", "tests"}
 MAY_IMPORT_OF_OURS = {
     "edge": {"edge", "firmware_bridge"},
-    "export": {"export", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"},
+    "export": {
+        *("export", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"),
+        "firmware_bridge.reading",
+    },
     "firmware_bridge": {"firmware_bridge"},
     "bench": {"bench", "edge", "export", "firmware_bridge", "lab.experts"},
     "lab/experts": {"lab.experts", "edge", "firmware_bridge"},
@@ -32,7 +35,7 @@ MAY_INSTALL = {
         *("av", "numpy", "onnx", "onnx_ir", "pyarrow", "safetensors"),
         *("tokenizers", "tomli", "torch", "tqdm", "transformers"),
     },
-    "firmware_bridge": {"can", "pylibfranka", "serial"},
+    "firmware_bridge": {"can", "pylibfranka", "serial", "tomli"},
     "bench": {
         *("lerobot", "matplotlib", "numpy", "onnx", "onnxruntime", "openpi_client", "tomli", "torch", "tqdm"),
     },
