@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior checkpoint checkpoint-lift clean
+.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -158,6 +158,19 @@ $(DATAGEN)/.installed: lab/datagen/requirements.txt lab/datagen/requirements-nod
 
 data-prior: $(DATAGEN)/.installed ## expert trajectories of eight arms with real physics, for stage 1: EPISODES=200 JOBS=2 make data-prior
 	OMP_NUM_THREADS=1 $(DATAGEN)/bin/python -m lab.datagen --out runs/prior-data --episodes $(or $(EPISODES),200) --jobs $(or $(JOBS),1)
+
+# LeRobot needs Python 3.12 and other versions of torch and transformers than the exporter: an environment of its own.
+LEROBOT := runs/lerobot-venv
+PYTHON312 ?= python3.12
+
+$(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements-nodeps.txt
+	"$(PYTHON312)" -m venv $(LEROBOT)
+	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/lerobot/requirements.txt
+	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/lerobot/requirements-nodeps.txt
+	touch $@
+
+lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
+	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh

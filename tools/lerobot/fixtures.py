@@ -1,0 +1,282 @@
+"""LeRobot's own code builds policies with random weights, saves them as training does, and runs them.
+
+`python -m tools.lerobot.fixtures FAMILY... --out DIR` writes, for each, the folder that a user would hand over, and
+LeRobot's answers to observations that anyone can make again (`inputs.py`). Runs in an environment of its own
+(`make lerobot-fixtures`), without a network. Every weight is random, norms and their statistics too, so that no tensor
+can be left out unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+import lerobot
+import numpy as np
+import torch
+import torchvision
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from torch import nn
+
+from tools.lerobot.inputs import Inputs, Observation, observations, write
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+LOW = np.array([-95.0, -98.0, -90.0, -80.0, -150.0, 1.0], np.float32)
+HIGH = np.array([101.0, 92.0, 94.0, 88.0, 140.0, 97.0], np.float32)
+"""An SO-101's degrees and percent, as its recordings have them."""
+OBSERVATIONS = 64
+
+
+@dataclass(frozen=True)
+class Made:
+    """A policy with random weights: its folder is made from `policy`, `preprocessor` and `postprocessor`.
+
+    `answer` runs LeRobot's whole path on one observation, with the policy and processors read back from the folder.
+    """
+
+    policy: Any
+    preprocessor: Any
+    postprocessor: Any
+    inputs: Inputs
+    answer: Callable[[Any, Any, Any, Observation], torch.Tensor]
+    weights: torch.dtype = torch.float32
+
+
+# ---- What the families share.
+
+
+def features(cameras: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """`input_features` and `output_features` of an SO-101 with these cameras."""
+    seen = {"observation.state": PolicyFeature(type=FeatureType.STATE, shape=(len(JOINTS),))}
+    for name, size in cameras.items():
+        seen[f"observation.images.{name}"] = PolicyFeature(type=FeatureType.VISUAL, shape=(3, *size))
+    acted = {"action": PolicyFeature(type=FeatureType.ACTION, shape=(len(JOINTS),))}
+    return {"input_features": seen, "output_features": acted, "device": "cpu", "push_to_hub": False}
+
+
+def statistics(cameras: dict[str, tuple[int, int]], seed: int) -> dict[str, dict[str, torch.Tensor]]:
+    """A dataset's statistics, as LeRobot keeps them."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, dict[str, Any]] = {}
+    for key in ("observation.state", "action"):
+        low = LOW + rng.uniform(0, 8, len(LOW))
+        high = HIGH - rng.uniform(0, 8, len(HIGH))
+        middle, spread = (low + high) / 2 + rng.uniform(-8, 8, len(LOW)), (high - low) / rng.uniform(4, 6, len(LOW))
+        made[key] = {"min": low, "max": high, "mean": middle, "std": spread, "count": [1000]}
+        for name, part in (("q01", 0.02), ("q10", 0.15), ("q50", 0.5), ("q90", 0.85), ("q99", 0.98)):
+            made[key][name] = low + part * (high - low)
+    for name in cameras:
+        made[f"observation.images.{name}"] = {
+            "mean": rng.uniform(0.4, 0.5, (3, 1, 1)),
+            "std": rng.uniform(0.2, 0.3, (3, 1, 1)),
+            "min": np.zeros((3, 1, 1)),
+            "max": np.ones((3, 1, 1)),
+        }
+    return {
+        key: {name: torch.as_tensor(np.asarray(value, np.float32)) for name, value in values.items()}
+        for key, values in made.items()
+    }
+
+
+def inputs_for(seed: int, cameras: dict[str, tuple[int, int]], **more: Any) -> Inputs:
+    """Observations of that arm, all over its range."""
+    frames = {f"observation.images.{name}": size for name, size in cameras.items()}
+    return Inputs(seed, OBSERVATIONS, frames, LOW.tolist(), HIGH.tolist(), **more)
+
+
+def unsettle(policy: nn.Module, seed: int) -> None:
+    """Random values for norms, their running statistics and biases: what starts as one or zero proves nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in policy.modules():
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if name in ("running_mean", "bias"):
+                tensor.data.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+            elif name == "running_var" or (name == "weight" and tensor.ndim == 1):
+                tensor.data.mul_(0.7 + 0.6 * torch.rand(tensor.shape, generator=generator))
+
+
+def prepared(seen: Observation, step: int = -1) -> dict[str, Any]:
+    """One observation as LeRobot's robots hand it to the preprocessor."""
+    pictures = {key: torch.from_numpy(frames[step]).permute(2, 0, 1) / 255 for key, frames in seen.frames.items()}
+    return {"observation.state": torch.from_numpy(seen.states[step]), **pictures, "task": seen.task}
+
+
+def answer_at_once(policy: Any, preprocessor: Any, postprocessor: Any, seen: Observation) -> torch.Tensor:
+    """Of a policy that sees one observation and draws nothing."""
+    return postprocessor(policy.predict_action_chunk(preprocessor(prepared(seen))))[0]
+
+
+def narrow_resnet(width: int) -> Callable[..., nn.Module]:
+    """torchvision's ResNet-18 with `width` channels in its first stage instead of 64: 45 MB become less than one."""
+
+    class Narrow(torchvision.models.ResNet):  # type: ignore[misc]
+        def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Module:
+            return super()._make_layer(block, planes * width // 64, blocks, stride, dilate)
+
+    def build(weights: None = None, norm_layer: Any = None, **more: Any) -> nn.Module:
+        assert weights is None
+        basic = torchvision.models.resnet.BasicBlock
+        made = Narrow(basic, [0, 0, 0, 0], norm_layer=norm_layer, **more)
+        norm = norm_layer or nn.BatchNorm2d
+        made.inplanes = width
+        made.conv1, made.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), norm(width)
+        for index, planes in enumerate((64, 128, 256, 512)):
+            setattr(made, f"layer{index + 1}", made._make_layer(basic, planes, 2, stride=1 if index == 0 else 2))
+        made.fc = nn.Linear(8 * width, 1)
+        return made
+
+    return build
+
+
+# ---- The families: each builds its policy and says how it is asked.
+
+
+def act() -> Made:
+    """The defaults, smaller."""
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(8)
+    cameras = {"front": (64, 96), "wrist": (64, 96)}
+    config = ACTConfig(
+        **features(cameras), pretrained_backbone_weights=None, chunk_size=20, n_action_steps=10,
+        dim_model=64, n_heads=4, dim_feedforward=128, n_encoder_layers=2, n_vae_encoder_layers=1, latent_dim=8,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    policy = ACTPolicy(config)
+    unsettle(policy, 2)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 3))
+    return Made(policy, pre, post, inputs_for(4, cameras), answer_at_once)
+
+
+def act_variant() -> Made:
+    """What the defaults leave out: norms first, gelu, two decoder layers, no VAE, other statistics, a camera renamed,
+    weights in BF16, pictures without statistics."""
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(8)
+    cameras = {"camera1": (48, 64)}
+    config = ACTConfig(
+        **features(cameras), pretrained_backbone_weights=None, chunk_size=12, n_action_steps=12, dim_model=32,
+        n_heads=2, dim_feedforward=64, n_encoder_layers=1, n_decoder_layers=2, use_vae=False, latent_dim=4,
+        pre_norm=True, feedforward_activation="gelu",
+        normalization_mapping={
+            "VISUAL": NormalizationMode.MEAN_STD,
+            "STATE": NormalizationMode.QUANTILES,
+            "ACTION": NormalizationMode.QUANTILE10,
+        },
+    )  # fmt: skip
+    torch.manual_seed(11)
+    policy = ACTPolicy(config)
+    unsettle(policy, 12)
+    numbers = statistics({}, 13)
+    pre, post = make_pre_post_processors(config, dataset_stats=numbers)
+    pre.steps[0].rename_map = {"observation.images.top": "observation.images.camera1"}
+    return Made(policy, pre, post, inputs_for(14, {"top": (48, 64)}), answer_at_once, torch.bfloat16)
+
+
+def answer_diffusion(policy: Any, preprocessor: Any, postprocessor: Any, seen: Observation) -> torch.Tensor:
+    """Both observations go into the policy's own queues; a DDPM scheduler gets its noise, one row a step."""
+    from diffusers.schedulers import scheduling_ddpm
+    from lerobot.policies.utils import populate_queues
+
+    policy.reset()
+    for step in range(len(seen.states)):
+        batch = dict(preprocessor(prepared(seen, step)))
+        batch["observation.images"] = torch.stack([batch[key] for key in policy.config.image_features], dim=-4)
+        batch = {key: value for key, value in batch.items() if key in policy._queues and key != "action"}
+        policy._queues = populate_queues(policy._queues, batch)
+    rows = iter(seen.noise.get("step_noise", ()))
+    scheduling_ddpm.randn_tensor = lambda *_, **__: torch.from_numpy(next(rows))[None]
+    chunk = policy.predict_action_chunk(batch, noise=torch.from_numpy(seen.noise["noise"])[None])
+    return postprocessor(chunk)[0]
+
+
+def diffusion() -> Made:
+    """DDIM, one encoder for both cameras with group norms, pictures resized and cropped, weights in FP16."""
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(16)
+    cameras = {"front": (72, 96), "wrist": (72, 96)}
+    config = DiffusionConfig(
+        **features(cameras), pretrained_backbone_weights=None, use_group_norm=True, horizon=16, n_action_steps=15,
+        use_separate_rgb_encoder_per_camera=False, resize_shape=(60, 64), crop_ratio=0.9,
+        spatial_softmax_num_keypoints=16, down_dims=(32, 64), kernel_size=3, n_groups=4, diffusion_step_embed_dim=32,
+        noise_scheduler_type="DDIM", num_inference_steps=10,
+    )  # fmt: skip
+    torch.manual_seed(21)
+    policy = DiffusionPolicy(config)
+    unsettle(policy, 22)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 23))
+    inputs = inputs_for(24, cameras, history=2, noise={"noise": (16, len(JOINTS))})
+    return Made(policy, pre, post, inputs, answer_diffusion, torch.float16)
+
+
+def diffusion_variant() -> Made:
+    """DDPM, an encoder for each camera, batch norms, no crop, the sample itself predicted, biases alone modulated."""
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(8)
+    cameras = {"front": (48, 64), "wrist": (48, 64)}
+    config = DiffusionConfig(
+        **features(cameras), pretrained_backbone_weights=None, use_group_norm=False, horizon=8, n_action_steps=7,
+        spatial_softmax_num_keypoints=8, down_dims=(16, 32), n_groups=4, diffusion_step_embed_dim=16,
+        use_film_scale_modulation=False, num_train_timesteps=50, num_inference_steps=5, beta_schedule="linear",
+        prediction_type="sample", clip_sample_range=1.5,
+    )  # fmt: skip
+    torch.manual_seed(31)
+    policy = DiffusionPolicy(config)
+    unsettle(policy, 32)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 33))
+    noise = {"noise": (8, len(JOINTS)), "step_noise": (5, 8, len(JOINTS))}
+    return Made(policy, pre, post, inputs_for(34, cameras, history=2, noise=noise), answer_diffusion)
+
+
+FAMILIES: dict[str, Callable[[], Made]] = {
+    made.__name__: made for made in (act, act_variant, diffusion, diffusion_variant)
+}
+
+
+def make(name: str, out: Path) -> None:
+    """Builds, saves, reads back, runs; prints how far LeRobot's answers spread and what the folder weighs."""
+    made, folder = FAMILIES[name](), out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    made.policy.to(made.weights).eval().save_pretrained(folder)
+    made.preprocessor.save_pretrained(folder)
+    made.postprocessor.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = PreTrainedConfig.from_pretrained(folder)
+    policy = get_policy_class(config.type).from_pretrained(folder, config=config).float().eval()
+    pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
+    with torch.no_grad():
+        chunks = np.stack([made.answer(policy, pre, post, seen).numpy() for seen in observations(made.inputs)])
+    write(folder, made.inputs, f"lerobot {lerobot.__version__}, torch {torch.__version__}", chunks)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    spread = chunks.std(axis=0).mean(axis=0)
+    print(f"{name}: {size / 1e6:.2f} MB, chunks {chunks.shape}, {chunks.min():.1f} to {chunks.max():.1f}", end=", ")
+    print("spread over observations", " ".join(f"{axis:.2g}" for axis in spread), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.families or FAMILIES:
+        make(name, args.out)
+
+
+if __name__ == "__main__":
+    main()
