@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Protocol
 
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.errors import VlaEdgeError
 from firmware_bridge.errors import BridgeError
 
@@ -92,10 +92,10 @@ def main(argv: list[str] | None = None) -> int:
         args = parser(name).parse_args(arguments)
         return int(args.run(args))
     except VlaEdgeError as error:
-        print(f"edge-bench: {error}", file=sys.stderr)
+        complain("edge-bench", error)
         return error.exit_code
     except BridgeError as error:
-        print(f"edge-bench: {error}", file=sys.stderr)
+        complain("edge-bench", error)
         return 2
     except ImportError as error:
         print(f"edge-bench: {name} needs {error.name}; {extra_for(error.name or '')}", file=sys.stderr)

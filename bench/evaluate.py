@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.cli.parser import complain
 from edge.sim.scenes import TASKS, BenchVerdict, LiftScene, open_scene  # first: it chooses the GL backend
 
 from tqdm import tqdm
@@ -191,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = evaluate(settings)
     except VlaEdgeError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        complain("evaluate", error)
         return error.exit_code
     if args.json:
         args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")

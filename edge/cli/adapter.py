@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.arms import available_arms, load_arm
 from edge.arms.drives import DRIVES
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.errors import VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             device = HostedDevice(arm.name, drive.position_rad, args.trace)
             stack.callback(device.close)
         except (VlaEdgeError, BridgeError) as error:
-            print(f"edge-adapter: {error}", file=sys.stderr)
+            complain("edge-adapter", error)
             return 2
         line = Terminal()
         stack.callback(line.close)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import ArmProfile, available_arms, load_arm
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import SimulatedArm, command
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         simulated = SimulatedArm(arm.name, start, model, args.trace, line=args.line, node=args.node)
         arguments = command(simulated, realtime=True, die_with_parent=False)
     except (VlaEdgeError, BridgeError) as error:
-        print(f"bridge-sim: {error}", file=sys.stderr)
+        complain("bridge-sim", error)
         return 2
     os.execv(arguments[0], arguments)  # never returns
     raise AssertionError

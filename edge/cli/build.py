@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle import VERIFICATION, Bundle, load_bundle
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.engines import Engine, EngineError, OnnxRuntimeEngine
 from edge.engines.gpu import Gpu, present_gpu
 from edge.engines.memory_plan import TARGETS, EngineDemand, explain, memory_plan
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             return _dry_run(bundle, args)
         return _build(bundle, args)
     except VlaEdgeError as error:
-        print(f"edge-build: {error}", file=sys.stderr)
+        complain("edge-build", error)
         return error.exit_code
     except KeyboardInterrupt:
         print("edge-build: stopped; what was finished is kept", file=sys.stderr)

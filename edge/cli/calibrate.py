@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.feetech import FeetechUrl, feetech_url, joint_spans
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
 from edge.run.report import check_output
 from firmware_bridge.adapters.feetech.bus import open_bus
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _calibrate(args)
     except (VlaEdgeError, BridgeError) as error:
-        print(f"edge-calibrate: {error}", file=sys.stderr)
+        complain("edge-calibrate", error)
         return 2
     except KeyboardInterrupt:
         print("\nedge-calibrate: stopped; calibrate again before the arm is used", file=sys.stderr)

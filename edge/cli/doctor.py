@@ -15,7 +15,7 @@ from edge.arms import ArmProfile, available_arms
 from edge.arms.bridge import SIMULATED, Bridge, behind, bridge_forms, check_bridge, open_bridge
 from edge.bundle import Bundle
 from edge.cameras import CAMERAS, looks_at_bench, on_bench, read_camera
-from edge.cli.parser import add_version, described
+from edge.cli.parser import add_version, complain, described
 from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge as check_device
@@ -86,10 +86,10 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         if args.json:
             write_report(args.json, document(checks))
     except InputError as error:
-        print(f"edge-doctor: {error}", file=sys.stderr)
+        complain("edge-doctor", error)
         return error.exit_code
     except PortError as error:
-        print(f"edge-doctor: {error}", file=sys.stderr)
+        complain("edge-doctor", error)
         return 2
     except KeyboardInterrupt:
         print("\nedge-doctor: stopped before all checks were made", file=sys.stderr)

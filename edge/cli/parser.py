@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import textwrap
+from contextlib import suppress
 from typing import Any
 
 from edge import __version__
+from firmware_bridge.reading import one_line
 
 MADE_BY = f"vla-edge {__version__}"
 
@@ -32,3 +35,9 @@ def count(text: str) -> int:
 
 def add_version(root: argparse.ArgumentParser) -> None:
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
+
+
+def complain(prog: str, error: object) -> None:
+    """What went wrong, on stderr: one line of at most 300 printable characters, whatever stands in the message."""
+    with suppress(OSError, ValueError):  # nobody may be reading any more
+        print(one_line(f"{prog}: {error}"), file=sys.stderr)

@@ -10,6 +10,7 @@ from contextlib import ExitStack, nullcontext
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
 from edge.bundle import Bundle, load_bundle
+from edge.cli.parser import complain
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         with RunLog(args.log) if args.log else nullcontext() as log:
             return _run(args, log)
     except (VlaEdgeError, BridgeError) as error:
-        print(f"edge-run: {error}", file=sys.stderr)
+        complain("edge-run", error)
         return error.exit_code if isinstance(error, VlaEdgeError) else 2
     except KeyboardInterrupt:
         print("edge-run: stopped before the arm was armed; it has not moved", file=sys.stderr)

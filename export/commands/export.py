@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge.bundle import MANIFEST
-from edge.cli.parser import add_version, count, described
+from edge.cli.parser import add_version, complain, count, described
 from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
 from export.families.action_prior.config import PRESETS, ConfigError
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _export(args)
     except (CheckpointError, OSError) as error:
-        print(f"edge-export: {error}", file=sys.stderr)
+        complain("edge-export", error)
         return 2
     except KeyboardInterrupt:
         print("edge-export: stopped; nothing was written", file=sys.stderr)

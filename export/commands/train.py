@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from edge.cli.parser import complain
 from export.commands.train_options import parser, schedule_of, settings_of
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig
@@ -45,10 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         processes.wait()
         processes.leave()
     except (CheckpointError, ConfigError, DatasetError, OSError, TrainingError) as error:
-        print(f"edge-train: {error}", file=sys.stderr)
+        complain("edge-train", error)
         return 1 if isinstance(error, Diverged) else 2
     except Stopped as stopped:
-        print(f"edge-train: {stopped}", file=sys.stderr)
+        complain("edge-train", stopped)
         return 130
     except KeyboardInterrupt:
         print("edge-train: stopped; give the same command again to go on from the last saved step", file=sys.stderr)
