@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import re
 import struct
-import sys
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from edge.errors import InputError
+from firmware_bridge.codes import MAX_JOINTS
+from firmware_bridge.reading import (
+    MOST_MESSAGE,
+    Between,
+    Name,
+    ReadError,
+    Sized,
+    one_line,
+    parse_toml,
+    read_bytes,
+    shown,
+    typed,
+)
 
 PROFILE_FORMAT = 1
 EDGE_ROUNDING_RAD_S = 1e-3
@@ -36,6 +41,18 @@ LIMIT_KEYS = (
 """Rows of a table of limits. They are named for joints; an axis whose unit is m has metres where they say rad."""
 UNITS = ("rad", "m")
 EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
+TABLES = {
+    "home": ("position_rad",),
+    "limits": LIMIT_KEYS,
+    "operating": LIMIT_KEYS,
+    "following": ("limit_rad",),
+    "velocity_edges": EDGE_KEYS,
+}
+PLAIN = ("format", "name", "model", "embodiment", "joints", "units", "gripper")
+"""What stands before the first table."""
+MOST = {"acceleration_rad_s2": 2e6, "jerk_rad_s3": 2e6}
+MOST_ELSEWHERE = 2e3
+"""What the wire's whole numbers hold, in rad and m; acceleration and jerk go in thousandths there."""
 HASHED = (
     ("name", "ASCII, and a zero byte"),
     ("joints", "how many, one byte"),
@@ -162,18 +179,20 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = path.read_text(encoding="utf-8")
         try:
-            self.document = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            raise ProfileError(f"{path}: not valid TOML: {error}") from None
+            data = read_bytes(path)
+            self.document = parse_toml(data)
+        except ReadError as error:
+            raise ProfileError(one_line(f"{path}: {error}", MOST_MESSAGE)) from None
+        self.text = data.decode("utf-8-sig")
 
     def profile(self) -> ArmProfile:
         if self.document.get("format") != PROFILE_FORMAT:
-            raise self.refuse("format", f"is {self.document.get('format')!r}; this version reads {PROFILE_FORMAT}")
-        joints = self.document.get("joints")
-        if not isinstance(joints, list) or not joints or not all(isinstance(joint, str) for joint in joints):
-            raise self.refuse("joints", "must list the joint names")
+            raise self.refuse("format", f"is {shown(self.document.get('format'))}; this version reads {PROFILE_FORMAT}")
+        self.refuse_unknown()
+        joints = list(self.typed(Annotated[tuple[Name, ...], Sized(1, MAX_JOINTS)], "joints"))
+        if len(set(joints)) != len(joints):
+            raise self.refuse("joints", "names one joint twice")
         limits = self.limits("limits", len(joints))
         operating = self.limits("operating", len(joints)) if "operating" in self.document else limits
         excess = operating.widest_excess(limits)
@@ -184,9 +203,9 @@ class _Reader:
             if not operating.position_min_rad[joint] <= q <= operating.position_max_rad[joint]:
                 raise self.refuse("position_rad", f"puts joint {joint + 1} outside its limits", "home")
         return ArmProfile(
-            name=self.string("name"),
-            model=self.string("model"),
-            embodiment=self.string("embodiment"),
+            name=self.typed(Name, "name"),
+            model=self.typed(Annotated[str, Sized(1, 120)], "model"),
+            embodiment=self.typed(Name, "embodiment"),
             joints=tuple(joints),
             home_rad=home,
             limits=limits,
@@ -204,10 +223,12 @@ class _Reader:
         return tuple(units)
 
     def gripper(self, joints: list[str]) -> int | None:
-        name = self.document.get("gripper")
-        if name is not None and name not in joints:
-            raise self.refuse("gripper", f"names {name!r}, which is none of the joints")
-        return None if name is None else joints.index(name)
+        if "gripper" not in self.document:
+            return None
+        name = self.typed(Name, "gripper")
+        if name not in joints:
+            raise self.refuse("gripper", f"names '{name}', which is none of the joints")
+        return joints.index(name)
 
     def following(self, dof: int) -> tuple[float, ...]:
         values = self.row("following", "limit_rad", dof)
@@ -247,23 +268,35 @@ class _Reader:
         section = self.document.get(table)
         if not isinstance(section, dict) or not isinstance(section.get("source"), str):
             raise self.refuse("source", "is missing: every table of numbers names where they come from", table)
-        values: Any = section.get(key)
-        if not isinstance(values, Sequence) or len(values) != dof:
-            count = len(values) if isinstance(values, Sequence) else "none"
-            raise self.refuse(key, f"needs {dof} numbers, one per joint, and has {count}", table)
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
-            raise self.refuse(key, "holds something that is not a finite number", table)
-        return tuple(float(value) for value in values)
+        most = MOST.get(key, MOST_ELSEWHERE)
+        number = Annotated[float, Between(-most, most)]
+        values: tuple[float, ...] = self.typed(Annotated[tuple[number, ...], Sized(dof, dof)], key, table)
+        return values
 
-    def string(self, key: str) -> str:
-        value = self.document.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.refuse(key, "must be a non-empty string")
-        return value
+    def typed(self, kind: Any, key: str, table: str = "") -> Any:
+        """An entry as `kind`; see `firmware_bridge.reading.typed`."""
+        section = self.document[table] if table else self.document
+        if key not in section:
+            raise self.refuse(key, "is missing", table)
+        try:
+            return typed(kind, section[key], key)
+        except ReadError as error:
+            raise self.refuse(key, str(error).removeprefix(key).lstrip(), table) from None
+
+    def refuse_unknown(self) -> None:
+        """A name that is written wrongly must not leave the arm with a limit less."""
+        known = {"": (*PLAIN, *TABLES), **{table: ("source", *keys) for table, keys in TABLES.items()}}
+        for table, names in known.items():
+            section = self.document.get(table, {}) if table else self.document
+            if not isinstance(section, dict):
+                raise self.refuse(table, "must be a table")
+            for key in section:
+                if key not in names:
+                    raise self.refuse(key, f"is unknown; it may have {', '.join(names)}", table)
 
     def refuse(self, key: str, problem: str, table: str = "") -> ProfileError:
-        where = f"[{table}] {key}" if table else key
-        return ProfileError(f"{self.path}:{self.line_of(key, table)}: {where} {problem}")
+        where, gap = f"[{table}] {key}" if table else key, "" if problem.startswith("[") else " "
+        return ProfileError(one_line(f"{self.path}:{self.line_of(key, table)}: {where}{gap}{problem}", MOST_MESSAGE))
 
     def line_of(self, key: str, table: str) -> int:
         """The line of `key` inside `table`; of the table's header when the key is missing; else 1."""

@@ -7,14 +7,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from firmware_bridge.adapters.base import DriveError
 from firmware_bridge.adapters.feetech.registers import COUNTS, HOMING_OFFSET, RAD_PER_COUNT
+from firmware_bridge.reading import Between, Reader, shown
 
 FORMAT = 1
 MADE_WITH = "edge-calibrate --arm so101 --drive feetech:PORT -o FILE"
 MOST_OFFSET = (1 << (HOMING_OFFSET.sign_bit or 0)) - 1
+MOST_FILE = 64 << 10
+CALIBRATION = Reader(DriveError, f"make one with {MADE_WITH}")
 FIELDS = ("id", "direction", "homing_offset", "range_min", "range_max")
 
 
@@ -59,39 +62,46 @@ def read_calibration(path: Path, arm: str, joints: Sequence[str]) -> Calibration
 
     Raises `DriveError`.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DriveError(f"{path}: there is no calibration; make one with {MADE_WITH}") from None
-    except (OSError, ValueError) as error:
-        raise DriveError(f"{path}: is not a calibration ({error}); make one with {MADE_WITH}") from None
+    if not path.exists():
+        raise CALIBRATION.refuse(path, "there is no calibration")
+    document = CALIBRATION.json(path, MOST_FILE)
     if not isinstance(document, dict):
-        raise DriveError(f"{path}: is not a calibration; make one with {MADE_WITH}")
+        raise CALIBRATION.refuse(path, f"is {shown(document)}, not a calibration")
     if "format" in document:
         if document["format"] != FORMAT or document.get("arm") != arm:
-            described = f"format {document['format']!r} for arm {document.get('arm')!r}"
-            raise DriveError(f"{path}: is of {described}, not of {FORMAT} for '{arm}'; make one with {MADE_WITH}")
+            told = f"format {shown(document['format'])} for arm {shown(document.get('arm'))}"
+            raise CALIBRATION.refuse(path, f"is of {told}, not of {FORMAT} for '{arm}'")
         document = document.get("joints")
     if not isinstance(document, dict) or sorted(document) != sorted(joints):
-        raise DriveError(f"{path}: does not have the joints {', '.join(joints)}; make one with {MADE_WITH}")
+        raise CALIBRATION.refuse(path, f"does not have the joints {', '.join(joints)}")
     servos = tuple(_servo(path, joint, document[joint]) for joint in joints)
     if len({one.servo for one in servos}) != len(servos):
-        raise DriveError(f"{path}: two joints have the same servo id; make one with {MADE_WITH}")
+        raise CALIBRATION.refuse(path, "two joints have the same servo id")
     return Calibration(arm, servos)
 
 
-def _servo(path: Path, joint: str, entry: Any) -> ServoCalibration:
-    fields = dict(entry) if isinstance(entry, dict) else {}
-    if "drive_mode" in fields and "direction" not in fields:
-        fields["direction"] = {0: 1, 1: -1}.get(fields["drive_mode"], 0)
-    values = [fields.get(name) for name in FIELDS]
-    if not all(type(value) is int for value in values):
-        raise DriveError(f"{path}: {joint} needs whole numbers for {', '.join(FIELDS)}; make one with {MADE_WITH}")
-    servo, direction, offset, low, high = (int(str(value)) for value in values)
-    sound = 0 <= servo < 0xFD and direction in (-1, 1) and abs(offset) <= MOST_OFFSET and 0 <= low < high < COUNTS
-    if not sound:
-        raise DriveError(f"{path}: the numbers of {joint} cannot be right; make one with {MADE_WITH}")
-    return ServoCalibration(joint, servo, direction, offset, low, high)
+@dataclass(frozen=True)
+class _Entry:
+    """A joint in a file; the direction is ours, the drive's mode is LeRobot's name for it."""
+
+    id: Annotated[int, Between(0, 0xFC)]
+    homing_offset: Annotated[int, Between(-MOST_OFFSET, MOST_OFFSET)]
+    range_min: Annotated[int, Between(0, COUNTS - 2)]
+    range_max: Annotated[int, Between(1, COUNTS - 1)]
+    direction: Literal[1, -1] | None = None
+    drive_mode: Literal[0, 1] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.range_min < self.range_max:
+            raise ValueError(f"range_min {self.range_min} must be below range_max {self.range_max}")
+        if self.direction is None and self.drive_mode is None:
+            raise ValueError("direction is missing")
+
+
+def _servo(path: Path, joint: str, plain: Any) -> ServoCalibration:
+    entry = CALIBRATION.into(_Entry, plain, path, joint, extra=True)
+    direction = entry.direction or (-1 if entry.drive_mode else 1)
+    return ServoCalibration(joint, entry.id, direction, entry.homing_offset, entry.range_min, entry.range_max)
 
 
 @dataclass(frozen=True)
