@@ -1,0 +1,118 @@
+"""A LoRA adapter merged into the weights it was trained on, one tensor at a time.
+
+Facts: PEFT's `adapter_config.json` and `adapter_model.safetensors` (`tuners/lora/`): W + scale B A, scale = alpha / r,
+or alpha / sqrt(r) with rslora; a module that was trained whole is kept whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export.families.base import CheckpointError
+from export.families.lerobot.documents import read_document
+from export.families.lerobot.weights import WeightsFile
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+FIXED: Mapping[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none", None),
+    "fan_in_fan_out": (False, None),
+    "use_dora": (False, None),
+    "lora_bias": (False, None),
+    "layer_replication": (None,),
+    "megatron_config": (None,),
+    "trainable_token_indices": (None,),
+    "use_qalora": (False, None),
+    "target_parameters": (None, []),
+    "alora_invocation_tokens": (None,),
+    "arrow_config": (None,),
+    "layers_to_transform": (None,),
+    "layers_pattern": (None,),
+}
+"""Options that change what a merge computes, with the values under which it is the sum above."""
+
+
+class AdaptedWeights:
+    """The base's tensors with the adapter's part in them. Raises `CheckpointError` for what it could not merge."""
+
+    def __init__(self, path: Path, base: WeightsFile) -> None:
+        self._config, self._base, self._adapter = (
+            read_document(path / ADAPTER_CONFIG),
+            base,
+            WeightsFile(path / ADAPTER_WEIGHTS),
+        )
+        file = path / ADAPTER_CONFIG
+        for name, allowed in FIXED.items():
+            if name in self._config and self._config[name] not in allowed:
+                raise CheckpointError(
+                    f"{file}: '{name}' is {self._config[name]!r}, which is not merged here; merge it with PEFT's "
+                    "merge_and_unload() and export the result"
+                )
+        self._pairs: dict[str, tuple[str, str]] = {}
+        self._whole: dict[str, str] = {}
+        for name in self._adapter.shapes:
+            self._place(name)
+        if not self._pairs and not self._whole:
+            raise CheckpointError(f"{self._adapter.file}: changes nothing of the base; copy the folder again")
+
+    @property
+    def file(self) -> Path:
+        return self._base.file
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return self._base.shapes
+
+    def take(self, name: str) -> torch.Tensor:
+        if name in self._whole:
+            return self._adapter.take(self._whole[name])
+        weight = self._base.take(name)
+        if name in self._pairs:
+            first, second = (self._adapter.take(part) for part in self._pairs[name])
+            weight = weight + self._scale(name.removesuffix(".weight"), first.shape[0]) * (second @ first)
+        return weight
+
+    def _place(self, name: str) -> None:
+        """Finds what a tensor of the adapter changes."""
+        inner = name.removeprefix(PREFIX)
+        module, _, _ = inner.rpartition(".lora_A.")
+        if module:
+            other, target = name.replace(".lora_A.", ".lora_B."), f"{module}.weight"
+            shapes, base = self._adapter.shapes, self._base.shapes.get(target)
+            if other not in shapes or base is None or (shapes[other][0], *shapes[name][1:]) != base:
+                raise CheckpointError(
+                    f"{self._adapter.file}: '{name}' does not fit '{target}' of {self._base.file}; "
+                    "--base names another policy than the one it was trained on"
+                )
+            if len(base) != 2:
+                raise CheckpointError(f"{self._adapter.file}: '{name}' adapts a convolution; merge it with PEFT first")
+            self._pairs[target] = (name, other)
+        elif ".lora_B." in inner:
+            if name.replace(".lora_B.", ".lora_A.") not in self._adapter.shapes:
+                raise CheckpointError(f"{self._adapter.file}: '{name}' has no lora_A; copy the folder again")
+        elif self._base.shapes.get(inner) == self._adapter.shapes[name]:
+            self._whole[inner] = name
+        else:
+            raise CheckpointError(
+                f"{self._adapter.file}: '{name}' changes nothing that {self._base.file} has; "
+                "--base names another policy"
+            )
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = float(_pattern(self._config.get("alpha_pattern"), module, self._config["lora_alpha"]))
+        return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+
+def _pattern(table: Any, module: str, default: Any) -> Any:
+    """An option of one module, where the table has it: its keys match the end of the module's name."""
+    for pattern, value in (table or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default

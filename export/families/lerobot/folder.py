@@ -1,0 +1,238 @@
+"""A LeRobot `pretrained_model` folder: which policy it holds, its cameras and axes, its processors.
+
+Facts: LeRobot 0.4 to 0.6.1, `configs/policies.py`, `processor/pipeline.py`, `policies/pretrained.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.families.base import CheckpointError
+from export.families.lerobot.adapter import ADAPTER_CONFIG, AdaptedWeights
+from export.families.lerobot.documents import read_document
+from export.families.lerobot.statistics import Normaliser, read_normaliser
+from export.families.lerobot.weights import Weights, WeightsFile
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
+SUPPORTED = ("act", "diffusion", "smolvla", "pi0", "pi05")
+"""Types of policy, as a config names them, that have an exporter."""
+STATE, ACTION = "observation.state", "action"
+RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"
+NORMALISE, RESTORE = "normalizer_processor", "unnormalizer_processor"
+BEFORE, AFTER = (RENAME, BATCH, DEVICE, NORMALISE), (RESTORE, DEVICE)
+"""The steps that most families have, in their order."""
+PICTURES = ("observation.images.", "observation.")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """`name` is the robot's own, `feature` what the policy calls its pictures; pixels of these."""
+
+    name: str
+    feature: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a processor."""
+
+    name: str
+    config: Mapping[str, Any]
+    state: Path | None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder says, before any family looks at it.
+
+    cameras        in the order in which the policy takes their pictures
+    empty_cameras  pictures that the policy takes and no camera gives
+    """
+
+    path: Path
+    kind: str
+    config: Mapping[str, Any]
+    cameras: tuple[Camera, ...]
+    empty_cameras: tuple[str, ...]
+    state_width: int
+    action_width: int
+    before: tuple[Step, ...]
+    after: tuple[Step, ...]
+    inputs: Normaliser
+    outputs: Normaliser
+    weights: Weights
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / CONFIG
+
+    def expect_steps(self, before: Sequence[str] = BEFORE, after: Sequence[str] = AFTER) -> None:
+        """Refuses a step that is not among these, by name, and another order. Raises `CheckpointError`."""
+        for file, found, wanted in ((PREPROCESSOR, self.before, before), (POSTPROCESSOR, self.after, after)):
+            names = [step.name for step in found]
+            unknown = [name for name in names if name not in wanted]
+            if unknown:
+                raise CheckpointError(
+                    f"{self.path / file}: step '{unknown[0]}' is not implemented for {self.kind}; "
+                    f"these are: {', '.join(wanted)}"
+                )
+            if names != list(wanted):
+                raise CheckpointError(
+                    f"{self.path / file}: the steps are {', '.join(names)}; {self.kind} has {', '.join(wanted)}, "
+                    "in this order"
+                )
+
+    def step(self, name: str) -> Step:
+        """A step by name, which is there."""
+        return next(step for step in (*self.before, *self.after) if step.name == name)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether LeRobot's training, or its adapters, wrote this folder, or a part of it."""
+    return path.is_dir() and any((path / name).exists() for name in (CONFIG, WEIGHTS, ADAPTER_CONFIG, PREPROCESSOR))
+
+
+def read_folder(path: Path, base: Path | None = None) -> Folder:
+    """Reads and checks a folder; `base` is the one that an adapter changes. Raises `CheckpointError`."""
+    config = read_document(path / CONFIG)
+    kind = config.get("type")
+    if kind not in SUPPORTED:
+        named = (
+            f"a policy of type '{kind}'" if kind is not None else "no 'type' of a policy, so LeRobot did not write it"
+        )
+        raise CheckpointError(f"{path / CONFIG}: {named}; {', '.join(SUPPORTED)} are supported")
+    if not (path / PREPROCESSOR).is_file() and not (path / POSTPROCESSOR).is_file():
+        raise CheckpointError(
+            f"{path}: no {PREPROCESSOR} there: LeRobot wrote this folder before it had processors (0.4); convert it "
+            "where LeRobot is installed: python -m lerobot.processor.migrate_policy_normalization "
+            f"--pretrained-path {path}"
+        )
+    before, after = _steps(path, PREPROCESSOR), _steps(path, POSTPROCESSOR)
+    cameras, empty = _cameras(path, config, _renamed(path, before))
+    return Folder(
+        path=path,
+        kind=str(kind),
+        config=config,
+        cameras=cameras,
+        empty_cameras=empty,
+        state_width=_width(path, config, "input_features", STATE, "STATE"),
+        action_width=_width(path, config, "output_features", ACTION, "ACTION"),
+        before=before,
+        after=after,
+        inputs=_normaliser(path / PREPROCESSOR, before, NORMALISE),
+        outputs=_normaliser(path / POSTPROCESSOR, after, RESTORE),
+        weights=_weights(path, base),
+    )
+
+
+def _weights(path: Path, base: Path | None) -> Weights:
+    if not (path / ADAPTER_CONFIG).is_file():
+        if base is not None:
+            raise CheckpointError(f"{path}: no {ADAPTER_CONFIG} there, so it has no base; leave out --base")
+        return WeightsFile(path / WEIGHTS)
+    if base is None:
+        named = read_document(path / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise CheckpointError(
+            f"{path}: holds an adapter (LoRA) alone; name the folder of the policy it was trained on "
+            f"({named}): --base DIR"
+        )
+    return AdaptedWeights(path, WeightsFile(base / WEIGHTS))
+
+
+def _steps(path: Path, name: str) -> tuple[Step, ...]:
+    file = path / name
+    document = read_document(file)
+    steps = []
+    try:
+        for entry in document["steps"]:
+            state = entry.get("state_file")
+            if state is not None and Path(state).name != state:
+                raise CheckpointError(f"{file}: names a file outside the folder: {state}")
+            called = str(entry.get("registry_name") or entry["class"])
+            steps.append(Step(called, dict(entry.get("config") or {}), None if state is None else path / state))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file}: is no processor of LeRobot's ({error!r}); copy it again") from None
+    for step in steps:
+        if step.name == DEVICE and step.config.get("float_dtype") not in (None, "float32"):
+            raise CheckpointError(
+                f"{file}: '{DEVICE}' casts to {step.config['float_dtype']}; only float32 is implemented: "
+                "set float_dtype to null"
+            )
+    return tuple(steps)
+
+
+def _normaliser(file: Path, steps: Sequence[Step], name: str) -> Normaliser:
+    found = [step for step in steps if step.name == name]
+    if len(found) != 1:
+        raise CheckpointError(f"{file}: {len(found)} steps called '{name}', and one is implemented; copy it again")
+    return read_normaliser(found[0].config, file, found[0].state)
+
+
+def _renamed(path: Path, steps: Sequence[Step]) -> dict[str, str]:
+    """The robot's key of a feature, by the policy's."""
+    robots: dict[str, str] = {}
+    for step in steps:
+        if step.name != RENAME:
+            continue
+        for theirs, ours in (step.config.get("rename_map") or {}).items():
+            if ours in robots:
+                raise CheckpointError(
+                    f"{path / PREPROCESSOR}: '{RENAME}' makes both '{robots[ours]}' and '{theirs}' "
+                    f"into '{ours}'; keep one"
+                )
+            robots[ours] = theirs
+    return robots
+
+
+def _cameras(
+    path: Path, config: Mapping[str, Any], robots: Mapping[str, str]
+) -> tuple[tuple[Camera, ...], tuple[str, ...]]:
+    cameras: list[Camera] = []
+    empty = []
+    count = config.get("empty_cameras") or 0
+    nobodys = {f"observation.images.empty_camera_{number}" for number in range(count if isinstance(count, int) else 0)}
+    for feature, shape, kind in _features(path, config, "input_features"):
+        if kind == "STATE" and feature == STATE:
+            continue
+        if kind != "VISUAL":
+            raise CheckpointError(
+                f"{path / CONFIG}: the policy takes '{feature}' ({kind}); pictures and {STATE} are implemented"
+            )
+        if len(shape) != 3 or shape[0] != 3:
+            raise CheckpointError(
+                f"{path / CONFIG}: '{feature}' has the shape {shape}; (3, height, width) is implemented"
+            )
+        if feature in nobodys:
+            empty.append(feature)
+            continue
+        key = robots.get(feature, feature)
+        name = next((key.removeprefix(start) for start in PICTURES if key.startswith(start)), key)
+        if any(camera.name == name for camera in cameras):
+            raise CheckpointError(f"{path / CONFIG}: two pictures of one camera, '{name}'; rename one of them")
+        cameras.append(Camera(name, feature, shape[1], shape[2]))
+    if not cameras:
+        raise CheckpointError(f"{path / CONFIG}: a policy without a camera is not implemented")
+    return tuple(cameras), tuple(empty)
+
+
+def _width(path: Path, config: Mapping[str, Any], table: str, name: str, kind: str) -> int:
+    for feature, shape, found in _features(path, config, table):
+        if feature == name and found == kind and len(shape) == 1 and shape[0] > 0:
+            return shape[0]
+    raise CheckpointError(f"{path / CONFIG}: no '{name}' of one axis or more among {table}, which is needed")
+
+
+def _features(path: Path, config: Mapping[str, Any], table: str) -> list[tuple[str, tuple[int, ...], str]]:
+    try:
+        return [
+            (str(name), tuple(int(size) for size in entry["shape"]), str(entry["type"]))
+            for name, entry in config[table].items()
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path / CONFIG}: '{table}' is incomplete ({error!r}); copy the folder again") from None
