@@ -4,7 +4,8 @@
 where it was when it was stopped. In an episode the expert is told two or three times which cube to reach, also in
 mid-motion, so that neither the image, nor the instruction, nor the history alone tells what it does next. With
 --plain it is told once, near home, and the instructions take turns: what somebody would record who wants N
-demonstrations of each task.
+demonstrations of each task. With --returns it begins at rest beside, above or below its goal, returns and rests, is
+carried off, and returns again: what an arm must have seen to stay where it is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from edge.log.dataset import DatasetWriter
 from lab.experts.reach_expert import STEP_S, InverseKinematics, next_velocity
 from lab.experts.lift_recorder import LiftRecorder, succeeded
 from lab.experts.recording import Episode, dataset_spec, write_episode
-from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.scene import ARM_QPOS, CUBE_HALF_M, DOF, TARGETS, Placement, build_model, place_cubes
+from edge.sim.lift_phrases import DISTURBED
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.stage import CAMERA
 
@@ -38,6 +40,15 @@ PHYSICS_STEPS = round(STEP_S / 0.001)
 LIMIT_MARGIN_RAD = 0.03
 PLAIN_STEPS = 35
 """Of an episode with one instruction: the longest way takes about 25, then the arm rests."""
+OFF_M = (0.01, 0.10)
+"""How far from its goal the tip of a returning arm begins."""
+OFF_POSTURE_RAD = 0.03
+"""Spread of the joints about the pose with the pointer straight down: an arm that drifts turns as well."""
+CLEAR_M = 0.012
+"""The tip of a returning arm keeps this far from cubes and table, where it begins and on its way."""
+RETURN_STEPS, CARRY_STEPS = (25, 50), (4, 12)
+"""A return takes about 12, then the arm rests for seconds; a part of `CARRIED` is carried off first."""
+CARRIED = 0.5
 
 
 @dataclass
@@ -59,7 +70,10 @@ def start_pose(
     while True:
         q = np.array(arm.home_rad)
         if rng.random() < 0.5 and not home:
-            q = ik.solve(rng.uniform([0.35, -0.30, 0.09], [0.66, 0.30, 0.50]))
+            try:
+                q = ik.solve(rng.uniform([0.35, -0.30, 0.09], [0.66, 0.30, 0.50]))
+            except ValueError:  # a corner of that box has no pose with the pointer straight down
+                continue
         q += rng.normal(0.0, 0.05, DOF)
         if np.all((q > low) & (q < high)):
             return q
@@ -80,36 +94,98 @@ class Recorder:
 
         `plain` is the number of the one instruction of an episode that begins near home.
         """
-        model, data = self.model, self.data
         placement = Placement.sample(rng)
-        mujoco.mj_resetData(model, data)
-        place_cubes(model, data, placement)
-        command = start_pose(self.arm, self.ik, rng, home=plain is not None)
-        velocity = np.zeros(DOF)
-        data.qpos[ARM_QPOS] = command
-        mujoco.mj_forward(model, data)
-        episode = ReachEpisode()
-        for segment in range(1 if plain is not None else int(rng.integers(2, 4))):
+        play = self._begin(placement, start_pose(self.arm, self.ik, rng, home=plain is not None))
+        for _ in range(1 if plain is not None else int(rng.integers(2, 4))):
             instruction = plain if plain is not None else int(rng.integers(len(INSTRUCTIONS)))
             goal = self.ik.solve(placement.goal_m(list(TARGETS)[instruction % len(TARGETS)]))
-            for _ in range(PLAIN_STEPS if plain is not None else int(rng.integers(18, 50))):
-                velocity = next_velocity(command, velocity, goal)
-                episode.states.append(np.array(data.qpos[ARM_QPOS]))
-                episode.actions.append(velocity * STEP_S)
-                episode.tasks.append(INSTRUCTIONS[instruction])
-                episode.segment.append(segment)
-                if self.camera is not None:
-                    episode.frames.setdefault(CAMERA, []).append(self.camera.render(data))
-                for step in range(1, PHYSICS_STEPS + 1):
-                    data.ctrl[:] = command + velocity * (STEP_S * step / PHYSICS_STEPS)
-                    mujoco.mj_step(model, data)
-                command = command + velocity * STEP_S
-        return episode
+            steps = PLAIN_STEPS if plain is not None else int(rng.integers(18, 50))
+            play.towards(goal, steps, INSTRUCTIONS[instruction])
+        return play.episode
+
+    def record_return(self, rng: np.random.Generator) -> ReachEpisode:
+        """Plays one that begins at rest off its goal, returns and rests, and may be carried off and return again.
+
+        What carries it off is recorded under the task `DISTURBED`.
+        """
+        placement, instruction = Placement.sample(rng), int(rng.integers(len(INSTRUCTIONS)))
+        goal_m = placement.goal_m(list(TARGETS)[instruction % len(TARGETS)])
+        goal, told = self.ik.solve(goal_m), INSTRUCTIONS[instruction]
+        play = self._begin(placement, self.pose_off(goal, goal_m, placement, rng))
+        play.towards(goal, int(rng.integers(*RETURN_STEPS)), told)
+        if rng.random() < CARRIED:
+            play.towards(self.pose_off(goal, goal_m, placement, rng), int(rng.integers(*CARRY_STEPS)), DISTURBED)
+            play.towards(goal, int(rng.integers(*RETURN_STEPS)), told)
+        return play.episode
+
+    def pose_off(
+        self, goal: NDArray[np.float64], goal_m: NDArray[np.float64], placement: Placement, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """A pose, (7,), with the tip off its goal in any direction, and no cube or table on its way back."""
+        low, high = np.array(self.arm.operating.position_min_rad), np.array(self.arm.operating.position_max_rad)
+        while True:
+            direction = rng.normal(size=3)
+            try:
+                q = self.ik.solve(goal_m + rng.uniform(*OFF_M) * direction / np.linalg.norm(direction))
+            except ValueError:
+                continue
+            q += rng.normal(0.0, OFF_POSTURE_RAD, DOF)
+            if not np.all((q > low + LIMIT_MARGIN_RAD) & (q < high - LIMIT_MARGIN_RAD)):
+                continue
+            tips = [self.ik.tip_m(q + share * (goal - q)) for share in np.linspace(0.0, 1.0, 12)]
+            near = OFF_M[0] <= np.linalg.norm(tips[0] - goal_m) <= OFF_M[1]
+            if near and all(clear(tip, placement) for tip in tips):
+                return q
+
+    def _begin(self, placement: Placement, command: NDArray[np.float64]) -> _Play:
+        mujoco.mj_resetData(self.model, self.data)
+        place_cubes(self.model, self.data, placement)
+        self.data.qpos[ARM_QPOS] = command
+        mujoco.mj_forward(self.model, self.data)
+        return _Play(self.model, self.data, self.camera, command)
 
     def close(self) -> None:
         """Frees the renderer."""
         if self.camera is not None:
             self.camera.close()
+
+
+def clear(tip_m: NDArray[np.float64], placement: Placement, margin_m: float = CLEAR_M) -> bool:
+    """Whether a tip (3,) keeps this far from the table and from every cube."""
+    beside = [np.abs(tip_m[:2] - xy).max() > CUBE_HALF_M + margin_m for xy in placement.xy_m]
+    return bool(tip_m[2] > margin_m and (tip_m[2] > 2 * CUBE_HALF_M + margin_m or all(beside)))
+
+
+class _Play:
+    """An episode as it is played: the arm follows the expert, and every step is kept."""
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        camera: CameraRenderer | None,
+        command: NDArray[np.float64],
+    ) -> None:
+        self.episode, self._segment = ReachEpisode(), 0
+        self._model, self._data, self._camera = model, data, camera
+        self._command, self._velocity = command, np.zeros(DOF)
+
+    def towards(self, goal: NDArray[np.float64], steps: int, task: str) -> None:
+        """So many steps towards a pose (7,), recorded as the next segment under this task."""
+        model, data, episode = self._model, self._data, self.episode
+        for _ in range(steps):
+            self._velocity = next_velocity(self._command, self._velocity, goal)
+            episode.states.append(np.array(data.qpos[ARM_QPOS]))
+            episode.actions.append(self._velocity * STEP_S)
+            episode.tasks.append(task)
+            episode.segment.append(self._segment)
+            if self._camera is not None:
+                episode.frames.setdefault(CAMERA, []).append(self._camera.render(data))
+            for step in range(1, PHYSICS_STEPS + 1):
+                data.ctrl[:] = self._command + self._velocity * (STEP_S * step / PHYSICS_STEPS)
+                mujoco.mj_step(model, data)
+            self._command = self._command + self._velocity * STEP_S
+        self._segment += 1
 
 
 def record_lift(arm: ArmProfile, episodes: int, seed: int, out: Path, with_frames: bool) -> None:
@@ -134,21 +210,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-frames", action="store_true", help="trajectories only, for stage 1")
-    parser.add_argument("--plain", action="store_true", help="to reach: one instruction an episode, told near home")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--plain", action="store_true", help="to reach: one instruction an episode, told near home")
+    kind.add_argument(
+        "--returns", action="store_true", help="to reach: begin off the goal, return, rest, be carried off"
+    )
     parser.add_argument("--task", choices=("reach", "lift"), default="reach")
     parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
     args = parser.parse_args(argv)
+    if args.task == "lift" and (args.plain or args.returns):
+        parser.error("--plain and --returns are for --task reach")
     if args.task == "lift":
         record_lift(load_arm(args.arm or "franka_hand"), args.episodes, args.seed, args.out, not args.no_frames)
         return
     arm = load_arm(args.arm or "franka")
     with DatasetWriter(args.out, dataset_spec(arm, () if args.no_frames else (CAMERA,))) as writer:
-        plain = {"plain": True} if args.plain else {}
-        writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, **plain})
+        kinds = {name: True for name in ("plain", "returns") if getattr(args, name)}
+        writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, **kinds})
         recorder = Recorder(arm, not args.no_frames)
         for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
-            instruction = number % len(INSTRUCTIONS) if args.plain else None
-            write_episode(writer, recorder.record(np.random.default_rng([args.seed, number]), instruction))
+            rng, instruction = np.random.default_rng([args.seed, number]), number % len(INSTRUCTIONS)
+            plain = instruction if args.plain else None
+            write_episode(writer, recorder.record_return(rng) if args.returns else recorder.record(rng, plain))
         recorder.close()
 
 

@@ -40,6 +40,12 @@ class InverseKinematics:
             data.qpos[ARM_QPOS] += np.clip(step, -0.2, 0.2)
         raise ValueError(f"no pose puts the tip at {tip_m}")
 
+    def tip_m(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the tip is at joint positions (7,), shape (3,)."""
+        self._data.qpos[ARM_QPOS] = q
+        mujoco.mj_kinematics(self._model, self._data)
+        return np.array(self._data.site_xpos[self._site])
+
 
 def next_velocity(
     q: NDArray[np.float64], velocity: NDArray[np.float64], goal: NDArray[np.float64]
