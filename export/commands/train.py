@@ -16,7 +16,7 @@ from export.commands.train_options import parser, schedule_of, settings_of
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig
 from export.families.action_prior.folder import with_folders
-from export.training.data import DatasetError, Demonstrations, fit_embodiments
+from export.training.data import DISTURBED, DatasetError, Demonstrations, fit_embodiments
 from export.training.distil import distil
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.interrupts import Stopped
@@ -116,6 +116,7 @@ def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
 
 def _distil(args: argparse.Namespace, processes: Processes) -> Checkpoint:
     teacher = load_checkpoint(args.teacher)
+    teacher = replace(teacher, config=_changed(teacher.config, args))
     tokenizer = Tokenizer.from_str(teacher.tokenizer) if teacher.tokenizer is not None else None
     datasets = _read(args, teacher.config if tokenizer is not None else None)
     windows = Mixture(datasets, teacher.embodiments, teacher.config)
@@ -136,11 +137,13 @@ def _changed(config: PolicyConfig, args: argparse.Namespace) -> PolicyConfig:
     """The configuration with the fields that options name. Raises `ConfigError`."""
     names = ("without_history", "history_passes", "history_compressor", "encoder_sees", "pose_weight")
     changes: dict[str, Any] = {name: getattr(args, name, None) for name in names}
+    if args.perturb_prefix is not None:
+        changes["prefix_perturbation"] = replace(config.prefix_perturbation, share=args.perturb_prefix)
     return replace(config, **{name: value for name, value in changes.items() if value is not None})
 
 
 def _words(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:
-    tokenizer = word_tokenizer(instructions)
+    tokenizer = word_tokenizer(tuple(text for text in instructions if text != DISTURBED))  # nobody is told that
     if tokenizer.get_vocab_size() > config.vocabulary:
         raise DatasetError(
             f"{folder} needs {tokenizer.get_vocab_size()} tokens, the configuration has {config.vocabulary}"

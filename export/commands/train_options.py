@@ -130,11 +130,18 @@ def _add_point(stage: argparse.ArgumentParser) -> None:
     stage.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
 
 
+def _add_prefix(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--perturb-prefix", type=_share, metavar="SHARE",
+        help="of windows whose committed prefix is perturbed before the decoder sees it (default: that of the preset, "
+        "or of the checkpoint it starts from)")  # fmt: skip
+
+
 def _add_prior(stage: argparse.ArgumentParser) -> None:
     add = stage.add_argument
     add("--preset", choices=sorted(PRESETS), default="tiny")
     add("--init-action", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3, where both parts start from")
     _add_encoder(stage)
+    _add_prefix(stage)
 
 
 def _add_encoder(stage: argparse.ArgumentParser) -> None:
@@ -177,6 +184,7 @@ def _add_vla(stage: argparse.ArgumentParser) -> None:
         "which takes twice as long (default: the prior's)")  # fmt: skip
     add("--without-history", type=_share, metavar="SHARE", help="that share (default: the prior's; 0.5 in the presets)")
     _add_encoder(stage)
+    _add_prefix(stage)
 
 
 def _add_distil(stage: argparse.ArgumentParser) -> None:
@@ -184,6 +192,7 @@ def _add_distil(stage: argparse.ArgumentParser) -> None:
     add("--teacher", type=Path, required=True, metavar="FILE", help="checkpoint.pt of stage 2, or 1")
     add("--teacher-steps", type=count, default=2, metavar="N",
         help="Euler steps whose way the one step learns (default %(default)s, as in the paper)")  # fmt: skip
+    _add_prefix(stage)
 
 
 def _share(text: str) -> float:

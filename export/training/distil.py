@@ -3,7 +3,8 @@
 The decoder is told where a step ends (`target_time`). It starts as its teacher, and every batch is mixed half and half.
 One half goes on with plain flow matching, the step of size zero. The other starts at noise and learns the mean velocity
 of the whole way, which `teacher_steps` Euler steps of the decoder's own velocity lead, without a gradient: two of them,
-as in the paper, give `F(eps, 0 -> 1) = (v_0 + v_half) / 2`. Committed actions stay clean at r = 1 in all of it.
+as in the paper, give `F(eps, 0 -> 1) = (v_0 + v_half) / 2`. Committed actions are free of noise at r = 1 in all of it,
+and perturbed as in the other stages.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def distillation_losses(
     """
     noised = noised_chunk(decoder.config, window, draw)
     one = draw.one_step
-    start = torch.where(noised.committed[..., None], window.actions, decoder.config.noise_scale * noised.noise)
+    start = torch.where(noised.committed[..., None], noised.prefix, decoder.config.noise_scale * noised.noise)
     goal = noised.velocity.clone()
     if one.any():
         goal[one] = mean_velocity(decoder, window, z, start, noised, one, teacher_steps)
@@ -160,7 +161,7 @@ def mean_velocity(
     end = integrate(
         lambda x, r: decoder(x, r, latent, r),
         begin,
-        window.actions[rows],
+        noised.prefix[rows],
         noised.committed[rows],
         used[rows].float(),
         steps,

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from edge.arms import load_arm
 from edge.sim.lift_phrases import OBJECTS
-from export.families.action_prior.batch import Draw, Window
+from export.families.action_prior.batch import Draw, Window, perturbed_prefixes
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment, SlotStatistics
 from export.families.action_prior.policy import Observation
@@ -147,12 +147,24 @@ class Memory:
     def draw(self, batch: int) -> Draw:
         """What chance decides, as `draw_batch`, but on the device."""
         config, device, dice = self.config, self.device, self._generator
+        pairs = (config.horizon, config.action_slots)
+        chosen, strength, size = torch.rand(3, batch, device=device, generator=dice).unbind()
+        gain, offset = perturbed_prefixes(
+            config.prefix_perturbation,
+            chosen,
+            strength,
+            size,
+            torch.randn(batch, 1, config.action_slots, device=device, generator=dice),
+            torch.randn(batch, *pairs, device=device, generator=dice),
+        )
         return Draw(
-            noise=torch.randn(batch, config.horizon, config.action_slots, device=device, generator=dice),
+            noise=torch.randn(batch, *pairs, device=device, generator=dice),
             time=torch.rand(batch, device=device, generator=dice),
             delay=torch.randint(0, config.max_delay + 1, (batch,), device=device, generator=dice),
             with_history=torch.rand(batch, device=device, generator=dice) >= config.without_history,
             one_step=torch.rand(batch, device=device, generator=dice) < 0.5,
+            prefix_gain=gain,
+            prefix_offset=offset,
         )
 
     def window(self, rows: torch.Tensor) -> Window:

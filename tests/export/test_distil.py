@@ -58,16 +58,16 @@ def test_the_student_starts_as_its_teacher(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_the_target_of_the_step_is_the_papers(tmp_path: Path) -> None:
-    """`(v_0 + v_half) / 2` with `v_half = F(eps + v_0 / 2, 1/2)`; committed actions are clean at r = 1 in both."""
+    """`(v_0 + v_half) / 2` with `v_half = F(eps + v_0 / 2, 1/2)`; committed actions are perturbed, at r = 1."""
     decoder, window, draw, z = drawn(tmp_path, noise_scale=1.0)
     noised = noised_chunk(decoder.config, window, draw)
     assert 0 < int(noised.committed.sum()) < noised.committed.numel()
     committed, used = noised.committed, window.slots[:, None].float()
-    start = torch.where(committed[..., None], window.actions, noised.noise)
+    start = torch.where(committed[..., None], noised.prefix, noised.noise)
     found = mean_velocity(decoder, window, z, start, noised, torch.ones(12, dtype=torch.bool), 2)
     r = committed.float()
     v_0 = decoder(start, r, z, r) * used
-    half = torch.where(committed[..., None], window.actions, start + v_0 / 2)
+    half = torch.where(committed[..., None], noised.prefix, start + v_0 / 2)
     r_half = torch.where(committed, 1.0, 0.5)
     v_half = decoder(half, r_half, z, r_half) * used
     free = ~committed[..., None].expand_as(found)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from export.families.action_prior.config import PolicyConfig
+from export.families.action_prior.config import PolicyConfig, PrefixPerturbation
 
 Rows = TypeVar("Rows", "Window", "Draw")
 
@@ -53,6 +53,8 @@ class Draw:
     delay        int64 (batch,), how many actions are committed (training-time real-time chunking)
     with_history bool (batch,), whether the history token is there
     one_step     bool (batch,), which half of a batch learns the one step, in step distillation
+    prefix_gain  float (batch,), what the committed prefix is multiplied by before the decoder sees it
+    prefix_offset float (batch, horizon, action_slots), what is added to it then
     """
 
     noise: torch.Tensor
@@ -60,6 +62,8 @@ class Draw:
     delay: torch.Tensor
     with_history: torch.Tensor
     one_step: torch.Tensor
+    prefix_gain: torch.Tensor
+    prefix_offset: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class NoisedChunk:
     """Where the decoder is asked for a velocity, and what the answer is compared with.
 
     x (batch, horizon, slots), r (batch, horizon), velocity (batch, horizon, slots); `counts` (batch, horizon, slots)
-    is True where an error counts
+    is True where an error counts; `prefix` (batch, horizon, slots) is what the decoder is told of committed actions,
+    and stands in x where `committed`
     """
 
     x: torch.Tensor
@@ -83,6 +88,7 @@ class NoisedChunk:
     noise: torch.Tensor
     velocity: torch.Tensor
     committed: torch.Tensor
+    prefix: torch.Tensor
     counts: torch.Tensor
 
 
@@ -94,28 +100,55 @@ def draw_batch(config: PolicyConfig, batch: int, seed: tuple[int, ...], device: 
     delay = rng.integers(0, config.max_delay + 1, batch)
     without = batch if config.history_compressor == "none" else round(config.without_history * batch)
     place = np.arange(batch)  # rows are drawn at random, so the first ones are as good as any
+    gain, offset = perturbed_prefixes(
+        config.prefix_perturbation,
+        *(torch.from_numpy(rng.random(batch, dtype=np.float32)) for _ in range(3)),
+        *(torch.from_numpy(rng.standard_normal(noise[:, :n].shape, dtype=np.float32)) for n in (1, config.horizon)),
+    )
     return Draw(
         noise=torch.from_numpy(noise).to(device),
         time=torch.from_numpy(time).to(device),
         delay=torch.from_numpy(delay).to(device),
         with_history=torch.from_numpy(place >= without).to(device),
         one_step=torch.from_numpy(place % 2 == 0).to(device),  # every other one, with history and without
+        prefix_gain=gain.to(device),
+        prefix_offset=offset.to(device),
     )
 
 
+def perturbed_prefixes(
+    how: PrefixPerturbation,
+    chosen: torch.Tensor,
+    gain: torch.Tensor,
+    size: torch.Tensor,
+    offset: torch.Tensor,
+    noise: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`Draw.prefix_gain` and `Draw.prefix_offset` from dice.
+
+    chosen, gain, size (batch,) are even in [0, 1); offset (batch, 1, slots) and noise (batch, horizon, slots) normal.
+    """
+    perturbed, (low, high) = chosen < how.share, how.gain
+    scale = (perturbed * how.offset * size)[:, None, None]
+    return torch.where(perturbed, low + (high - low) * gain, 1.0), scale * (offset + how.step_noise * noise)
+
+
 def noised_chunk(config: PolicyConfig, window: Window, draw: Draw) -> NoisedChunk:
-    """`x_r = r a + (1 - r) noise`, target `a - noise`; committed actions are clean, carry r = 1 and do not count."""
+    """`x_r = r a + (1 - r) noise`, target `a - noise`; committed actions are free of noise, perturbed as the draw says,
+    carry r = 1 and do not count."""
     actions, horizon = window.actions, window.actions.shape[1]
     committed = _committed(window, draw)
     slots = torch.ones_like(window.slots) if config.loss_on_unused_slots else window.slots
     noise = draw.noise * slots[:, None]
     r = torch.where(committed, 1.0, draw.time[:, None].expand(-1, horizon))
+    prefix = draw.prefix_gain[:, None, None] * actions + draw.prefix_offset * slots[:, None]
     return NoisedChunk(
-        x=r[..., None] * actions + (1 - r[..., None]) * noise,
+        x=torch.where(committed[..., None], prefix, r[..., None] * actions + (1 - r[..., None]) * noise),
         r=r,
         noise=noise,
         velocity=actions - noise,
         committed=committed,
+        prefix=prefix,
         counts=(window.valid & ~committed)[..., None] & slots[:, None],
     )
 

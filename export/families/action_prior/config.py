@@ -43,6 +43,36 @@ class VisionShape:
 
 
 @dataclass(frozen=True)
+class PrefixPerturbation:
+    """How the committed prefix that the decoder is given in training is perturbed; what it is to answer is not.
+
+    A prefix of demonstrations is always right, and a decoder that has seen no other takes "nothing will move" for
+    "stay", whatever the picture says: at its goal an arm then drifts, and nothing pulls it back.
+    """
+
+    share: float = 0.0
+    """Of the windows whose prefix is perturbed; 0 leaves all of them as demonstrated."""
+    gain: tuple[float, float] = (0.0, 1.2)
+    """The prefix times a factor drawn from here: too slow, too fast, or not at all."""
+    offset: float = 0.6
+    """Plus an offset, the same in all its steps: normal, of a size drawn up to this, in normalised units."""
+    step_noise: float = 0.3
+    """Plus noise of its own in every step, this share of the offset's size."""
+
+    def __post_init__(self) -> None:
+        low, high = self.gain
+        checks = (
+            (0.0 <= self.share <= 1.0, "prefix_perturbation.share must lie between 0 and 1"),
+            (0.0 <= low <= high < float("inf"), "prefix_perturbation.gain must be two factors from 0, ascending"),
+            (0.0 <= self.offset < float("inf"), "prefix_perturbation.offset must not be negative"),
+            (0.0 <= self.step_noise < float("inf"), "prefix_perturbation.step_noise must not be negative"),
+        )
+        for holds, message in checks:
+            if not holds:
+                raise ConfigError(message)
+
+
+@dataclass(frozen=True)
 class PolicyConfig:
     """The three parts of the policy and how they are joined and trained."""
 
@@ -96,6 +126,8 @@ class PolicyConfig:
     """[ours] Width of the sine-cosine embedding of r."""
     max_delay: int = 6
     """[ours] Training delays d are drawn from 0..max_delay (training-time real-time chunking, arXiv:2512.05964)."""
+    prefix_perturbation: PrefixPerturbation = PrefixPerturbation()
+    """[ours] What happens in training to the committed prefix before the decoder sees it."""
     loss_on_unused_slots: bool = False
     """[ours] Whether slots that an embodiment does not use count in the loss."""
     without_history: float = 0.5
@@ -170,6 +202,7 @@ class PolicyConfig:
             "text": TransformerShape,
             "encoder": TransformerShape,
             "decoder": TransformerShape,
+            "prefix_perturbation": PrefixPerturbation,
         }
         try:
             values = {key: nested[key](**_tuples(value)) if key in nested else value for key, value in plain.items()}
@@ -191,6 +224,10 @@ def seen_by(config: PolicyConfig) -> dict[str, Any]:
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+PERTURBED = PrefixPerturbation(share=0.6)
+"""What every preset trains with. A checkpoint that names no perturbation was trained without one."""
 
 
 def tiny(vocabulary: int = 64) -> PolicyConfig:
@@ -216,6 +253,7 @@ def tiny(vocabulary: int = 64) -> PolicyConfig:
         tied_image_tokens=(2, 3),
         pose_weight=1.0,
         noise_scale=0.0,
+        prefix_perturbation=PERTURBED,
     )
 
 
@@ -261,6 +299,7 @@ def paper() -> PolicyConfig:
         token_budget=48,
         projector_width=2048,
         time_width=256,
+        prefix_perturbation=PERTURBED,
     )
 
 
