@@ -172,7 +172,7 @@ class Nak(Message):
 
 @dataclass(frozen=True)
 class Stop(Message):
-    """Controlled stop within the session's limits; the drive stays on."""
+    """Controlled stop within the compiled limits; the drive stays on."""
 
     TYPE = MessageType.STOP
 

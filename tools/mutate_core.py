@@ -2,7 +2,8 @@
 
 `python tools/mutate_core.py` makes each mutant in turn, compiles it and runs the tests until one fails. Mutants that
 nothing can tell from the original stand in `tools/equivalent_mutants.txt`, each with its reason; any other survivor is
-a failure. `--sample N --seed S` runs N of them, drawn from the seed.
+a failure. `--sample N --seed S` runs N of them, drawn from the seed. `tools/dropped_guards.toml` holds mutants made by
+hand, each with a guard that is no longer where it should be; those run every time.
 
 Tests run in forks of one process that has imported them already, so that a mutant costs a compilation of one file and
 the tests until the first failure, those of the changed file first.
@@ -30,12 +31,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomllib
 from tqdm import tqdm
 
 from firmware_bridge.native import FIRMWARE, FLAGS, FUZZ, OVERRIDE, PORT, firmware_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = FIRMWARE / "core"
+GUARDS = ROOT / "tools" / "dropped_guards.toml"
 EQUIVALENT = ROOT / "tools" / "equivalent_mutants.txt"
 CPU_S = 60
 """What the tests may take of a processor, several times what they take on the unchanged core."""
@@ -59,7 +62,10 @@ TESTS = {
     "device.c": "tests/firmware_bridge/test_device_core.py",
 }
 """Where a mutant of a unit is most likely to be found out. The others follow."""
+GUARD_TESTS = "tests/firmware_bridge/test_every_state.py"
+"""The same of a guard that was dropped by hand."""
 MORE_TESTS = (
+    GUARD_TESTS,
     "tests/firmware_bridge/test_behaviour.py",
     "tests/test_vectors.py",
     "tests/firmware_bridge/test_refusals.py",
@@ -142,10 +148,19 @@ class Mutant:
     new: str
     line: int
     text: str
+    guard: str = ""
+    """What no longer holds, of a mutant made by hand."""
+
+    @property
+    def first_test(self) -> str:
+        """Where it is most likely to be found out."""
+        return GUARD_TESTS if self.guard else TESTS[self.unit]
 
     @property
     def name(self) -> str:
         """What the list of equivalent mutants knows it by: the text of its line, since numbers move with any edit."""
+        if self.guard:
+            return f"{self.unit}: {self.guard}"
         return f"{self.unit}: `{self.text}`: `{self.old}` -> `{self.new}` #{self.column}"
 
     @property
@@ -176,6 +191,21 @@ def mutants_of(unit: str) -> Iterator[Mutant]:
             yield from (mutant(match.start(), token, new) for new in SWAPS.get(token, ()))
     for match in STATEMENT.finditer(source):
         yield mutant(match.start(1), match.group(1), "")
+
+
+def dropped_guards() -> list[Mutant]:
+    """The mutants made by hand. Raises `SystemExit` when the text of one stands nowhere, or in several places."""
+    found = []
+    for entry in tomllib.loads(GUARDS.read_text())["guard"]:
+        unit, old = entry["unit"], entry["old"]
+        source = (CORE / unit).read_text()
+        if source.count(old) != 1:
+            raise SystemExit(
+                f"dropped_guards.toml: '{entry['name']}': its text stands {source.count(old)} times in {unit}"
+            )
+        at = source.index(old)
+        found.append(Mutant(unit, at, old, entry["new"], source.count("\n", 0, at) + 1, "", entry["name"]))
+    return found
 
 
 def moved(number: str) -> list[str]:
@@ -246,9 +276,9 @@ class Builder:
         return True
 
 
-def run_tests(folder: Path, unit: str) -> str:
+def run_tests(folder: Path, first: str) -> str:
     """Runs the tests in a fork against the library in `folder`: "killed", "survived" or "timeout"."""
-    others = [test for test in dict.fromkeys((*TESTS.values(), *MORE_TESTS)) if test != TESTS[unit]]
+    others = [test for test in dict.fromkeys((*TESTS.values(), *MORE_TESTS)) if test != first]
     child = os.fork()
     if child == 0:
         code = 99
@@ -260,7 +290,7 @@ def run_tests(folder: Path, unit: str) -> str:
             os.dup2(null, 2)
             import pytest
 
-            code = pytest.main([*PYTEST, TESTS[unit]])
+            code = pytest.main([*PYTEST, first])
             if code == 0 and others:
                 code = pytest.main([*PYTEST, *others])
         os._exit(int(code))
@@ -283,16 +313,13 @@ def judge(mutants: list[Mutant], workers: int) -> dict[str, list[Mutant]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         builder = Builder(folder)
-        if (
-            not builder.build(None, folder / "original")
-            or run_tests(folder / "original", next(iter(TESTS))) != "survived"
-        ):
+        if not builder.build(None, folder / "original") or run_tests(folder / "original", GUARD_TESTS) != "survived":
             raise SystemExit("mutate_core: the tests fail on the unchanged core")
 
         def one(item: tuple[int, Mutant]) -> tuple[Mutant, str]:
             number, mutant = item
             target = folder / str(number)
-            verdict = run_tests(target, mutant.unit) if builder.build(mutant, target) else "not C"
+            verdict = run_tests(target, mutant.first_test) if builder.build(mutant, target) else "not C"
             shutil.rmtree(target)
             return mutant, verdict
 
@@ -325,6 +352,7 @@ def main() -> int:
         mutants = [mutant for mutant in mutants if args.only in mutant.name]
     if args.sample is not None:
         mutants = random.Random(args.seed).sample(mutants, min(args.sample, len(mutants)))
+    mutants += [mutant for mutant in dropped_guards() if not args.only or args.only in mutant.name]
     verdicts = judge(mutants, args.workers)
     if args.json:
         args.json.write_text(json.dumps({key: [m.name for m in value] for key, value in verdicts.items()}, indent=1))

@@ -21,7 +21,7 @@ from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge as check_device
 from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, document, line, passed
-from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference
+from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference, check_stops
 from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
@@ -116,6 +116,8 @@ def _checks(args: argparse.Namespace, root: Path, stack: ExitStack) -> Iterator[
     bundle_check, bundle = check_bundle(args.bundle) if args.bundle else (Check.skipped("bundle", "--bundle DIR"), None)
     yield from _machine_checks(root, bundle)
     yield arm_check
+    if arm is not None:
+        yield check_stops(arm)
     yield bundle_check
     yield _inference(args, bundle, arm)
     yield from _device_checks(args, arm, bundle, stack)

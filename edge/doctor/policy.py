@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.arms import ArmProfile, load_arm
+from edge.arms.stopping import stop_bounds
 from edge.bundle import Bundle, load_bundle
 from edge.doctor.check import Check, Status
 from edge.errors import VlaEdgeError
@@ -24,6 +25,21 @@ def check_arm(name: str) -> tuple[Check, ArmProfile | None]:
         return Check.failed("arm", error), None
     found = f"{arm.name}: {arm.model}, {arm.dof} joints, limits {arm.hash32:08x}"
     return Check("arm", Status.OK, found, "", {"joints": arm.dof, "hash32": f"{arm.hash32:08x}"}), arm
+
+
+def check_stops(arm: ArmProfile) -> Check:
+    """The longest and farthest stop of every joint, whatever limits a session sets: from the profile, not measured."""
+    bounds = stop_bounds(arm)
+    each = ", ".join(
+        f"{name} {1000 * bound.time_s:.0f} ms {bound.distance:.3f} {unit}"
+        for name, bound, unit in zip(arm.joints, bounds, arm.units)
+    )
+    figures = {
+        name: {"milliseconds": round(1000 * bound.time_s, 1), unit: round(bound.distance, 4)}
+        for name, bound, unit in zip(arm.joints, bounds, arm.units)
+    }
+    longest_ms = 1000 * max(bound.time_s for bound in bounds)
+    return Check("stop", Status.OK, f"at most {longest_ms:.0f} ms from any motion: {each}", "", figures)
 
 
 def bundle_bytes(bundle: Bundle) -> int:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge.arms import ArmProfile, JointLimits, load_arm
+from edge.arms import ArmProfile, load_arm
+from edge.arms.stopping import stop_bounds
 from edge.errors import VlaEdgeError
 from edge.sim.fault_run import Bench, FaultRun, run_with_fault
 from edge.log.trace import Trace, violations
@@ -216,13 +217,9 @@ class Finding:
     wrong: tuple[str, ...]
 
 
-def stop_bound_s(limits: JointLimits) -> float:
-    """The longest a jerk-limited stop may take: from top speed at full acceleration, and three ticks for rounding.
-
-    Acceleration to zero in a/j, then from v to rest in v/a + a/j (a trapezoid of acceleration).
-    """
-    rows = zip(limits.velocity_rad_s, limits.acceleration_rad_s2, limits.jerk_rad_s3)
-    return max(v / a + 2 * a / j for v, a, j in rows) + 3e-6 * TICK_US
+def longest_stop_s(arm: ArmProfile) -> float:
+    """The longest a stop may take from the speeds of a run."""
+    return max(bound.time_s for bound in stop_bounds(arm, arm.operating))
 
 
 def judge(run: FaultRun, arm: ArmProfile, expected: Expectation, clock_jumps: bool) -> Finding:
@@ -239,7 +236,7 @@ def judge(run: FaultRun, arm: ArmProfile, expected: Expectation, clock_jumps: bo
         last = int(moved[-1]) if moved.size else 0
         standstill = max(0, last - stop + 1) * TICK_US / 1000
         reaction = float(trace.tick_us[stop] - run.onset_us) / 1000
-        if standstill > 1000 * stop_bound_s(arm.operating):
+        if standstill > 1000 * longest_stop_s(arm):
             wrong.append(f"standstill only after {standstill:.0f} ms")
         if not np.all(np.isin(trace.state[stop:], STOPPED)):
             wrong.append("left a stop by itself")
@@ -384,7 +381,7 @@ def main(argv: list[str] | None = None) -> int:
     wrong = [f"{row.fault}, {text}" for row in rows for text in row.wrong]
     for text in wrong:
         print(text)
-    bound_ms = 1000 * stop_bound_s(arm.operating)
+    bound_ms = 1000 * longest_stop_s(arm)
     print(f"\n{arm.name}, simulated; seeds {seeds.start} to {seeds.stop - 1}; a stop may take {bound_ms:.0f} ms")
     return 1 if wrong else 0
 

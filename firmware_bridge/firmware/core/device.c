@@ -100,22 +100,23 @@ static uint8_t follow(ve_device_t *device, uint64_t now_us) {
   return VE_STOP_REASON_NONE;
 }
 
-static void stop_all(ve_device_t *device, const ve_limits_t *limits) {
+/* One tick of the stop. The compiled limits, whatever the session's are: limits that a host has tightened bound the
+ * motion it asks for, and must not take the stop away. */
+static void stop_all(ve_device_t *device) {
   for (uint8_t i = 0u; i < device->profile->joints; i++) {
-    const ve_joint_limits_t one = joint_limits(limits, &device->profile->edges, i);
-    ve_limiter_stop(&device->joint[i], &one, PERIOD_S);
+    const ve_joint_limits_t limits = joint_limits(&device->profile->limits, &device->profile->edges, i);
+    ve_limiter_stop(&device->joint[i], &limits, PERIOD_S);
   }
 }
 
-/* Stops within the limits of the state, and names the state that standstill leads to. */
+/* Stops, and names the state that standstill leads to. */
 static void decelerate(ve_device_t *device, uint64_t now_us) {
-  const bool latched = ve_is_latched(device->state);
-  stop_all(device, latched ? &device->profile->limits : &device->limits);
+  stop_all(device);
   if (!all_at_rest(device)) {
     return;
   }
   ve_plan_clear(&device->plan);
-  if (latched) {
+  if (ve_is_latched(device->state)) {
     device->drive_enable = false;
   } else if (device->state == VE_DEVICE_STATE_DECEL) {
     ve_enter(device, VE_DEVICE_STATE_HOLD, device->reason, now_us);
