@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import select
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
+from firmware_bridge.children import start
 from firmware_bridge.codes import MAX_JOINTS, DeviceState
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.native import build, load, mujoco_library
@@ -65,21 +67,22 @@ class SimulatedArm:
         return mujoco_library() if self.model is not None else None
 
 
-def command(arm: SimulatedArm, realtime: bool, die_with_parent: bool) -> list[str]:
-    """The command line of the simulated device. Raises `BuildError`."""
+def command(arm: SimulatedArm, realtime: bool, parent: int | None) -> list[str]:
+    """The command line of the simulated device, which ends with the process `parent`. Raises `BuildError`."""
     arguments = [str(build().program), "--arm", arm.arm, "--start", ",".join(repr(q) for q in arm.start_rad)]
     paths = {"--model": arm.model, "--mujoco": arm.mujoco(), "--trace": arm.trace, "--world": arm.world}
     for option, path in paths.items():
         arguments += [option, str(path)] if path is not None else []
     arguments += ["--line", arm.line, "--node", str(arm.node)]
-    return arguments + ["--realtime"] * realtime + ["--die-with-parent"] * die_with_parent
+    arguments += ["--die-with-parent", str(parent)] if parent is not None else []
+    return arguments + ["--realtime"] * realtime
 
 
 class SimulatorProcess:
     """The simulated device in a process of its own, in real time."""
 
     def __init__(self, arm: SimulatedArm, realtime: bool = True) -> None:
-        self.process = subprocess.Popen(command(arm, realtime, die_with_parent=True), stdout=subprocess.PIPE, text=True)
+        self.process = start(command(arm, realtime, os.getpid()), stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
         line = self.process.stdout.readline() if ready else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from edge.errors import InputError
+from firmware_bridge.children import start_module
 
 START_TIMEOUT_S = 30.0
 
@@ -21,15 +22,10 @@ class AdapterProcess:
     """
 
     def __init__(self, arm: str, url: str, trace: Path | None, world: Path | None = None) -> None:
-        command = [sys.executable, "-m", "edge.cli.adapter", "--arm", arm, "--drive", url]
+        arguments = ["--arm", arm, "--drive", url]
         for option, path in (("--trace", trace), ("--world", world)):
-            command += [option, str(path)] if path is not None else []
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C in the terminal is the run's to handle
-        )
+            arguments += [option, str(path)] if path is not None else []
+        self.process = start_module("edge.cli.adapter", arguments, signal.SIGTERM, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
         line = self.process.stdout.readline() if ready else ""

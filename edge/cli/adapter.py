@@ -55,9 +55,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: stopping.append(number))
-    parent = os.getppid()
     with ExitStack() as stack:
         try:
             arm, url = load_arm(args.arm), DRIVES.read(args.drive)
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)
             before_ns = time.monotonic_ns()
             while not adapter.may_leave:
-                if stopping or os.getppid() != parent:
+                if stopping:
                     adapter.leave()
                 adapter.step()
                 if world is not None:

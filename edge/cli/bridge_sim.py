@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         scene = _open_scene(arm, args.scene_seed) if args.plant == "mujoco" else None
         model, start = (_write_model(scene), scene.start) if scene else (None, arm.home_rad)
         simulated = SimulatedArm(arm.name, start, model, args.trace, line=args.line, node=args.node)
-        arguments = command(simulated, realtime=True, die_with_parent=False)
+        arguments = command(simulated, realtime=True, parent=None)
     except (VlaEdgeError, BridgeError) as error:
         complain("bridge-sim", error)
         return 2

@@ -7,18 +7,17 @@ holds that lock stops the loop, whatever its priority. Where stderr is no termin
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from edge.inference.mailbox import Mailbox, SharedMemory
+from firmware_bridge.children import start_module
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
 
@@ -37,9 +36,7 @@ class Progress:
         memory = SharedMemory(Mailbox.size_of(TYPE))
         self._mailbox = Mailbox(TYPE, memory, 0)
         arguments = ["--memory", str(memory.descriptor), "--duration", str(duration_s), "--line", str(line_s)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.cli.progress", *arguments], pass_fds=[memory.descriptor]
-        )
+        self._process = start_module("edge.cli.progress", arguments, pass_fds=[memory.descriptor])
 
     def show(self, seconds: float, chunks: int = -1, state: StateReport | None = None, stretch: float = 1.0) -> None:
         """For the loop: never waits. `chunks` that are committed (-1: none to count), `stretch` of the plan in time."""
@@ -64,22 +61,21 @@ def line_of(row: np.void, duration_s: float) -> str:
     return text + (f", {1 / row['stretch']:.0%} speed" if row["stretch"] > SLOW else "")
 
 
-def main() -> int:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="edge.cli.progress", description=__doc__)
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--duration", type=float, required=True)
     parser.add_argument("--line", type=float, required=True)
     args = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    mailbox, parent = Mailbox(TYPE, SharedMemory(Mailbox.size_of(TYPE), args.memory), 0), os.getppid()
+    mailbox = Mailbox(TYPE, SharedMemory(Mailbox.size_of(TYPE), args.memory), 0)
     terminal, seen = sys.stderr.isatty(), 0
-    while mailbox.number == 0 and os.getppid() == parent:
+    while mailbox.number == 0:
         time.sleep(PERIOD_S)
     shape = shutil.get_terminal_size()  # 80 x 24 where a terminal does not know its size
     options: dict[str, Any] = {"bar_format": LAYOUT, "ncols": shape.columns, "nrows": shape.lines, "leave": False}
     with tqdm(total=args.duration, disable=not terminal, **options) as bar:
-        while os.getppid() == parent:
+        while True:
             time.sleep(PERIOD_S if terminal else args.line)
             found = mailbox.read(seen)
             if found is not None:
@@ -87,8 +83,7 @@ def main() -> int:
                 text = line_of(record[0], args.duration)
                 bar.n = min(float(record["seconds"][0]), args.duration)
                 bar.set_description_str(text) if terminal else print(f"edge-run: {text}", file=sys.stderr, flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

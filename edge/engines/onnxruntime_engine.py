@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# From 1.29 on it reports to its maker, from a database in the home, unless this is set before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 from edge.bundle import Bundle, EngineSpec, TensorSpec
 from edge.engines.base import Engine, EngineDriver, EngineError

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from edge.arms import ArmProfile
 from edge.bundle import Bundle, EmbodimentSpec
 from edge.errors import InputError
-from edge.inference.process import InferenceSettings, start_arguments
+from edge.inference.process import InferenceSettings, arguments_of
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanningRecords, SharedPlanner
+from firmware_bridge.children import start_module
 
 READY_TIMEOUT_S = 120.0
 
@@ -32,7 +33,9 @@ class InferenceProcess:
     def _start(self) -> None:
         records = PlanningRecords(self.shape, self._joints)  # fresh: a process may have died while it wrote
         descriptor = records.memory.descriptor
-        self.process = subprocess.Popen(start_arguments(self._settings, descriptor), pass_fds=[descriptor])
+        self.process = start_module(
+            "edge.inference.process", arguments_of(self._settings, descriptor), pass_fds=[descriptor]
+        )
         self.planner = self._tap(SharedPlanner(records))
         self._listener = SharedPlanner(records)  # a status is handed out once to each reader
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -129,13 +128,13 @@ class Inference:
         return times[0], max(times[1:])
 
 
-def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, parent: int) -> None:
-    """Answers requests until the parent has ended."""
+def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float) -> None:
+    """Answers requests until the process is ended."""
     records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
     cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
     requests, beat, last_beat_ns = Newest(records.requests), 0, 0
-    while os.getppid() == parent:
+    while True:
         now_ns = time.monotonic_ns()
         if now_ns - last_beat_ns > BEAT_NS:
             beat, last_beat_ns = beat + 1, now_ns
@@ -150,17 +149,10 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
         records.results.write(result)
 
 
-def start_arguments(settings: InferenceSettings, descriptor: int) -> list[str]:
-    """The command line that starts this module as a process."""
-    return [
-        sys.executable,
-        "-m",
-        "edge.inference.process",
-        "--memory",
-        str(descriptor),
-        "--settings",
-        json.dumps({field.name: getattr(settings, field.name) for field in fields(InferenceSettings)}),
-    ]
+def arguments_of(settings: InferenceSettings, descriptor: int) -> list[str]:
+    """What this module is started with as a process."""
+    values = {field.name: getattr(settings, field.name) for field in fields(InferenceSettings)}
+    return ["--memory", str(descriptor), "--settings", json.dumps(values)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -168,8 +160,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
     parser.add_argument("--settings", type=json.loads, required=True)
     args = parser.parse_args(argv)
-    parent = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's to handle; it ends this one
     settings = InferenceSettings(**args.settings)
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)
@@ -183,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         cameras = []
         for number, url in enumerate(settings.cameras, start=1):
             cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
-        serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms, parent)
+        serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms)
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))
         return error.exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from edge.log.mcap_log import LogError, require_mcap
 from edge.log.records import Beat, Journal, Kind, Loop, RingJournal
 from edge.log.ring import Ring
 from edge.realtime.scheduler import FixedStep
+from firmware_bridge.children import start_module
 
 CAPACITY = 8 << 20
 """Bytes of the ring: about a minute of a run at 250 Hz, should the writer be held up that long."""
@@ -50,10 +50,10 @@ class RunLog:
         except OSError as error:
             raise LogError(f"--log {self.path}: {error.strerror}") from None
         alive, self._alive = os.pipe()
-        command = [sys.executable, "-m", "edge.log.writer", "--capacity", str(self._ring.capacity)]
+        arguments = ["--capacity", str(self._ring.capacity)]
         descriptors = {"--memory": self._memory.descriptor, "--file": file.fileno(), "--alive": alive}
-        command += [part for name, value in descriptors.items() for part in (name, str(value))]
-        self.process = subprocess.Popen(command, pass_fds=list(descriptors.values()))
+        arguments += [part for name, value in descriptors.items() for part in (name, str(value))]
+        self.process = start_module("edge.log.writer", arguments, end=0, pass_fds=list(descriptors.values()))
         file.close()
         os.close(alive)
         anchor = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}

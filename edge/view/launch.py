@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.view.server import HOST
 from edge.view.snapshot import ViewRecords, of_report, of_run
+from firmware_bridge.children import start_module
 from firmware_bridge.messages import StateReport
 
 
@@ -31,9 +31,9 @@ class LiveView:
         self._presses = Newest(self._records.presses)
         token = secrets.token_urlsafe(24)
         descriptor = self._records.memory.descriptor
-        command = [sys.executable, "-m", "edge.view.server", "--memory", str(descriptor)]
-        self.process = subprocess.Popen(
-            [*command, "--joints", str(joints), "--port", str(port)],
+        self.process = start_module(
+            "edge.view.server",
+            ["--memory", str(descriptor), "--joints", str(joints), "--port", str(port)],
             pass_fds=[descriptor],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

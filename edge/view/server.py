@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import hmac
 import json
-import os
-import signal
 import sys
 import threading
 import time
@@ -160,8 +158,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--joints", type=int, required=True)
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle; it ends this process
-    parent = os.getppid()
     secret = json.loads(sys.stdin.readline())  # not on the command line, where every user could read it
     try:
         server = ViewServer(ViewRecords(args.joints, args.memory), secret["token"], secret["about"], args.port)
@@ -169,9 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"error": f"port {args.port}: {error.strerror}"}), flush=True)
         return 2
     print(json.dumps({"port": server.server_address[1]}), flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    while os.getppid() == parent:
-        time.sleep(0.2)
+    server.serve_forever()
     return 0
 
 

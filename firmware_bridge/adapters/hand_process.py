@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware_bridge.adapters.base import DriveError
+from firmware_bridge.children import start_module
 
 DEADBAND_M = 0.002
 SPEED_M_S = 0.1
@@ -129,8 +129,8 @@ class HandProcess:
     def __init__(self, address: str) -> None:
         self._address = address
         self._memory = HandMemory()
-        command = [sys.executable, "-m", __name__, address, str(self._memory.descriptor)]
-        self._process = subprocess.Popen(command, pass_fds=[self._memory.descriptor], start_new_session=True)
+        arguments = [address, str(self._memory.descriptor)]
+        self._process = start_module(__name__, arguments, pass_fds=[self._memory.descriptor])
 
     def wait(self) -> HandProcess:
         """Waits until the hand has been read once. Raises `DriveError` when none answers."""
@@ -170,19 +170,17 @@ class HandProcess:
 
 
 def main() -> int:
-    """`python -m firmware_bridge.adapters.hand_process ADDRESS DESCRIPTOR`, started by `HandProcess`."""
+    """The process that `HandProcess` starts with ADDRESS and DESCRIPTOR."""
     import pylibfranka
 
-    parent = os.getppid()
     try:
         loop = HandLoop(pylibfranka.Gripper(sys.argv[1]), HandMemory(int(sys.argv[2])), time.monotonic_ns)
-        while os.getppid() == parent:
+        while True:
             loop.step()
             time.sleep(IDLE_S)
     except Exception as error:  # libfranka's exceptions share no other base
         print(f"edge-adapter: the hand: {error}", file=sys.stderr, flush=True)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ typedef struct {
   const char *world;
   double start[VE_MAX_JOINTS];
   bool realtime;
-  bool die_with_parent;
+  long parent; /* 0 for none */
   ve_line_kind_t line;
   uint8_t node;
 } options_t;
@@ -81,7 +81,7 @@ static bool parse_options(int argc, char **argv, options_t *options) {
       {"arm", required_argument, NULL, 'a'},   {"start", required_argument, NULL, 's'},
       {"model", required_argument, NULL, 'm'}, {"trace", required_argument, NULL, 't'},
       {"world", required_argument, NULL, 'w'}, {"realtime", no_argument, NULL, 'r'},
-      {"die-with-parent", no_argument, NULL, 'd'}, {"line", required_argument, NULL, 'l'},
+      {"die-with-parent", required_argument, NULL, 'd'}, {"line", required_argument, NULL, 'l'},
       {"node", required_argument, NULL, 'n'},  {"mujoco", required_argument, NULL, 'j'},
       {NULL, 0, NULL, 0}};
   int option = 0;
@@ -96,7 +96,7 @@ static bool parse_options(int argc, char **argv, options_t *options) {
       case 't': options->trace = optarg; break;
       case 'w': options->world = optarg; break;
       case 'r': options->realtime = true; break;
-      case 'd': options->die_with_parent = true; break;
+      case 'd': options->parent = atol(optarg); break;
       case 'l': known = parse_line(optarg, &options->line); break;
       case 'n': options->node = (uint8_t)(strtoul(optarg, NULL, 10) & 0x0Fu); break;
       default: return false;
@@ -190,11 +190,14 @@ int main(int argc, char **argv) {
   options_t options = {0};
   if (!parse_options(argc, argv, &options)) {
     fprintf(stderr, "usage: %s --arm NAME --start Q1,Q2,... [--model FILE.mjb --mujoco LIBRARY] [--trace FILE.csv]\n"
-                    "       [--world FILE] [--realtime] [--die-with-parent] [--line serial|slcan|slcan-fd] [--node N]\n", argv[0]);
+                    "       [--world FILE] [--realtime] [--die-with-parent PID] [--line serial|slcan|slcan-fd] [--node N]\n", argv[0]);
     return 2;
   }
-  if (options.die_with_parent) {
+  if (options.parent > 0) {
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if ((long)getppid() != options.parent) { /* gone already */
+      return 0;
+    }
   }
   struct sigaction action = {.sa_handler = on_signal};
   (void)sigaction(SIGTERM, &action, NULL);

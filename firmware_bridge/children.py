@@ -1,0 +1,58 @@
+"""Starts every process of a run, so that none outlives the one that started it.
+
+The system ends a child when its parent goes (PR_SET_PDEATHSIG), and the parent's pid is handed over, so that one that
+went while the child was still starting is noticed too. A child is in a session of its own: what a terminal sends,
+Ctrl-C or a hang-up, is for the run alone. A Python child imports nothing from the current folder, on 3.10 too, where
+the interpreter has no option for that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FIRST = Path(__file__).with_name("child.py")
+"""What a Python child runs before anything else."""
+
+
+def start_module(
+    module: str, arguments: Sequence[str] = (), end: int = signal.SIGKILL, **options: Any
+) -> subprocess.Popen[Any]:
+    """Starts `main` of a module as a process; `end` is the signal that it gets when this process goes, 0 for none."""
+    command = [sys.executable, str(FIRST), str(os.getpid()), str(int(end)), module, *arguments]
+    return start(command, env=without_current_folder(dict(os.environ)), **options)
+
+
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """Starts a program that looks after its parent's end itself, with `subprocess.Popen`'s options.
+
+    The end of a parent is, for the system, that of the thread which started the child; where that is not the main one,
+    a thread does it that lasts as long as the process.
+    """
+
+    def popen() -> subprocess.Popen[Any]:
+        return subprocess.Popen(command, start_new_session=True, **options)
+
+    if threading.current_thread() is threading.main_thread():
+        return popen()
+    return _lasting_thread().submit(popen).result()
+
+
+@cache
+def _lasting_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "children")
+
+
+def without_current_folder(environment: dict[str, str]) -> dict[str, str]:
+    """Leaves out of PYTHONPATH what depends on the current folder: an empty entry means that folder itself."""
+    entries = environment.pop("PYTHONPATH", "").split(os.pathsep)
+    kept = [entry for entry in entries if Path(entry).is_absolute()]
+    return {**environment, "PYTHONPATH": os.pathsep.join(kept)} if kept else environment
