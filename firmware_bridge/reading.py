@@ -32,6 +32,7 @@ MOST_TOML_BYTES = 64 << 10
 MOST_TOML_LINE = 2000
 """A dotted name takes the parser a time that grows with the square of its length."""
 MOST_DEPTH = 32
+MOST_ENTRIES = 4 << 20
 MOST_DIGITS = 18
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """What stands in place of a file in a checkout without Git LFS."""
@@ -146,12 +147,23 @@ def parse_toml(data: bytes | str) -> dict[str, Any]:
 
 
 def check_depth(plain: Any) -> None:
-    """Raises `ReadError` for lists and tables in each other deeper than `MOST_DEPTH`."""
-    layer = [plain]
+    """Raises `ReadError` for lists and tables in each other deeper than `MOST_DEPTH`, or with too many entries.
+
+    Where lists are shared, as in a pickle, a short document may have entries without end.
+    """
+    layer, entries = [plain], 1
     for _ in range(MOST_DEPTH):
-        layer = [inner for one in layer for inner in _inside(one)]
-        if not layer:
+        inner: list[Any] = []
+        for one in layer:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, (list, tuple)):
+                inner += one
+            if entries + len(inner) > MOST_ENTRIES:
+                raise ReadError(f"has more than {MOST_ENTRIES} entries")
+        if not inner:
             return
+        layer, entries = inner, entries + len(inner)
     raise ReadError(f"is nested deeper than {MOST_DEPTH}")
 
 
@@ -226,10 +238,6 @@ class Reader:
             return read()
         except ReadError as error:
             raise self.refuse(path, str(error)) from None
-
-
-def _inside(plain: Any) -> list[Any]:
-    return list(plain.values()) if isinstance(plain, dict) else plain if isinstance(plain, list) else []
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

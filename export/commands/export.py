@@ -129,7 +129,7 @@ def _exporter(args: argparse.Namespace) -> Exporter:
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
     try:
-        config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes)
+        config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes).checked()
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
     return ActionPrior(*options).untrained(config, args.vlm, args.prior)

@@ -139,7 +139,7 @@ def _changed(config: PolicyConfig, args: argparse.Namespace) -> PolicyConfig:
     changes: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     if args.perturb_prefix is not None:
         changes["prefix_perturbation"] = replace(config.prefix_perturbation, share=args.perturb_prefix)
-    return replace(config, **{name: value for name, value in changes.items() if value is not None})
+    return replace(config, **{name: value for name, value in changes.items() if value is not None}).checked()
 
 
 def _words(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) -> Tokenizer:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.families.action_prior.checkpoint import CheckpointError, read_document, save_whole
+from export.families.action_prior.archive import read_document, save_whole
+from export.families.base import CheckpointError
 from export.training.average import Average
 from export.training.schedule import TrainingError
+from firmware_bridge.reading import ReadError, one_line, parse_json
 
 FORMAT = 2
 
@@ -58,14 +60,18 @@ class ResumeState:
             document = read_document(self.path)
         except CheckpointError as error:
             raise TrainingError(f"{error}; or delete it to begin anew") from None
-        if document.get("format") != FORMAT:
+        if type(document.get("format")) is not int or document["format"] != FORMAT:
             raise TrainingError(f"{self.path} was written by another version; delete it to begin anew")
-        self._compare(json.loads(document["run"]))
-        self.module.load_state_dict(document["module"])
-        self.optimiser.load_state_dict(document["optimiser"])
-        if self.average is not None:
-            self.average.load(document["average"])
-        return Progress(int(document["steps"]), int(document["reached"]))
+        try:
+            self._compare(parse_json(document["run"]))
+            self.module.load_state_dict(document["module"])
+            self.optimiser.load_state_dict(document["optimiser"])
+            if self.average is not None:
+                self.average.load(document["average"])
+            return Progress(int(document["steps"]), int(document["reached"]))
+        except (ReadError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+            told = one_line(f"{type(error).__name__}: {error}", 120)
+            raise TrainingError(f"{self.path} is damaged ({told}); delete it to begin anew") from None
 
     @property
     def _run(self) -> str:

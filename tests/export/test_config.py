@@ -34,7 +34,19 @@ def test_the_paper_s_numbers() -> None:
 )
 def test_a_configuration_that_cannot_work_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(tiny(), **change)  # type: ignore[arg-type]
+        dataclasses.replace(tiny(), **change).checked()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(PolicyConfig)])
+@pytest.mark.parametrize("value", [None, -3, 10**9, 10**18, float("nan"), "15", [], {"a": 1}, 15.5])
+def test_no_size_is_believed(name: str, value: object) -> None:
+    """Whatever stands where a size belongs, it is refused with its name, or it is one of the few that are allowed."""
+    try:
+        config = PolicyConfig.from_plain({**tiny().to_plain(), name: value})
+    except ConfigError as error:
+        assert str(error).isprintable() and len(str(error)) < 260
+        return
+    assert getattr(config, name) == value and isinstance(value, (bool, int, float)) and abs(value) < 1e6
 
 
 def test_unknown_and_missing_fields_are_refused() -> None:

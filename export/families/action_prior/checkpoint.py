@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
-import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from export.families.action_prior.archive import plain_of, read_document, save_whole
 from export.families.action_prior.config import ConfigError, PolicyConfig
 from export.families.action_prior.embodiment import Embodiment
 from export.families.action_prior.parts import PARTS, parts_of
 from export.families.action_prior.policy import VlaPolicy
 from export.families.base import CheckpointError as CheckpointError
+from firmware_bridge.reading import MOST_MESSAGE, Name, ReadError, one_line, shown, typed
 
+M = TypeVar("M", bound=nn.Module)
 FORMAT = 1
 KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
 
@@ -40,18 +40,14 @@ class Checkpoint:
     def build(self) -> VlaPolicy:
         """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
         self._require(*parts_of(self.config))
-        policy = VlaPolicy(self.config)
-        self.load_into(policy)
-        return policy.eval()
+        return self._filled(VlaPolicy, self.state_dict)
 
     def part(self, name: str) -> nn.Module:
         """One of the three parts with these weights, in eval mode (see `export.families.action_prior.parts`)."""
         prefix = name + "."
         weights = {key.removeprefix(prefix): value for key, value in self.state_dict.items() if key.startswith(prefix)}
         self._require(name)
-        module = PARTS[name](self.config)
-        self.load_into(module, weights)
-        return module.eval()
+        return self._filled(PARTS[name], weights)
 
     def _require(self, *parts: str) -> None:
         held = {name.split(".")[0] for name in self.state_dict}
@@ -60,12 +56,23 @@ class Checkpoint:
                 stage = "stage-0 checkpoint (VLM" if "decoder" not in held else "stage-1 checkpoint (action prior"
                 raise CheckpointError(f"this is a {stage} only); train stage 2 first: edge-train vla")
 
-    def load_into(self, module: nn.Module, weights: dict[str, torch.Tensor] | None = None) -> None:
+    def _filled(self, kind: Callable[[PolicyConfig], M], weights: dict[str, torch.Tensor]) -> M:
+        """A module with these weights. Its shapes are compared before memory is taken for them."""
         try:
-            module.load_state_dict(self.state_dict if weights is None else weights)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
-            raise CheckpointError(f"the weights do not fit the configuration:{first[0].strip()[:200]}") from None
+            with torch.device("meta"):
+                shapes = {name: tuple(tensor.shape) for name, tensor in kind(self.config).state_dict().items()}
+        except Exception as error:  # sizes that do not go together; torch and transformers raise many kinds
+            raise CheckpointError(f"bad configuration: no policy has its sizes ({one_line(str(error), 120)})") from None
+        for name in sorted({*shapes, *weights}):
+            wanted, found = shapes.get(name), tuple(weights[name].shape) if name in weights else None
+            if wanted != found:
+                raise CheckpointError(
+                    f"the weights do not fit the configuration: {one_line(name, 80)} is {found or 'missing'} where "
+                    f"{wanted or 'nothing'} belongs"
+                )
+        module = kind(self.config)
+        module.load_state_dict(weights)
+        return module.eval()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -81,29 +88,24 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     save_whole(path, document)
 
 
-def save_whole(path: Path, document: dict[str, Any]) -> None:
-    """Writes the file whole or not at all, also when the process is killed or the power fails while it does."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as opened:
-        torch.save(document, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name itself
-    finally:
-        os.close(folder)
-
-
 def is_checkpoint(path: Path) -> bool:
     """Whether a file has the parts that a checkpoint has, as far as their names go; its tensors are not read."""
-    with suppress(OSError, zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("/data.pkl"):
-                pickled = archive.read(name)
-                return all(key.encode() in pickled for key in KEYS)
+    with suppress(OSError, CheckpointError):
+        pickled = plain_of(path)
+        return all(key.encode() in pickled for key in KEYS)
     return False
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The file's own parts, before they are looked into."""
+
+    config: dict[Name, Any]
+    state_dict: Any
+    normalisation: dict[Name, Any]
+    embodiments: dict[Name, Any]
+    tokenizer: Any
+    format: int
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -112,61 +114,57 @@ def load_checkpoint(path: Path) -> Checkpoint:
     missing = KEYS - set(document)
     if missing:
         raise CheckpointError(f"{path} is not a vla-edge checkpoint: it has no {', '.join(sorted(missing))}")
-    if document["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {document['format']!r}; this version reads {FORMAT}")
-    weights = document["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path}: state_dict must map names to tensors")
-    broken = next(
-        (name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None
-    )
-    if broken:
-        raise CheckpointError(
-            f"{path}: the weights of {broken} hold NaN or infinity; train again or take an earlier checkpoint"
-        )
+    if type(document["format"]) is not int or document["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {shown(document['format'])}; this version reads {FORMAT}")
+    _check_weights(path, document["state_dict"])
     try:
-        config = PolicyConfig.from_plain(document["config"])
+        parts = typed(_Document, document)
+        config = PolicyConfig.from_plain(parts.config)
         embodiments = tuple(
-            Embodiment.from_plain(name, described, document["normalisation"][name])
-            for name, described in document["embodiments"].items()
+            Embodiment.from_plain(name, described, parts.normalisation.get(name))
+            for name, described in parts.embodiments.items()
         )
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: bad configuration: {error}") from None
-    tokenizer = document["tokenizer"]
-    if tokenizer is not None:
-        _check_tokenizer(path, tokenizer)
-    return Checkpoint(config, weights, embodiments, tokenizer)
+        _check_embodiments(config, embodiments)
+    except (ConfigError, ReadError) as error:
+        raise CheckpointError(one_line(f"{path}: bad configuration: {error}", MOST_MESSAGE)) from None
+    _check_tokenizer(path, parts.tokenizer)
+    return Checkpoint(config, parts.state_dict, embodiments, parts.tokenizer)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Tensors and plain data of a file that `save_whole` wrote. Raises `CheckpointError`; runs no code of it."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is not a torch checkpoint, or it was cut short; copy it again")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself reads past a wrong checksum
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong; copy it again")
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} holds pickled code, which is never run; save tensors and plain data only (docs/architecture.md)"
-        ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path} is damaged: {str(error).splitlines()[0][:160]}; copy or train it again"
-        ) from None
-    if not isinstance(document, dict):
-        raise CheckpointError(
-            f"{path} is not a vla-edge checkpoint: it holds a {type(document).__name__}, not a mapping"
-        )
-    return document
+def _check_weights(path: Path, weights: Any) -> None:
+    sound = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not sound or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path}: state_dict must map names to tensors")
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(
+                f"{path}: the weights of {one_line(name, 80)} hold NaN or infinity; train again or take an earlier "
+                "checkpoint"
+            )
+
+
+def _check_embodiments(config: PolicyConfig, embodiments: tuple[Embodiment, ...]) -> None:
+    """Raises `ReadError` for slots that the policy has not, or two arms in one row of its soft prompts."""
+    rows = [arm.index for arm in embodiments]
+    if len(set(rows)) != len(rows) or not all(row < config.embodiments for row in rows):
+        raise ReadError(f"embodiments have the rows {rows} of {config.embodiments}; each has one of its own")
+    for arm in embodiments:
+        for what, slots, width in (
+            ("actions", arm.actions.slots, config.action_slots),
+            ("states", arm.states.slots, config.state_slots),
+        ):
+            if not all(slot < width for slot in slots):
+                raise ReadError(f"{arm.name}.{what}.slots go up to {max(slots)}, and the policy has {width}")
+        if len(arm.joints) != len(arm.actions.slots):
+            raise ReadError(f"{arm.name} has {len(arm.joints)} joints and {len(arm.actions.slots)} slots of actions")
 
 
 def _check_tokenizer(path: Path, tokenizer: Any) -> None:
+    if tokenizer is None:
+        return
     try:
+        if not isinstance(tokenizer, str):
+            raise ReadError(f"it is {shown(tokenizer)}")
         Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises bare Exception for a bad document
-        raise CheckpointError(f"{path}: the tokenizer cannot be read: {str(error)[:120]}") from None
+        raise CheckpointError(f"{path}: the tokenizer cannot be read: {one_line(str(error), 120)}") from None

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
+
+from firmware_bridge.reading import Between, ReadError, Sized, typed
+
+Width: TypeAlias = Annotated[int, Between(1, 1 << 17)]
+Few: TypeAlias = Annotated[int, Between(1, 256)]
+Side: TypeAlias = Annotated[int, Between(1, 4096)]
+"""Of a picture, pixels."""
+Share: TypeAlias = Annotated[float, Between(0, 1)]
+Factor: TypeAlias = Annotated[float, Between(0, 100)]
+MOST_FRAME_BYTES = 32 << 20
+"""Of all cameras at one step."""
 
 
 class ConfigError(ValueError):
@@ -18,28 +29,28 @@ class ConfigError(ValueError):
 class TransformerShape:
     """A Qwen3 stack: grouped-query attention with `kv_heads`, SwiGLU of width `ffn`."""
 
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    rope_theta: float
+    hidden: Width
+    layers: Few
+    heads: Few
+    kv_heads: Few
+    head_dim: Annotated[int, Between(2, 1024)]
+    ffn: Width
+    rope_theta: Annotated[float, Between(1, 1e9)]
 
 
 @dataclass(frozen=True)
 class VisionShape:
     """A Qwen3-VL vision tower; `merge` x `merge` patches of `patch_px` become one token of the language model."""
 
-    hidden: int
-    layers: int
-    heads: int
-    ffn: int
-    patch_px: int
-    merge: int
-    temporal_patch: int
-    position_grid: int
-    deepstack_layers: tuple[int, ...]
+    hidden: Width
+    layers: Few
+    heads: Few
+    ffn: Width
+    patch_px: Few
+    merge: Annotated[int, Between(1, 16)]
+    temporal_patch: Annotated[int, Between(1, 16)]
+    position_grid: Annotated[int, Between(1, 512)]
+    deepstack_layers: Annotated[tuple[Annotated[int, Between(0, 255)], ...], Sized(0, 64)]
 
 
 @dataclass(frozen=True)
@@ -50,13 +61,13 @@ class PrefixPerturbation:
     "stay", whatever the picture says: at its goal an arm then drifts, and nothing pulls it back.
     """
 
-    share: float = 0.0
+    share: Share = 0.0
     """Of the windows whose prefix is perturbed; 0 leaves all of them as demonstrated."""
-    gain: tuple[float, float] = (0.0, 1.2)
+    gain: tuple[Factor, Factor] = (0.0, 1.2)
     """The prefix times a factor drawn from here: too slow, too fast, or not at all."""
-    offset: float = 0.6
+    offset: Factor = 0.6
     """Plus an offset, the same in all its steps: normal, of a size drawn up to this, in normalised units."""
-    step_noise: float = 0.3
+    step_noise: Factor = 0.3
     """Plus noise of its own in every step, this share of the offset's size."""
 
     def __post_init__(self) -> None:
@@ -80,33 +91,33 @@ class PolicyConfig:
     text: TransformerShape
     encoder: TransformerShape
     decoder: TransformerShape
-    vocabulary: int
-    mrope_section: tuple[int, int, int]
-    tied_image_tokens: tuple[int, int]
+    vocabulary: Annotated[int, Between(1, 1 << 21)]
+    mrope_section: tuple[Few, Few, Few]
+    tied_image_tokens: tuple[Annotated[int, Between(0, 1 << 21)], Annotated[int, Between(0, 1 << 21)]]
     """Token ids of vision start and vision end, which enclose every image as Qwen3-VL expects."""
 
-    horizon: int = 15
+    horizon: Few = 15
     """[P] H, actions per chunk."""
-    history: int = 15
+    history: Few = 15
     """[P] H_h, state-action pairs in the history token."""
-    action_slots: int = 37
+    action_slots: Few = 37
     """[P]"""
-    state_slots: int = 74
+    state_slots: Few = 74
     """[P]"""
 
-    embodiments: int = 16
+    embodiments: Annotated[int, Between(1, 4096)] = 16
     """[ours] Rows of the soft-prompt tables."""
-    soft_prompt_tokens: int = 4
+    soft_prompt_tokens: Annotated[int, Between(0, 256)] = 4
     """[ours] Tokens of p_k, in the VLM and in the encoder."""
-    cameras: int = 1
+    cameras: Annotated[int, Between(1, 16)] = 1
     """[ours]"""
-    frame_px: tuple[int, int] = (128, 128)
+    frame_px: tuple[Side, Side] = (128, 128)
     """[ours] Height and width of the raw uint8 frames."""
-    image_px: tuple[int, int] = (96, 96)
+    image_px: tuple[Side, Side] = (96, 96)
     """[ours] Height and width after the resize inside the backbone."""
-    token_budget: int = 16
+    token_budget: Annotated[int, Between(1, 4096)] = 16
     """[ours] Instruction tokens; shorter instructions are padded and masked, longer ones refused."""
-    projector_width: int = 0
+    projector_width: Annotated[int, Between(0, 1 << 17)] = 0
     """[ours] Hidden width of the projectors between z and the VLM; 0 makes them linear."""
     encoder_causal: bool = False
     """[ours] Causal attention in the encoder (cls then stands last); default bidirectional, cls first."""
@@ -114,23 +125,23 @@ class PolicyConfig:
     """[ours] Causal attention over the chunk in the decoder; default bidirectional."""
     latent_injection: Literal["token", "add"] = "token"
     """[ours] z enters the decoder as one token before the chunk, or is added to every action token."""
-    flow_steps: int = 10
+    flow_steps: Annotated[int, Between(1, 1000)] = 10
     """[ours] Euler steps from noise to chunk."""
     target_time: bool = False
     """Whether the decoder is also told where a step ends, so that one step can lead to the chunk (arXiv:2604.05656)."""
-    noise_scale: float = 1.0
+    noise_scale: Share = 1.0
     """[ours] What the robot multiplies the noise by that a chunk starts from; 0 starts every chunk in the middle."""
-    flow_time_beta: tuple[float, float] = (1.0, 1.0)
+    flow_time_beta: tuple[Annotated[float, Between(1e-3, 1e3)], Annotated[float, Between(1e-3, 1e3)]] = (1.0, 1.0)
     """[ours] r ~ Beta(a, b) in training; (1, 1) is uniform."""
-    time_width: int = 128
+    time_width: Annotated[int, Between(2, 1 << 14)] = 128
     """[ours] Width of the sine-cosine embedding of r."""
-    max_delay: int = 6
+    max_delay: Annotated[int, Between(0, 255)] = 6
     """[ours] Training delays d are drawn from 0..max_delay (training-time real-time chunking, arXiv:2512.05964)."""
     prefix_perturbation: PrefixPerturbation = PrefixPerturbation()
     """[ours] What happens in training to the committed prefix before the decoder sees it."""
     loss_on_unused_slots: bool = False
     """[ours] Whether slots that an embodiment does not use count in the loss."""
-    without_history: float = 0.5
+    without_history: Share = 0.5
     """[P] Share of a stage-2 batch that goes without the history token: the paper averages both losses."""
     history_passes: Literal["sampled", "both"] = "sampled"
     """[ours] A share of every batch goes without the history token, or every window goes both ways, as in the paper."""
@@ -140,36 +151,26 @@ class PolicyConfig:
     """[P] What the tokens of the encoder's trajectories are."""
     history_gradient: bool = True
     """[ours] Whether the VLA loss reaches the encoder through the history token."""
-    pose_weight: float = 0.0
+    pose_weight: Annotated[float, Between(0, 1e6)] = 0.0
     """[ours] Weight of a linear readout of the newest state from z; 0 leaves it away, as the paper does."""
-    normalisation_quantile: float = 0.01
+    normalisation_quantile: Annotated[float, Between(0, 0.5)] = 0.01
     """[ours] Statistics span this quantile to its mirror, so outliers do not set the scale."""
 
     def __post_init__(self) -> None:
         checks = (
-            (self.latent_injection in ("token", "add"), "latent_injection must be 'token' or 'add'"),
             (
                 all(side % (self.vision.patch_px * self.vision.merge) == 0 for side in self.image_px),
                 f"image_px {self.image_px} must be multiples of patch_px x merge",
             ),
+            (
+                self.cameras * self.frame_px[0] * self.frame_px[1] * 3 <= MOST_FRAME_BYTES,
+                f"{self.cameras} frames of {self.frame_px} are more than {MOST_FRAME_BYTES >> 20} MB a step",
+            ),
             (0 <= self.max_delay < self.horizon, "max_delay must be below the horizon"),
-            (0.0 <= self.without_history <= 1.0, "without_history must lie between 0 and 1"),
-            (self.history_passes in ("sampled", "both"), "history_passes must be 'sampled' or 'both'"),
-            (
-                self.history_compressor in ("encoder", "mlp", "none"),
-                "history_compressor must be 'encoder', 'mlp' or 'none'",
-            ),
-            (
-                self.encoder_sees in ("states and actions", "actions"),
-                "encoder_sees must be 'states and actions' or 'actions'",
-            ),
-            (self.pose_weight >= 0.0, "pose_weight must not be negative"),
             (
                 self.pose_weight == 0.0 or self.encoder_sees != "actions",
                 "an encoder that sees only actions cannot know the pose: set pose_weight to 0",
             ),
-            (0.0 <= self.noise_scale <= 1.0, "noise_scale must lie between 0 and 1"),
-            (self.flow_steps >= 1, "flow_steps must be at least 1"),
             (0 < self.normalisation_quantile < 0.5, "normalisation_quantile must lie between 0 and 0.5"),
             (sum(self.mrope_section) * 2 == self.text.head_dim, "mrope_section must add up to half of text.head_dim"),
         )
@@ -194,21 +195,16 @@ class PolicyConfig:
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> PolicyConfig:
-        """Inverse of `to_plain`. Raises `ConfigError` for a missing, unknown or ill-typed field."""
-        if not isinstance(plain, dict):
-            raise ConfigError("the configuration is not a mapping")
-        nested = {
-            "vision": VisionShape,
-            "text": TransformerShape,
-            "encoder": TransformerShape,
-            "decoder": TransformerShape,
-            "prefix_perturbation": PrefixPerturbation,
-        }
+        """Inverse of `to_plain`. Raises `ConfigError` for a field that is missing, unknown or out of bounds."""
         try:
-            values = {key: nested[key](**_tuples(value)) if key in nested else value for key, value in plain.items()}
-            return PolicyConfig(**_tuples(values))
-        except TypeError as error:
-            raise ConfigError(str(error).replace("__init__() ", "")) from None
+            config: PolicyConfig = typed(PolicyConfig, plain)
+        except ReadError as error:
+            raise ConfigError(str(error)) from None
+        return config
+
+    def checked(self) -> PolicyConfig:
+        """The same, once every field has been held against its bounds. Raises `ConfigError`."""
+        return PolicyConfig.from_plain(self.to_plain())
 
 
 SEEN_BY_A_BACKBONE = (
@@ -220,10 +216,6 @@ SEEN_BY_A_BACKBONE = (
 def seen_by(config: PolicyConfig) -> dict[str, Any]:
     """What a backbone's weights are made for, its shapes and what it is shown: they fit where this is equal."""
     return {name: getattr(config, name) for name in SEEN_BY_A_BACKBONE}
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 PERTURBED = PrefixPerturbation(share=0.6)

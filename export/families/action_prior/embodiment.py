@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_bridge.reading import Between, Name, Sized, typed
+
+Slots: TypeAlias = Annotated[tuple[Annotated[int, Between(0, 255)], ...], Sized(1, 256)]
+Offset: TypeAlias = Annotated[float, Between(-1e4, 1e4)]
+Scale: TypeAlias = Annotated[float, Between(1e-6, 1e4)]
 SMALLEST_SCALE = 1e-4
 """A span below this is none: the value stands still nearly always."""
 
@@ -17,9 +22,15 @@ SMALLEST_SCALE = 1e-4
 class SlotStatistics:
     """`normalised = (value - offset) / scale` for the slots an embodiment uses, in their order."""
 
-    slots: tuple[int, ...]
-    offset: tuple[float, ...]
-    scale: tuple[float, ...]
+    slots: Slots
+    offset: Annotated[tuple[Offset, ...], Sized(1, 256)]
+    scale: Annotated[tuple[Scale, ...], Sized(1, 256)]
+
+    def __post_init__(self) -> None:
+        if len(set(self.slots)) != len(self.slots):
+            raise ValueError("slots name one slot twice")
+        if not len(self.slots) == len(self.offset) == len(self.scale):
+            raise ValueError(f"{len(self.slots)} slots have {len(self.offset)} offsets and {len(self.scale)} scales")
 
     @staticmethod
     def fit(values: NDArray[np.float32], slots: tuple[int, ...], quantile: float, centred: bool) -> SlotStatistics:
@@ -47,9 +58,23 @@ class SlotStatistics:
     def to_plain(self) -> dict[str, Any]:
         return {"slots": list(self.slots), "offset": list(self.offset), "scale": list(self.scale)}
 
-    @staticmethod
-    def from_plain(plain: dict[str, Any]) -> SlotStatistics:
-        return SlotStatistics(tuple(plain["slots"]), tuple(plain["offset"]), tuple(plain["scale"]))
+
+@dataclass(frozen=True)
+class _Described:
+    """An arm's entry under "embodiments"."""
+
+    index: Annotated[int, Between(0, 4095)]
+    step_s: Annotated[float, Between(1e-3, 10)]
+    joints: Annotated[tuple[Name, ...], Sized(1, 256)]
+    action: Literal["joint_increment_rad"] = "joint_increment_rad"
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """An arm's entry under "normalisation"."""
+
+    actions: SlotStatistics
+    states: SlotStatistics
 
 
 @dataclass(frozen=True)
@@ -76,12 +101,8 @@ class Embodiment:
         return {"actions": self.actions.to_plain(), "states": self.states.to_plain()}
 
     @staticmethod
-    def from_plain(name: str, described: dict[str, Any], statistics: dict[str, Any]) -> Embodiment:
-        return Embodiment(
-            name=name,
-            index=int(described["index"]),
-            step_s=float(described["step_s"]),
-            joints=tuple(described["joints"]),
-            actions=SlotStatistics.from_plain(statistics["actions"]),
-            states=SlotStatistics.from_plain(statistics["states"]),
-        )
+    def from_plain(name: str, described: Any, statistics: Any) -> Embodiment:
+        """Inverse of `describe` and `statistics`. Raises `ReadError`."""
+        arm: _Described = typed(_Described, described, f"embodiments.{name}")
+        numbers: _Statistics = typed(_Statistics, statistics, f"normalisation.{name}")
+        return Embodiment(name, arm.index, arm.step_s, arm.joints, numbers.actions, numbers.states)
