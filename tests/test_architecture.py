@@ -28,7 +28,7 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("av", "cuda", "cv2", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pyarrow", "pycuda"),
+        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pyarrow", "pycuda"),
         *("tokenizers", "tomli", "tqdm", "zstandard"),
     },
     "export": {

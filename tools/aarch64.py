@@ -30,7 +30,7 @@ from edge.policy.base import PolicyInput, open_policy
 ROOT = Path(__file__).resolve().parents[1]
 MIRROR, SUITE, PYTHON = "http://deb.debian.org/debian", "bookworm", "3.11"
 PACKAGES = "python3-minimal,libpython3-stdlib,libstdc++6"
-WHEELS = ("onnxruntime==1.22.1", "numpy<2.3", "tokenizers", "pyserial", "tqdm")
+WHEELS = ("daqp>=0.8", "onnxruntime==1.22.1", "numpy<2.3", "tokenizers", "pyserial", "tqdm")
 """ONNX Runtime 1.32 ends with a crash when it is imported under QEMU; 1.22.1 does not."""
 TAGS = ("manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64")
 CHUNKS = 4

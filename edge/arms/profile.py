@@ -41,12 +41,14 @@ LIMIT_KEYS = (
 """Rows of a table of limits. They are named for joints; an axis whose unit is m has metres where they say rad."""
 UNITS = ("rad", "m")
 EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
+GOAL_KEYS = ("deviation_rad", "beyond_rad", "start_rad")
 TABLES = {
     "home": ("position_rad",),
     "limits": LIMIT_KEYS,
     "operating": LIMIT_KEYS,
     "following": ("limit_rad",),
     "velocity_edges": EDGE_KEYS,
+    "goals": GOAL_KEYS,
 }
 PLAIN = ("format", "name", "model", "embodiment", "joints", "units", "gripper")
 """What stands before the first table."""
@@ -123,13 +125,27 @@ class VelocityEdges:
 
 
 @dataclass(frozen=True)
+class GoalBounds:
+    """How far the host may depart from the goals that a policy gives, per axis; more is a refusal.
+
+    deviation_rad  the knots from the goals, root mean square over a chunk
+    beyond_rad     a goal beyond a position limit of `operating`, where it is clamped; not asked of the gripper
+    start_rad      the first goals from the measured pose
+    """
+
+    deviation_rad: tuple[float, ...]
+    beyond_rad: tuple[float, ...]
+    start_rad: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ArmProfile:
     """One arm: its axes, its home pose, the envelope the firmware enforces and the limits it runs within.
 
     `following_rad` is how far a joint may be from its set-point before the firmware faults. `edges` is None for an arm
     whose velocity limits are the same everywhere. `units` has one of `UNITS` per axis; numbers called `_rad` hold the
     axis's own unit. `gripper` is the index of the axis that holds things: being blocked is its purpose, and a policy
-    that closes it further means "hold".
+    that closes it further means "hold". `goals` is None for an arm that is to be driven by increments alone.
     """
 
     name: str
@@ -143,6 +159,7 @@ class ArmProfile:
     edges: VelocityEdges | None
     units: tuple[str, ...]
     gripper: int | None
+    goals: GoalBounds | None = None
 
     @property
     def dof(self) -> int:
@@ -214,6 +231,7 @@ class _Reader:
             edges=self.edges(operating) if "velocity_edges" in self.document else None,
             units=self.units(len(joints)),
             gripper=self.gripper(joints),
+            goals=self.goals(len(joints)) if "goals" in self.document else None,
         )
 
     def units(self, dof: int) -> tuple[str, ...]:
@@ -231,10 +249,16 @@ class _Reader:
         return joints.index(name)
 
     def following(self, dof: int) -> tuple[float, ...]:
-        values = self.row("following", "limit_rad", dof)
+        return self.positive("following", "limit_rad", dof)
+
+    def goals(self, dof: int) -> GoalBounds:
+        return GoalBounds(**{key: self.positive("goals", key, dof) for key in GOAL_KEYS})
+
+    def positive(self, table: str, key: str, dof: int) -> tuple[float, ...]:
+        values = self.row(table, key, dof)
         for joint, value in enumerate(values):
             if not value > 0:
-                raise self.refuse("limit_rad", f"is not positive for joint {joint + 1}", "following")
+                raise self.refuse(key, f"is not positive for joint {joint + 1}", table)
         return values
 
     def edges(self, operating: JointLimits) -> VelocityEdges:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.arms import JointLimits
 from edge.plan.timeline import Timeline
-from edge.plan.trajectory import FloatArray, Knots, segment_accelerations, turning_points
+from edge.plan.trajectory import BoolArray, FloatArray, Knots, segment_accelerations, turning_points
 from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
 
 
@@ -39,30 +39,63 @@ def check_finite(increments_rad: FloatArray) -> ChunkRefusal | None:
     return ChunkRefusal("not finite", joint, step, f"the policy gave {increments_rad[step, joint]}")
 
 
-def check_knots(knots: Knots, limits: JointLimits) -> ChunkRefusal | None:
+@dataclass(frozen=True)
+class Judgement:
+    """What is wrong with knots (n, J), each of its arrays bool: `outside` of shape (n, J), the others by segment,
+    (n - 1, J). `span_rad` are the lowest and highest positions of each segment, `fastest` and `strongest` its largest
+    velocity and acceleration."""
+
+    outside: BoolArray
+    strays: BoolArray
+    too_fast: BoolArray
+    too_strong: BoolArray
+    span_rad: tuple[FloatArray, FloatArray]
+    fastest: FloatArray
+    strongest: FloatArray
+
+    @property
+    def sound(self) -> BoolArray:
+        """Whether nothing is wrong with a joint, (J,)."""
+        between = self.strays | self.too_fast | self.too_strong
+        sound: BoolArray = np.logical_not(np.any(between, axis=0) | np.any(self.outside, axis=0))
+        return sound
+
+
+def judge(knots: Knots, limits: JointLimits) -> Judgement:
     """Positions at the knots and between them, and the velocities and accelerations that the segments imply."""
     q, dq, step_s = knots.q_rad, knots.dq_rad_s, knots.spacing_s
     low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
-    outside = (q < low) | (q > high)
     lowest, highest = turning_points(q, dq, step_s)
-    strays = (lowest < low) | (highest > high)
     start, end = segment_accelerations(q, dq, step_s)
     fastest = _fastest(dq[:-1], dq[1:], start, end, step_s)
     strongest = np.maximum(np.abs(start), np.abs(end))
-    too_fast = fastest > np.array(limits.velocity_rad_s)
-    too_strong = strongest > np.array(limits.acceleration_rad_s2)
-    for knot in range(len(q)):
-        for joint in range(q.shape[1]):
-            if outside[knot, joint]:
-                return ChunkRefusal("position", joint, knot, f"{q[knot, joint]:.4f} rad")
-            if knot and strays[knot - 1, joint]:
-                span = f"{lowest[knot - 1, joint]:.4f} to {highest[knot - 1, joint]:.4f} rad"
-                return ChunkRefusal("position", joint, knot, f"{span} on the way there")
-            if knot and too_fast[knot - 1, joint]:
-                return ChunkRefusal("velocity", joint, knot, f"{fastest[knot - 1, joint]:.3f} rad/s")
-            if knot and too_strong[knot - 1, joint]:
-                return ChunkRefusal("acceleration", joint, knot, f"{strongest[knot - 1, joint]:.2f} rad/s^2")
-    return None
+    return Judgement(
+        (q < low) | (q > high),
+        (lowest < low) | (highest > high),
+        fastest > np.array(limits.velocity_rad_s),
+        strongest > np.array(limits.acceleration_rad_s2),
+        (lowest, highest),
+        fastest,
+        strongest,
+    )
+
+
+def check_knots(knots: Knots, limits: JointLimits) -> ChunkRefusal | None:
+    """The first thing that is wrong with the knots themselves, None when all of them may be sent."""
+    found = judge(knots, limits)
+    if found.sound.all():
+        return None
+    for knot, joint in np.ndindex(*found.outside.shape):
+        if found.outside[knot, joint]:
+            return ChunkRefusal("position", joint, knot, f"{knots.q_rad[knot, joint]:.4f} rad")
+        if knot and found.strays[knot - 1, joint]:
+            lowest, highest = (end[knot - 1, joint] for end in found.span_rad)
+            return ChunkRefusal("position", joint, knot, f"{lowest:.4f} to {highest:.4f} rad on the way there")
+        if knot and found.too_fast[knot - 1, joint]:
+            return ChunkRefusal("velocity", joint, knot, f"{found.fastest[knot - 1, joint]:.3f} rad/s")
+        if knot and found.too_strong[knot - 1, joint]:
+            return ChunkRefusal("acceleration", joint, knot, f"{found.strongest[knot - 1, joint]:.2f} rad/s^2")
+    raise AssertionError("what is not sound is one of these")
 
 
 def check_splice(knots: Knots, q_rad: FloatArray, dq_rad_s: FloatArray) -> ChunkRefusal | None:

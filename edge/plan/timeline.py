@@ -11,7 +11,15 @@ import math
 
 import numpy as np
 
-from edge.plan.trajectory import FloatArray, IntArray, Knots, from_micro, spline_velocities, to_micro
+from edge.plan.trajectory import (
+    FloatArray,
+    IntArray,
+    Knots,
+    from_micro,
+    segment_accelerations,
+    spline_velocities,
+    to_micro,
+)
 from firmware_bridge.codes import MICRO
 
 KEPT_STEPS = 256
@@ -94,6 +102,15 @@ class Timeline:
         row: IntArray = self._dq[knot % KEPT_STEPS]
         return row
 
+    def acceleration_rad_s2(self, knot: int) -> FloatArray:
+        """Commanded acceleration (J,) with which a committed knot is reached; 0 at the first one."""
+        if knot < 1:
+            return np.zeros(self._q.shape[1])
+        before = self.knots(knot - 1, 2)
+        _, end = segment_accelerations(before.q_rad, before.dq_rad_s, before.spacing_s)
+        reached: FloatArray = end[0]
+        return reached
+
     def knots(self, first: int, count: int) -> Knots:
         """`count` committed knots from `first` on, as a copy; all of them as far apart as the first two."""
         rows = np.arange(first, first + count) % KEPT_STEPS
@@ -111,6 +128,10 @@ class Timeline:
         knot is the one already committed, so the commanded position cannot jump.
         """
         return self._join(observed + delay, to_micro(np.cumsum(increments_rad[delay:], axis=0)), spacing_us)
+
+    def through(self, splice: int, q_rad: FloatArray, spacing_us: int) -> Knots:
+        """Knots that leave the committed one at `splice` with its velocity, and pass through `q_rad` (n, J)."""
+        return self._join(splice, to_micro(q_rad) - self.q_urad(splice), spacing_us)
 
     def retime(self, first: int, spacing_us: int) -> Knots:
         """What is committed from knot `first` on: the same path, in steps of `spacing_us`."""

@@ -13,6 +13,7 @@ from firmware_bridge.codes import MICRO
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ def spline_velocities(q_rad: FloatArray, step_s: float, first_velocity: FloatArr
 
     Cubic Hermite segments with these velocities have no jump in acceleration between knots (the classic C2 spline).
     """
-    from_q, from_velocity = _spline_matrices(len(q_rad))
+    from_q, from_velocity = spline_matrices(len(q_rad))
     return from_q @ q_rad / step_s + from_velocity[:, None] * first_velocity
 
 
 @lru_cache(maxsize=64)
-def _spline_matrices(knots: int) -> tuple[FloatArray, FloatArray]:
+def spline_matrices(knots: int) -> tuple[FloatArray, FloatArray]:
     """The spline is linear in its knots and its first velocity: velocities = A q / step + b v0."""
     system = np.zeros((knots, knots))
     rises = np.zeros((knots, knots))

@@ -9,10 +9,14 @@ from edge.run.controller import Controller
 
 
 def pack_controller(controller: Controller, step_s: float, latency_us: int) -> bytes:
-    """Arm, shape and settings, and the first latency it was told."""
+    """Arm, shape and settings, and the first latency it was told.
+
+    An arm without bounds for goals is written as it was before there were any, so that such logs still compare.
+    """
+    arm = {name: value for name, value in asdict(controller.arm).items() if name != "goals" or value is not None}
     return pack_plain(
         {
-            "arm": asdict(controller.arm),
+            "arm": arm,
             "shape": asdict(controller.shape),
             "settings": asdict(controller.settings),
             "step_s": step_s,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.arms import ArmProfile, JointLimits
+from edge.arms import ArmProfile, GoalBounds, JointLimits
 from edge.bundle import PolicyShape
 from edge.errors import SafetyStop
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
@@ -230,7 +230,8 @@ class Replay:
     def _make_controller(self, client: DeviceClient, body: dict[str, Any]) -> Controller:
         arm = body["arm"]
         limits = {name: JointLimits(**_tuples(arm[name])) for name in ("limits", "operating")}
-        profile = ArmProfile(**{**_tuples(arm), **limits})
+        goals = GoalBounds(**_tuples(arm["goals"])) if "goals" in arm else None
+        profile = ArmProfile(**{**_tuples(arm), **limits, "goals": goals})
         controller = Controller(
             client,
             TappedPlanner(self._world, self._comparison),
