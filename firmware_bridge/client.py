@@ -10,6 +10,7 @@ from firmware_bridge.codes import (
     MAGIC,
     MAX_KNOTS,
     MAX_PAYLOAD,
+    TICK_US,
     CommitFlag,
     DeviceState,
     MessageType,
@@ -54,6 +55,7 @@ BEHIND_US = 50_000.0
 """A report that is older than this, by the host's estimate of the device's clock, shows that the estimate is wrong:
 reports come every 10 ms, and no line on which the two clocks agree within 1 ms keeps one for so long."""
 BEHIND_PROBE_EVERY_NS = 100_000_000
+MOST_LEAD_US = 1_000_000
 COMMIT_RETRY_NS = 30_000_000
 """An unanswered commit is sent again after this time, and after twice as long each time that follows: on a line that
 takes longer than that for a chunk, copies must not pile up faster than they are carried."""
@@ -134,13 +136,20 @@ class DeviceClient:
         self.resent = 0
         self.commit_retry_ns = COMMIT_RETRY_NS
 
+    @property
+    def last_state_ns(self) -> int:
+        """When the newest report was taken, on the host's clock."""
+        return self._last_state_ns
+
     # Handshake -------------------------------------------------------------------------------------------------------
 
     def connect(self, arm: str, profile_hash: int, joints: int) -> Caps:
         """Opens the session and checks that this is the expected device. Raises `HandshakeError`."""
+        self.link.joints = joints
         caps = self._exchange(Hello(MAGIC, SCHEMA_HASH), Caps, "does not answer; check port, baud rate and power")
         assert isinstance(caps, Caps)
         name = caps.arm.rstrip(b"\0").decode("ascii", "replace")
+        name = "".join(letter if letter.isprintable() else "?" for letter in name)
         if caps.magic != MAGIC:
             raise HandshakeError("what answers on this port is not a vla-edge device")
         if caps.schema != SCHEMA_HASH:
@@ -156,6 +165,11 @@ class DeviceClient:
         if caps.profile != profile_hash:
             raise HandshakeError(
                 f"the firmware's limits for '{name}' are not those of this host's profile; "
+                "flash the firmware of this version"
+            )
+        if caps.tick_us != TICK_US or caps.min_lead_us > MOST_LEAD_US:
+            raise HandshakeError(
+                f"the firmware ticks every {caps.tick_us} us and wants chunks {caps.min_lead_us} us early; "
                 "flash the firmware of this version"
             )
         self.caps = caps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from dataclasses import dataclass
 
 from firmware_bridge.codes import CRC_SIZE, HEADER, MAX_FRAME, MAX_PAYLOAD, PROTOCOL_VERSION, MessageType
@@ -10,6 +11,9 @@ from firmware_bridge.layout import WireError
 from firmware_bridge.messages import BY_TYPE, SCHEMA_HASH, Message
 
 DELIMITER = b"\x00"
+MOST_FRAMES = 64
+"""Of one call of a bounded reader: what a device sends in the half second for which a stopped host may not look."""
+REMEMBERED_FRAMES = 64
 UNSEEDED = frozenset({MessageType.HELLO, MessageType.CAPS})
 """These two carry CRC seed 0, so that builds of different schemas can still tell each other apart."""
 
@@ -89,21 +93,67 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames completed by `data`, in order."""
-        frames = []
+        return [frame for encoded in self._cut(data) if (frame := self._decoded(encoded)) is not None]
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        """What stood between delimiters, up to the last one; the rest is kept for the next call."""
         *complete, rest = data.split(DELIMITER)
-        for part in complete:
-            encoded = bytes(self._pending + part)
+        if complete:
+            complete[0] = bytes(self._pending + complete[0])
             self._pending.clear()
-            if not encoded:
-                continue
-            try:
-                frames.append(decode_frame(encoded))
-            except WireError:
-                self.bad_frames += 1
         self._pending += rest
         if len(self._pending) > MAX_FRAME:
             del self._pending[: -MAX_FRAME - 1]  # stays too long to be a frame, so the next delimiter counts it as bad
+        return complete
+
+    def _decoded(self, encoded: bytes) -> Frame | None:
+        if not encoded:
+            return None
+        try:
+            return decode_frame(encoded)
+        except WireError:
+            self.bad_frames += 1
+            return None
+
+
+class BoundedFrameReader(FrameReader):
+    """A reader whose work is bounded whatever arrives: of one call the newest `MOST_FRAMES` count, none of them twice.
+
+    A frame carries its sender's sequence number, so one that is the same byte for byte is a copy.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        self.skipped_frames = 0
+        """Older ones of too many at once, and copies."""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        frames = []
+        for encoded in self._newest(self._cut(data)):
+            frame = self._decoded(encoded)
+            if frame is not None:
+                frames.append(frame)
+                self._remember(encoded)
         return frames
+
+    def _newest(self, complete: list[bytes]) -> list[bytes]:
+        """In order, the last of them that are no copies."""
+        found: dict[bytes, None] = {}
+        for encoded in reversed(complete):
+            if len(found) == MOST_FRAMES:
+                break
+            if encoded and encoded not in self._seen:
+                found[encoded] = None
+        self.skipped_frames += sum(map(bool, complete)) - len(found)
+        return list(reversed(found))
+
+    def _remember(self, encoded: bytes) -> None:
+        self._seen.add(encoded)
+        self._order.append(encoded)
+        if len(self._order) > REMEMBERED_FRAMES:
+            self._seen.discard(self._order.popleft())
 
 
 def _seed(kind: MessageType) -> int:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from firmware_bridge.clock_sync import ClockSync
-from firmware_bridge.framing import FrameReader, encode_frame
+from firmware_bridge.framing import BoundedFrameReader, Frame, encode_frame
 from firmware_bridge.messages import Event, Message, StateReport, TimeReply, TimeRequest
 from firmware_bridge.transports.base import Transport
 
 CLOCK_POLL_S = 50e-6
 OVERTAKEN_BY = 64
 """Frames. A device that counts from further back has begun anew."""
+LOST_AT_ONCE = 1024
+"""Frames. No line that is still alive loses as many between two that arrive."""
+MOST_WAITING = 64
+"""Messages kept for `receive`; of more, the newest."""
+MOST_EXCHANGES = 8
+"""Clock requests that may still be answered."""
 
 
 class Link:
@@ -22,19 +29,30 @@ class Link:
         self.clock_ns = clock_ns
         self.session = session
         self.clock = ClockSync()
+        self.joints: int | None = None
+        """What a row of joints must hold, once the device has said so."""
         self.foreign_frames = 0
         self.overtaken_frames = 0
+        self.misfit_frames = 0
+        """Sound frames that this device cannot send: other joints than it has, the answer to what was never asked."""
+        self.sequence_jumps = 0
         self.sent_bytes = 0
-        self._reader = FrameReader()
+        self._reader = BoundedFrameReader()
         self._sequence = 0
         self._exchanges = 0
-        self._waiting: list[Message] = []
+        self._waiting: deque[Message] = deque(maxlen=MOST_WAITING)
+        self._asked_ns: deque[int] = deque(maxlen=MOST_EXCHANGES)
         self._newest: int | None = None
 
     @property
     def bad_frames(self) -> int:
-        """Frames that arrived damaged."""
-        return self._reader.bad_frames
+        """Frames that arrived damaged, or that cannot be of this device."""
+        return self._reader.bad_frames + self.misfit_frames
+
+    @property
+    def skipped_frames(self) -> int:
+        """Copies, and older ones of too many that arrived at once."""
+        return self._reader.skipped_frames
 
     def send(self, message: Message) -> int:
         """Sends one message; returns its sequence number."""
@@ -48,7 +66,8 @@ class Link:
     def receive(self) -> list[Message]:
         """Messages of this session that have arrived, time replies excepted."""
         self._pump()
-        messages, self._waiting = self._waiting, []
+        messages = list(self._waiting)
+        self._waiting.clear()
         return messages
 
     def exchange_clock(self, idle: Callable[[float], None], timeout_s: float) -> bool:
@@ -58,6 +77,7 @@ class Link:
         """
         before = self._exchanges
         sent_ns = self.clock_ns()
+        self._asked_ns.append(sent_ns)
         self.send(TimeRequest(sent_ns))
         self._pump()
         while self._exchanges == before and self.clock_ns() - sent_ns < timeout_s * 1e9:
@@ -71,18 +91,35 @@ class Link:
         for frame in self._reader.feed(data):
             if frame.session != self.session:
                 self.foreign_frames += 1
-            elif isinstance(frame.message, TimeReply):
-                reply = frame.message
-                self.clock.add(reply.host_ns, arrived_ns, reply.received_us, reply.sent_us)
-                self._exchanges += 1
-            elif isinstance(frame.message, (StateReport, Event)) and self._overtaken(frame.sequence):
-                self.overtaken_frames += 1
             else:
-                self._waiting.append(frame.message)
+                self._take(frame, arrived_ns)
+
+    def _take(self, frame: Frame, arrived_ns: int) -> None:
+        message = frame.message
+        if not self._fits(message):
+            self.misfit_frames += 1
+        elif isinstance(message, TimeReply):
+            self._asked_ns.remove(message.host_ns)
+            self.clock.add(message.host_ns, arrived_ns, message.received_us, message.sent_us)
+            self._exchanges += 1
+        elif isinstance(message, (StateReport, Event)) and self._overtaken(frame.sequence):
+            self.overtaken_frames += 1
+        else:
+            self._waiting.append(message)
+
+    def _fits(self, message: Message) -> bool:
+        if isinstance(message, TimeReply):
+            return message.host_ns in self._asked_ns
+        if isinstance(message, StateReport):
+            return self.joints is None or len(message.commanded_urad) == self.joints
+        return True
 
     def _overtaken(self, sequence: int) -> bool:
         """Whether a frame newer than this one has arrived: older ones are dropped."""
-        if self._newest is not None and 0 < (self._newest - sequence) & 0xFFFF <= OVERTAKEN_BY:
+        behind = 0 if self._newest is None else (self._newest - sequence) & 0xFFFF
+        if 0 < behind <= OVERTAKEN_BY:
             return True
+        if OVERTAKEN_BY < behind <= 0x10000 - LOST_AT_ONCE:
+            self.sequence_jumps += 1
         self._newest = sequence
         return False

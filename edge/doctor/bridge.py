@@ -6,7 +6,9 @@ import time
 
 from edge.arms import ArmProfile
 from edge.doctor.check import Check, Status, judged
+from edge.errors import SafetyStop
 from edge.run.arm import LATCHED, client_in_real_time
+from edge.run.plausible import ReportJudge, check_states
 from edge.run.report import percentiles
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import DeviceState
@@ -27,7 +29,7 @@ def check_bridge(transport: Transport, arm: ArmProfile) -> list[Check]:
     for check in (_handshake, _clock, _state, _round_trips):
         try:
             checks.append(check(client, arm))
-        except BridgeError as error:
+        except (BridgeError, SafetyStop) as error:
             checks.append(Check.failed(check.__name__.strip("_").replace("_", " "), error))
             break
     return checks
@@ -48,6 +50,9 @@ def _clock(client: DeviceClient, arm: ArmProfile) -> Check:
 
 def _state(client: DeviceClient, arm: ArmProfile) -> Check:
     report = client.wait_for_state()
+    check_states([(report.state, report.reason)])
+    device_us = client.link.clock.unwrap(report.device_us)
+    ReportJudge(arm).check(report, device_us, client.link.clock.device_us(client.last_state_ns))
     latched = report.state in LATCHED
     name = stop_text(report.state, report.reason) if latched else DeviceState(report.state).name
     found = f"{name}, at " + " ".join(f"{q / 1e6:.3f}" for q in report.measured_urad)

@@ -10,6 +10,7 @@ from edge.arms import ArmProfile, JointLimits
 from edge.errors import SafetyStop
 from edge.log.records import Journal
 from edge.log.taps import open_client
+from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.client import DeviceClient, stop_text
 from firmware_bridge.codes import MICRO, MILLI, DeviceState
@@ -61,8 +62,13 @@ class ConnectedArm:
         return self.caps.min_lead_us + (round(load.chunk_s / MICRO) if load else 0) + LEAD_MARGIN_US
 
     def standing(self) -> StateReport:
-        """Where the arm stands now. Raises `SafetyStop` on a latched fault, `LinkLost` without a report."""
-        state = self.client.wait_for_state()
+        """Where the arm stands now. Raises `SafetyStop` on a latched fault or a report that cannot be, `LinkLost`
+        without one.
+        """
+        state, link = self.client.wait_for_state(), self.client.link
+        check_states([(state.state, state.reason)])
+        device_us, estimate_us = link.clock.unwrap(state.device_us), link.clock.device_us(self.client.last_state_ns)
+        ReportJudge(self.profile).check(state, device_us, estimate_us, link.sequence_jumps)
         if state.state in LATCHED:
             raise SafetyStop(
                 f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"

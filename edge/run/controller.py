@@ -23,6 +23,7 @@ from edge.plan.trajectory import Knots, spline_velocities
 from edge.policy.history import StepHistory
 from edge.run.counters import Counters, PaceChange
 from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
+from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
 from firmware_bridge.errors import LinkLost
@@ -57,6 +58,7 @@ class Controller:
         self.counters = Counters()
         self._planner = planner
         self._machine = MotionMachine(settings.may_starve)
+        self._judge = ReportJudge(arm)
         self.splicer = Splicer(arm, step_s, settings.lead_us)
         self.replanner = Replanner(shape, settings, self.timeline.step_us, latency_us)
         self._history = StepHistory(shape.history, arm.dof)
@@ -103,7 +105,7 @@ class Controller:
             self.client.heartbeat(loop_tick)
             self._next_heartbeat_ns = now_ns + HEARTBEAT_NS
         now_us = self.client.link.clock.device_us(now_ns)
-        self._observe(inbox)
+        self._observe(inbox, now_us)
         self._take_answers(inbox)
         self._history.advance(self.timeline, now_us)
         if self.splicer.can_send(now_us):
@@ -156,7 +158,8 @@ class Controller:
 
     # The device ------------------------------------------------------------------------------------------------------
 
-    def _observe(self, inbox: Inbox) -> None:
+    def _observe(self, inbox: Inbox, now_us: float) -> None:
+        check_states(inbox.states)
         for state, reason in inbox.states:
             self._machine.update(DeviceReport(state, reason, self.counters.pauses.reason))
         report = inbox.state
@@ -164,8 +167,10 @@ class Controller:
             return
         if self._last_state is None:
             self._history.rest(report.measured_urad)
+        link = self.client.link
+        device_us = link.clock.unwrap(report.device_us)
+        self._judge.check(report, device_us, now_us, link.sequence_jumps)
         self._last_state = report
-        device_us = self.client.link.clock.unwrap(report.device_us)
         self.splicer.reported(device_us)
         self._history.observe(device_us, report.measured_urad)
         self.recorder.sample(device_us, report.commanded_urad, report.measured_urad, report.buffered_ms, report.state)

@@ -16,6 +16,8 @@ from firmware_bridge.url import option
 
 DEFAULT_BAUD = 1_000_000
 READ_SIZE = 65536
+TTY_SIZE = 4095
+"""Most bytes that one read of a terminal brings."""
 MAX_BACKLOG = 65536
 
 
@@ -49,6 +51,15 @@ class SerialTransport:
 
     def read(self) -> bytes:
         self._send_backlog()
+        data = self._read_once()
+        while TTY_SIZE <= len(data) < READ_SIZE:  # as much as a terminal hands out at once: there may be more
+            more = self._read_once()
+            if not more:
+                break
+            data += more
+        return data
+
+    def _read_once(self) -> bytes:
         try:
             return os.read(self._file, READ_SIZE)  # empty while nothing has arrived: pyserial sets VMIN to 0
         except BlockingIOError:

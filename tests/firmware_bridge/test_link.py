@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from firmware_bridge.codes import DeviceState, StopReason
-from firmware_bridge.framing import encode_frame
-from firmware_bridge.link import OVERTAKEN_BY, Link
-from firmware_bridge.messages import Ack, Event, Message, MessageType
+from firmware_bridge.framing import MOST_FRAMES, FrameReader, encode_frame
+from firmware_bridge.link import MOST_WAITING, OVERTAKEN_BY, Link
+from firmware_bridge.messages import Ack, Event, Message, MessageType, StateReport, TimeReply, TimeRequest
 
 SESSION = 7
 
@@ -23,7 +23,8 @@ class Line:
         return data
 
     def write(self, data: bytes) -> None:
-        raise AssertionError("nothing is sent here")
+        (frame,) = FrameReader().feed(data)
+        assert isinstance(frame.message, TimeRequest), "nothing else is sent here"
 
     def close(self) -> None:
         return
@@ -68,3 +69,63 @@ def test_a_device_that_begins_anew_is_heard() -> None:
 def test_another_session_is_not_heard() -> None:
     messages, link = heard((1, event(DeviceState.HOLD)), session=SESSION + 1)
     assert messages == [] and link.foreign_frames == 1
+
+
+def report(device_us: int = 1000, joints: int = 7) -> StateReport:
+    return StateReport(device_us, DeviceState.HOLD, 0, 5, 3, 0, 0, 0, 0, 0, (0,) * joints, (0,) * joints)
+
+
+def flooded(data: bytes, joints: int | None = None) -> tuple[list[Message], Link]:
+    """All of it in one read."""
+    line = Line()
+    link = Link(line, lambda: 0, SESSION)
+    link.joints = joints
+    line.arriving = data
+    return link.receive(), link
+
+
+def test_copies_of_a_frame_are_looked_at_once() -> None:
+    frames = [encode_frame(SESSION, number, report(1000 + number)) for number in range(3)]
+    messages, link = flooded(b"".join(frame * 50 for frame in frames))
+    assert messages == [report(1000), report(1001), report(1002)] and link.skipped_frames == 147
+
+
+def test_of_too_many_frames_at_once_the_newest_count() -> None:
+    count = 600
+    messages, link = flooded(b"".join(encode_frame(SESSION, number, report(number)) for number in range(count)))
+    assert messages == [report(number) for number in range(count - MOST_FRAMES, count)]
+    assert link.skipped_frames == count - MOST_FRAMES
+
+
+def test_what_waits_for_the_next_look_has_a_bound() -> None:
+    line = Line()
+    link = Link(line, lambda: 0, SESSION)
+    for number in range(1000):
+        line.arriving = encode_frame(SESSION, number, report(number))
+        link.exchange_clock(lambda seconds: None, 0.0)
+    assert len(link.receive()) == MOST_WAITING
+
+
+@pytest.mark.parametrize("joints", [0, 3, 6, 8, 50])
+def test_a_report_of_another_number_of_joints_is_a_bad_frame(joints: int) -> None:
+    messages, link = flooded(encode_frame(SESSION, 1, report(joints=joints)), joints=7)
+    assert messages == [] and link.bad_frames == 1
+
+
+def test_an_answer_to_what_was_never_asked_does_not_move_the_clock() -> None:
+    line = Line()
+    link = Link(line, lambda: 5000, SESSION)
+    for number in range(100):
+        line.arriving = encode_frame(SESSION, number, TimeReply(number, 99, 99))
+        assert link.receive() == []
+    assert link.bad_frames == 100 and link.clock.uncertainty_us == float("inf")
+
+
+def test_an_answer_counts_once() -> None:
+    line = Line()
+    link = Link(line, lambda: 5000, SESSION)
+    link.exchange_clock(lambda seconds: None, 0.0)
+    for number in range(50):
+        line.arriving = encode_frame(SESSION, number, TimeReply(5000, 1, 1))
+        link.receive()
+    assert link.bad_frames == 49 and link.clock.uncertainty_us == 0.0
