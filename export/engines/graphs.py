@@ -31,8 +31,8 @@ def part_of(engine: str, config: PolicyConfig) -> str:
 class Graph:
     """One engine to be: the module that is traced, example inputs by name, and the names of its outputs.
 
-    `rows` are the constants of every flow step, for the decoder: what is traced is one step. `whole` computes what
-    the finished engine will.
+    `rows` are the constants of every flow step, for a decoder: what is traced is one step, and with `finished` what
+    the chunk is made of its state. `whole` computes what the finished engine will.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Graph:
     outputs: tuple[str, ...]
     whole: nn.Module
     rows: torch.Tensor | None = None
+    finished: bool = False
 
 
 def graph_of(name: str, part: nn.Module, steps: int) -> Graph:

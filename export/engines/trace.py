@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from export.engines.graphs import Graph
-from export.engines.unroll import ROW, STATE_AFTER, STATE_BEFORE, VELOCITY, unroll
+from export.engines.unroll import FINISHED, ROW, STATE_AFTER, STATE_BEFORE, VELOCITY, unroll
 
 OPSET = 20
 EXTERNAL_DATA_BYTES = 1_500_000_000
@@ -27,6 +27,7 @@ def trace(graph: Graph) -> ir.Model:
     inputs, outputs = dict(graph.inputs), list(graph.outputs)
     if graph.rows is not None:
         inputs[ROW], outputs = graph.rows[0], [STATE_AFTER, VELOCITY, STATE_BEFORE]
+        outputs += [FINISHED] if graph.finished else []
     with _quiet():
         program = torch.onnx.export(
             graph.module,

@@ -10,21 +10,24 @@ import torch
 
 from export.engines.tensors import constant
 
-STATE_AFTER, VELOCITY, STATE_BEFORE, ROW = "state_after", "velocity", "state_before", "noisy"
-"""Outputs and last input of the traced step."""
+STATE_AFTER, VELOCITY, STATE_BEFORE, FINISHED, ROW = "state_after", "velocity", "state_before", "finished", "noisy"
+"""Outputs and last input of the traced step; `finished` is left out where the chunk is the state itself."""
 
 
-def unroll(model: ir.Model, rows: torch.Tensor, chunk: str, velocity: str) -> None:
+def unroll(model: ir.Model, rows: torch.Tensor, chunk: str, velocity: str | None = None) -> None:
     """Makes the graph of one step into that of len(rows) steps, in place.
 
     rows  (steps, ...), what the input `noisy` is in each step
-    Nodes that depend neither on the state nor on the row are shared by all steps.
+    Nodes that depend neither on the state nor on the row are shared by all steps; what is made of the state after a
+    step (`finished`) is made of the last one only.
     """
     graph = model.graph
-    after, first, before = graph.outputs
+    after, first, before, *finished = graph.outputs
     row = graph.inputs.pop()
     assert row.name == ROW
     constants = [constant(graph, f"{ROW}.{step}", values) for step, values in enumerate(rows)]
+    ending = _dependents(graph, {after}) if finished else []
+    graph.remove(ending)
     repeated = _dependents(graph, {before, row})
     row.replace_all_uses_with(constants[0])
     state = after
@@ -33,8 +36,16 @@ def unroll(model: ir.Model, rows: torch.Tensor, chunk: str, velocity: str) -> No
         for node in repeated:
             graph.append(_copy(node, mapped, step))
         state = mapped[after]
-    graph.outputs[:] = [state, first]
-    state.name, first.name = chunk, velocity
+    for node in ending:
+        for index, value in enumerate(node.inputs):
+            if value is after:
+                node.replace_input_with(index, state)
+        graph.append(node)
+    result = finished[0] if finished else state
+    graph.outputs[:] = [result] if velocity is None else [result, first]
+    result.name = chunk
+    if velocity is not None:
+        first.name = velocity
 
 
 def _dependents(graph: ir.Graph, sources: set[ir.Value]) -> list[ir.Node]:
