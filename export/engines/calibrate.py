@@ -10,7 +10,7 @@ from torch import nn
 
 from export.engines.graphs import Graph
 from export.engines.observations import Sample
-from export.engines.static_layers import Projection
+from export.families.layers import Projection
 
 SMOOTHING = 0.6
 """How much of the difference between channels moves from the inputs into the weight; 0 is none, 1 all of it."""

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from export.engines.static_layers import (
-    Projection,
     RootMeanSquareNorm,
     StaticAttention,
     StaticMlp,
@@ -19,6 +18,7 @@ from export.engines.static_layers import (
 from export.families.action_prior.action_decoder import ActionDecoder, DecoderLayer
 from export.families.action_prior.flow import flow_schedule, target_time
 from export.families.action_prior.qwen import attention_bias
+from export.families.layers import Projection
 
 
 class StaticDecoderLayer(nn.Module):

@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from export.engines.static_layers import (
-    Projection,
     RootMeanSquareNorm,
     StaticLayer,
     StaticMlp,
@@ -17,6 +16,7 @@ from export.engines.static_layers import (
 )
 from export.families.action_prior.action_encoder import ActionEncoder
 from export.families.action_prior.qwen import attention_bias
+from export.families.layers import Projection
 
 
 class StaticEncoder(nn.Module):

@@ -12,47 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.families.layers import Projection
+
 TransformersModule = Any
 """A module of a class of transformers: `nn.Module` gives each of its attributes the type `Tensor | Module`."""
-
-
-class Projection(nn.Module):
-    """`x @ weight + bias` with the weight as (inputs, outputs), so that no engine has to transpose it.
-
-    `precise` keeps it in FP32 when the engine's precision is lower; without `int8` it stays FP32 in an INT8 engine.
-    `smooth` moves large inputs into the weight.
-    """
-
-    bias: torch.Tensor | None
-    calming: torch.Tensor | None
-
-    def __init__(self, linears: list[nn.Linear], precise: bool) -> None:
-        super().__init__()
-        self.precise, self.int8 = precise, True
-        weight = torch.cat([linear.weight.detach() for linear in linears]).T.contiguous()
-        self.weight: torch.Tensor = nn.Buffer(weight)
-        biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-        bias = torch.cat(biases) if biases else None
-        if (
-            bias is not None and not precise
-        ):  # on three axes ONNX Runtime leaves it out of a Gemm, which has no INT8 form
-            bias = bias[None, None]
-        self.register_buffer("bias", bias)
-        self.register_buffer("calming", None)
-
-    def smooth(self, factors: torch.Tensor) -> None:
-        """Divides the inputs by `factors` (inputs,) and multiplies the weight: the same product, rounded better.
-
-        A few channels of a transformer's activations are far larger than the others, and one INT8 scale for all of
-        them would be theirs (Xiao et al., SmoothQuant, 2022).
-        """
-        self.weight *= factors[:, None]
-        self.calming = 1 / factors
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x if self.calming is None else x * self.calming
-        product = x @ self.weight
-        return product if self.bias is None else product + self.bias
 
 
 class RootMeanSquareNorm(nn.Module):

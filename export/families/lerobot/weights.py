@@ -18,7 +18,7 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Weights(Protocol):
-    """Tensors by name; each is read when it is taken, and a float one becomes FP32."""
+    """Tensors by name; each is read when it is taken, into memory of its own, and a float one becomes FP32."""
 
     @property
     def file(self) -> Path:
@@ -62,7 +62,7 @@ class WeightsFile:
         tensor: torch.Tensor = self._opened.get_tensor(name)
         if not tensor.is_floating_point():
             return tensor
-        tensor = tensor.float()
+        tensor = tensor.to(torch.float32, copy=True)  # of the file's own pages: a change would be seen by the next
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{self._file}: '{name}' is not finite; export another checkpoint of this training")
         return tensor

@@ -1,0 +1,96 @@
+"""What a family makes of a folder: engines to be, how they are wired, and what the chunk is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from export.families.base import CheckpointError
+from export.families.lerobot.folder import ACTION, STATE, Folder
+
+
+@dataclass(frozen=True)
+class Static:
+    """What is traced, and with `rows` repeated once for each; `whole` computes what the finished engine will."""
+
+    module: nn.Module
+    whole: nn.Module
+    rows: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One engine to be.
+
+    inputs     examples by name, in the module's order
+    reference  builds the network as it is stated, FP32, for the same inputs and outputs
+    static     builds what is traced
+    """
+
+    name: str
+    inputs: Mapping[str, torch.Tensor]
+    outputs: tuple[str, ...]
+    reference: Callable[[], nn.Module]
+    static: Callable[[], Static]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A folder's policy, checked, ready to become engines. Parts run in their order, one in memory at a time.
+
+    links, feeds  where every input comes from, as a bundle's manifest has it: ports are `PART.NAME`
+    horizon       rows of the chunk; row 0 is the goal that is sent at the observed step
+    execute       of them before the next chunk
+    observations  that the policy sees, the newest last
+    steps         of a flow or of denoising; 1 for a single pass
+    """
+
+    folder: Folder
+    parts: tuple[Part, ...]
+    links: tuple[tuple[str, str], ...]
+    feeds: Mapping[str, Mapping[str, Any]]
+    result: str
+    horizon: int
+    execute: int
+    observations: int = 1
+    steps: int = 1
+    prefix: Literal["none", "frozen", "guided"] = "none"
+    text: Mapping[str, Any] | None = field(default=None)
+
+    @property
+    def action_range(self) -> torch.Tensor:
+        """Largest less smallest action of the training data, in the robot's units (axes,). Raises `CheckpointError`."""
+        low, high = training_range(self.folder, ACTION)
+        return high - low
+
+
+def training_range(folder: Folder, feature: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between which values a feature was, two of (axes,). Raises `CheckpointError` where the folder does not say."""
+    if feature == ACTION:
+        found = folder.outputs.bounds(ACTION, folder.action_width)
+    else:
+        found = folder.inputs.bounds(STATE, folder.state_width)
+    if found is None:
+        raise CheckpointError(
+            f"{folder.path}: no statistics of '{feature}', which say what its numbers mean; "
+            "train with a dataset that has them"
+        )
+    return found
+
+
+def frame_port(camera: str) -> str:
+    """The name of the input that takes a camera's frames."""
+    return f"frame_{camera}"
+
+
+def checked_execute(folder: Folder, wanted: int, horizon: int) -> int:
+    """A chunk has at least one row more than is executed: the next one joins there."""
+    if horizon < 2:
+        raise CheckpointError(
+            f"{folder.config_file}: chunks of {horizon} step leave nothing to join to; train longer ones"
+        )
+    return min(wanted, horizon - 1)
