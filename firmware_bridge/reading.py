@@ -33,7 +33,8 @@ MOST_TOML_LINE = 2000
 """A dotted name takes the parser a time that grows with the square of its length."""
 MOST_DEPTH = 32
 MOST_ENTRIES = 4 << 20
-MOST_DIGITS = 18
+MOST_DIGITS = 19
+"""Of a whole number: nanoseconds since 1970 have as many."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """What stands in place of a file in a checkout without Git LFS."""
 
@@ -112,11 +113,15 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def parse_json(data: bytes | str) -> Any:
-    """A JSON document: UTF-8, no name twice, numbers finite, at most `MOST_DEPTH` deep. Raises `ReadError`."""
+def parse_json(data: bytes | str, finite: bool = True) -> Any:
+    """A JSON document: UTF-8, no name twice, numbers finite unless all are allowed, at most `MOST_DEPTH` deep.
+
+    Raises `ReadError`.
+    """
+    real = _real if finite else float
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        plain = json.loads(text, object_pairs_hook=_table, parse_int=_whole, parse_float=_real, parse_constant=_real)
+        plain = json.loads(text, object_pairs_hook=_table, parse_int=_whole, parse_float=real, parse_constant=real)
     except UnicodeDecodeError as error:
         raise ReadError(f"is not text in UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:

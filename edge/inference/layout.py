@@ -6,22 +6,28 @@ For shared memory a numpy type, its sizes given by name; for a log a JSON head a
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import EnumMeta
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference.mailbox import Mailbox, SharedMemory
 from firmware_bridge.layout import Item, items_of
+from firmware_bridge.reading import Between, Name, Sized, parse_json, typed
 
 TEXT_BYTES = 400
 UP_TO = "up to "
 """Before the name of a first dimension: the most rows; how many there are is stored beside them."""
 ROWS = "_rows"
+ARRAYS = tuple[tuple[Name, Name, Annotated[tuple[Annotated[int, Between(0, 1 << 20)], ...], Sized(0, 4)]], ...]
+"""How the arrays of a record are announced: name, numpy's name of the type, shape."""
+NUMBER = re.compile(r"[<|][bfiu][1248]")
 HEAD_SIZE = struct.Struct("<I")
 R = TypeVar("R")
 D = TypeVar("D", bound="Described")
@@ -135,10 +141,16 @@ class Described:
     def unpack(cls: type[D], body: bytes) -> D:
         """Inverse of `pack`. Raises `ValueError` and `TypeError`."""
         has_arrays = any(item.shape for item in cls._items.values())
-        values = _head_and_arrays(body) if has_arrays else json.loads(body)
+        values = _head_and_arrays(body) if has_arrays else parse_table(body)
         for name, kind in cls._enums.items():
             values[name] = kind(values[name])
         return cls(**values)
+
+
+def parse_table(body: bytes) -> dict[str, Any]:
+    """A JSON object, as `pack_plain` writes it. Raises `ValueError`."""
+    plain: dict[str, Any] = typed(dict[Name, Any], parse_json(body, finite=False))
+    return plain
 
 
 def pack_plain(value: Any) -> bytes:
@@ -150,9 +162,11 @@ def _head_and_arrays(body: bytes) -> dict[str, Any]:
     if len(body) < HEAD_SIZE.size:
         raise ValueError("an array record is shorter than its head")
     at = HEAD_SIZE.size + HEAD_SIZE.unpack_from(body)[0]
-    values: dict[str, Any] = json.loads(body[HEAD_SIZE.size : at])
-    for name, dtype, shape in values.pop("arrays"):
-        array = np.frombuffer(body, np.dtype(dtype), count=int(np.prod(shape)), offset=at).reshape(shape)
+    values = parse_table(body[HEAD_SIZE.size : at])
+    for name, dtype, shape in typed(ARRAYS, values.pop("arrays", None), "arrays"):
+        if not NUMBER.fullmatch(dtype):
+            raise ValueError(f"an array of type {dtype}")
+        array = np.frombuffer(body, np.dtype(dtype), count=math.prod(shape), offset=at).reshape(shape)
         values[name] = array
         at += array.nbytes
     return values

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.errors import InputError
+from edge.inference.layout import parse_table
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 PROFILE = "vla-edge-1"
 """In the file's header; the number is that of the journal's format."""
 CHUNK_BYTES = 256 * 1024
+MOST_RECORD_BYTES = 64 << 20
+MOST_CHUNK_BYTES = 16 << 20
+"""Unpacked: far more than a chunk and the largest message that may follow it."""
+MOST_WAITING = 1 << 16
+"""Messages before the journal that they follow from; a flush writes both."""
 LENGTH = struct.Struct("<I")
 
 
@@ -124,14 +130,14 @@ class LogReader:
         from mcap.exceptions import InvalidMagic, McapError
         from zstandard import ZstdError
 
-        reader = iter(_open_reader(file).records)
+        reader = iter(_unpacked(_open_reader(file)))
         first = True
         while True:
             try:
                 item = next(reader)
             except StopIteration:
                 return
-            except (McapError, ZstdError, ValueError, struct.error) as error:
+            except (McapError, ZstdError, ValueError, OverflowError, struct.error) as error:
                 if first or isinstance(error, InvalidMagic):
                     raise LogError(f"{self.path} is not an MCAP file, or ends in its first bytes") from None
                 self.truncated = True
@@ -143,6 +149,8 @@ class LogReader:
         if topic != "/journal":
             if topic != "/log":
                 self._waiting.append((topic, data))
+                if len(self._waiting) > MOST_WAITING:
+                    raise LogError(f"{self.path}: has messages without their journal; record the run again")
             return
         for record in unpack_batch(data, self.path):
             try:
@@ -162,7 +170,7 @@ class LogReader:
 def unpack_batch(data: bytes, path: Path) -> Iterable[Record]:
     """The records of one message of `/journal`. Raises `LogError`."""
     try:
-        packed = b64decode(json.loads(data)["records"], validate=True)
+        packed = b64decode(parse_table(data)["records"], validate=True)
         at, records = 0, []
         while at < len(packed):
             (length,) = LENGTH.unpack_from(packed, at)
@@ -175,6 +183,8 @@ def unpack_batch(data: bytes, path: Path) -> Iterable[Record]:
 
 
 def _open_file(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():
+        raise LogError(f"{path}: is not a regular file; name a log, written with --log")
     try:
         return path.open("rb")
     except OSError as error:
@@ -197,7 +207,40 @@ def _open_writer(stream: IO[bytes]) -> Writer:
     return writer
 
 
+class _Bounded:
+    """A file that is read in pieces of a bounded size, whatever a record says of its own length."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MOST_RECORD_BYTES:
+            raise ValueError(f"a record of {size} bytes")
+        return self._file.read(size)
+
+
+def _unpacked(reader: StreamReader) -> Iterator[Any]:
+    """The records of a file, those of its chunks among them; no chunk is unpacked beyond its bound."""
+    from mcap.stream_reader import breakup_chunk
+    from zstandard import ZstdDecompressor
+
+    for record in reader.records:
+        if type(record).__name__ != "Chunk":
+            yield record
+            continue
+        if record.compression == "zstd":
+            with ZstdDecompressor().stream_reader(record.data) as stream:
+                record.data = stream.read(min(record.uncompressed_size, MOST_CHUNK_BYTES) + 1)
+        elif record.compression:
+            raise ValueError(f"a chunk packed by '{record.compression}'")
+        if len(record.data) > MOST_CHUNK_BYTES:
+            raise ValueError("a chunk that unpacks to more than any log has")
+        record.compression = ""
+        yield from breakup_chunk(record, validate_crc=True)
+
+
 def _open_reader(file: IO[bytes]) -> StreamReader:
     from mcap.stream_reader import StreamReader
 
-    return StreamReader(file, validate_crcs=True)
+    bounded: Any = _Bounded(file)
+    return StreamReader(bounded, emit_chunks=True, validate_crcs=True, record_size_limit=MOST_RECORD_BYTES)

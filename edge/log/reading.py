@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.log.mcap_log import LogReader, require_mcap
+from edge.inference.layout import parse_table
+from edge.log.mcap_log import LogError, LogReader, require_mcap
+from firmware_bridge.reading import ReadError
 
 JOURNAL = "/journal"
 
@@ -27,4 +28,7 @@ def read_log(path: str | Path) -> Iterator[LogMessage]:
     require_mcap("reading a log")
     for topic, time_ns, data in LogReader(Path(path)).messages():
         if topic != JOURNAL:
-            yield LogMessage(topic, time_ns, json.loads(data))
+            try:
+                yield LogMessage(topic, time_ns, parse_table(data))
+            except ReadError as error:
+                raise LogError(f"{path}: a message of {topic} {error}; record the run again") from None

@@ -7,7 +7,6 @@ read it through that class.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inference.layout import Described
+from edge.inference.layout import Described, parse_table
 from edge.inference.records import PlanRequest, PlanResult
 from firmware_bridge.layout import Item, JointRow, Packed
 
@@ -222,10 +221,7 @@ def unpack(kind: Kind, body: bytes) -> Any:
         return body
     if kind in RECORDS:
         return RECORDS[kind].unpack(body)
-    free = json.loads(body)
-    if not isinstance(free, dict):
-        raise ValueError(f"{kind.name}: not an object")
-    return free
+    return parse_table(body)
 
 
 def decode(kind: Kind, body: bytes) -> dict[str, Any]:

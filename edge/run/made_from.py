@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 from edge.inference.layout import pack_plain
 from edge.run.controller import Controller
+from firmware_bridge.codes import MAX_JOINTS, MAX_KNOTS
+from firmware_bridge.reading import Between, Name, ReadError, Sized, typed
+
+Row: TypeAlias = Annotated[tuple[float, ...], Sized(1, MAX_JOINTS)]
+Steps: TypeAlias = Annotated[int, Between(0, 1024)]
+MOST_US = 3600e6
 
 
 def pack_controller(controller: Controller, step_s: float, latency_us: int) -> bytes:
@@ -23,3 +30,69 @@ def pack_controller(controller: Controller, step_s: float, latency_us: int) -> b
             "latency_us": latency_us,
         }
     )
+
+
+@dataclass(frozen=True)
+class _Limits:
+    position_min_rad: Row
+    position_max_rad: Row
+    velocity_rad_s: Row
+    acceleration_rad_s2: Row
+    jerk_rad_s3: Row
+
+
+@dataclass(frozen=True)
+class _Edges:
+    offset_rad_s: Row
+    slope_rad_s2: Row
+    low_rad: Row
+    high_rad: Row
+
+
+@dataclass(frozen=True)
+class _Arm:
+    name: Name
+    model: str
+    embodiment: Name
+    joints: Annotated[tuple[Name, ...], Sized(1, MAX_JOINTS)]
+    home_rad: Row
+    limits: _Limits
+    operating: _Limits
+    following_rad: Row
+    edges: _Edges | None
+    units: Annotated[tuple[Literal["rad", "m"], ...], Sized(1, MAX_JOINTS)]
+    gripper: Annotated[int, Between(0, MAX_JOINTS - 1)] | None
+
+
+@dataclass(frozen=True)
+class _Shape:
+    horizon: Annotated[int, Between(1, MAX_KNOTS)]
+    history: Steps
+    max_delay: Steps
+
+
+@dataclass(frozen=True)
+class _Settings:
+    execute_steps: Annotated[int, Between(1, MAX_KNOTS)]
+    lead_us: Annotated[int, Between(0, MOST_US)]
+
+
+@dataclass(frozen=True)
+class _MadeFrom:
+    """The record's entries that decide how much is allocated and computed."""
+
+    arm: _Arm
+    shape: _Shape
+    settings: _Settings
+    step_s: Annotated[float, Between(1e-3, 10)]
+    latency_us: Annotated[int, Between(0, MOST_US)]
+
+
+def check_controller(plain: dict[str, Any]) -> None:
+    """Raises `ReadError` for a record that no run has written: types and bounds before anything is made of it."""
+    arm = typed(_MadeFrom, plain, extra=True).arm
+    rows = [arm.home_rad, arm.following_rad, arm.units]
+    for table in (arm.limits, arm.operating, arm.edges):
+        rows += asdict(table).values() if table is not None else []
+    if any(len(row) != len(arm.joints) for row in rows):
+        raise ReadError(f"arm: a row has not {len(arm.joints)} numbers, one per joint")

@@ -7,6 +7,7 @@ ends at the first difference: what came later in the log answers to something th
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,11 +25,14 @@ from edge.log.records import INFORMATION, Kind, Record, decode, unpack
 from edge.log.taps import DEVICE_CALLS, TappedPlanner, TappedRecorder, open_client
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
-from edge.run.made_from import pack_controller
+from edge.run.made_from import check_controller, pack_controller
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.errors import BridgeError, LinkLost
 from firmware_bridge.messages import Limits
+from firmware_bridge.reading import one_line
 
+SENSELESS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""What control makes of inputs that no run has had."""
 SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
 CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume"})
@@ -182,8 +186,9 @@ class Replay:
             self.verdict.missing = end.missing
         except Differs as found:
             self.verdict.difference = found.difference
-        except (ValueError, KeyError, TypeError) as error:
-            raise LogError(f"the journal is not one that this version can replay: {error}") from None
+        except SENSELESS as error:
+            told = one_line(f"{type(error).__name__}: {error}", 160)
+            raise LogError(f"the journal is not one that this version can replay: {told}") from None
         return self.verdict
 
     def _perform(self, record: Record) -> None:
@@ -228,6 +233,7 @@ class Replay:
         getattr(controller, call.word)(*call.arguments)
 
     def _make_controller(self, client: DeviceClient, body: dict[str, Any]) -> Controller:
+        check_controller(body)
         arm = body["arm"]
         limits = {name: JointLimits(**_tuples(arm[name])) for name in ("limits", "operating")}
         goals = GoalBounds(**_tuples(arm["goals"])) if "goals" in arm else None

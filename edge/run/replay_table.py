@@ -9,6 +9,7 @@ from edge import __version__
 from edge.log.mcap_log import LogReader, require_mcap
 from edge.log.records import Kind, Record, decode
 from edge.run.replay import Replay, Verdict
+from firmware_bridge.reading import one_line
 
 IDENTICAL, DIFFERENT, UNUSABLE = 0, 1, 2
 
@@ -56,7 +57,7 @@ def table(header: dict[str, Any], verdict: Verdict, reader: LogReader) -> str:
             ("gap", f"{verdict.missing} records are missing at {verdict.duration_s:.3f} s; the rest cannot be replayed")
         )
     rows += _conclusion(verdict)
-    return "\n".join(f"{name:<12} {text}" for name, text in rows)
+    return "\n".join(f"{name:<12} {one_line(text)}" for name, text in rows)
 
 
 def _conclusion(verdict: Verdict) -> list[tuple[str, str]]:
@@ -74,9 +75,9 @@ def _conclusion(verdict: Verdict) -> list[tuple[str, str]]:
 def _origin(header: dict[str, Any], reader: LogReader) -> str:
     if not header:
         return f"{reader.path}: no header"
-    settings = header.get("settings", {})
-    arm = header.get("arm", {}).get("name", "?")
-    return f"{reader.path}: {header.get('created_by')}, {arm}, '{settings.get('task')}', seed {settings.get('seed')}"
+    settings, arm = (dict(part) if isinstance(part := header.get(name), dict) else {} for name in ("settings", "arm"))
+    by, task, seed = header.get("created_by"), settings.get("task"), settings.get("seed")
+    return f"{reader.path}: {by}, {arm.get('name', '?')}, '{task}', seed {seed}"
 
 
 def _note_header(record: Record, header: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ from edge.log.dataset.spec import (
 from edge.log.dataset.statistics import Statistics, column_statistics, frame_statistics, merged, to_plain
 from edge.log.dataset.tables import read_statistics, read_tasks, rows_table, tasks_table, write_table
 from edge.log.dataset.video import INFO, VideoWriter
+from firmware_bridge.reading import parse_json, read_bytes
 
 REMARKS = "vla_edge"
 """The key of info.json under which remarks are kept."""
@@ -220,7 +221,7 @@ class DatasetWriter:
     def _go_on(self) -> None:
         """Takes up where the last whole part ended."""
         try:
-            info = json.loads((self.folder / INFO_PATH).read_text())
+            info = parse_json(read_bytes(self.folder / INFO_PATH))
             self.remarks = dict(info[REMARKS])
             self._part = int(self.remarks.pop("parts"))
             self.episodes, self.frames = int(info["total_episodes"]), int(info["total_frames"])
@@ -229,7 +230,7 @@ class DatasetWriter:
             for part in range(self._part):
                 for of_episode in read_statistics(part_path(self.folder, EPISODES_PATH, part)):
                     self._count(of_episode)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise DatasetWriteError(
                 f"{self.folder}: holds a dataset that this cannot be appended to ({error!r}); choose another folder"
             ) from None
