@@ -127,9 +127,9 @@ prior: setup ## the paper's claims about the action prior: 36 runs and the table
 	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
 	$(BIN)/edge-bench prior report --markdown docs/notebook/results.md --plots docs/notebook
 
-evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware
+evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware, judged after 8, 20 and 60 s
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
-	$(BIN)/python -m bench.evaluate --bundle demo/bundle --episodes 50 --record --json demo/evaluation.json
+	$(BIN)/python -m bench.evaluate --bundle demo/bundle --episodes 50 --duration 8 20 60 --record --json demo/evaluation.json
 
 precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
 	$(BIN)/edge-bench precisions --out runs/precision --json runs/precision/precisions.json

@@ -3,6 +3,9 @@
 `python -m bench.evaluate --bundle BUNDLE --episodes 50` runs the exported engines, the runtime and the firmware in
 lockstep. Scenes come from seeds that no demonstration uses. The arm decides the task; `--expert` puts the scripted
 expert of the lifting task in the place of the policy, as a test of everything that runs it.
+
+`--duration 8 20 60` judges one run after each of these times: reaching is one thing, staying another. `--push 30` moves
+the arm itself by 5 cm at 30 s, towards its base, aside and down in turn, and leaves it to the policy to come back.
 """
 
 from __future__ import annotations
@@ -17,16 +20,27 @@ from pathlib import Path
 from typing import Any
 
 from edge.cli.parser import complain
-from edge.sim.scenes import TASKS, BenchVerdict, LiftScene, open_scene  # first: it chooses the GL backend
+from edge.sim.scenes import (  # first: it chooses the GL backend
+    REACH,
+    TASKS,
+    BenchVerdict,
+    LiftScene,
+    ReachScene,
+    Scene,
+    open_scene,
+)
 
+import numpy as np
 from tqdm import tqdm
 
+from bench.push import PUSH_M, PUSHES, pushing
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle
 from edge.errors import InputError, VlaEdgeError
 from edge.policy.base import BundlePolicy, open_policy
 from lab.experts.reach_expert import STEP_S
 from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
+from edge.sim.stage import COLOURS
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_source
 
 REPORT_EVERY = 10
@@ -40,7 +54,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     z, p = 1.96, successes / trials
     centre = p + z * z / (2 * trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    return (centre - half) / (1 + z * z / trials), (centre + half) / (1 + z * z / trials)
+    low, high = (centre - half) / (1 + z * z / trials), (centre + half) / (1 + z * z / trials)
+    return max(0.0, low), min(1.0, high)  # rounding alone makes -0 %
 
 
 @dataclass(frozen=True)
@@ -48,11 +63,23 @@ class EpisodeRow:
     """One episode: how it ended, and what the runtime and the firmware had to say about its chunks."""
 
     verdict: BenchVerdict
+    done_at: list[bool]
+    """After each of the durations; the last is the verdict's."""
     stop: str | None
     chunks: int
     refused: list[str]
     interventions: int
-    largest_splice_rad_s2: float
+    splices_rad_s2: list[float]
+    """The jump in acceleration at every splice."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """In how many episodes the task was done after so long, with its 95 % interval."""
+
+    duration_s: float
+    succeeded: int
+    confidence_95: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,8 @@ class Evaluation:
     success: float
     confidence_95: tuple[float, float]
     duration_s: float
+    counts: list[Count]
+    push_s: float | None
     simulated_latency_ms: float
     checkpoint_sha256: str | None
     rows: list[EpisodeRow]
@@ -76,21 +105,31 @@ class Evaluation:
         return {name: value for name, value in asdict(self).items() if name != "rows"} | {
             "interventions": sum(row.interventions for row in self.rows),
             "refused": sum(len(row.refused) for row in self.rows),
+            "largest_splice_rad_s2": self.splices(),
         }
+
+    def splices(self) -> dict[str, float]:
+        """Median and 95 % of the largest jump in acceleration at a splice of every episode."""
+        p50, p95 = np.percentile([max(row.splices_rad_s2, default=0.0) for row in self.rows], [50, 95])
+        return {"p50": float(p50), "p95": float(p95)}
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """`bundle` is None for the expert. `task` may be left to the arm; one it cannot do is refused."""
+    """`bundle` is None for the expert. `task` may be left to the arm; one it cannot do is refused.
+
+    `durations_s` ascend: every episode runs for the last, and is judged after each. `push_s` is when the arm is pushed.
+    """
 
     bundle: Path | None
     arm: str
     episodes: int
-    duration_s: float = 8.0
+    durations_s: tuple[float, ...] = (8.0,)
     latency_ms: float = 30.0
     threads: int = 0
     first_scene: int = FIRST_SCENE
     task: str | None = None
+    push_s: float | None = None
 
 
 Opener = Callable[[Bundle, str, str, int], BundlePolicy]
@@ -106,10 +145,14 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
     first = open_scene(arm, settings.first_scene)
     if settings.task not in (None, first.task):
         raise InputError(f"--task {settings.task}: the scene of '{arm.name}' is for '{first.task}'")
+    if list(settings.durations_s) != sorted(settings.durations_s):
+        raise InputError("--duration: give the times in ascending order")
+    if settings.push_s is not None and first.task != REACH:
+        raise InputError(f"--push: only an arm that reaches is pushed, and '{arm.name}' lifts")
     player = _Player(settings, arm, bundle, opener)
     rows = []
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
-        rows.append(_row(player.play(episode)))
+        rows.append(player.play(episode))
         if not sys.stderr.isatty() and (episode + 1) % REPORT_EVERY == 0:
             done = sum(row.verdict.success for row in rows)
             print(f"{episode + 1} of {settings.episodes} episodes, {done} succeeded", file=sys.stderr, flush=True)
@@ -121,7 +164,12 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
         succeeded=succeeded,
         success=succeeded / settings.episodes,
         confidence_95=wilson(succeeded, settings.episodes),
-        duration_s=settings.duration_s,
+        duration_s=settings.durations_s[-1],
+        counts=[
+            Count(duration, done := sum(row.done_at[at] for row in rows), wilson(done, settings.episodes))
+            for at, duration in enumerate(settings.durations_s)
+        ],
+        push_s=settings.push_s,
         simulated_latency_ms=settings.latency_ms,
         checkpoint_sha256=player.bundle.manifest.checkpoint_sha256 if player.bundle else None,
         rows=rows,
@@ -136,11 +184,19 @@ class _Player:
         self.bundle = bundle or (load_bundle(settings.bundle) if settings.bundle else None)
         self._policies: dict[str, BundlePolicy] = {}
 
-    def play(self, episode: int) -> LockstepOutcome:
+    def play(self, episode: int) -> EpisodeRow:
+        scene = open_scene(self.arm, self.settings.first_scene + episode)
+        return self._row(scene, self._outcome(scene, episode), scene.instruction(episode))
+
+    def _outcome(self, scene: Scene, episode: int) -> LockstepOutcome:
         settings, arm = self.settings, self.arm
-        scene = open_scene(arm, settings.first_scene + episode)
         task = scene.instruction(episode)
-        run = LockstepSettings(task, settings.duration_s, latency_ms=settings.latency_ms, seed=episode)
+        joining = None
+        if settings.push_s is not None and isinstance(scene, ReachScene):
+            joining = pushing(scene, settings.push_s, list(PUSHES)[episode // len(COLOURS) % len(PUSHES)])
+        run = LockstepSettings(
+            task, settings.durations_s[-1], latency_ms=settings.latency_ms, seed=episode, joining=joining
+        )
         if self.bundle is not None:
             if task not in self._policies:
                 self._policies[task] = self._open(self.bundle, arm.name, task, settings.threads)
@@ -149,18 +205,55 @@ class _Player:
             raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")
         return run_source(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: ExpertPlanner(scene, task, device))
 
+    def _row(self, scene: Scene, outcome: LockstepOutcome, task: str) -> EpisodeRow:
+        counters, track = outcome.controller.counters, outcome.track
+        assert outcome.verdict is not None  # the task names one object
+        done_at = []
+        for duration in self.settings.durations_s[:-1]:
+            watched = (track.time_s <= duration + 1e-6) & (track.time_s >= duration - scene.watch_s - 1e-6)
+            found = scene.verdict(task, track.world[watched])
+            stopped = track.time_s[-1] < duration
+            done_at.append(found is not None and found.success and not stopped)
+        return EpisodeRow(
+            verdict=outcome.verdict,
+            done_at=[*done_at, outcome.verdict.success],
+            stop=outcome.stop,
+            chunks=len(counters.committed_ids),
+            refused=counters.refused,
+            interventions=counters.interventions,
+            splices_rad_s2=list(counters.splice_acceleration),
+        )
 
-def _row(outcome: LockstepOutcome) -> EpisodeRow:
-    counters = outcome.controller.counters
-    assert outcome.verdict is not None  # the task names one object
-    return EpisodeRow(
-        verdict=outcome.verdict,
-        stop=outcome.stop,
-        chunks=len(counters.committed_ids),
-        refused=counters.refused,
-        interventions=counters.interventions,
-        largest_splice_rad_s2=max(counters.splice_acceleration, default=0.0),
+
+def lines(report: Evaluation) -> list[str]:
+    """The report for a person: success after each duration, how long it lasted, what the runtime had to say."""
+    found = []
+    for count in report.counts:
+        low, high = count.confidence_95
+        found.append(
+            f"{report.task}: {count.succeeded} of {report.episodes} after {count.duration_s:g} s: "
+            f"{100 * count.succeeded / report.episodes:.0f} % "
+            f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), simulated"
+        )
+    if report.push_s is not None:
+        found.append(f"pushed by {100 * PUSH_M:g} cm at {report.push_s:g} s, {', '.join(PUSHES)} in turn")
+    holds = [row.verdict.hold for row in report.rows if row.verdict.hold and row.verdict.hold.worst_m is not None]
+    if holds:
+        first, worst = ([getattr(hold, name) for hold in holds] for name in ("reached_s", "worst_m"))
+        found.append(
+            f"first done after {np.median(first):.1f} s (median), {sum(hold.held_s > 0 for hold in holds)} of "
+            f"{len(holds)} of these at the end too; worst since: "
+            + ", ".join(f"{1000 * value:.0f}" for value in np.percentile(worst, [50, 90, 100]))
+            + " mm (50, 90, 100 %)"
+        )
+    splices = report.splices()
+    found.append(
+        f"largest jump at a splice {splices['p50']:.2f} rad/s^2 (median), {splices['p95']:.2f} (95 %), "
+        f"limiter {sum(row.interventions for row in report.rows)}, "
+        f"refused {sum(len(row.refused) for row in report.rows)}, "
+        f"safety stops {sum(row.stop is not None for row in report.rows)}"
     )
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -171,7 +264,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--arm", default="franka", help="arm profile (default %(default)s)")
     parser.add_argument("--task", choices=TASKS, help="what the arm is to do; there is one task for each arm")
     parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--duration", type=float, default=8.0, help="seconds per episode (default %(default)g)")
+    parser.add_argument(
+        "--duration", type=float, nargs="+", default=[8.0], metavar="S",
+        help="seconds per episode, or several at which it is judged (default 8)")  # fmt: skip
+    parser.add_argument("--push", type=float, metavar="S", help="push the arm by 5 cm after so many seconds (reaching)")
     parser.add_argument(
         "--latency-ms", type=float, default=30.0, help="simulated inference latency (default %(default)g)"
     )
@@ -187,7 +283,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.record and args.expert:
         parser.error("--record writes into a bundle, and the expert has none")
     settings = EvaluationSettings(
-        args.bundle, args.arm, args.episodes, args.duration, args.latency_ms, args.threads, args.first_scene, args.task
+        args.bundle,
+        args.arm,
+        args.episodes,
+        tuple(args.duration),
+        args.latency_ms,
+        args.threads,
+        args.first_scene,
+        args.task,
+        args.push,
     )
     try:
         report = evaluate(settings)
@@ -198,13 +302,7 @@ def main(argv: list[str] | None = None) -> int:
         args.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
     if args.record and args.bundle:
         add_to_verification(load_bundle(args.bundle), "closed_loop", report.summary())
-    low, high = report.confidence_95
-    print(
-        f"{report.task}: {report.succeeded} of {report.episodes}: {100 * report.success:.0f} % "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), "
-        f"limiter {sum(row.interventions for row in report.rows)}, "
-        f"refused {sum(len(row.refused) for row in report.rows)}, simulated"
-    )
+    print("\n".join(lines(report)))
     return 0
 
 

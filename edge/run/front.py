@@ -127,14 +127,16 @@ class Arm:
             with closing(policy.open(session.client, run, shown)) as inference, closing(session):
                 outcome = session.run(inference)
                 pids = {"control": os.getpid(), "inference": inference.pid}
-                outcome = replace(outcome, report=summarise(outcome, run, self._extra(policy, run, pids)))
+                outcome = replace(outcome, report=summarise(outcome, run, self._extra(policy, run, outcome, pids)))
             if log is not None:
                 end_log(shown, outcome)
         if policy.error is not None:
             raise policy.error
         return outcome
 
-    def _extra(self, policy: Runnable, run: RunSettings, pids: dict[str, int | None]) -> dict[str, Any]:
+    def _extra(
+        self, policy: Runnable, run: RunSettings, outcome: RunOutcome, pids: dict[str, int | None]
+    ) -> dict[str, Any]:
         device = self.cell.bridge.device
         return {
             "arm": self.profile.name,
@@ -143,7 +145,7 @@ class Arm:
             "cameras": list(self.cell.given) or ["sim:"] * len(run.cameras),
             "bundle": described(policy.bundle),
             "processes": {name: pid for name, pid in pids.items() if pid} | ({"device": device.pid} if device else {}),
-            "simulated_scene": self.cell.verdict(run.task),
+            "simulated_scene": self.cell.verdict(run.task, outcome.samples),
         }
 
     def close(self) -> None:

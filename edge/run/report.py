@@ -186,7 +186,8 @@ def table(report: dict[str, Any]) -> str:
         rows += [("", f"  {count} x {reason}") for reason, count in list(pauses["reasons"].items())[:3]]
     scene = report.get("simulated_scene")
     if scene:
-        rows.append(("target", f"{scene['text']} (simulated)"))
+        rows.append(("target", f"{scene['text']} after {report['duration_s']:.1f} s (simulated)"))
+        rows += [("  reached", scene["hold"]["text"])] if scene.get("hold") else []
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
 
 

@@ -14,6 +14,7 @@ from edge.arms.bridge import SIMULATED, Bridge, behind, check_bridge, is_simulat
 from edge.arms.drives import drive_url
 from edge.cameras import on_bench
 from edge.errors import InputError
+from edge.log.recorder import Samples
 from edge.registry import missing
 
 BENCH = "edge.sim.bench"
@@ -90,9 +91,9 @@ class Workcell:
     def _placed(self, cameras: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(on_bench(url, self._bench.folder) if self._bench else url for url in cameras)
 
-    def verdict(self, task: str) -> dict[str, Any] | None:
-        """Whether the task was done, as plain data; None without a scene that judges it."""
-        verdict = self._bench.verdict(task) if self._bench else None
+    def verdict(self, task: str, samples: Samples) -> dict[str, Any] | None:
+        """Whether the task was done, and held, as plain data; None without a scene that judges it."""
+        verdict = self._bench.verdict(task, samples) if self._bench else None
         return verdict.to_plain() if verdict else None
 
     def close(self) -> None:

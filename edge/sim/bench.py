@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from edge.sim.scenes import (
@@ -16,10 +17,14 @@ import numpy as np
 
 from edge.arms import ArmProfile
 from edge.errors import InputError
+from edge.log.recorder import Samples
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
+from firmware_bridge.codes import DeviceState
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 
 WATCH_EVERY_S = 0.02
+FOLLOW_EVERY_US = 100_000
+"""Of a run's samples, one for each of these is judged."""
 
 
 class _Bench:
@@ -48,14 +53,24 @@ class _Bench:
         """The first `count` cameras of the scene, or as many as it has."""
         return tuple(f"{self.camera_url}?camera={name}" for name in self.scene.cameras[:count])
 
-    def verdict(self, task: str) -> BenchVerdict | None:
-        """Judges what is there now, and for the scene's `watch_s` from now on."""
+    def verdict(self, task: str, samples: Samples) -> BenchVerdict | None:
+        """Judges what is there now, and for the scene's `watch_s` from now on.
+
+        Whether a target was held follows from the run's samples; where the objects were that an arm lifts is in none.
+        """
         world = WorldReader(self.world_file)
         track = [world.position()]
         for _ in range(round(self.scene.watch_s / WATCH_EVERY_S)):
             time.sleep(WATCH_EVERY_S)
             track.append(world.position())
-        return self.scene.verdict(task, np.array(track))
+        verdict = self.scene.verdict(task, np.array(track))
+        moving = samples.state == DeviceState.STREAMING
+        if verdict is None or self.scene.task != REACH or not moving.any():
+            return verdict
+        since = np.arange(int(np.argmax(moving)), len(moving))
+        _, first = np.unique(samples.device_us[since] // FOLLOW_EVERY_US, return_index=True)
+        rows = since[first]
+        return replace(verdict, hold=self.scene.hold(task, samples.device_us[rows] / 1e6, samples.measured_rad[rows]))
 
 
 class DrawnBench(_Bench):

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +41,8 @@ from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 CONTROL_PERIOD_MS = 4
 SESSION = 1
+FOLLOW_EVERY_MS = 100
+"""How often a run keeps where everything is."""
 REST_MS, WATCH_EVERY_MS = 1000, 20
 """After the stop the arm has this long to come to rest; its last part is what is judged."""
 
@@ -71,12 +73,21 @@ class JoiningPlanner(Planner, Protocol):
 
 
 @dataclass(frozen=True)
+class Track:
+    """Where everything was while the policy had the arm: generalised positions (n, nq) at `time_s` (n,)."""
+
+    time_s: NDArray[np.float64]
+    world: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class LockstepOutcome:
     """How an episode ended; `stop` is the reason of a safety stop."""
 
     verdict: BenchVerdict | None
     stop: str | None
     controller: Controller
+    track: Track
 
 
 class LockstepCamera:
@@ -204,16 +215,23 @@ def _run(
     if joining is not None:
         joining.attach(controller)
     connected.switch_on()
-    stop = None
+    stop, track = None, []
     try:
         for tick in range(round(1000 * settings.duration_s / CONTROL_PERIOD_MS)):
+            if tick * CONTROL_PERIOD_MS % FOLLOW_EVERY_MS == 0:
+                track.append(device.world())
             controller.step(clock_ns(), tick + 2)
             client.keep_clock(clock_ns(), slack_s=1.0)
             device.tick(CONTROL_PERIOD_MS)
         client.stop()
     except SafetyStop as error:
         stop = str(error)
-    return LockstepOutcome(scene.verdict(settings.task, _rest(device, scene.watch_s)), stop, controller)
+    track.append(device.world())
+    followed = Track(np.arange(len(track)) * FOLLOW_EVERY_MS / 1000, np.array(track))
+    verdict = scene.verdict(settings.task, _rest(device, scene.watch_s))
+    if verdict is not None:
+        verdict = replace(verdict, hold=scene.hold(settings.task, followed.time_s, followed.world))
+    return LockstepOutcome(verdict, stop, controller, followed)
 
 
 def _rest(device: LockstepDevice, watch_s: float) -> NDArray[np.float64]:

@@ -44,11 +44,42 @@ VERBS = {
 
 
 @dataclass(frozen=True)
+class Hold:
+    """What became of a task over a run: when it was first done, and whether that lasted.
+
+    `reached_s` counts from the first position and is None if it was never done; `held_s` is for how long it has been
+    done at the end without a break. `worst_m` is the worst since it was first done: the largest distance from the goal,
+    or the least height of an object to be lifted.
+    """
+
+    reached_s: float | None
+    held_s: float
+    worst_m: float | None
+    text: str
+
+    @staticmethod
+    def over(time_s: FloatArray, metres: FloatArray, done: NDArray[np.bool_], task: str) -> Hold:
+        """Of positions at `time_s` (n,), what they are judged by in `metres` (n,), and which are good enough."""
+        if not done.any():
+            return Hold(None, 0.0, None, f"never in {time_s[-1] - time_s[0]:.1f} s")
+        first = int(np.argmax(done))
+        since = first if done.all() else int(np.flatnonzero(~done)[-1]) + 1
+        held_s = float(time_s[-1] - time_s[since]) if since < len(done) else 0.0
+        reached_s, after = float(time_s[first] - time_s[0]), metres[first:]
+        worst_m = float(after.max() if task == REACH else after.min())
+        measure = "at most {:.0f} mm from its goal" if task == REACH else "at least {:.0f} mm high"
+        lasted = f"held for the last {held_s:.1f} s" if held_s else "not held"
+        text = f"after {reached_s:.1f} s, {lasted}, {measure.format(1000 * worst_m)} since"
+        return Hold(reached_s, held_s, worst_m, text)
+
+
+@dataclass(frozen=True)
 class BenchVerdict:
     """How a simulated run ended.
 
     `distance_m` is what `success` was judged by: from the pointer's tip to its goal, at most `tolerance_m`; or the
-    height to which the object was held, at least `tolerance_m`. `text` says it in words.
+    height to which the object was held, at least `tolerance_m`. `text` says it in words. `hold` tells of the way there,
+    where positions were kept on it.
     """
 
     task: str
@@ -58,6 +89,7 @@ class BenchVerdict:
     tolerance_m: float
     text: str
     scene_seed: int
+    hold: Hold | None = None
 
     def to_plain(self) -> dict[str, object]:
         return asdict(self)
@@ -92,6 +124,9 @@ class Scene(Protocol):
 
     def verdict(self, instruction: str, track: FloatArray) -> BenchVerdict | None:
         """Judges generalised positions (n, nq) over `watch_s`; None when no single object is named."""
+
+    def hold(self, instruction: str, time_s: FloatArray, track: FloatArray) -> Hold | None:
+        """What became of the task over a run, from generalised positions (n, nq) at `time_s` (n,); None as above."""
 
 
 def task_of(instruction: str) -> str | None:
@@ -134,12 +169,27 @@ class ReachScene:
         target = target_of(instruction)
         if target is None:
             return None
-        self._data.qpos[ARM_QPOS] = track[-1, :DOF]
-        mujoco.mj_kinematics(self.model, self._data)
-        distance = float(np.linalg.norm(self._data.site("tip").xpos - self.placement.goal_m(target)))
+        distance = float(self._distances_m(target, track[-1:])[0])
         reached = distance <= REACHED_M
         text = f"{target} cube {'reached' if reached else 'NOT reached'}, {1000 * distance:.0f} mm from its goal"
         return BenchVerdict(REACH, target, reached, distance, REACHED_M, text, self.seed)
+
+    def hold(self, instruction: str, time_s: FloatArray, track: FloatArray) -> Hold | None:
+        target = target_of(instruction)
+        if target is None or not len(track):
+            return None
+        distances = self._distances_m(target, track)
+        return Hold.over(time_s, distances, distances <= REACHED_M, REACH)
+
+    def tip_m(self, axes: FloatArray) -> FloatArray:
+        """Where the pointer's tip is at joint positions (7,), shape (3,)."""
+        self._data.qpos[ARM_QPOS] = axes
+        mujoco.mj_kinematics(self.model, self._data)
+        return np.array(self._data.site("tip").xpos)
+
+    def _distances_m(self, target: str, track: FloatArray) -> FloatArray:
+        goal = self.placement.goal_m(target)
+        return np.array([np.linalg.norm(self.tip_m(axes) - goal) for axes in track[:, :DOF]])
 
 
 class LiftScene:
@@ -165,6 +215,13 @@ class LiftScene:
         success = lifted(self.model, track, target)
         text = f"{target} {'lifted' if success else 'NOT lifted'}, held {1000 * height:.0f} mm above the table"
         return BenchVerdict(LIFT, target, success, height, LIFTED_M, text, self.seed)
+
+    def hold(self, instruction: str, time_s: FloatArray, track: FloatArray) -> Hold | None:
+        target = named_object(instruction)
+        if target is None or not len(track):
+            return None
+        heights = heights_m(self.model, track)[target]
+        return Hold.over(time_s, heights, np.array([lifted(self.model, row[None], target) for row in track]), LIFT)
 
 
 def picture(scene: Scene, axes: tuple[float, ...], size_px: int) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ VERIFIED_ON = 4
 def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
     """Episodes in unseen scenes, the same for every run, each cube in turn. Raises `VlaEdgeError`."""
     policy = load_checkpoint(checkpoint)
-    settings = EvaluationSettings(None, ARM, scale.episodes, scale.duration_s, threads=1)
+    settings = EvaluationSettings(None, ARM, scale.episodes, (scale.duration_s,), threads=1)
     if engines == "exported":
         found = evaluate(settings, _exported(checkpoint, policy), open_policy)
     else:
