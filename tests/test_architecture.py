@@ -18,7 +18,7 @@ OURS = {"edge", "export", "firmware_bridge", "bench", "lab", "tools", "tests"}
 MAY_IMPORT_OF_OURS = {
     "edge": {"edge", "firmware_bridge"},
     "export": {
-        *("export", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"),
+        *("export", "edge.arms", "edge.bundle", "edge.engines", "edge.registry", "edge.cli.parser"),
         "firmware_bridge.reading",
     },
     "firmware_bridge": {"firmware_bridge"},

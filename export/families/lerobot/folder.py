@@ -115,6 +115,7 @@ def read_folder(path: Path, base: Path | None = None) -> Folder:
         )
     before, after = _steps(path, PREPROCESSOR), _steps(path, POSTPROCESSOR)
     cameras, empty = _cameras(path, config, _renamed(path, before))
+    _check_features(path, config, before)
     return Folder(
         path=path,
         kind=str(kind),
@@ -221,6 +222,25 @@ def _cameras(
     return tuple(cameras), tuple(empty)
 
 
+def _check_features(path: Path, config: Mapping[str, Any], steps: Sequence[Step]) -> None:
+    """Holds what is normalised against what the policy takes: they were written together."""
+    taken = {
+        name: shape
+        for table in ("input_features", "output_features")
+        for name, shape, _ in _features(path, config, table)
+    }
+    for step in steps:
+        for name, shape, _ in _features(path, step.config, "features", PREPROCESSOR) if step.name == NORMALISE else ():
+            if name not in taken:
+                raise CheckpointError(
+                    f"{path / PREPROCESSOR}: normalises '{name}', which {CONFIG} does not have; copy the whole folder"
+                )
+            if shape != taken[name]:
+                raise CheckpointError(
+                    f"{path / PREPROCESSOR}: '{name}' is {shape}, and {taken[name]} in {CONFIG}; copy the whole folder"
+                )
+
+
 def _width(path: Path, config: Mapping[str, Any], table: str, name: str, kind: str) -> int:
     for feature, shape, found in _features(path, config, table):
         if feature == name and found == kind and len(shape) == 1 and shape[0] > 0:
@@ -228,11 +248,13 @@ def _width(path: Path, config: Mapping[str, Any], table: str, name: str, kind: s
     raise CheckpointError(f"{path / CONFIG}: no '{name}' of one axis or more among {table}, which is needed")
 
 
-def _features(path: Path, config: Mapping[str, Any], table: str) -> list[tuple[str, tuple[int, ...], str]]:
+def _features(
+    path: Path, config: Mapping[str, Any], table: str, file: str = CONFIG
+) -> list[tuple[str, tuple[int, ...], str]]:
     try:
         return [
             (str(name), tuple(int(size) for size in entry["shape"]), str(entry["type"]))
             for name, entry in config[table].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path / CONFIG}: '{table}' is incomplete ({error!r}); copy the folder again") from None
+        raise CheckpointError(f"{path / file}: '{table}' is incomplete ({error!r}); copy the folder again") from None

@@ -1,0 +1,115 @@
+"""Arm, rate and unit: what dataset and options say, and what the training data fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from export.engines.robot import Told, find_robot
+from export.families.base import CheckpointError
+from export.families.lerobot.folder import Folder, read_folder
+from tests.export.families.lerobot_engines import FOLDERS
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+SO101 = Told(arm="so101", rate_hz=30)
+
+
+def folder_between(low: list[float], high: list[float]) -> Folder:
+    """An ACT folder whose states and actions were between these in training."""
+    folder = read_folder(FOLDERS / "act")
+    rows = {"min": torch.tensor(low), "max": torch.tensor(high)}
+    statistics = {"observation.state": rows, "action": rows}
+    inputs, outputs = (replace(step, statistics=statistics) for step in (folder.inputs, folder.outputs))
+    return replace(folder, inputs=inputs, outputs=outputs)
+
+
+def dataset(path: Path, **changes: Any) -> Path:
+    names = changes.pop("names", [f"{joint}.pos" for joint in JOINTS])
+    rows = {"dtype": "float32", "shape": [6], "names": names}
+    index = {name: {"dtype": "int64", "shape": [1]} for name in ("frame_index", "episode_index", "index", "task_index")}
+    features = {"observation.state": rows, "action": rows, "timestamp": {"dtype": "float32", "shape": [1]}, **index}
+    document = {
+        "codebase_version": "v3.0", "fps": 30, "robot_type": "so101_follower", "total_episodes": 3, "total_frames": 90,
+        "features": features, "data_path": "", "video_path": None, **changes,
+    }  # fmt: skip
+    (path / "meta").mkdir(parents=True)
+    (path / "meta" / "info.json").write_text(json.dumps(document))
+    return path
+
+
+IN_DEGREES = ([-100.0, -100, -90, -90, -150, 0], [100.0, 60, 95, 90, 150, 100])
+IN_RADIANS = ([-1.9, -1.7, -1.6, -1.6, -2.7, -0.17], [1.9, 1.0, 1.6, 1.6, 2.7, 1.7])
+IN_EITHER = ([-60.0, -90, -80, -70, -90, 0], [60.0, 50, 80, 70, 95, 100])
+
+
+def test_the_training_data_tell_the_unit() -> None:
+    assert find_robot(folder_between(*IN_DEGREES), SO101).units == "degrees"
+    assert find_robot(folder_between(*IN_RADIANS), SO101).units == "radians"
+    arm = find_robot(folder_between(*IN_DEGREES), SO101)
+    assert [axis.unit for axis in arm.axes] == ["deg"] * 5 + ["percent"] and arm.axes[5].travel == (-0.17453, 1.74533)
+
+
+def test_two_readings_are_asked_about_and_both_are_shown(tmp_path: Path) -> None:
+    folder = folder_between(*IN_EITHER)
+    told = Told(dataset=dataset(tmp_path / "data"))
+    with pytest.raises(CheckpointError) as refused:
+        find_robot(folder, told)
+    text = str(refused.value)
+    assert "add --units degrees|normalised" in text and "so101_follower" in text
+    assert "degrees: shoulder_pan is -110 to 110; normalised: shoulder_pan is -100 to 100" in text
+    assert find_robot(folder, replace(told, units="degrees")).axes[0].unit == "deg"
+    assert find_robot(folder, replace(told, units="normalised")).axes[0].unit == "plus_minus_100"
+
+
+@pytest.mark.parametrize(
+    ("rows", "units"), [(IN_DEGREES, "radians"), (([-200.0] * 6, [200.0] * 6), "degrees"), (IN_DEGREES, "normalised")]
+)
+def test_a_unit_that_does_not_fit_is_refused(rows: tuple[list[float], list[float]], units: str) -> None:
+    with pytest.raises(CheckpointError, match=f"--units {units} does not fit: in training [a-z_]+ was"):
+        find_robot(folder_between(*rows), replace(SO101, units=units))
+
+
+def test_numbers_that_no_reading_fits_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="fits no reading of this arm"):
+        find_robot(folder_between([-2000.0] * 6, [2000.0] * 6), SO101)
+
+
+def test_a_dataset_says_rate_robot_and_order(tmp_path: Path) -> None:
+    names = [f"main_{joint}" for joint in reversed(JOINTS)]
+    rows = tuple(list(reversed(row)) for row in IN_DEGREES)
+    robot = find_robot(folder_between(*rows), Told(dataset=dataset(tmp_path / "data", names=names, fps=25)))
+    assert (robot.arm.name, robot.rate_hz, robot.units) == ("so101", 25, "degrees")
+    assert [axis.column for axis in robot.axes] == [5, 4, 3, 2, 1, 0]
+    assert [axis.source for axis in robot.axes] == list(reversed(names))
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "message"),
+    [
+        (Told(), None, "add --dataset DIR"),
+        (Told(arm="so101"), None, "add --rate HZ"),
+        (Told(rate_hz=30.0), None, "add --dataset DIR"),
+        (Told(arm="so101", rate_hz=2000.0), None, "1 to 500 is possible"),
+        (Told(arm="so100", rate_hz=30.0), None, "so100"),
+        (Told(arm="panda", rate_hz=30.0), None, "panda has 7 axes"),
+        (Told(), {"robot_type": "koch"}, "robot_type 'koch' is no arm known here; add --arm"),
+        (Told(arm="panda"), {}, "leave one out"),
+        (Told(rate_hz=20.0), {}, "leave out --rate"),
+        (Told(), {"names": ["a", "b", "c", "d", "e", "f"]}, "the columns are a, b, c"),
+        (Told(), {"codebase_version": "v2.1"}, "version v2.1"),
+        (Told(), {"features": {}}, "no column"),
+    ],
+)
+def test_what_is_missing_or_at_odds_is_refused(
+    told: Told, changes: dict[str, Any] | None, message: str, tmp_path: Path
+) -> None:
+    if changes is not None:
+        told = replace(told, dataset=dataset(tmp_path / "data", **changes))
+    with pytest.raises(CheckpointError) as refused:
+        find_robot(folder_between(*IN_DEGREES), told)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
