@@ -94,6 +94,12 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether Git LFS has left its pointer where a file should be."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """A regular file of at most so many bytes. Raises `ReadError`, which does not name the file."""
     try:

@@ -14,6 +14,7 @@ import pytest
 
 from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
+from export.training.lerobot.rows import read_parquet
 
 GOLDEN = Path(__file__).parent / "golden" / "so101_follower"
 """Written by LeRobot 0.4.4 itself: `python tools/lerobot_compat.py write DIR`."""
@@ -140,10 +141,10 @@ def cut(name: str) -> Callable[[Path], None]:
 VIDEO = f"videos/{FRONT}/chunk-000/file-001.mp4"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing there": (shutil.rmtree, "no meta/info.json there"),
-    "no dataset": (lambda folder: (folder / INFO).write_text("{"), r"info\.json: cannot be read"),
-    "older format": (edit_info(codebase_version="v2.1"), r"info\.json: version v2\.1"),
+    "no dataset": (lambda folder: (folder / INFO).write_text("{"), r"info\.json: is not JSON"),
+    "older format": (edit_info(codebase_version="v2.1"), r"info\.json: version 'v2\.1'"),
     "empty": (edit_info(total_episodes=0, total_frames=0), r"info\.json: the dataset is empty"),
-    "no rate": (edit_info(fps=0), "fps is 0"),
+    "no rate": (edit_info(fps=0), "fps must be a number from 0.01 to 1000, not 0"),
     "wrong fps": (
         edit_info(fps=15),
         r"file-000\.parquet, row 1 \(episode 0, frame 1\): timestamp 0\.1000 s, but at 15",
@@ -195,6 +196,99 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"file-001\.mp4: ends at frame 17, and frame 18 is wanted",
     ),
 }
+
+
+EPISODES = "meta/episodes/chunk-000/file-001.parquet"
+TEMPLATES = {
+    "../../etc/{chunk_index}": "leads out of the dataset",
+    "/etc/passwd": "leads out of the dataset",
+    "data/{chunk_index}/../../../x": "leads out of the dataset",
+    "data//x.parquet": "leads out of the dataset",
+    "": "leads out of the dataset",
+    "{chunk_index:>20000000000}": "is no path of",
+    "data/{foo}.parquet": "is no path of",
+    "data/{": "is no path of",
+    "data/{0}": "is no path of",
+    "data/{chunk_index.__class__}": "is no path of",
+    "data/{chunk_index!r}": "is no path of",
+    "data/\x1b[2J{chunk_index}": "must be text of 0 to 256 printable characters",
+    "d" * 5000: "must be text of 0 to 256 printable characters",
+}
+
+
+@pytest.mark.parametrize("name", ["data_path", "video_path"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_places_of_files_are_matched_and_stay_inside(dataset: Path, name: str, template: str) -> None:
+    edit_info(**{name: template})(dataset)
+    with pytest.raises(DatasetError, match=TEMPLATES[template]) as caught:
+        read(dataset)
+    assert len(str(caught.value)) <= 300 and str(caught.value).isprintable()
+
+
+def test_a_camera_s_name_leads_nowhere_else(dataset: Path) -> None:
+    info = json.loads((dataset / INFO).read_text())
+    info["features"]["../../../outside"] = info["features"][FRONT]
+    (dataset / INFO).write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match="leads out of the dataset"):
+        read_info(dataset)
+
+
+def edit_episodes(column: str, value: object) -> Callable[[Path], None]:
+    def change(table: pa.Table) -> pa.Table:
+        place = table.column_names.index(column)
+        return table.set_column(place, column, pa.array([value, value]))
+
+    return edit_rows(EPISODES, change)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("length", "data/chunk_index", "data/file_index"),
+        *(f"videos/{FRONT}/{what}" for what in ("chunk_index", "file_index", "from_timestamp")),
+    ],
+)
+@pytest.mark.parametrize("value", [None, -1, 10**12, 2**62, float("nan"), float("inf"), "0", [0]])
+def test_what_stands_of_an_episode_is_not_believed(dataset: Path, column: str, value: object) -> None:
+    edit_episodes(column, value)(dataset)
+    with pytest.raises(DatasetError):
+        read(dataset)
+
+
+def constant(kind: pa.DataType, value: object, rows: int) -> pa.Table:
+    return pa.table({"a": pa.array([value], kind).take(pa.array(np.zeros(rows, np.int8)))})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "rows", "compression", "dictionary"),
+    [
+        (pa.int64(), 7, 10_000_000, "snappy", True),
+        (pa.string(), "x" * 100_000, 1500, "none", True),
+        (pa.string(), "x" * 100_000, 1500, "zstd", False),
+        (pa.list_(pa.float64()), [0.0] * 10_000, 2000, "none", True),
+        (pa.list_(pa.float64()), [0.0] * 10_000, 2000, "zstd", False),
+    ],
+)
+def test_a_small_file_does_not_unpack_to_a_large_one(
+    tmp_path: Path, kind: pa.DataType, value: object, rows: int, compression: str, dictionary: bool
+) -> None:
+    path = tmp_path / "bomb.parquet"
+    table = constant(kind, value, rows)
+    pq.write_table(table, path, compression=compression, use_dictionary=dictionary)
+    assert path.stat().st_size * 64 + (64 << 20) < table.nbytes
+    before = pa.total_allocated_bytes()
+    del table
+    pool, most = pa.default_memory_pool(), pa.default_memory_pool().max_memory()
+    with pytest.raises(DatasetError, match="unpacks to"):
+        read_parquet(path)
+    assert pool.max_memory() == most and pa.total_allocated_bytes() <= before
+
+
+@pytest.mark.parametrize("name", [INFO, SECOND, EPISODES, "meta/tasks.parquet", VIDEO])
+def test_a_pointer_of_git_lfs_is_named(dataset: Path, name: str) -> None:
+    (dataset / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    with pytest.raises(DatasetError, match=r"is a pointer of Git LFS, .*: fetch it with git lfs pull"):
+        read(dataset)
 
 
 def longer_video(table: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from export.families.base import CheckpointError
-from firmware_bridge.reading import LFS_POINTER, MOST_MESSAGE, ReadError, check_depth, one_line
+from firmware_bridge.reading import MOST_MESSAGE, ReadError, check_depth, is_lfs_pointer, one_line
 
 MOST_PLAIN_BYTES = 64 << 20
 """Of the pickle, which holds everything but the tensors' elements; a tokenizer of 150,000 words takes 11 MB."""
@@ -89,9 +89,7 @@ def plain_of(path: Path) -> bytes:
     """The pickle of a file of torch.save. Raises `CheckpointError` for anything else."""
     if not path.is_file():
         raise CheckpointError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-    with path.open("rb") as file:
-        begin = file.read(len(LFS_POINTER))
-    if begin == LFS_POINTER:
+    if is_lfs_pointer(path):
         raise CheckpointError(f"{path} is a pointer of Git LFS, not the checkpoint: fetch it with git lfs pull")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is not a torch checkpoint, or it was cut short; copy it again")

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.training.lerobot.errors import DatasetError
-from export.training.lerobot.info import DatasetInfo
+from export.training.lerobot.info import MOST_FRAMES, DatasetInfo
 from export.training.lerobot.rows import Rows, read_parquet
+from firmware_bridge.reading import is_lfs_pointer
 
 Frames = NDArray[np.uint8]
+MOST_PIXELS = 1 << 25
+"""Of a picture; the largest cameras have half of it."""
 
 
 def read_frames(
@@ -56,19 +59,20 @@ def _video_frames(
     info: DatasetInfo, rows: Rows, camera: str
 ) -> dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """For every video file, the rows it holds, and which of its pictures each row is."""
-    assert info.video_path is not None
     found: dict[Path, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     first = 0
     for episode in rows.described:
         try:
             chunk, file = episode[f"videos/{camera}/chunk_index"], episode[f"videos/{camera}/file_index"]
             begin = round(float(episode[f"videos/{camera}/from_timestamp"]) * info.fps)
-        except (KeyError, TypeError):
+            if not 0 <= begin <= MOST_FRAMES:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise DatasetError(
                 f"{info.folder}/meta/episodes: says of episode {episode['episode_index']} not where the video of "
                 f"{camera} is"
             ) from None
-        path = info.folder / info.video_path.format(video_key=camera, chunk_index=chunk, file_index=file)
+        path = info.video_file(camera, chunk, file)
         steps = np.arange(episode["length"])
         found.setdefault(path, []).append((first + steps, begin + steps))
         first += episode["length"]
@@ -82,11 +86,15 @@ def _decoded(path: Path, pictures: NDArray[np.int64], fps: float) -> Iterator[av
     """The pictures with these numbers, ascending; a number is presentation time times fps."""
     if not path.is_file():
         raise DatasetError(f"{path}: missing; copy the whole dataset again")
+    if is_lfs_pointer(path):
+        raise DatasetError(f"{path}: is a pointer of Git LFS, not the video itself: fetch it with git lfs pull")
     number, position = -1, 0
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            if stream.width * stream.height > MOST_PIXELS:
+                raise DatasetError(f"{path}: pictures of {stream.width}x{stream.height} are larger than any camera's")
             rate = float(stream.average_rate or 0)
             if abs(rate - fps) > 0.01 * fps:
                 raise DatasetError(f"{path}: has {rate:g} frames per second, info.json says {fps:g}")
@@ -129,7 +137,10 @@ def _picture(data: bytes | None, place: str) -> av.VideoFrame:
     if not data:
         raise DatasetError(f"{place}: the image is empty")
     decoder: Any = av.CodecContext.create("png" if data.startswith(b"\x89PNG") else "mjpeg", "r")
-    decoder.options = {"err_detect": "explode"}  # a damaged one is an error, not a picture that is partly grey
+    decoder.options = {
+        "err_detect": "explode",
+        "max_pixels": str(MOST_PIXELS),
+    }  # a damaged one is an error, not a picture that is partly grey
     try:
         frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except av.FFmpegError as error:

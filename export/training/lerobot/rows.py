@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from export.training.lerobot.errors import DatasetError
-from export.training.lerobot.info import INDEX_COLUMNS, DatasetInfo
+from export.training.lerobot.info import INDEX_COLUMNS, MOST_EPISODES, MOST_FRAMES, DatasetInfo
+from firmware_bridge.reading import is_lfs_pointer, one_line, shown
 
+UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 64
+"""A Parquet file may unpack to so much, and to so many times its own length; recordings stay far below."""
+VALUE_BYTES = 8
+MOST_TASK = 2000
+ROWS_AT_ONCE = 256
+PLACES = ("episode_index", "length", "data/chunk_index", "data/file_index")
+"""What must be known of every episode."""
 TIME_TOLERANCE = 0.25
 """How far, in frames, a timestamp may lie from where its index and fps put it; beyond, one of them is wrong."""
 
@@ -45,16 +53,18 @@ def read_rows(info: DatasetInfo, columns: Sequence[str]) -> Rows:
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in (*columns, *INDEX_COLUMNS)}
     first = 0
     for path in _data_files(info, described):
-        table = read_parquet(path)
+        table = read_parquet(path, _present(path, pieces), info.frames - first)
         for name, read in pieces.items():
             width = 1 if name in INDEX_COLUMNS else int(np.prod(info.features[name].shape))
             read.append(_column(table, path, name, width))
         files.append((path, first))
         first += len(table)
     joined = {name: np.concatenate(read) for name, read in pieces.items()}
-    index = {name: joined[name][:, 0].astype(np.int64) for name in INDEX_COLUMNS[1:]}
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number in the smaller type is found below
+        index = {name: joined[name][:, 0].astype(np.int64) for name in INDEX_COLUMNS[1:]}
+        kept = {name: joined[name].astype(np.float32) for name in columns}
     rows = Rows(
-        columns={name: joined[name].astype(np.float32) for name in columns},
+        columns=kept,
         episode=index["episode_index"],
         frame=index["frame_index"],
         task=index["task_index"],
@@ -69,15 +79,44 @@ def read_rows(info: DatasetInfo, columns: Sequence[str]) -> Rows:
     return rows
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file, or a `DatasetError` that names it."""
+def read_parquet(path: Path, columns: Sequence[str] | None = None, most_rows: int = MOST_FRAMES) -> pa.Table:
+    """A Parquet file, or a `DatasetError` that names it; read in pieces, and never beyond what its length can hold."""
     if not path.is_file():
         raise DatasetError(f"{path}: missing; copy the whole dataset again")
+    if is_lfs_pointer(path):
+        raise DatasetError(f"{path}: is a pointer of Git LFS, not the file itself: fetch it with git lfs pull")
+    most_bytes = UNPACKED_BYTES + UNPACKED_TIMES * path.stat().st_size
     try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0][:120]
+        with pq.ParquetFile(path) as file:
+            _check_claims(path, file, columns, most_rows, most_bytes)
+            batches, read = [], 0
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns, use_threads=False):
+                batches.append(batch)
+                read += batch.nbytes
+                if read > most_bytes:
+                    raise DatasetError(f"{path}: unpacks to more than {most_bytes >> 20} MB; copy it again")
+            return pa.Table.from_batches(batches, batches[0].schema if batches else file.schema_arrow)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = one_line(str(error).partition("\n")[0], 120)
         raise DatasetError(f"{path}: cannot be read, it is cut short or damaged ({reason}); copy it again") from None
+
+
+def _check_claims(path: Path, file: pq.ParquetFile, columns: Sequence[str] | None, rows: int, most_bytes: int) -> None:
+    """What the file says of its own size, before any of it is unpacked."""
+    described = file.metadata
+    if described.num_rows > rows:
+        raise DatasetError(f"{path}: has {described.num_rows} rows, and the dataset {rows}; copy it again")
+    chunks = [
+        group.column(number)
+        for group in (described.row_group(index) for index in range(described.num_row_groups))
+        for number in range(group.num_columns)
+    ]
+    wanted = [one for one in chunks if columns is None or one.path_in_schema.startswith(tuple(columns))]
+    unpacked = sum(max(one.total_uncompressed_size, VALUE_BYTES * one.num_values) for one in wanted)
+    if unpacked > most_bytes:
+        raise DatasetError(
+            f"{path}: unpacks to {unpacked >> 20} MB, more than a file of its length holds; copy it again"
+        )
 
 
 def _episodes(info: DatasetInfo) -> list[dict[str, Any]]:
@@ -87,39 +126,75 @@ def _episodes(info: DatasetInfo) -> list[dict[str, Any]]:
         raise DatasetError(f"{info.folder}/meta/episodes: no file there; copy the whole dataset again")
     described: list[dict[str, Any]] = []
     for path in paths:
-        table = read_parquet(path)
-        wanted = [name for name in table.column_names if not name.startswith("stats/")]
-        missing = {"episode_index", "length", "data/chunk_index", "data/file_index"} - set(wanted)
+        names = _names(path)
+        wanted = [name for name in names if name in PLACES or name.startswith("videos/")]
+        missing = set(PLACES) - set(wanted)
         if missing:
             raise DatasetError(f"{path}: no column {', '.join(sorted(missing))}")
-        for row, episode in enumerate(table.select(wanted).to_pylist()):
+        table = read_parquet(path, wanted, info.episodes - len(described))
+        for row, episode in enumerate(table.to_pylist()):
             if episode["episode_index"] != len(described):
                 raise DatasetError(
-                    f"{path}, row {row}: episode {episode['episode_index']} where {len(described)} should be"
+                    f"{path}, row {row}: episode {shown(episode['episode_index'])} where {len(described)} should be"
                 )
+            if type(episode["length"]) is not int or not 0 < episode["length"] <= info.frames:
+                raise DatasetError(
+                    f"{path}, row {row}: length is {shown(episode['length'])}, and the dataset has {info.frames} frames"
+                )
+            info.data_file(episode["data/chunk_index"], episode["data/file_index"])
             described.append(episode)
     if len(described) != info.episodes:
         raise DatasetError(f"{info.file}: says {info.episodes} episodes, meta/episodes describes {len(described)}")
+    if sum(episode["length"] for episode in described) != info.frames:
+        total = sum(episode["length"] for episode in described)
+        raise DatasetError(
+            f"{info.file}: says {info.frames} frames, the episodes add up to {total}; copy the whole dataset again"
+        )
     return described
+
+
+def _names(path: Path) -> list[str]:
+    """The columns of a file."""
+    if path.is_file() and is_lfs_pointer(path):
+        raise DatasetError(f"{path}: is a pointer of Git LFS, not the file itself: fetch it with git lfs pull")
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = one_line(str(error).partition("\n")[0], 120)
+        raise DatasetError(f"{path}: cannot be read, it is cut short or damaged ({reason}); copy it again") from None
+    return names
 
 
 def _data_files(info: DatasetInfo, described: list[dict[str, Any]]) -> list[Path]:
     places = dict.fromkeys((episode["data/chunk_index"], episode["data/file_index"]) for episode in described)
-    return [info.folder / info.data_path.format(chunk_index=chunk, file_index=file) for chunk, file in places]
+    return [info.data_file(chunk, file) for chunk, file in places]
+
+
+def _present(path: Path, wanted: Iterable[str]) -> list[str] | None:
+    """Those of the wanted columns that a file has; all, where one is missing, for the message that says so."""
+    if not path.is_file():
+        return None
+    names = _names(path)
+    return [name for name in wanted if name in names]
 
 
 def _tasks(info: DatasetInfo) -> tuple[str, ...]:
     """The texts by their index; the column of texts has pandas' name for an index, or "task"."""
     path = info.folder / "meta" / "tasks.parquet"
-    table = read_parquet(path)
+    table = read_parquet(path, most_rows=MOST_EPISODES)
     texts = [
         field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
     ]
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DatasetError(f"{path}: columns {table.column_names}; it must have task_index and one text")
     found = dict(zip(table.column("task_index").to_pylist(), table.column(texts[0]).to_pylist()))
-    if sorted(found) != list(range(len(found))):
-        raise DatasetError(f"{path}: task_index does not count from 0 to {len(found) - 1}")
+    if set(found) != set(range(table.num_rows)):
+        raise DatasetError(f"{path}: task_index does not count from 0 to {table.num_rows - 1}")
+    for index, text in found.items():
+        if not isinstance(text, str) or len(text) > MOST_TASK:
+            raise DatasetError(
+                f"{path}: task {index} is {shown(text)}; a task is a text of at most {MOST_TASK} characters"
+            )
     return tuple(found[index] for index in range(len(found)))
 
 
