@@ -11,6 +11,7 @@ from firmware_bridge.codes import MAX_JOINTS, MAX_KNOTS
 from firmware_bridge.reading import Between, Name, ReadError, Sized, typed
 
 Row: TypeAlias = Annotated[tuple[float, ...], Sized(1, MAX_JOINTS)]
+PositiveRow: TypeAlias = Annotated[tuple[Annotated[float, Between(1e-9, 1e3)], ...], Sized(1, MAX_JOINTS)]
 Steps: TypeAlias = Annotated[int, Between(0, 1024)]
 MOST_US = 3600e6
 
@@ -50,6 +51,13 @@ class _Edges:
 
 
 @dataclass(frozen=True)
+class _Goals:
+    deviation_rad: PositiveRow
+    beyond_rad: PositiveRow
+    start_rad: PositiveRow
+
+
+@dataclass(frozen=True)
 class _Arm:
     name: Name
     model: str
@@ -62,6 +70,7 @@ class _Arm:
     edges: _Edges | None
     units: Annotated[tuple[Literal["rad", "m"], ...], Sized(1, MAX_JOINTS)]
     gripper: Annotated[int, Between(0, MAX_JOINTS - 1)] | None
+    goals: _Goals | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def check_controller(plain: dict[str, Any]) -> None:
     """Raises `ReadError` for a record that no run has written: types and bounds before anything is made of it."""
     arm = typed(_MadeFrom, plain, extra=True).arm
     rows = [arm.home_rad, arm.following_rad, arm.units]
-    for table in (arm.limits, arm.operating, arm.edges):
+    for table in (arm.limits, arm.operating, arm.edges, arm.goals):
         rows += asdict(table).values() if table is not None else []
     if any(len(row) != len(arm.joints) for row in rows):
         raise ReadError(f"arm: a row has not {len(arm.joints)} numbers, one per joint")

@@ -72,6 +72,10 @@ def plainly(*names: str, to: Any) -> Change:
     return change
 
 
+def bounds(joints: int, start_rad: float) -> dict[str, list[float]]:
+    return {"deviation_rad": [0.1] * joints, "beyond_rad": [0.1] * joints, "start_rad": [start_rad] * joints}
+
+
 DEEP = b"[" * 100_000
 MADE = [
     (("shape", "horizon"), 10**9, "shape.horizon must be a whole number from 1 to 50"),
@@ -86,6 +90,10 @@ MADE = [
     (("arm", "home_rad", 3), 1e30, "arm.home_rad[3] must be a number"),
     (("arm", "joints"), ["j"] * 5000, "arm.joints must be a list of 1 to 8"),
     (("arm", "gripper"), 99, "arm.gripper must be"),
+    (("arm", "goals"), [1.0], "arm.goals must be a table"),
+    (("arm", "goals"), {"deviation_rad": [0.1] * 7}, "arm.goals.beyond_rad is missing"),
+    (("arm", "goals"), bounds(7, 0.0), "arm.goals.start_rad[0] must be a number"),
+    (("arm", "goals"), bounds(6, 0.1), "a row has not 7 numbers, one per joint"),
     (("arm",), "franka", "arm must be a table"),
     (("settings", "lead_us"), 1e10, "settings.lead_us must be"),
     (("settings", "execute_steps"), -3, "settings.execute_steps must be"),
