@@ -19,7 +19,7 @@ from edge.plan.trajectory import from_micro
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
 from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.run.homing import HOME_SHAPE, SPACING_S, HomeMove, HomePlanner, describe, home_controller, plan_home
+from edge.run.homing import HOME_SHAPE, SPACING_S, HomePlanner, SlowMove, describe, home_controller, plan_home
 from edge.run.signals import STOP_SIGNALS, handled
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.client import DeviceClient
@@ -89,7 +89,7 @@ def _move(connected: ConnectedArm) -> int:
     return 0 if away <= POSE_TOLERANCE_RAD else 1
 
 
-def _go(connected: ConnectedArm, move: HomeMove, stopped: list[int]) -> float:
+def _go(connected: ConnectedArm, move: SlowMove, stopped: list[int]) -> float:
     """Controls until the arm has arrived, or a signal is in `stopped`; returns how much of the move is done."""
     planner = HomePlanner(move, HOME_SHAPE.horizon, SPACING_S)
     controller = home_controller(connected, planner, Recorder(1, connected.profile.dof))

@@ -6,13 +6,16 @@ committed it, and never when the device has refused it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edge.arms import ArmProfile
 from edge.errors import SafetyStop
 from edge.plan.checks import ChunkRefusal, check_chunk
 from edge.plan.gripper import within_travel
-from edge.plan.pace import Pace, gentle, stretched
+from edge.plan.pace import CHANGE, Pace, gentle, stretched
+from edge.plan.shaping import GoalShaper, ShapedChunk
 from edge.plan.timeline import Timeline, soft_start
 from edge.plan.trajectory import FloatArray, Knots, from_micro
 from firmware_bridge.codes import MICRO
@@ -32,6 +35,7 @@ class Splicer:
         self._arm, self._step_s, self._lead_us = arm, step_s, lead_us
         self._timeline = Timeline(round(step_s / MICRO), arm.dof)
         self._pace = Pace(self._timeline.step_us)
+        self._shaper = GoalShaper(arm) if arm.goals is not None else None
         self._proposed: Knots | None = None
         self._reported_us = 0
         self._refusals_in_row = 0
@@ -84,9 +88,7 @@ class Splicer:
         The first chunk begins where the arm is held, softly. Steps take `spacing_us` if the plan in force and the
         limits allow it.
         """
-        timeline = self._timeline
-        if not timeline.begun:
-            timeline.begin(round(now_us) + 2 * self._lead_us, np.array(held_urad, dtype=np.int64))
+        timeline = self._begun(held_urad, now_us)
         at_rest, splice = timeline.last == 0, step + delay
         at_rad, at_rad_s = from_micro(timeline.q_urad(splice)), from_micro(timeline.dq_urad_s(splice))
         increments_rad = within_travel(increments_rad, delay, at_rad, at_rad_s, self._arm, self._step_s)
@@ -102,6 +104,35 @@ class Splicer:
                 return knots
         assert refusal is not None, "the current spacing is tried last, and needs no gentleness"
         return refusal
+
+    def propose_goals(
+        self,
+        step: int,
+        delay: int,
+        goals_rad: FloatArray,
+        held_urad: tuple[int, ...],
+        spacing_us: int,
+        now_us: float,
+    ) -> ShapedChunk | ChunkRefusal:
+        """Knots for the goals (n, J) of a chunk observed at `step`, joined `delay` steps later, or why there are none.
+
+        Goal i is due at the end of step `step` + i. Steps take `spacing_us`, but not less than half of what those of
+        the plan in force take, and longer where the goals need it. Raises `InputError` for an arm without bounds.
+        """
+        timeline = self._begun(held_urad, now_us)
+        if timeline.last > 0:
+            spacing_us = max(spacing_us, math.ceil(timeline.spacing_us(timeline.last) / CHANGE))
+        self._shaper = self._shaper or GoalShaper(self._arm)  # which says what is missing
+        chunk = self._shaper.shape(timeline, step + delay, goals_rad[delay:], spacing_us)
+        if isinstance(chunk, ShapedChunk):
+            self._proposed = chunk.knots
+        return chunk
+
+    def _begun(self, held_urad: tuple[int, ...], now_us: float) -> Timeline:
+        """The timeline; it begins where the arm is held, if it has not yet."""
+        if not self._timeline.begun:
+            self._timeline.begin(round(now_us) + 2 * self._lead_us, np.array(held_urad, dtype=np.int64))
+        return self._timeline
 
     def stretch_for_late_inference(
         self, splice: int, waited_us: float, expected_us: float, now_us: float

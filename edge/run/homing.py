@@ -1,4 +1,5 @@
-"""A slow move from where the arm stands to its home pose: planned as a whole, checked, and streamed in chunks."""
+"""A slow move from where the arm stands to its home pose, or to another: planned as a whole, checked, and streamed in
+chunks."""
 
 from __future__ import annotations
 
@@ -41,12 +42,13 @@ RARE = 3.0
 
 
 @dataclass(frozen=True)
-class HomeMove:
-    """From `start_rad` to `home_rad`: all joints begin together and arrive together."""
+class SlowMove:
+    """From `start_rad` to `target_rad`, which `towards` names: all joints begin together and arrive together."""
 
     start_rad: FloatArray
-    home_rad: FloatArray
+    target_rad: FloatArray
     steps: int
+    towards: str = "home"
 
     @property
     def duration_s(self) -> float:
@@ -55,29 +57,38 @@ class HomeMove:
     def position_rad(self, shares: FloatArray) -> FloatArray:
         """Where the joints are (n, J) after these shares (n,) of the duration, each 0 to 1."""
         share = shares[:, None]
-        q: FloatArray = self.start_rad + (self.home_rad - self.start_rad) * share**3 * (10 - 15 * share + 6 * share**2)
+        q: FloatArray = self.start_rad + (self.target_rad - self.start_rad) * share**3 * (
+            10 - 15 * share + 6 * share**2
+        )
         return q
 
     def knots(self) -> Knots:
-        """All of it, and a while at home."""
+        """All of it, and a while at its end."""
         shares = np.minimum(np.arange(self.steps + REST_KNOTS + 1) / self.steps, 1.0)
         q, share = self.position_rad(shares), shares[:, None]
-        dq = (self.home_rad - self.start_rad) * 30 * share**2 * (1 - share) ** 2 / self.duration_s
+        dq = (self.target_rad - self.start_rad) * 30 * share**2 * (1 - share) ** 2 / self.duration_s
         return Knots(0, to_micro(q), to_micro(dq), SPACING_US)
 
 
-def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeMove | None:
-    """The move from a measured pose; None when the arm is at home. Raises `InputError` when it must not be made."""
-    start, home = np.array(start_rad), np.array(arm.home_rad)
+def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> SlowMove | None:
+    """The move home from a measured pose; None when the arm is there. Raises `InputError` when it must not be made."""
+    return plan_move(arm, start_rad, arm.home_rad, "home")
+
+
+def plan_move(
+    arm: ArmProfile, start_rad: Sequence[float] | FloatArray, target_rad: Sequence[float] | FloatArray, towards: str
+) -> SlowMove | None:
+    """A slow move to `target_rad` (J,), which `towards` names; None when the arm is there already.
+
+    Raises `InputError` when it must not be made: an end of it, or the way, is outside the operating limits.
+    """
+    start, target = np.array(start_rad), np.array(target_rad)
     limits = arm.operating
-    for joint, q in enumerate(start):
-        low, high = limits.position_min_rad[joint], limits.position_max_rad[joint]
-        if not low <= q <= high:
-            raise InputError(
-                f"joint {joint + 1} stands at {q:.3f}, outside its limits {low:.3f} to {high:.3f}; "
-                "move it inside by hand, with the drive off, and try again"
-            )
-    distance = np.abs(home - start)
+    if (outside := _outside(arm, start)) is not None:
+        raise InputError(f"joint {outside}; move it inside by hand, with the drive off, and try again")
+    if (outside := _outside(arm, target)) is not None:
+        raise InputError(f"the move {towards} must not be made: joint {outside} at its end")
+    distance = np.abs(target - start)
     if distance.max() < POSE_TOLERANCE_RAD:
         return None
     velocity = np.minimum(SHARE * np.array(limits.velocity_rad_s), MOST_VELOCITY)
@@ -85,18 +96,32 @@ def plan_home(arm: ArmProfile, start_rad: Sequence[float] | FloatArray) -> HomeM
     needed_s = max(
         (PEAK_VELOCITY * distance / velocity).max(), np.sqrt(PEAK_ACCELERATION * distance / acceleration).max()
     )
-    move = HomeMove(start, home, math.ceil(needed_s / SPACING_S))
+    move = SlowMove(start, target, math.ceil(needed_s / SPACING_S), towards)
     refusal = check_knots(move.knots(), limits)
     if refusal is not None:
-        raise InputError(f"the move home is not within the limits of '{arm.name}' ({refusal}); move the arm by hand")
+        raise InputError(
+            f"the move {towards} is not within the limits of '{arm.name}' ({refusal}); move the arm by hand"
+        )
     return move
 
 
-def describe(move: HomeMove) -> str:
+def _outside(arm: ArmProfile, pose_rad: FloatArray) -> str | None:
+    """In words, the first joint of a pose that is not within its operating limits."""
+    rows = zip(pose_rad, arm.operating.position_min_rad, arm.operating.position_max_rad)
+    for joint, (q, low, high) in enumerate(rows, start=1):
+        if not low <= q <= high:
+            return f"{joint} stands at {q:.3f}, outside its limits {low:.3f} to {high:.3f}"
+    return None
+
+
+def describe(move: SlowMove) -> str:
     """What is going to happen, for whoever has to confirm it."""
-    distance = [abs(end - begin) for begin, end in zip(move.start_rad, move.home_rad)]
+    distance = [abs(end - begin) for begin, end in zip(move.start_rad, move.target_rad)]
     joint = distance.index(max(distance))
-    return f"the move home takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, {distance[joint]:.2f} rad"
+    return (
+        f"the move {move.towards} takes {move.duration_s:.1f} s; joint {joint + 1} moves furthest, "
+        f"{distance[joint]:.2f} rad"
+    )
 
 
 def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str | None:
@@ -119,7 +144,7 @@ class HomePlanner:
     The move begins after the soft start, which would shorten its first steps.
     """
 
-    def __init__(self, move: HomeMove, horizon: int, step_s: float) -> None:
+    def __init__(self, move: SlowMove, horizon: int, step_s: float) -> None:
         self._move, self._horizon, self._move_steps = move, horizon, move.duration_s / step_s
         self._settled_step = len(START_SHARES) + self._move_steps + SETTLE_S / step_s
         self._pending: PlanRequest | None = None

@@ -10,6 +10,7 @@ import pytest
 
 from edge.errors import SafetyStop
 from edge.plan.checks import ChunkRefusal
+from edge.plan.shaping import ShapedChunk
 from edge.plan.splicer import MAX_REFUSALS, Splicer
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import IntArray, Knots
@@ -86,3 +87,41 @@ def test_five_refusals_in_a_row_end_the_run_and_a_commit_begins_the_count_again(
         splicer.refused(f"number {count}")
     with pytest.raises(SafetyStop, match="5 chunks in a row were refused, the last: one too many"):
         splicer.refused("one too many")
+
+
+def test_goals_join_the_plan_in_force_and_are_the_one_change_that_waits() -> None:
+    splicer = under_way()
+    goals = HOME + 0.05 * np.linspace(0.1, 1.0, 15)[:, None]
+    chunk = splicer.propose_goals(3, 2, goals, HELD, STEP_US, 400_000.0)
+    assert isinstance(chunk, ShapedChunk) and splicer.proposed is chunk.knots
+    assert (chunk.knots.first, chunk.knots.last) == (5, 18), "goal 2 is that of the first step after the splice"
+    assert np.abs(chunk.knots.q_rad[1:] - goals[2:]).max() == chunk.deviation.max_rad.max()
+    splicer.accept()
+    assert splicer.timeline.last == 18
+
+
+def test_goals_begin_where_the_arm_is_held() -> None:
+    splicer = Splicer(FRANKA, STEP_S, LEAD_US)
+    chunk = splicer.propose_goals(0, 0, HOME + 0.02 * np.ones((15, 7)), HELD, STEP_US, 0.0)
+    assert isinstance(chunk, ShapedChunk)
+    np.testing.assert_array_equal(chunk.knots.q_urad[0], HELD)
+    assert splicer.timeline.due_us(0) == 2 * LEAD_US
+
+
+def test_goals_that_are_refused_change_nothing() -> None:
+    splicer = under_way()
+    refused = splicer.propose_goals(3, 2, np.full((15, 7), np.nan), HELD, STEP_US, 400_000.0)
+    assert isinstance(refused, ChunkRefusal) and splicer.proposed is None
+
+
+def test_a_slow_plan_comes_back_to_its_time_in_two_chunks_at_least() -> None:
+    splicer = Splicer(FRANKA, STEP_S, LEAD_US)
+    assert isinstance(splicer.propose_goals(0, 0, np.tile(HOME, (15, 1)), HELD, 3 * STEP_US, 0.0), ShapedChunk)
+    splicer.accept()
+    spacings = []
+    for splice in (5, 10):
+        chunk = splicer.propose_goals(splice, 0, np.tile(HOME, (15, 1)), HELD, STEP_US, 0.0)
+        assert isinstance(chunk, ShapedChunk)
+        splicer.accept()
+        spacings.append(chunk.knots.spacing_us)
+    assert spacings == [150_000, 100_000]

@@ -27,9 +27,11 @@ from edge.run.homing import (
     MOST_VELOCITY,
     SPACING_S,
     HomePlanner,
+    describe,
     far_from_training,
     home_controller,
     plan_home,
+    plan_move,
 )
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm, SimulatedFault, SimulatorProcess
 from tests.support import FRANKA, HOME, Rig, states_in_order
@@ -223,3 +225,21 @@ def test_ctrl_c_on_the_way_stops_under_control(tmp_path: Path) -> None:
     trace = read_trace(tmp_path / "trace.csv")
     assert run.returncode == 0 and b"stopped on the way" in out, err
     assert states_in_order(trace)[-3:] == ["DECEL", "HOLD", "IDLE"] and violations(trace, FRANKA.operating) == []
+
+
+def test_a_slow_move_leads_to_any_pose_within_limits() -> None:
+    target = HOME + np.array([0.2, 0.0, -0.3, 0.0, 0.1, 0.0, 0.0])
+    move = plan_move(FRANKA, HOME, target, "to the first goals")
+    assert move is not None
+    np.testing.assert_allclose(move.knots().q_rad[-1], target, atol=1e-6)
+    assert np.abs(move.knots().dq_rad_s).max() <= 1.001 * MOST_VELOCITY
+    assert describe(move).startswith("the move to the first goals takes")
+    assert plan_move(FRANKA, HOME, HOME + 0.01, "to the first goals") is None
+
+
+@pytest.mark.parametrize("bad", [2.5, np.nan, np.inf])
+def test_a_slow_move_does_not_lead_outside(bad: float) -> None:
+    target = HOME.copy()
+    target[0] = bad
+    with pytest.raises(InputError, match=r"the move to the first goals must not be made: joint 1 stands at .* at its"):
+        plan_move(FRANKA, HOME, target, "to the first goals")
