@@ -13,7 +13,7 @@ from bench.document import Recording, notify, write_document
 from bench.harness import QUICK, Plan
 from bench.policy_run import ARM, MADE_HERE, TASK
 from edge.cli.parser import count
-from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, parse_manifest, load_bundle
+from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, read_manifest, load_bundle
 
 PRESETS = ("tiny", "paper")
 PRECISIONS = ("fp32", "int8")
@@ -91,10 +91,10 @@ def bundle_to_time(path: Path) -> Bundle:
         manifest, verification = path / MANIFEST, path / VERIFICATION
         if not (manifest.is_file() and verification.is_file()):
             raise
-        document = json.loads(manifest.read_text(encoding="utf-8"))
-        if document.get("created_by") != MADE_HERE or json.loads(verification.read_text()).get("passed") is not False:
+        found = read_manifest(manifest)
+        if found.created_by != MADE_HERE or json.loads(verification.read_text()).get("passed") is not False:
             raise
-        return Bundle(path, parse_manifest(document))
+        return Bundle(path, found)
 
 
 def drives(bundle: Bundle) -> bool:

@@ -30,7 +30,7 @@ BOUNDARY = (
 
 def request_of(bundle: Bundle, joints: int, number: int) -> PlanRequest:
     """A request in the middle of a motion: a full history and a prefix of two committed steps."""
-    shape = bundle.manifest.policy
+    shape = bundle.manifest.shape
     return PlanRequest(
         id=number,
         step=number,
@@ -39,6 +39,8 @@ def request_of(bundle: Bundle, joints: int, number: int) -> PlanRequest:
         actions_rad=np.zeros((shape.history, joints)),
         mask=np.ones(shape.history, dtype=np.bool_),
         prefix_rad=np.zeros((2, joints)),
+        measured_rad=np.zeros((shape.measured, joints)),
+        commanded_rad=np.zeros((3 if shape.measured else 0, joints)),
     )
 
 
@@ -56,8 +58,7 @@ class Runner:
 def chunk_run(bundle: Bundle, how: Runner) -> Run:
     """Opens the policy and its cameras; each call looks and computes one chunk. Raises `VlaEdgeError`."""
     policy = open_policy(bundle, how.arm, how.task, how.threads, how.engine)
-    shape = policy.shape
-    cameras = [open_camera("pattern:", shape.frame_px, number + 1) for number in range(shape.cameras)]
+    cameras = [open_camera("pattern:", camera.frame_px, camera.name) for camera in policy.cameras]
     inference = Inference(policy, cameras, how.seed, time.monotonic_ns)
     request = request_of(bundle, policy.joints, 1)
 

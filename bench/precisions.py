@@ -40,7 +40,8 @@ def widened(bundle: Bundle, out: Path) -> Path:
     for spec in bundle.manifest.engines.values():
         write_widened(bundle.file(spec.file), out / spec.file)
     files = {name: sha256(out / name) for name in bundle.manifest.files}
-    (out / MANIFEST).write_text(dataclasses.replace(bundle.manifest, files=files, precision="fp32").to_json())
+    policy = dataclasses.replace(bundle.manifest.policy, precision="fp32")
+    (out / MANIFEST).write_text(dataclasses.replace(bundle.manifest, files=files, policy=policy).to_json())
     return out
 
 

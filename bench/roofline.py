@@ -32,7 +32,7 @@ from bench.latency import ENGINES, engine_opener
 from bench.roof import Effort
 from bench.roofline_tables import lines
 from bench.tables import percent
-from edge.bundle import Bundle, PolicyShape
+from edge.bundle import Bundle, ChunkShape
 from edge.engines.memory_plan import TARGETS
 
 GATE = 0.25
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     plan = _part(options.plan_of(args), passes)
     with options.bundles(args, recording) as bundles:
         costs = {label: _costs(bundle) for label, bundle in bundles.items()}
-        shape = next(iter(bundles.values())).manifest.policy
+        shape = next(iter(bundles.values())).manifest.shape
         everything = [cost for found in costs.values() for cost in found.values()]
         roofs, measured = [], _Measurements({name: {} for name in ENGINES})
         for number in range(passes):
@@ -192,7 +192,7 @@ def _with_wall(opener: Callable[[], Run], wall_ms: list[float]) -> Callable[[], 
     return opened
 
 
-def _boards(costs: dict[str, GraphCost], shape: PolicyShape, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _boards(costs: dict[str, GraphCost], shape: ChunkShape, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Predictions for every board and precision, at the depth that was asked for."""
     deep = args.depth == "paper" or (args.depth is None and args.layers is not None and args.preset == "paper")
     if deep:
@@ -210,7 +210,7 @@ def _deepened(cost: GraphCost) -> GraphCost:
     return at_depth(cost, {stack: depth for stack, depth in PAPER_DEPTH.items() if stack in stacks(cost)})
 
 
-def _board(board: str, precision: str, costs: dict[str, GraphCost], shape: PolicyShape) -> dict[str, Any]:
+def _board(board: str, precision: str, costs: dict[str, GraphCost], shape: ChunkShape) -> dict[str, Any]:
     from bench.boards import seconds
 
     engines, floor_s, expected_s = {}, 0.0, 0.0
@@ -235,7 +235,7 @@ def _board(board: str, precision: str, costs: dict[str, GraphCost], shape: Polic
     }
 
 
-def _consequences(chunk_s: float, shape: PolicyShape) -> dict[str, float | int | bool]:
+def _consequences(chunk_s: float, shape: ChunkShape) -> dict[str, float | int | bool]:
     """What a chunk's time means for the loop: how often one can be had, and how far its splice lies ahead."""
     delay = math.ceil((chunk_s + LEAD_S) / STEP_S)
     return {

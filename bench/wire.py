@@ -94,12 +94,11 @@ def stilled(bundle: Bundle, out: Path) -> Bundle:
     """The same engines, whose actions are scaled to nothing."""
     shutil.copytree(bundle.path, out, copy_function=_link_or_copy)
     arms = []
-    for arm in bundle.manifest.embodiments:
-        count = len(arm.actions.slots)
-        actions = replace(arm.actions, offset=(0.0,) * count, scale=(STILL_RAD,) * count)
-        arms.append(replace(arm, actions=actions))
+    for arm in bundle.manifest.arms:
+        axes = [replace(axis, action=replace(axis.action, offset=0.0, scale=STILL_RAD)) for axis in arm.axes]
+        arms.append(replace(arm, axes=tuple(axes)))
     (out / MANIFEST).unlink()  # it may be the same file as the original
-    (out / MANIFEST).write_text(replace(bundle.manifest, embodiments=tuple(arms)).to_json(), encoding="utf-8")
+    (out / MANIFEST).write_text(replace(bundle.manifest, arms=tuple(arms)).to_json(), encoding="utf-8")
     return load_bundle(out)
 
 
@@ -113,7 +112,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def _still_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
     arm = load_arm(how.arm)
-    cameras = ("pattern:",) * bundle.manifest.policy.cameras
+    cameras = ("pattern:",) * len(bundle.manifest.cameras)
     run = RunSettings(how.arm, str(bundle.path), how.task, cameras, how.seed, how.engine, how.threads)
     run = replace(run, cpus=cpus_here().others, duration_s=seconds, rate_hz=RATE_HZ, execute_steps=EXECUTE_STEPS)
     with ExitStack() as stack:

@@ -98,7 +98,7 @@ def test_a_log_that_is_cut_or_none(tmp_path: Path) -> None:
 
 def test_a_step_is_the_row_of_a_chunk(bundle_path: Path) -> None:
     policy = edge.open_policy(bundle_path, "franka", "reach the red cube", execute_steps=3)
-    frames = np.full((policy.shape.cameras, *policy.shape.frame_px, 3), 90, np.uint8)
+    frames = np.full((1, *policy.cameras[0].frame_px, 3), 90, np.uint8)
     steps = [policy.step(frames, HOME) for _ in range(3)]
     history = policy.shape.history
     states, rest = np.tile(HOME, (history, 1)), np.zeros((history, 7))

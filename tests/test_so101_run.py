@@ -33,14 +33,15 @@ def bundle(tmp_path: Path, bundle_path: Path) -> Path:
     """The shipped policy, with an embodiment that it was not trained for: one that moves an SO-101 a little."""
     path = shutil.copytree(bundle_path, tmp_path / "bundle")
     manifest = json.loads((path / "manifest.json").read_text())
-    arm = json.loads(json.dumps(manifest["embodiments"][0])) | {"name": "so101", "joints": list(SO101.joints)}
-    for key, scale in (("actions", SMALL_RAD), ("states", 1.0)):
-        arm[key] = {
-            "slots": arm[key]["slots"][:6],
-            "offset": [0.0] * 6 if key == "actions" else list(SO101.home_rad),
-            "scale": [scale] * 6,
-        }
-    manifest["embodiments"].append(arm)
+    arm = json.loads(json.dumps(manifest["arms"][0])) | {"name": "so101", "axes": manifest["arms"][0]["axes"][:6]}
+    for axis, joint, home in zip(arm["axes"], SO101.joints, SO101.home_rad):
+        axis["joint"] = joint
+        axis["state"] |= {"offset": home, "scale": 1.0}
+        axis["action"] |= {"offset": 0.0, "scale": SMALL_RAD}
+    used = {axis["action"]["column"] for axis in arm["axes"]}
+    arm["constants"]["used"] = [float(column in used) for column in range(len(arm["constants"]["used"]))]
+    arm["training"] |= {"state_mean": list(SO101.home_rad), "state_spread": [1.0] * 6}
+    manifest["arms"].append(arm)
     (path / "manifest.json").write_text(json.dumps(manifest))
     return path
 

@@ -69,12 +69,12 @@ def answers(folder: Path, arm: str, task: str, out: Path) -> int:
             print(f"aarch64: {name} does not agree with FP32 torch: {verdict['worst']}", file=sys.stderr)
             return 1
     policy = open_policy(bundle, arm, task, 1)
-    shape, joints = bundle.manifest.policy, load_arm(arm).dof
+    shape, joints, cameras = policy.shape, load_arm(arm).dof, bundle.manifest.cameras
     draw = np.random.default_rng(0)
     chunks = []
     for index in range(CHUNKS):
         observed = PolicyInput(
-            frames=draw.integers(0, 256, (shape.cameras, *shape.frame_px, 3), dtype=np.uint8),
+            frames=[draw.integers(0, 256, (*camera.frame_px, 3), dtype=np.uint8) for camera in cameras],
             states_rad=np.array(load_arm(arm).home_rad) + 0.02 * draw.standard_normal((shape.history, joints)),
             actions_rad=0.02 * draw.standard_normal((shape.history, joints)),
             mask=np.arange(shape.history) >= shape.history - 4 * index,

@@ -44,16 +44,16 @@ def read_camera(url: str) -> tuple[CameraDriver, HealthOptions, FaultOptions]:
 
 
 def open_camera(
-    url: str, frame_px: tuple[int, int], number: int = 1, clock_ns: Callable[[], int] = time.monotonic_ns
+    url: str, frame_px: tuple[int, int], name: str = "1", clock_ns: Callable[[], int] = time.monotonic_ns
 ) -> WatchedCamera:
     """Opens a camera that gives frames of `frame_px` (height, width) and waits for its first one.
 
-    `number` is what it is called in messages, counted from 1. Raises `CameraError`.
+    `name` is what it is called in messages. Raises `CameraError`.
     """
     driver, health, faults = read_camera(url)
     open_source = faults.around(lambda: driver.open(frame_px, clock_ns), clock_ns)
     source = open_source()
-    watch = Watch(f"camera {number} ({url})", health.limits(source.traits), source.traits.fix)
+    watch = Watch(f"camera {name} ({url})", health.limits(source.traits), source.traits.fix)
     if source.traits.period_ns == 0:
         return OnDemandCamera(source, watch, clock_ns)
     camera = LiveCamera(source, open_source, watch, clock_ns)

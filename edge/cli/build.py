@@ -85,7 +85,7 @@ def demands(bundle: Bundle) -> list[EngineDemand]:
         )
     found = []
     for name, spec in manifest.engines.items():
-        weights = sum(bundle.file(file).stat().st_size for file in manifest.files if file.startswith(spec.file))
+        weights = sum(bundle.file(file).stat().st_size for file in spec.files)
         found.append(
             EngineDemand(name, weights, int(report["activation_bytes"][name]), int(report["read_bytes"][name]))
         )

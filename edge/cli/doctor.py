@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from edge.arms import ArmProfile, available_arms
 from edge.arms.bridge import SIMULATED, Bridge, behind, bridge_forms, check_bridge, open_bridge
 from edge.bundle import Bundle
-from edge.cameras import CAMERAS, looks_at_bench, on_bench, read_camera
+from edge.cameras import CAMERAS, assigned, looks_at_bench, on_bench, read_camera, split_name
 from edge.cli.parser import add_version, complain, described
 from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
@@ -105,7 +105,7 @@ def _check_input(args: argparse.Namespace) -> None:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
     if args.bridge:
         check_bridge(args.bridge)
-    for url in args.camera:
+    for url in (split_name(text)[1] for text in args.camera):
         read_camera(url)
         if looks_at_bench(url) and args.bridge != SIMULATED:
             raise InputError(f"--camera {url}: the simulated camera looks at a simulated arm; add --bridge sim:")
@@ -158,9 +158,9 @@ def _device_checks(
         yield from check_servos(bridge, arm)
     else:
         try:
-            if bridge == SIMULATED and any(url.startswith(SIMULATED) for url in cameras):
+            if bridge == SIMULATED and any(split_name(text)[1].startswith(SIMULATED) for text in cameras):
                 found, folder = _simulated(arm, stack)
-                cameras = [on_bench(url, folder) for url in cameras]
+                cameras = [_on_bench(text, folder) for text in cameras]
             else:
                 found = open_bridge(bridge, arm)
             stack.callback(found.close)
@@ -170,9 +170,28 @@ def _device_checks(
             yield from check_device(found.transport, arm)
     if not cameras:
         yield Check.skipped("cameras", "--camera URL")
-    frame_px = bundle.manifest.policy.frame_px if bundle else FRAME_PX
-    for number, url in enumerate(cameras, start=1):
-        yield check_camera(url, frame_px, number)
+    yield from _cameras(cameras, bundle)
+
+
+def _on_bench(text: str, folder: Path) -> str:
+    name, url = split_name(text)
+    return on_bench(url, folder) if name is None else f"{name}={on_bench(url, folder)}"
+
+
+def _cameras(urls: Sequence[str], bundle: Bundle | None) -> Iterator[Check]:
+    """Each camera at the size of the policy's camera of that name; without a bundle at a usual one."""
+    if bundle is None:
+        for number, url in enumerate(urls, start=1):
+            yield check_camera(split_name(url)[1], FRAME_PX, split_name(url)[0] or str(number))
+        return
+    specs = bundle.manifest.cameras
+    try:
+        placed = assigned(urls, [spec.name for spec in specs]) if urls else ()
+    except VlaEdgeError as error:
+        yield Check.failed("cameras", error)
+        return
+    for spec, url in zip(specs, placed):
+        yield check_camera(url, spec.frame_px, spec.name)
 
 
 def _simulated(arm: ArmProfile, stack: ExitStack) -> tuple[Bridge, Path]:

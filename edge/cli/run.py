@@ -116,7 +116,8 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         "units": arm.units,
         "task": args.task,
         "bridge": args.bridge,
-        "step_ms": 1000 * bundle.embodiment(arm.embodiment).step_s,
+        "parts": list(bundle.manifest.engines),
+        "step_ms": 1000 * bundle.arm(arm.embodiment, arm.joints).step_s,
     }
     view = LiveView(arm.dof, about, args.view_port)
     stack.callback(view.close)

@@ -65,12 +65,12 @@ def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, t
         policy = open_policy(bundle, arm_name, task, threads)
         observed = _observation(policy, arm)
         began = time.perf_counter()
-        first = policy.infer(observed).increments_rad
+        first = policy.infer(observed).rows_rad
         cold_ms = 1000 * (time.perf_counter() - began)
         warm_ms = []
         for _ in range(WARM_CALLS):
             began = time.perf_counter()
-            again = policy.infer(observed).increments_rad
+            again = policy.infer(observed).rows_rad
             warm_ms.append(1000 * (time.perf_counter() - began))
     except (VlaEdgeError, ValueError, RuntimeError) as error:
         return Check.failed("inference", error)
@@ -89,13 +89,16 @@ def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, t
 
 def _observation(policy: BundlePolicy, arm: ArmProfile) -> PolicyInput:
     """The arm at rest at home, behind a picture of noise."""
-    shape = policy.shape
-    pixels = np.random.default_rng(0).integers(0, 256, (shape.cameras, *shape.frame_px, 3), dtype=np.uint8)
+    shape, draw, home = policy.shape, np.random.default_rng(0), np.array(arm.home_rad)
+    several = (policy.observations,) if policy.observations > 1 else ()
+    sizes = [(*several, *camera.frame_px, 3) for camera in policy.cameras]
     return PolicyInput(
-        frames=pixels,
-        states_rad=np.tile(np.array(arm.home_rad), (shape.history, 1)),
+        frames=[draw.integers(0, 256, size, dtype=np.uint8) for size in sizes],
+        states_rad=np.tile(home, (shape.history, 1)),
         actions_rad=np.zeros((shape.history, arm.dof)),
         mask=np.ones(shape.history, dtype=np.bool_),
         prefix_rad=np.zeros((0, arm.dof)),
         seed=(0, 0),
+        measured_rad=np.tile(home, (policy.observations, 1)),
+        commanded_rad=home[None],
     )

@@ -17,7 +17,11 @@ class EngineError(InputError):
 
 
 class Engine(Protocol):
-    """A graph with static shapes. Fill `inputs` in place, call `run`, read `outputs`; nothing is allocated between."""
+    """A graph with static shapes. Fill `inputs` in place, call `run`, read `outputs`; nothing is allocated between.
+
+    An input that is linked to another engine's output is the same array, or is left out where both are one buffer of
+    the device; so is that output.
+    """
 
     inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
@@ -39,5 +43,5 @@ class EngineDriver:
         """Raises `EngineError` when it cannot run this bundle on this machine; opens nothing."""
 
     def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
-        """Engines of the bundle by name, opened in this order. Raises `EngineError`."""
+        """Engines of the bundle by name, opened in this order and linked as its graph says. Raises `EngineError`."""
         raise NotImplementedError

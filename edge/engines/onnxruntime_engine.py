@@ -16,7 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
-from edge.bundle import Bundle, EngineSpec, TensorSpec
+from edge.bundle import Bundle, EngineSpec, GraphSpec, TensorSpec
 from edge.engines.base import Engine, EngineDriver, EngineError
 
 PROVIDERS = {
@@ -29,6 +29,9 @@ PROVIDER_OPTIONS = {"cuda": {"use_tf32": "0"}}
 """What the graph calls FP32 is FP32: by default the CUDA provider multiplies with 10 bits of mantissa (TF32)."""
 ONNX_NAMES = {
     "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int32)": "int32",
     "tensor(uint8)": "uint8",
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
@@ -41,7 +44,10 @@ class OnCpu(EngineDriver):
 
     def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
         specs = {name: bundle.manifest.engines[name] for name in names}
-        return {name: OnnxRuntimeEngine(bundle.file(spec.file), spec, self.threads) for name, spec in specs.items()}
+        return linked(
+            {name: OnnxRuntimeEngine(bundle.file(spec.file), spec, self.threads) for name, spec in specs.items()},
+            bundle.manifest.graph,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,10 @@ class OnGpu(EngineDriver):
 
     def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
         specs = {name: bundle.manifest.engines[name] for name in names}
-        return {name: open_on_ladder(bundle.file(spec.file), spec, self.threads)[0] for name, spec in specs.items()}
+        return linked(
+            {name: open_on_ladder(bundle.file(spec.file), spec, self.threads)[0] for name, spec in specs.items()},
+            bundle.manifest.graph,
+        )
 
 
 class OnnxRuntimeEngine:
@@ -68,29 +77,59 @@ class OnnxRuntimeEngine:
         self._session = _session(path, options, provider)
         _check(path, self._session.get_inputs(), spec.inputs)
         _check(path, self._session.get_outputs(), spec.outputs)
-        self.inputs = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.inputs}
-        self.outputs: dict[str, NDArray[Any]] = {
-            tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.outputs
-        }
+        self.inputs: dict[str, NDArray[Any]] = {t.name: np.zeros(t.shape, t.dtype) for t in spec.inputs}
+        self.outputs: dict[str, NDArray[Any]] = {t.name: np.zeros(t.shape, t.dtype) for t in spec.outputs}
+        self.on_gpu = provider != "cpu"
         self._binding = self._session.io_binding()
         self._given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in self.inputs.items()}
-        # A GPU's provider copies an input when it is bound, not when it runs: there it is bound anew for every run.
-        self._bind_every_run = provider != "cpu"
-        self._bind_inputs()
-        for name, array in self.outputs.items():
-            self._binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        self._made = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in self.outputs.items()}
+        self._bind(self._given)
+        for name, value in self._made.items():
+            self._binding.bind_ortvalue_output(name, value)
 
     def run(self) -> None:
-        if self._bind_every_run:
-            self._bind_inputs()
+        if self.on_gpu:  # its provider copies an input when it is bound, not when it runs
+            self._bind({name: self._given[name] for name in self.inputs})
         self._session.run_with_iobinding(self._binding)
 
-    def _bind_inputs(self) -> None:
-        for name, value in self._given.items():
+    def keep_on_gpu(self, output: str) -> onnxruntime.OrtValue:
+        """Moves an output's buffer to the GPU, where it stays."""
+        array = self.outputs.pop(output, None)
+        if array is not None:
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, "cuda", 0)
+            self._made[output] = value
+            self._binding.bind_ortvalue_output(output, value)
+        return self._made[output]
+
+    def take(self, name: str, source: OnnxRuntimeEngine, output: str, on_gpu: bool) -> None:
+        """Makes another engine's output buffer the input `name`."""
+        if on_gpu:
+            self._given[name] = source.keep_on_gpu(output)
+            del self.inputs[name]
+        else:
+            self._given[name] = source._made[output]
+            self.inputs[name] = source.outputs[output]
+        self._bind({name: self._given[name]})
+
+    def _bind(self, values: dict[str, onnxruntime.OrtValue]) -> None:
+        for name, value in values.items():
             self._binding.bind_ortvalue_input(name, value)
 
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime.__version__} {self._session.get_providers()[0]}"
+
+
+def linked(engines: dict[str, OnnxRuntimeEngine], graph: GraphSpec) -> dict[str, Engine]:
+    """The engines, each with the buffers that the graph's links give it. One stays on the GPU when all who read it are
+    there."""
+    ends = {link: (link[0].partition(".")[0], link[1].partition(".")[0]) for link in graph.links}
+    here = [link for link in graph.links if all(name in engines for name in ends[link])]
+    read_here = {link[0] for link in here if not engines[ends[link][1]].on_gpu} | {graph.result}
+    for source, target in here:
+        maker, taker = (engines[name] for name in ends[source, target])
+        stays = maker.on_gpu and source not in read_here
+        taker.take(target.partition(".")[2], maker, source.partition(".")[2], stays)
+    return dict(engines)
 
 
 def open_on_ladder(path: Path, spec: EngineSpec, threads: int) -> tuple[OnnxRuntimeEngine, list[str]]:

@@ -44,7 +44,6 @@ def _largest_first(bundle: Bundle) -> list[str]:
     """What needs the most memory comes first, so that a machine too small is known at once."""
 
     def size(name: str) -> int:
-        file = bundle.manifest.engines[name].file
-        return sum(bundle.file(listed).stat().st_size for listed in bundle.manifest.files if listed.startswith(file))
+        return sum(bundle.file(file).stat().st_size for file in bundle.manifest.engines[name].files)
 
     return sorted(bundle.manifest.engines, key=size, reverse=True)

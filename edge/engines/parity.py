@@ -70,7 +70,7 @@ def _answers(engine: Engine, inputs: Sample) -> Sample:
 
 
 def _in_use(inputs: Sample, array: NDArray[Any]) -> NDArray[Any]:
-    if array.ndim < 3:
+    if array.ndim < 3 or not {"committed", "used"} <= inputs.keys():
         return array
     rows: NDArray[Any] = array[0][~inputs["committed"][0]]
     return rows[:, inputs["used"][0] > 0]

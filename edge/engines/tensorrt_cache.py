@@ -53,7 +53,7 @@ class EngineRecord:
 def engine_key(bundle: Bundle, engine: str, library: str, version: str, sm: tuple[int, ...]) -> EngineKey:
     manifest = bundle.manifest
     spec = manifest.engines[engine]
-    hashes = tuple(manifest.files[name] for name in sorted(manifest.files) if name.startswith(spec.file))
+    hashes = tuple(manifest.files[name] for name in sorted(spec.files))
     shapes = tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in (*spec.inputs, *spec.outputs))
     return EngineKey(engine, hashes, library, version, tuple(sorted(sm)), manifest.precision, shapes)
 

@@ -6,10 +6,11 @@ No part of this project has run it on a GPU yet; the tests that do carry the `gp
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.bundle import EngineSpec
 from edge.engines.base import EngineError
@@ -49,9 +50,19 @@ class CudaDevice:
 
 
 class TensorRtEngine:
-    """One engine. `inputs` and `outputs` are page-locked host arrays; a run copies in, computes and copies out."""
+    """One engine. `inputs` and `outputs` are page-locked host arrays; a run copies in, computes and copies out.
 
-    def __init__(self, library: TensorRt, device: CudaDevice, plan: bytes, spec: EngineSpec) -> None:
+    `shared` is the device memory of tensors that are linked to other engines: those are not copied.
+    """
+
+    def __init__(
+        self,
+        library: TensorRt,
+        device: CudaDevice,
+        plan: bytes,
+        spec: EngineSpec,
+        shared: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._library, self._device = library, device
         logger, self._errors = library.logger()
         try:
@@ -76,12 +87,12 @@ class TensorRtEngine:
             )
         driver = device.driver
         self._stream = driver.Stream()
-        self.inputs = {tensor.name: driver.pagelocked_zeros(tensor.shape, tensor.dtype) for tensor in spec.inputs}
-        self.outputs: dict[str, NDArray[Any]] = {
-            tensor.name: driver.pagelocked_zeros(tensor.shape, tensor.dtype) for tensor in spec.outputs
-        }
+        self.inputs, self.outputs = (
+            {one.name: driver.pagelocked_zeros(one.shape, one.dtype) for one in tensors if one.name not in shared}
+            for tensors in (spec.inputs, spec.outputs)
+        )
         self._memory = {name: driver.mem_alloc(array.nbytes) for name, array in {**self.inputs, **self.outputs}.items()}
-        for name, memory in self._memory.items():
+        for name, memory in {**self._memory, **shared}.items():
             self._context.set_tensor_address(name, int(memory))
         self._enqueue()  # the first run allocates and loads kernels, which must not happen while a graph is recorded
         self._stream.synchronize()

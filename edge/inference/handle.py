@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from edge.arms import ArmProfile
-from edge.bundle import Bundle, EmbodimentSpec
+from edge.bundle import ArmSpec, Bundle
 from edge.errors import InputError
 from edge.inference.process import InferenceSettings, arguments_of
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanningRecords, SharedPlanner
@@ -25,9 +25,10 @@ class InferenceProcess:
     def __init__(
         self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings, tap: Callable[[Planner], Planner]
     ) -> None:
-        self.shape, self._joints, self._settings, self._tap = bundle.manifest.policy, arm.dof, settings, tap
-        self.embodiment: EmbodimentSpec | None = bundle.embodiment(arm.embodiment, arm.dof)
-        self.step_s = self.embodiment.step_s
+        self.shape, self._joints, self._settings, self._tap = bundle.manifest.shape, arm.dof, settings, tap
+        self.parts = tuple(bundle.manifest.engines)
+        self.trained: ArmSpec | None = bundle.arm(arm.embodiment, arm.joints)
+        self.step_s = self.trained.step_s
         self._start()
 
     def _start(self) -> None:

@@ -141,7 +141,7 @@ class Described:
     def unpack(cls: type[D], body: bytes) -> D:
         """Inverse of `pack`. Raises `ValueError` and `TypeError`."""
         has_arrays = any(item.shape for item in cls._items.values())
-        values = _head_and_arrays(body) if has_arrays else parse_table(body)
+        values = head_and_arrays(body) if has_arrays else parse_table(body)
         for name, kind in cls._enums.items():
             values[name] = kind(values[name])
         return cls(**values)
@@ -158,7 +158,8 @@ def pack_plain(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _head_and_arrays(body: bytes) -> dict[str, Any]:
+def head_and_arrays(body: bytes) -> dict[str, Any]:
+    """The fields of a record with arrays, by name. Raises `ValueError` for what is too short to be one."""
     if len(body) < HEAD_SIZE.size:
         raise ValueError("an array record is shorter than its head")
     at = HEAD_SIZE.size + HEAD_SIZE.unpack_from(body)[0]

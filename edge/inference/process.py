@@ -30,7 +30,6 @@ WARM_CALLS = 6
 WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
 POLL_S = 0.0005
 BEAT_NS = 20_000_000
-NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class InferenceSettings:
     bundle: str = ""
     task: str = ""
     cameras: tuple[str, ...] = ()
+    """The URL of each camera, in the policy's order."""
     seed: int = 0
     engine: str = DEFAULT_ENGINE
     threads: int = 1
@@ -59,23 +59,25 @@ class Inference:
         self._cameras = cameras
         self._seed = seed
         self._clock_ns = clock_ns
+        self._no_rows = np.zeros((0, policy.joints))
 
     def answer(self, request: PlanRequest) -> PlanResult:
         """Looks through every camera and computes the chunk. A pause and a failure are answers too."""
         started_ns = self._clock_ns()
         try:
             looks = [camera.grab() for camera in self._cameras]
-            frames = np.stack([frame.image for frame in looks]) if looks else NO_FRAMES
             camera_ns = self._clock_ns() - started_ns
             output = self.policy.infer(
                 PolicyInput(
-                    frames,
+                    [frame.image for frame in looks],
                     request.states_rad,
                     request.actions_rad,
                     request.mask,
                     request.prefix_rad,
                     (self._seed, request.id),
                     request.step,
+                    request.measured_rad,
+                    request.commanded_rad,
                 )
             )
         except CameraUnhealthy as unhealthy:
@@ -87,11 +89,9 @@ class Inference:
             Outcome.CHUNK,
             "",
             camera_ns,
-            output.history_ns,
-            output.backbone_ns,
-            output.decoder_ns,
+            np.array(output.engine_ns, np.int64),
             min((frame.captured_ns for frame in looks), default=0),
-            output.increments_rad,
+            *(rows if len(rows) else self._no_rows for rows in (output.increments_rad, output.goals_rad)),
         )
 
     def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
@@ -112,6 +112,8 @@ class Inference:
             actions_rad=np.zeros((shape.history, joints)),
             mask=np.zeros(shape.history, dtype=np.bool_),
             prefix_rad=np.zeros((0, joints)),
+            measured_rad=np.zeros((shape.measured, joints)),
+            commanded_rad=np.zeros((1 if shape.measured else 0, joints)),
         )
         times: list[int] = []
         patience = WARM_PAUSES
@@ -165,14 +167,14 @@ def main(argv: list[str] | None = None) -> int:
         os.sched_setaffinity(0, settings.cpus)
     bundle = load_bundle(Path(settings.bundle))
     joints = load_arm(settings.arm).dof
-    records = PlanningRecords(bundle.manifest.policy, joints, args.memory)
+    records = PlanningRecords(bundle.manifest.shape, joints, args.memory)
     opened = ExitStack()
     try:
         records.statuses.write(PlannerStatus(Phase.LOADING, 0, 0, 0, ""))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         cameras = []
-        for number, url in enumerate(settings.cameras, start=1):
-            cameras.append(opened.enter_context(closing(open_camera(url, policy.shape.frame_px, number))))
+        for spec, url in zip(policy.cameras, settings.cameras, strict=True):
+            cameras.append(opened.enter_context(closing(open_camera(url, spec.frame_px, spec.name))))
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms)
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))

@@ -10,12 +10,13 @@ from typing import Annotated, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.inference.layout import TEXT_BYTES, Described, Layout, Newest, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
 from firmware_bridge.layout import Item
 
 FloatArray = NDArray[np.float64]
+MOST_ENGINES = 16
 
 
 class Phase(IntEnum):
@@ -50,28 +51,43 @@ class PlanRequest(Described):
     actions_rad: Annotated[FloatArray, Item("<f8", "commanded increments of the history, rad", ("history", "joints"))]
     mask: Annotated[NDArray[np.bool_], Item("?", "which rows of the history are in use", ("history",))]
     prefix_rad: Annotated[FloatArray, Item("<f8", "committed increments, rad", ("up to horizon", "joints"))]
+    measured_rad: Annotated[
+        FloatArray, Item("<f8", "positions measured now and at the steps before, rad", ("up to measured", "joints"))
+    ]
+    commanded_rad: Annotated[
+        FloatArray,
+        Item("<f8", "commanded positions of the observed step and all planned, rad", ("up to planned", "joints")),
+    ]
 
 
 @dataclass(frozen=True)
 class PlanResult(Described):
-    """The answer to a request: increments from its step on, and where the time went."""
+    """The answer to a request: increments or goals from its step on, and where the time went."""
 
     id: Annotated[int, Item("<i8", "number of the request")]
     outcome: Annotated[Outcome, Item("<i8", "CHUNK, FAILED, PAUSED or HOMING")]
     message: Annotated[str, Item(f"S{TEXT_BYTES}", "why there is no chunk")]
     camera_ns: Annotated[int, Item("<i8", "for the frames, ns")]
-    history_ns: Annotated[int, Item("<i8", "history encoder, ns")]
-    backbone_ns: Annotated[int, Item("<i8", "backbone, ns")]
-    decoder_ns: Annotated[int, Item("<i8", "action decoder, ns")]
+    engine_ns: Annotated[NDArray[np.int64], Item("<i8", "each engine, ns, in their order", ("up to engines",))]
     captured_ns: Annotated[int, Item("<i8", "host time at which the oldest frame was captured, ns; 0 without frames")]
     increments_rad: Annotated[
-        FloatArray, Item("<f8", "increments of the commanded positions, rad", ("horizon", "joints"))
+        FloatArray, Item("<f8", "increments of the commanded positions, rad", ("up to horizon", "joints"))
+    ]
+    goals_rad: Annotated[
+        FloatArray,
+        Item("<f8", "joint goals for the ends of the steps, instead of increments, rad", ("up to horizon", "joints")),
     ]
 
     @classmethod
     def untimed(cls, request: int, outcome: Outcome, increments_rad: FloatArray, message: str = "") -> PlanResult:
         """A result for which no time was measured."""
-        return cls(request, outcome, message, 0, 0, 0, 0, 0, increments_rad)
+        nothing = np.zeros((0, increments_rad.shape[1]))
+        return cls(request, outcome, message, 0, np.zeros(0, np.int64), 0, increments_rad, nothing)
+
+    @property
+    def rows_rad(self) -> FloatArray:
+        """Goals where there are some, else increments."""
+        return self.goals_rad if len(self.goals_rad) else self.increments_rad
 
 
 @dataclass(frozen=True)
@@ -101,8 +117,9 @@ class Planner(Protocol):
 class PlanningRecords:
     """The three mailboxes between control and inference, in one shared memory, for one policy and arm."""
 
-    def __init__(self, shape: PolicyShape, joints: int, descriptor: int | None = None) -> None:
-        sizes = {"history": shape.history, "horizon": shape.horizon, "joints": joints}
+    def __init__(self, shape: ChunkShape, joints: int, descriptor: int | None = None) -> None:
+        sizes = {"history": shape.history, "horizon": shape.horizon, "joints": joints, "engines": MOST_ENGINES}
+        sizes |= {"measured": shape.measured, "planned": shape.horizon + 1 if shape.measured else 0}
         requests, results, statuses = Layout(PlanRequest, **sizes), Layout(PlanResult, **sizes), Layout(PlannerStatus)
         starts = [0, *accumulate(Mailbox.size_of(layout.dtype) for layout in (requests, results, statuses))]
         self.memory = SharedMemory(starts[-1], descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.bundle import EmbodimentSpec, PolicyShape
+from edge.bundle import ArmSpec, ChunkShape
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
 
 
@@ -17,12 +17,14 @@ class ChunkSource(Protocol):
 
 
 class InferenceHandle(Protocol):
-    """Inference that runs beside control: a process, or a thread. `embodiment` is None without training statistics."""
+    """Inference that runs beside control: a process, or a thread. `trained` is None without training statistics; a
+    chunk's times are of its `parts`."""
 
     planner: Planner
-    shape: PolicyShape
+    shape: ChunkShape
+    parts: tuple[str, ...]
     step_s: float
-    embodiment: EmbodimentSpec | None
+    trained: ArmSpec | None
 
     @property
     def pid(self) -> int | None:

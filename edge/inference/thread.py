@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
 
-from edge.bundle import EmbodimentSpec
+from edge.bundle import ArmSpec
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
 from edge.inference.records import Phase, Planner, PlannerStatus, PlanRequest, PlanResult
@@ -31,7 +31,7 @@ class InferenceThread:
     are the cameras, which are closed with it.
     """
 
-    embodiment: EmbodimentSpec | None = None
+    trained: ArmSpec | None = None
     pid: int | None = None
     ending = finished = False
 
@@ -44,7 +44,7 @@ class InferenceThread:
         ready: Callable[[], bool] = lambda: True,
         opened: ExitStack | None = None,
     ) -> None:
-        self.shape, self.step_s = inference.policy.shape, step_s
+        self.shape, self.parts, self.step_s = inference.policy.shape, inference.policy.parts, step_s
         self._inference, self._cpus, self._ready = inference, cpus, ready
         self._opened = opened or ExitStack()
         self._requests: SimpleQueue[PlanRequest | None] = SimpleQueue()

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edge import __version__
 from edge.errors import InputError
 from edge.inference.layout import parse_table
+from edge.log.older import messages_then
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
 
@@ -154,7 +155,7 @@ class LogReader:
             return
         for record in unpack_batch(data, self.path):
             try:
-                messages = self._messages.of(record)
+                record, messages = messages_then(self._messages, record)
             except (ValueError, KeyError, TypeError) as error:
                 raise LogError(f"{self.path}: record {record.number} is damaged: {error}") from None
             for name, content in messages:

@@ -73,8 +73,8 @@ def _position(name: str) -> dict[str, Shown]:
     return {"position_rad": Shown(ROW, "rad, one per joint, at device_us", radians)}
 
 
-def _stage_ms(stage: str, text: str) -> dict[str, Shown]:
-    return {f"{stage}_ms": Shown(NUMBER, text, lambda result, _: getattr(result, f"{stage}_ns") / 1e6)}
+def _engine_ms(result: PlanResult, seen: Seen) -> list[float]:
+    return [time_ns / 1e6 for time_ns in result.engine_ns.tolist()]
 
 
 def _state_name(sample: rec.Sample, seen: Seen) -> str:
@@ -87,7 +87,7 @@ def _outcome(result: PlanResult, seen: Seen) -> str:
 
 
 def _not_finite(result: PlanResult, seen: Seen) -> int:
-    return int(np.count_nonzero(~np.isfinite(result.increments_rad)))
+    return int(np.count_nonzero(~np.isfinite(result.rows_rad)))
 
 
 def _decision(record: Any, seen: Seen) -> str:
@@ -129,23 +129,32 @@ TOPICS: dict[str, Topic] = {
         (Kind.SAMPLE,), same(rec.Sample, "state") | {"name": Shown(STRING, "device state, its name", _state_name)}
     ),
     "/plan/request": Topic(
-        (Kind.REQUEST,), same(PlanRequest, "id", "step", "states_rad", "actions_rad", "mask", "prefix_rad")
+        (Kind.REQUEST,),
+        same(
+            PlanRequest,
+            "id",
+            "step",
+            "states_rad",
+            "actions_rad",
+            "mask",
+            "prefix_rad",
+            "measured_rad",
+            "commanded_rad",
+        ),
     ),
     "/plan/result": Topic(
         (Kind.RESULT,),
         same(PlanResult, "id")
         | {"outcome": Shown(STRING, "CHUNK, FAILED, PAUSED or WAY (home)", _outcome)}
-        | same(PlanResult, "message", "increments_rad")
+        | same(PlanResult, "message", "increments_rad", "goals_rad")
         | {"not_finite": Shown(INTEGER, "numbers that are NaN or infinite", _not_finite)},
     ),
     "/latency": Topic(
         (Kind.RESULT,),
         same(PlanResult, "id")
         | {"observation_to_chunk_ms": Shown(NUMBER, TO_CHUNK, lambda result, seen: seen.waited_ms(result.id))}
-        | _stage_ms("camera", "ms")
-        | _stage_ms("history", "history encoder, ms")
-        | _stage_ms("backbone", "ms")
-        | _stage_ms("decoder", "action decoder, ms"),
+        | {"camera_ms": Shown(NUMBER, "ms", lambda result, _: result.camera_ns / 1e6)}
+        | {"engine_ms": Shown(ROW, "each of the policy's engines, in their order, ms", _engine_ms)},
         when=lambda result, seen: result.id in seen.sent_ns,
     ),
     "/chunks": Topic((Kind.CHUNK,), same(rec.ProposedChunk, *items_of(rec.ProposedChunk))),

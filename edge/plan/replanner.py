@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.errors import InputError
 from edge.plan.pace import Pace
 from edge.plan.timeline import Timeline
@@ -15,16 +15,6 @@ PUNCTUAL = 0.25
 """A request is made within this share of its step, or waits for the next step: the frames belong to the step."""
 OVERDUE = 1.25
 """An answer that takes longer than any before it is expected to take this many times what it has taken so far."""
-
-
-@dataclass(frozen=True)
-class ChunkShape:
-    """What control has to know of a source of chunks that is no policy, in steps: the length of a chunk with its
-    committed prefix, the pairs of history in a request, and the longest committed prefix."""
-
-    horizon: int
-    history: int
-    max_delay: int
 
 
 @dataclass(frozen=True)
@@ -79,9 +69,7 @@ class Replanner:
     """One request at a time. A chunk is followed by the next request `execute_steps` later; one that came to nothing,
     or a plan that is stretched further than need be, by a request in the very next step."""
 
-    def __init__(
-        self, shape: PolicyShape | ChunkShape, settings: ControlSettings, step_us: int, latency_us: int
-    ) -> None:
+    def __init__(self, shape: ChunkShape, settings: ControlSettings, step_us: int, latency_us: int) -> None:
         self._shape, self._settings, self._pace = shape, settings, Pace(step_us)
         self.latency = LatencyEstimate(settings.lead_us)
         self.latency.add(latency_us)

@@ -10,11 +10,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.plan.goals import increments_to
 from edge.plan.trajectory import FloatArray, from_micro
 from edge.policy.base import PolicyInput, PolicyOutput
 from firmware_bridge.messages import StateReport
+
+NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class PolicyEnded(Exception):
     """The function has returned None: there is nothing more to do."""
 
 
-def chunk_shape(horizon: int) -> PolicyShape:
-    """The shape of a policy without engines. A chunk may arrive until it is half over."""
-    return PolicyShape(horizon, horizon, 0, 0, 0, 0, (0, 0), 0, 0, 0.0, max_delay=horizon // 2)
+def chunk_shape(horizon: int) -> ChunkShape:
+    """The shape of a function's chunks. One may arrive until it is half over."""
+    return ChunkShape(horizon, horizon, max_delay=horizon // 2)
 
 
 class FunctionPolicy:
@@ -58,6 +60,9 @@ class FunctionPolicy:
 
     `error` is what the function raised, for whoever reports it.
     """
+
+    parts: tuple[str, ...] = ("function",)
+    observations = 1
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class FunctionPolicy:
             from_micro(report.measured_urad),
             self._start_rad.copy(),
             self._start_rad + np.cumsum(observed.prefix_rad, axis=0),
-            observed.frames,
+            np.stack(observed.frames) if len(observed.frames) else NO_FRAMES,
         )
         try:
             increments_rad = self._increments(self._function(observation), observed.prefix_rad)
@@ -92,7 +97,7 @@ class FunctionPolicy:
         except Exception as error:  # of somebody else's code: the arm stops, whatever it is
             self.error = error
             raise RuntimeError(f"the function raised {type(error).__name__}: {error}") from error
-        return PolicyOutput(increments_rad, 0, 0, time.perf_counter_ns() - began_ns)
+        return PolicyOutput(increments_rad, (time.perf_counter_ns() - began_ns,))
 
     def _follow(self, observed: PolicyInput, report: StateReport) -> None:
         """Keeps the commanded position at the beginning of the observed step, from the increments that were executed.

@@ -50,6 +50,11 @@ class StepHistory:
         """Positions and increments, each (length, J), in time order, rad; and which rows hold a pair."""
         return self._states.copy(), self._actions.copy(), self._mask.copy()
 
+    def measured_rad(self, rows: int, step_us: int) -> FloatArray:
+        """Measured positions (rows, J) by the newest report and one, two, ... steps before it, the newest last."""
+        newest_us = self._track[-1][0]
+        return np.array([self._measured_at(newest_us - row * step_us) for row in reversed(range(rows))])
+
     def _measured_at(self, device_us: int) -> FloatArray:
         """Positions at a device time, between the two nearest reports, rad (J,)."""
         times, rows = zip(*self._track)

@@ -10,16 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from edge.arms import ArmProfile
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.errors import SafetyStop
 from edge.inference.records import Outcome, Planner, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import ChunkRefusal, check_finite
+from edge.plan.goals import increments_to
 from edge.plan.pace import splice_acceleration
-from edge.plan.replanner import ChunkShape, ControlSettings, Pending, Replanner
+from edge.plan.replanner import ControlSettings, Pending, Replanner
 from edge.plan.splicer import Splicer
 from edge.plan.timeline import Timeline
-from edge.plan.trajectory import Knots, spline_velocities
+from edge.plan.trajectory import FloatArray, Knots, from_micro, spline_velocities
 from edge.policy.history import StepHistory
 from edge.run.counters import Counters, PaceChange
 from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
@@ -47,7 +48,7 @@ class Controller:
         client: DeviceClient,
         planner: Planner,
         arm: ArmProfile,
-        shape: PolicyShape | ChunkShape,
+        shape: ChunkShape,
         step_s: float,
         settings: ControlSettings,
         recorder: Recorder,
@@ -62,6 +63,7 @@ class Controller:
         self.splicer = Splicer(arm, step_s, settings.lead_us)
         self.replanner = Replanner(shape, settings, self.timeline.step_us, latency_us)
         self._history = StepHistory(shape.history, arm.dof)
+        self._nothing = np.zeros((0, arm.dof))
         self._last_state: StateReport | None = None
         self._chunk_id = 0
         self._next_heartbeat_ns = 0
@@ -212,10 +214,24 @@ class Controller:
         if due is None:
             return
         step, delay = due
-        prefix = self.timeline.increments_rad(step, delay) if delay else np.zeros((0, self.arm.dof))
+        prefix = self.timeline.increments_rad(step, delay) if delay else self._nothing
         self.counters.requests += 1
         self.replanner.requested(Pending(self.counters.requests, step, delay, now_ns), self.timeline)
-        self._planner.request(PlanRequest(self.counters.requests, step, now_ns, *self._history.read(), prefix))
+        history, positions = self._history.read(), self._positions(step)
+        self._planner.request(PlanRequest(self.counters.requests, step, now_ns, *history, prefix, *positions))
+
+    def _positions(self, step: int) -> tuple[FloatArray, FloatArray]:
+        """Measured now and at the steps before; commanded at the beginning of `step` and of all that follow it. Neither
+        for a policy that goes on from increments alone."""
+        timeline, measured = self.timeline, self.shape.measured
+        if not measured:
+            return self._nothing, self._nothing
+        assert self._last_state is not None  # nothing is requested before the first report
+        if timeline.begun:
+            commanded = timeline.knots(step, min(timeline.last - step, self.shape.horizon) + 1).q_urad
+        else:
+            commanded = np.array([self._last_state.commanded_urad])
+        return self._history.measured_rad(measured, timeline.step_us), from_micro(commanded)
 
     def _stretch_for_late_inference(self, now_ns: int, now_us: float) -> None:
         """Makes the plan last until the chunk that is pending."""
@@ -254,7 +270,7 @@ class Controller:
         counters, latency_us = self.counters, (now_ns - pending.sent_ns) // 1000
         if result.outcome is Outcome.CHUNK:
             counters.pauses.resume(now_ns)
-        refusal = check_finite(result.increments_rad)
+        refusal = check_finite(result.rows_rad)
         if refusal is not None:
             raise SafetyStop(f"chunk {result.id} refused, {refusal}; check the checkpoint and the camera's image")
         counters.chunks += 1
@@ -269,11 +285,24 @@ class Controller:
         counters.delays.append(pending.delay)
         assert self._last_state is not None  # nothing is requested before the first report
         held_urad, spacing_us = self._last_state.commanded_urad, self.replanner.spacing_us
-        knots = self.splicer.propose(pending.step, pending.delay, result.increments_rad, held_urad, spacing_us, now_us)
+        increments_rad = self._increments_rad(pending, result)
+        knots = self.splicer.propose(pending.step, pending.delay, increments_rad, held_urad, spacing_us, now_us)
         if isinstance(knots, ChunkRefusal):
             self._refuse(f"chunk {result.id} by the host: {knots}")
         else:
             self._send(knots)
+
+    def _increments_rad(self, pending: Pending, result: PlanResult) -> FloatArray:
+        """A chunk's increments; those that lead from what is committed along its goals."""
+        if not len(result.goals_rad):
+            return result.increments_rad
+        timeline, (step, delay) = self.timeline, (pending.step, pending.delay)
+        if not timeline.begun:
+            assert self._last_state is not None
+            start, prefix = from_micro(self._last_state.commanded_urad), self._nothing
+        else:
+            start, prefix = from_micro(timeline.q_urad(step)), timeline.increments_rad(step, delay)
+        return increments_to(result.goals_rad, start, prefix)
 
     def _send(self, knots: Knots) -> None:
         self._chunk_id = self._chunk_id % CHUNK_IDS + 1

@@ -25,6 +25,7 @@ class Counters:
 
     latency_us    from the request (its states are the newest then) to the chunk in control's hands
     frame_age_us  how old the oldest frame of a chunk was at the request; 0 for one captured later
+    engine_us     of each chunk: the frames, then each of the policy's parts
     """
 
     requests: int = 0
@@ -34,7 +35,7 @@ class Counters:
     latency_us: list[int] = field(default_factory=list)
     frame_age_us: list[int] = field(default_factory=list)
     pauses: PauseLog = field(default_factory=PauseLog)
-    engine_us: list[tuple[int, int, int, int]] = field(default_factory=list)
+    engine_us: list[tuple[int, ...]] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
     pace_changes: list[PaceChange] = field(default_factory=list)
     retimed: int = 0
@@ -57,6 +58,4 @@ class Counters:
         """Takes what inference needed for one chunk, requested at host time `sent_ns`."""
         self.latency_us.append(latency_us)
         self.frame_age_us.append(max(0, sent_ns - (result.captured_ns or sent_ns)) // 1000)
-        self.engine_us.append(
-            (result.camera_ns // 1000, result.history_ns // 1000, result.backbone_ns // 1000, result.decoder_ns // 1000)
-        )
+        self.engine_us.append((result.camera_ns // 1000, *(result.engine_ns // 1000).tolist()))

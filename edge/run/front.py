@@ -111,7 +111,7 @@ class Arm:
     def run_opened(self, policy: Runnable, run: RunSettings, log: str | Path | None, display: Display) -> RunOutcome:
         """A run of what has been checked."""
         cell = self.cell
-        cameras = cell.cameras(policy.shape.cameras) if policy.bundle else cell.given_cameras()
+        cameras = cell.cameras([camera.name for camera in policy.cameras]) if policy.bundle else cell.given_cameras()
         run = replace(run, cameras=cameras, cpus=cpus_here().others if run.realtime else ())
         load, line = None, cell.bridge.rate
         if line is not None:
@@ -241,7 +241,7 @@ def open_policy(
     task: str,
     *,
     seed: int = 0,
-    execute_steps: int = 5,
+    execute_steps: int | None = None,
     engine: str = DEFAULT_ENGINE,
     threads: int = 1,
 ) -> PolicyStepper:

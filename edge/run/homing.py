@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.bundle import EmbodimentSpec
+from edge.bundle import ArmSpec, ChunkShape
 from edge.errors import InputError
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import check_knots
-from edge.plan.replanner import ChunkShape, ControlSettings
+from edge.plan.replanner import ControlSettings
 from edge.plan.timeline import START_SHARES
 from edge.plan.trajectory import FloatArray, Knots, to_micro
+from edge.policy.axes import trained_states
 from edge.run.arm import ConnectedArm
 from edge.run.controller import Controller
 from firmware_bridge.codes import MICRO
@@ -124,17 +125,19 @@ def describe(move: SlowMove) -> str:
     )
 
 
-def far_from_training(spec: EmbodimentSpec, measured_urad: Sequence[int]) -> str | None:
+def far_from_training(spec: ArmSpec, arm: ArmProfile, measured_urad: Sequence[int]) -> str | None:
     """In words, which joint stands where the policy has hardly been in training; None when none does."""
-    rows = zip(measured_urad, spec.states.offset, spec.states.scale)
-    away = [abs(q * MICRO - mean) / scale for q, mean, scale in rows]
-    joint = max(range(len(away)), key=away.__getitem__)
+    found = trained_states(spec, arm)
+    if found is None:
+        return None
+    means, spreads = found
+    away = np.abs(np.array(measured_urad) * MICRO - means) / spreads
+    joint = int(np.argmax(away))
     if away[joint] < RARE:
         return None
-    mean, scale = spec.states.offset[joint], spec.states.scale[joint]
     return (
         f"joint {joint + 1} stands at {measured_urad[joint] * MICRO:.2f} rad, and the policy was trained around "
-        f"{mean:.2f} +- {scale:.2f}"
+        f"{means[joint]:.2f} +- {spreads[joint]:.2f}"
     )
 
 

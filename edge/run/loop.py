@@ -49,6 +49,11 @@ class ControlLoop:
         )
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What a chunk's times are of."""
+        return self._inference.parts
+
+    @property
     def losses(self) -> list[Loss]:
         """When and why inference was lost."""
         return self._supervisor.losses

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from edge.inference.layout import pack_plain
 from edge.run.controller import Controller
-from firmware_bridge.codes import MAX_JOINTS, MAX_KNOTS
+from firmware_bridge.codes import MAX_JOINTS
 from firmware_bridge.reading import Between, Name, ReadError, Sized, typed
 
 Row: TypeAlias = Annotated[tuple[float, ...], Sized(1, MAX_JOINTS)]
@@ -16,8 +16,10 @@ Steps: TypeAlias = Annotated[int, Between(0, 1024)]
 MOST_US = 3600e6
 
 
-def pack_controller(controller: Controller, step_s: float, latency_us: int) -> bytes:
-    """Arm, shape and settings, and the first latency it was told.
+def pack_controller(
+    controller: Controller, step_s: float, latency_us: int, shape: dict[str, Any] | None = None
+) -> bytes:
+    """Arm, shape and settings, and the first latency it was told; `shape` as an older log has it.
 
     An arm without bounds for goals is written as it was before there were any, so that such logs still compare.
     """
@@ -25,7 +27,7 @@ def pack_controller(controller: Controller, step_s: float, latency_us: int) -> b
     return pack_plain(
         {
             "arm": arm,
-            "shape": asdict(controller.shape),
+            "shape": shape or asdict(controller.shape),
             "settings": asdict(controller.settings),
             "step_s": step_s,
             "latency_us": latency_us,
@@ -75,14 +77,15 @@ class _Arm:
 
 @dataclass(frozen=True)
 class _Shape:
-    horizon: Annotated[int, Between(1, MAX_KNOTS)]
+    horizon: Annotated[int, Between(1, 1024)]
     history: Steps
     max_delay: Steps
+    measured: Steps = 0
 
 
 @dataclass(frozen=True)
 class _Settings:
-    execute_steps: Annotated[int, Between(1, MAX_KNOTS)]
+    execute_steps: Annotated[int, Between(1, 1024)]
     lead_us: Annotated[int, Between(0, MOST_US)]
 
 

@@ -35,4 +35,6 @@ class RunOutcome:
     sent_bytes: int
     resent_chunks: int
     bad_frames: int
+    parts: tuple[str, ...] = ()
+    """What a chunk's times are of, after the frames."""
     report: dict[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from edge.arms import ArmProfile
-from edge.bundle import Bundle, PolicyShape, load_bundle
+from edge.bundle import Bundle, CameraSpec, ChunkShape, load_bundle
 from edge.cameras import open_camera
 from edge.errors import InputError
 from edge.inference.handle import InferenceProcess
@@ -52,7 +52,10 @@ class Runnable(Protocol):
     """A policy that has not been started. `error` is what somebody else's code raised during the run."""
 
     @property
-    def shape(self) -> PolicyShape: ...
+    def shape(self) -> ChunkShape: ...
+
+    @property
+    def cameras(self) -> tuple[CameraSpec, ...]: ...
 
     @property
     def step_s(self) -> float: ...
@@ -73,8 +76,8 @@ class BundleRun:
     error: Exception | None = None
 
     def __init__(self, bundle: Bundle, arm: ArmProfile, run: RunSettings) -> None:
-        self.shape, self.bundle, self._arm = bundle.manifest.policy, bundle, arm
-        self.step_s = bundle.embodiment(arm.embodiment, arm.dof).step_s
+        self.shape, self.cameras, self.bundle, self._arm = bundle.manifest.shape, bundle.manifest.cameras, bundle, arm
+        self.step_s = bundle.arm(arm.embodiment, arm.joints).step_s
         check_policy(bundle, arm, run.task, run.threads, run.engine)
 
     def open(self, client: DeviceClient, run: RunSettings, display: Display) -> InferenceHandle:
@@ -85,6 +88,7 @@ class FunctionRun:
     """A Python function; see `PolicyFunction`. `ready` says whether it can be called without a long wait."""
 
     bundle: Bundle | None = None
+    cameras: tuple[CameraSpec, ...] = ()
 
     def __init__(
         self,
@@ -107,7 +111,7 @@ class FunctionRun:
         self._policy = policy
         with ExitStack() as stack:
             urls = enumerate(run.cameras, start=1)
-            cameras = [stack.enter_context(closing(open_camera(url, FRAME_PX, number))) for number, url in urls]
+            cameras = [stack.enter_context(closing(open_camera(url, FRAME_PX, str(number)))) for number, url in urls]
             inference = Inference(policy, cameras, run.seed, time.monotonic_ns)  # the link's clock is the journal's
             return InferenceThread(inference, self.step_s, run.cpus, display.tap, self._ready, stack.pop_all())
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from edge.arms import ArmProfile, GoalBounds, JointLimits
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.errors import SafetyStop
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
 from edge.log import records as rec
@@ -35,6 +35,8 @@ SENSELESS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 """What control makes of inputs that no run has had."""
 SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
+SHAPE = {one.name for one in fields(ChunkShape)}
+"""What control needs of a shape; older logs have more of the policy's sizes there."""
 CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume"})
 """The controller's methods that a log may call."""
 
@@ -242,13 +244,15 @@ class Replay:
             client,
             TappedPlanner(self._world, self._comparison),
             profile,
-            PolicyShape(**_tuples(body["shape"])),
+            ChunkShape(**{name: body["shape"][name] for name in SHAPE & body["shape"].keys()}),
             body["step_s"],
             ControlSettings(**body["settings"]),
             TappedRecorder(SAMPLES_KEPT, profile.dof, self._comparison),
             body["latency_us"],
         )
-        self._comparison.put(Kind.CONTROLLER, pack_controller(controller, body["step_s"], body["latency_us"]))
+        self._comparison.put(
+            Kind.CONTROLLER, pack_controller(controller, body["step_s"], body["latency_us"], body["shape"])
+        )
         return controller
 
 

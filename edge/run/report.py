@@ -26,7 +26,8 @@ REPORT_FORMAT = 1
 LEAST_REPORTS = 100
 SLOW_CLOCK_RATE = 0.95
 """Below this the table has a row: no crystal is off by so much."""
-ENGINE_NAMES = ("camera", "history_encoder", "backbone", "action_decoder")
+CAMERA = "camera"
+"""Before the policy's parts, in the times of a chunk."""
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | int]:
@@ -120,8 +121,8 @@ def _latency_ms(outcome: RunOutcome) -> dict[str, Any]:
         "request_to_chunk": percentiles([value / 1000 for value in counters.latency_us]),
         "frame_age_at_request": percentiles([value / 1000 for value in counters.frame_age_us]),
         "engines": {
-            name: percentiles([row[index] / 1000 for row in counters.engine_us])
-            for index, name in enumerate(ENGINE_NAMES)
+            name: percentiles([row[index] / 1000 for row in counters.engine_us if index < len(row)])
+            for index, name in enumerate((CAMERA, *outcome.parts))
         },
         "cold_call": round(outcome.planner.cold_ns / 1e6, 3),
         "slowest_warm_call": round(outcome.planner.warm_ns / 1e6, 3),
@@ -157,7 +158,10 @@ def table(report: dict[str, Any]) -> str:
         ("chunks", f"{chunks['committed']} committed of {chunks['computed']} computed, {chunks['late']} late"),
         ("replan rate", f"{chunks['replan_rate_hz']:.2f} Hz, control {loop['rate_hz']:.0f} Hz"),
         ("latency", f"p50 {whole.get('p50', 0):.1f}  p99 {whole.get('p99', 0):.1f} ms, observation to chunk"),
-        ("  by engine", "  ".join(f"{name} {engines[name].get('p50', 0):.1f}" for name in ENGINE_NAMES) + " ms (p50)"),
+        (
+            "  by engine",
+            "  ".join(f"{name} {found.get('p50', 0):.1f}" for name, found in engines.items()) + " ms (p50)",
+        ),
         ("loop lateness", f"p50 {late['p50']}  p95 {late['p95']}  p99 {late['p99']} us, {loop['overruns']} overruns"),
         ("splices", f"{report['splices']['count']}, largest jump in acceleration {jump.get('max', 0):.3f} rad/s^2"),
         ("least buffer", f"{device['least_buffer_ms']} ms"),

@@ -129,7 +129,7 @@ class Session:
 
     def _arm(self, connected: ConnectedArm, inference: InferenceHandle) -> None:
         state = connected.standing()
-        far = far_from_training(inference.embodiment, state.measured_urad) if inference.embodiment else None
+        far = far_from_training(inference.trained, self.arm, state.measured_urad) if inference.trained else None
         if far:
             self.display.notify(f"{far}; to begin near there: {self._to_home()}")
         self._armed = True  # before the command: its answer may be lost
@@ -160,6 +160,7 @@ class Session:
             counters=controller.counters,
             samples=controller.recorder.samples(),
             planner=status,
+            parts=loop.parts,
             lateness=loop.schedule,
             realtime=settings,
             losses=loop.losses,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from edge.arms import ArmProfile
 from edge.arms.bridge import SIMULATED, Bridge, behind, check_bridge, is_simulated, open_bridge
 from edge.arms.drives import drive_url
-from edge.cameras import on_bench
+from edge.cameras import assigned, on_bench, split_name
 from edge.errors import InputError
 from edge.log.recorder import Samples
 from edge.registry import missing
@@ -51,7 +52,7 @@ class Workcell:
     def _open_bench(self, stack: ExitStack, scene_seed: int | None, task: str, trace: Path | None) -> Any:
         """The simulated arm and its scene; around one that a simulator drives elsewhere, the scene alone; or None."""
         elsewhere = self.url != SIMULATED
-        looks = not self.given or any(url.startswith("sim:") for url in self.given)
+        looks = not self.given or any(split_name(one)[1].startswith("sim:") for one in self.given)
         if scene_seed is None or (elsewhere and not (looks and is_simulated(self.url))):
             return None
         try:
@@ -75,14 +76,11 @@ class Workcell:
         self._opened.callback(bridge.close)
         return bridge
 
-    def cameras(self, count: int) -> tuple[str, ...]:
+    def cameras(self, names: Sequence[str]) -> tuple[str, ...]:
         """The URL of each of a policy's cameras. Raises `InputError`."""
-        cameras = self.given or (self._bench.camera_urls(count) if self._bench else ())
-        if len(cameras) != count:
-            raise InputError(
-                f"this bundle sees through {count} camera(s) and {len(cameras)} given; repeat --camera URL"
-            )
-        return self._placed(cameras)
+        if not self.given and self._bench is not None:
+            return self._placed(self._bench.camera_urls(names))
+        return self._placed(assigned(self.given, names))
 
     def given_cameras(self) -> tuple[str, ...]:
         """The URLs given alone, for a policy that needs none."""

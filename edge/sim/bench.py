@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from edge.sim.scenes import (
     REACH,
     BenchVerdict,
     open_scene,
+    scene_cameras,
 )  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
@@ -49,9 +51,9 @@ class _Bench:
         """The scene's first camera."""
         return f"sim:{self.folder}"
 
-    def camera_urls(self, count: int) -> tuple[str, ...]:
-        """The first `count` cameras of the scene, or as many as it has."""
-        return tuple(f"{self.camera_url}?camera={name}" for name in self.scene.cameras[:count])
+    def camera_urls(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Of a policy's cameras those of the scene. Raises `InputError`."""
+        return tuple(f"{self.camera_url}?camera={name}" for name in scene_cameras(self.scene, names))
 
     def verdict(self, task: str, samples: Samples) -> BenchVerdict | None:
         """Judges what is there now, and for the scene's `watch_s` from now on.

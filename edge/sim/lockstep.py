@@ -15,18 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from edge.sim.scenes import BenchVerdict, Scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import (
+    BenchVerdict,
+    Scene,
+    scene_cameras,
+)  # first: it chooses the GL backend before mujoco is imported
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.bundle import Bundle, PolicyShape
+from edge.bundle import Bundle, ChunkShape
 from edge.cameras import Frame
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
-from edge.errors import InputError, SafetyStop
+from edge.errors import SafetyStop
 from edge.inference.process import Inference
 from edge.inference.source import ChunkSource
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
@@ -141,23 +145,20 @@ def run_lockstep(
 
     The policy's task must be the settings' (see `edge.policy.base.open_policy`).
     """
-    shape = bundle.manifest.policy
-    if shape.cameras > len(scene.cameras):
-        raise InputError(f"the bundle sees through {shape.cameras} cameras, the scene has {len(scene.cameras)}")
-
+    shape, specs = bundle.manifest.shape, bundle.manifest.cameras
+    names = scene_cameras(scene, [spec.name for spec in specs])
     with _device(arm, scene, settings) as device:
-        names = scene.cameras[: shape.cameras]
-        cameras = [LockstepCamera(scene.model, device, shape.frame_px[0], name) for name in names]
+        cameras = [LockstepCamera(scene.model, device, spec.height, name) for spec, name in zip(specs, names)]
         try:
             source = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
-            return _run(shape, policy.embodiment.step_s, arm, source, scene, settings, device)
+            return _run(shape, policy.arm.step_s, arm, source, scene, settings, device)
         finally:
             for camera in cameras:
                 camera.close()
 
 
 def run_source(
-    shape: PolicyShape,
+    shape: ChunkShape,
     step_s: float,
     arm: ArmProfile,
     scene: Scene,
@@ -182,7 +183,7 @@ def _device(arm: ArmProfile, scene: Scene, settings: LockstepSettings) -> Iterat
 
 
 def _run(
-    shape: PolicyShape,
+    shape: ChunkShape,
     step_s: float,
     arm: ArmProfile,
     source: ChunkSource,

@@ -6,6 +6,7 @@ and an instruction for another kind of arm is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -148,6 +149,16 @@ def open_scene(arm: ArmProfile, seed: int, instruction: str = "") -> Scene:
     if reaches and task == LIFT:
         raise InputError(f"'{arm.name}' has no gripper; '{instruction}' needs --arm franka_hand or so101")
     return LiftScene(arm, seed) if lifts else ReachScene(arm, seed)
+
+
+def scene_cameras(scene: Scene, names: Sequence[str]) -> tuple[str, ...]:
+    """The scene's cameras for a policy's: those of the same names, else the first ones. Raises `InputError`."""
+    if set(names) <= set(scene.cameras):
+        return tuple(names)
+    if len(names) > len(scene.cameras):
+        have = ", ".join(scene.cameras)
+        raise InputError(f"the bundle sees through {len(names)} cameras, the scene has {have}; give --camera NAME=URL")
+    return scene.cameras[: len(names)]
 
 
 class ReachScene:

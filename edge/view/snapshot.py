@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.inference.layout import Layout, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
+from edge.inference.records import MOST_ENGINES
 from edge.plan.trajectory import FloatArray, IntArray, from_micro
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command
@@ -47,7 +48,9 @@ class Snapshot:
     ticks: Count
     chunks: Count
     latency_ms: Milliseconds
-    engines_ms: Annotated[FloatArray, Item("<f8", "camera and the three engines, ms", ("engines",))]
+    engines_ms: Annotated[
+        FloatArray, Item("<f8", "the frames, then each of the policy's parts, ms", ("up to engines",))
+    ]
     splice_us: Annotated[int, Item("<i8", "device time of the last splice, us")]
     commanded: Annotated[FloatArray, Item("<f8", "rad", ("joints",))]
     measured: Annotated[FloatArray, Item("<f8", "rad", ("joints",))]
@@ -76,7 +79,9 @@ class ViewRecords:
     """The two mailboxes between a run and its page: snapshots one way, presses of buttons the other."""
 
     def __init__(self, joints: int, descriptor: int | None = None) -> None:
-        snapshot = Layout(Snapshot, joints=joints, engines=4, knots=PLAN_KNOTS, bins=len(LATENESS_EDGES_US))
+        snapshot = Layout(
+            Snapshot, joints=joints, engines=MOST_ENGINES + 1, knots=PLAN_KNOTS, bins=len(LATENESS_EDGES_US)
+        )
         presses = Layout(Presses, commands=len(Command))
         size = Mailbox.size_of(snapshot.dtype)
         self.memory = SharedMemory(size + Mailbox.size_of(presses.dtype), descriptor)

@@ -47,7 +47,7 @@ class ActionPrior(Family):
 
     def open(self, checkpoint: Path) -> Exporter:
         parts = load_checkpoint(checkpoint)
-        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "", self.name)
+        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "")
         return Parts(parts, self._recipe(parts.config, self._trained(parts)), origin)
 
     def untrained(self, config: PolicyConfig, vlm: Path | None, prior: Path | None) -> Exporter:
@@ -57,7 +57,7 @@ class ActionPrior(Family):
         folders = [folder for folder in (vlm, prior) if folder is not None]
         tokenizer = vlm / TOKENIZER if vlm is not None else None
         text = tokenizer.read_text(encoding="utf-8") if tokenizer is not None and tokenizer.is_file() else ""
-        origin = Origin(fingerprint(config, self.seed, folders), MADE_BY, (), text, self.name)
+        origin = Origin(fingerprint(config, self.seed, folders), MADE_BY, (), text)
         count = UNTRAINED_CALIBRATION if self.precision == "int8" else 0
         drawn = draw_samples(config, self.samples + count, self.seed)
         samples = Recorded(drawn[self.samples :], drawn[: self.samples])

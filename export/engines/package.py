@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,22 @@ from edge.bundle import (
     REFERENCE,
     TOKENIZER,
     VERIFICATION,
-    EmbodimentSpec,
+    ActionNumber,
+    ArmSpec,
+    AxisSpec,
+    CameraSpec,
     EngineSpec,
+    Feed,
+    GraphSpec,
     Manifest,
-    PolicyShape,
-    SlotScaling,
+    PolicySpec,
+    StateNumber,
     TensorSpec,
+    TextSpec,
+    Training,
     sha256,
 )
+from edge.bundle.manifest import Dtype
 from edge.engines import Engine, OnnxRuntimeEngine
 from export.engines.calibrate import calibrate, large_projections
 from export.engines.graphs import ENGINES, Graph, graph_of, part_of
@@ -42,7 +51,7 @@ from export.families.action_prior.embodiment import Embodiment, SlotStatistics
 from export.families.action_prior.parts import PolicyParts
 from export.families.base import Stage
 
-ONNX_TYPES = {
+ONNX_TYPES: dict[int, Dtype] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.INT64: "int64",
@@ -72,7 +81,7 @@ class Origin:
     created_by: str
     embodiments: tuple[Embodiment, ...]
     tokenizer: str
-    family: str = ACTION_PRIOR
+    source: str = "checkpoint.pt"
 
 
 def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path, stage: Stage) -> dict[str, Any]:
@@ -90,16 +99,8 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
         (folder / VERIFICATION).write_text(json.dumps(report, indent=2) + "\n")
         (folder / TOKENIZER).write_text(origin.tokenizer)
         np.savez_compressed(folder / REFERENCE, **maker.reference())
-        manifest = Manifest(
-            policy=policy_shape(parts.config, recipe.steps),
-            embodiments=tuple(embodiment_spec(arm) for arm in origin.embodiments),
-            engines=specs,
-            precision=recipe.precision,
-            checkpoint_sha256=origin.weights_sha256,
-            created_by=origin.created_by,
-            family=origin.family,
-            files={path.name: sha256(path) for path in sorted(folder.iterdir())},
-        )
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        manifest = own_manifest(parts.config, specs, recipe.precision, origin, files)
         (folder / MANIFEST).write_text(manifest.to_json())
         _replace(folder, out)
     return report
@@ -193,20 +194,58 @@ def write_widened(path: Path, out: Path) -> None:
     write(model, out)
 
 
-def policy_shape(config: PolicyConfig, steps: int) -> PolicyShape:
-    return PolicyShape(
-        horizon=config.horizon,
-        history=config.history,
-        action_slots=config.action_slots,
-        state_slots=config.state_slots,
-        latent=config.latent,
-        cameras=config.cameras,
-        frame_px=config.frame_px,
-        token_budget=config.token_budget,
-        flow_steps=steps,
-        noise_scale=config.noise_scale,
-        max_delay=config.max_delay,
+EXECUTE_STEPS = 5
+"""Of a chunk, before the next one is requested."""
+GRAPH_LINKS = (("history_encoder.z_history", "backbone.history"), ("backbone.z", "action_decoder.z"))
+
+
+def own_manifest(
+    config: PolicyConfig, engines: dict[str, EngineSpec], precision: str, origin: Origin, files: dict[str, str]
+) -> Manifest:
+    """The project's own policy: three engines, joints in slots, increments, and a prefix that is kept."""
+    return Manifest(
+        policy=PolicySpec(
+            family=ACTION_PRIOR,
+            horizon=config.horizon,
+            precision=precision,
+            source=origin.source,
+            history=config.history,
+            execute=min(EXECUTE_STEPS, config.horizon - 1),
+            prefix="frozen",
+            max_delay=config.max_delay,
+        ),
+        graph=GraphSpec(engines, GRAPH_LINKS, own_feeds(config), "action_decoder.chunk"),
+        cameras=tuple(CameraSpec(name, *config.frame_px, fit="crop") for name in camera_names(config.cameras)),
+        arms=tuple(arm_spec(arm, config.action_slots) for arm in origin.embodiments),
+        checkpoint_sha256=origin.weights_sha256,
+        created_by=origin.created_by,
+        files=files,
+        text=TextSpec(TOKENIZER, config.token_budget),
     )
+
+
+def own_feeds(config: PolicyConfig) -> dict[str, Feed]:
+    """What fills every input that no link does."""
+    return {
+        "history_encoder.states": Feed("state_history"),
+        "history_encoder.actions": Feed("action_history"),
+        "history_encoder.mask": Feed("history_mask"),
+        "history_encoder.embodiment": Feed("constant", name="embodiment"),
+        "backbone.frames": Feed("frames"),
+        "backbone.tokens": Feed("tokens"),
+        "backbone.token_mask": Feed("token_mask"),
+        "backbone.has_history": Feed("has_history"),
+        "backbone.embodiment": Feed("constant", name="embodiment"),
+        "action_decoder.noise": Feed("normal", scale=config.noise_scale, axes_only=True),
+        "action_decoder.prefix": Feed("committed_goals"),
+        "action_decoder.committed": Feed("committed_mask"),
+        "action_decoder.used": Feed("constant", name="used"),
+    }
+
+
+def camera_names(count: int) -> tuple[str, ...]:
+    """A checkpoint does not name its cameras: they are numbered."""
+    return tuple(str(number) for number in range(1, count + 1))
 
 
 def engine_spec(folder: Path, name: str) -> EngineSpec:
@@ -226,19 +265,25 @@ def engine_spec(folder: Path, name: str) -> EngineSpec:
     return EngineSpec(f"{name}.onnx", specs(model.graph.input), specs(model.graph.output))
 
 
-def embodiment_spec(arm: Embodiment) -> EmbodimentSpec:
-    return EmbodimentSpec(
+def arm_spec(arm: Embodiment, action_slots: int) -> ArmSpec:
+    """An arm with its statistics: normalisation of the joints, and their place in the slots."""
+    states = (StateNumber(slot, "arm", offset, scale) for slot, offset, scale in _rows(arm.states))
+    actions = (ActionNumber(slot, "increment", "arm", offset, scale) for slot, offset, scale in _rows(arm.actions))
+    used = set(arm.actions.slots)
+    return ArmSpec(
         name=arm.name,
-        index=arm.index,
         step_s=arm.step_s,
-        joints=arm.joints,
-        actions=_scaling(arm.actions),
-        states=_scaling(arm.states),
+        axes=tuple(AxisSpec(*axis) for axis in zip(arm.joints, states, actions, strict=True)),
+        constants={
+            "embodiment": (float(arm.index),),
+            "used": tuple(float(slot in used) for slot in range(action_slots)),
+        },
+        training=Training(state_mean=tuple(arm.states.offset), state_spread=tuple(arm.states.scale)),
     )
 
 
-def _scaling(statistics: SlotStatistics) -> SlotScaling:
-    return SlotScaling(statistics.slots, statistics.offset, statistics.scale)
+def _rows(statistics: SlotStatistics) -> Iterator[tuple[int, float, float]]:
+    yield from zip(statistics.slots, map(float, statistics.offset), map(float, statistics.scale), strict=True)
 
 
 def _replace(folder: Path, out: Path) -> None:

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.inference.records import Outcome, PlanRequest, PlanResult
 from edge.sim.axes import Axes
 from lab.experts.reach_expert import STEP_S
@@ -20,19 +20,7 @@ from firmware_bridge.simulator import LockstepDevice
 
 FloatArray = NDArray[np.float64]
 PHYSICS_STEPS = round(STEP_S / 0.001)
-EXPERT_SHAPE = PolicyShape(
-    horizon=15,
-    history=15,
-    action_slots=37,
-    state_slots=74,
-    latent=0,
-    cameras=0,
-    frame_px=(128, 128),
-    token_budget=16,
-    flow_steps=1,
-    noise_scale=0.0,
-    max_delay=6,
-)
+EXPERT_SHAPE = ChunkShape(horizon=15, history=15, max_delay=6)
 """Chunks as the policies have them."""
 
 

@@ -6,7 +6,7 @@ The policy is its exported engines, or, where nothing can be exported, the same 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bench.evaluate import EvaluationSettings, evaluate  # first: it chooses the GL backend before mujoco is imported
 
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from lab.prior.scale import Scale
 from edge.arms import load_arm
-from edge.bundle import TOKENIZER, Bundle, Manifest, load_bundle, sha256
+from edge.bundle import TOKENIZER, Bundle, EngineSpec, TensorSpec, load_bundle, sha256
+from edge.bundle.manifest import Dtype
 from edge.errors import VlaEdgeError
 from edge.policy.base import open_policy
-from edge.policy.instruction import tokenize
-from edge.policy.chunk_policy import ChunkPolicy
+from edge.policy.graph_policy import GraphPolicy
+from edge.policy.prompt import Prompter
 from export.engines.graphs import ENGINES, Graph, graph_of, part_of
 from export.engines.observations import draw_samples
-from export.engines.package import Origin, Recipe, embodiment_spec, export_bundle, policy_shape
+from export.engines.package import Origin, Recipe, export_bundle, own_manifest
 from export.families.action_prior.checkpoint import Checkpoint, load_checkpoint
 
 Engines = Literal["exported", "torch"]
@@ -40,11 +41,14 @@ def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
         found = evaluate(settings, _exported(checkpoint, policy), open_policy)
     else:
 
-        def in_torch(bundle: Bundle, arm: str, task: str, threads: int) -> ChunkPolicy:
-            # engines of its own: a policy writes its task into their inputs once, when it is opened
-            return _policy(bundle, arm, task, {name: TorchEngine(_graph(name, policy)) for name in ENGINES})
+        def made() -> dict[str, TorchEngine]:
+            return {name: TorchEngine(_graph(name, policy)) for name in ENGINES}
 
-        found = evaluate(settings, _unexported(checkpoint, policy), in_torch)
+        def in_torch(bundle: Bundle, arm: str, task: str, threads: int) -> GraphPolicy:
+            # engines of its own: a policy writes its task into their inputs once, when it is opened
+            return _policy(bundle, arm, task, made())
+
+        found = evaluate(settings, _unexported(checkpoint, policy, made()), in_torch)
     return {
         "engines": engines,
         "episodes": found.episodes,
@@ -95,15 +99,20 @@ def _graph(name: str, policy: Checkpoint) -> Graph:
     return graph_of(name, policy.part(part_of(name, policy.config)), policy.config.flow_steps)
 
 
-def _unexported(checkpoint: Path, policy: Checkpoint) -> Bundle:
+def _unexported(checkpoint: Path, policy: Checkpoint, engines: dict[str, TorchEngine]) -> Bundle:
     """What the runtime reads of a bundle, without engines in it."""
     folder = checkpoint.parent
     (folder / TOKENIZER).write_text(policy.tokenizer or "")
-    shape, arms = policy_shape(policy.config, policy.config.flow_steps), map(embodiment_spec, policy.embodiments)
-    return Bundle(folder, Manifest(shape, tuple(arms), {}, "fp32", sha256(checkpoint), "edge-bench prior", {}))
+    origin = Origin(sha256(checkpoint), "edge-bench prior", policy.embodiments, policy.tokenizer or "")
+    specs = {name: EngineSpec("torch", _tensors(one.inputs), _tensors(one.outputs)) for name, one in engines.items()}
+    return Bundle(folder, own_manifest(policy.config, specs, "fp32", origin, {}))
 
 
-def _policy(bundle: Bundle, arm: str, task: str, engines: dict[str, TorchEngine]) -> ChunkPolicy:
-    profile = load_arm(arm)
-    instruction = tokenize(task, bundle.file(TOKENIZER), bundle.manifest.policy.token_budget)
-    return ChunkPolicy(bundle, bundle.embodiment(profile.embodiment, profile.dof), dict(engines), instruction)
+def _tensors(arrays: dict[str, NDArray[Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, cast(Dtype, array.dtype.name), array.shape) for name, array in arrays.items())
+
+
+def _policy(bundle: Bundle, arm: str, task: str, engines: dict[str, TorchEngine]) -> GraphPolicy:
+    profile, text = load_arm(arm), bundle.manifest.text
+    prompter = Prompter(text, bundle.file(text.tokenizer), task) if text is not None else None
+    return GraphPolicy(bundle, bundle.arm(profile.embodiment, profile.joints), profile, dict(engines), prompter)

@@ -150,7 +150,7 @@ def test_a_plan_that_agrees_is_joined_without_a_jump(name: str) -> None:
     joining.attach(SimpleNamespace(last_state=lagging, timeline=timeline))
     for step in (0, 1):
         none = np.zeros((0, 1))
-        joining.request(PlanRequest(1, step, 0, none, none, np.zeros(0, bool), increments[:delay]))
+        joining.request(PlanRequest(1, step, 0, none, none, np.zeros(0, bool), increments[:delay], none, none))
         np.testing.assert_allclose(joining.result().increments_rad, increments, atol=1e-12)
 
 
@@ -158,9 +158,12 @@ def test_a_trained_policy_is_timed_standing_still(bundle_path: Path, tmp_path: P
     before = load_bundle(bundle_path)
     still = stilled(before, tmp_path / "still")
     assert still.manifest.engines == before.manifest.engines
-    for arm, was in zip(still.manifest.embodiments, before.manifest.embodiments, strict=True):
-        assert set(arm.actions.scale) == {1e-6} and set(arm.actions.offset) == {0.0}
-        assert (arm.states, arm.step_s, arm.actions.slots) == (was.states, was.step_s, was.actions.slots)
+    for arm, was in zip(still.manifest.arms, before.manifest.arms, strict=True):
+        assert {(axis.action.scale, axis.action.offset) for axis in arm.axes} == {(1e-6, 0.0)}
+        assert [(axis.state, axis.action.column) for axis in arm.axes] == [
+            (axis.state, axis.action.column) for axis in was.axes
+        ]
+        assert arm.step_s == was.step_s
     assert load_bundle(bundle_path) == before, "the bundle itself is as it was"
 
 

@@ -67,7 +67,7 @@ def policy(request: pytest.FixtureRequest, bundle: Bundle) -> BundlePolicy:
 def observation(policy: BundlePolicy, seed: int, committed: int = 2) -> PolicyInput:
     shape, joints = policy.shape, policy.joints
     return PolicyInput(
-        frames=np.full((shape.cameras, *shape.frame_px, 3), 90, np.uint8),
+        frames=[np.full((*camera.frame_px, 3), 90, np.uint8) for camera in policy.cameras],
         states_rad=np.tile(np.array(FRANKA.home_rad), (shape.history, 1)),
         actions_rad=np.zeros((shape.history, joints)),
         mask=np.ones(shape.history, np.bool_),
@@ -80,7 +80,7 @@ def test_a_policy_makes_finite_chunks_that_repeat(policy: BundlePolicy) -> None:
     first, between, again = (policy.infer(observation(policy, 3, count)).increments_rad for count in (2, 5, 2))
     assert first.shape == (policy.shape.horizon, policy.joints) and np.isfinite(first).all()
     assert np.array_equal(first, again) and not np.array_equal(first, between)
-    assert policy.describe() and policy.embodiment.name == FRANKA.embodiment
+    assert policy.describe() and policy.arm.name == FRANKA.embodiment
 
 
 def test_a_policy_keeps_what_is_committed(policy: BundlePolicy) -> None:
@@ -102,7 +102,7 @@ def test_a_policy_refuses_before_anything_is_opened(
     def opened(*_: object) -> None:
         raise AssertionError("an engine was opened")
 
-    monkeypatch.setattr("edge.policy.chunk_policy.open_engines", opened)
+    monkeypatch.setattr("edge.policy.graph_policy.open_engines", opened)
     with pytest.raises(InputError, match=line):
         POLICIES.load(name)(task).check(bundle, load_arm(arm))
 

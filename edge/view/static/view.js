@@ -1,7 +1,7 @@
 "use strict";
 // Draws what the run publishes, and sends the buttons. Nothing is fetched from anywhere else.
 const PAST_S = 10, AHEAD_S = 2, CHUNKS = 60, LOST_MS = 1500;
-const ENGINES = ["camera", "history_encoder", "backbone", "action_decoder"];
+const ENGINE_COLOURS = 4;
 const token = location.hash.slice(1);
 const at = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -36,10 +36,10 @@ function setUp() {
     head.append(label, value); box.append(head, canvas);
     return box;
   }));
-  at("engines").replaceChildren(...ENGINES.flatMap((name, index) => {
+  at("engines").replaceChildren(...["camera", ...about.parts].flatMap((name, index) => {
     const mark = document.createElement("i");
-    mark.style.background = `var(--e${index})`; mark.style.height = "8px"; mark.style.marginBottom = "0";
-    return [mark, name.replace("_", " ")];
+    mark.style.background = `var(--e${index % ENGINE_COLOURS})`; mark.style.height = "8px"; mark.style.marginBottom = "0";
+    return [mark, name.replaceAll("_", " ")];
   }));
 }
 
@@ -117,7 +117,7 @@ function drawLatency() {
     let sum = 0;
     pen.fillStyle = colour("--line"); pen.fillRect(x, y(whole), Math.max(1, step - 1.5), y(0) - y(whole));
     engines.forEach((ms, engine) => {
-      pen.fillStyle = colour(`--e${engine}`);
+      pen.fillStyle = colour(`--e${engine % ENGINE_COLOURS}`);
       pen.fillRect(x, y(sum + ms), Math.max(1, step - 1.5), y(sum) - y(sum + ms));
       sum += ms;
     });

@@ -26,7 +26,7 @@ from edge.doctor.cameras import check_camera
 from edge.doctor.check import Check, Status
 from edge.doctor.policy import check_inference
 from edge.policy.base import PolicyInput, PolicyOutput
-from edge.policy.chunk_policy import ChunkPolicy
+from edge.policy.graph_policy import GraphPolicy
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.link import Link
@@ -119,16 +119,16 @@ def test_a_task_the_policy_does_not_know(bundle_path: Path) -> None:
 def test_chunks_that_are_not_finite_or_not_repeatable(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: float, message: str
 ) -> None:
-    infer = ChunkPolicy.infer
+    infer = GraphPolicy.infer
     calls = []
 
-    def spoilt(self: ChunkPolicy, observed: PolicyInput) -> PolicyOutput:
+    def spoilt(self: GraphPolicy, observed: PolicyInput) -> PolicyOutput:
         output = infer(self, observed)
         calls.append(output)
         output.increments_rad[3, 2] += spoil * len(calls)
         return output
 
-    monkeypatch.setattr(ChunkPolicy, "infer", spoilt)
+    monkeypatch.setattr(GraphPolicy, "infer", spoilt)
     check = check_inference(load_bundle(bundle_path), FRANKA, "franka", doctor.DEFAULT_TASK, 1)
     assert check.status is Status.FAIL and message in check.found and check.fix
 

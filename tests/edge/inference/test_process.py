@@ -13,7 +13,7 @@ from edge.errors import VlaEdgeError
 from edge.inference.process import Inference
 from edge.inference.records import Outcome, PlanningRecords, PlanRequest
 from edge.policy.base import open_policy
-from edge.policy.chunk_policy import ChunkPolicy
+from edge.policy.graph_policy import GraphPolicy
 
 TASK = "reach the red cube"
 
@@ -35,23 +35,23 @@ class Camera:
 
 
 @pytest.fixture(scope="module")
-def policy(bundle_path: Path) -> ChunkPolicy:
+def policy(bundle_path: Path) -> GraphPolicy:
     return open_policy(load_bundle(bundle_path), "franka", TASK, 1)
 
 
-def request(policy: ChunkPolicy, identity: int = 5) -> PlanRequest:
+def request(policy: GraphPolicy, identity: int = 5) -> PlanRequest:
     history = policy.shape.history
     nothing = np.zeros((history, 7))
-    return PlanRequest(identity, 0, 0, nothing, nothing, np.zeros(history, np.bool_), np.zeros((0, 7)))
+    return PlanRequest(identity, 0, 0, nothing, nothing, np.zeros(history, np.bool_), *[np.zeros((0, 7))] * 3)
 
 
-def test_a_chunk_says_when_its_frame_was_captured(policy: ChunkPolicy) -> None:
+def test_a_chunk_says_when_its_frame_was_captured(policy: GraphPolicy) -> None:
     result = Inference(policy, [Camera(777)], 0, lambda: 1000).answer(request(policy))
     assert result.outcome is Outcome.CHUNK and np.isfinite(result.increments_rad).all()
     assert result.captured_ns == 777
 
 
-def test_an_unhealthy_camera_is_a_pause_and_a_broken_one_a_failure(policy: ChunkPolicy) -> None:
+def test_an_unhealthy_camera_is_a_pause_and_a_broken_one_a_failure(policy: GraphPolicy) -> None:
     camera = Camera(0)
     inference = Inference(policy, [camera], 0, lambda: 1000)
     camera.fault = CameraUnhealthy("camera 1 (x) is stale; fix")
@@ -62,7 +62,7 @@ def test_an_unhealthy_camera_is_a_pause_and_a_broken_one_a_failure(policy: Chunk
     assert inference.answer(request(policy)).outcome is Outcome.FAILED
 
 
-def test_nothing_starts_with_an_unhealthy_camera(policy: ChunkPolicy) -> None:
+def test_nothing_starts_with_an_unhealthy_camera(policy: GraphPolicy) -> None:
     camera, waited = Camera(0), []
     camera.fault = CameraUnhealthy("camera 1 (x) is frozen")
     with pytest.raises(VlaEdgeError, match="camera 1"):
@@ -70,7 +70,7 @@ def test_nothing_starts_with_an_unhealthy_camera(policy: ChunkPolicy) -> None:
     assert 1 < sum(waited) < 10
 
 
-def test_a_camera_that_recovers_during_the_warm_up_is_waited_for(policy: ChunkPolicy) -> None:
+def test_a_camera_that_recovers_during_the_warm_up_is_waited_for(policy: GraphPolicy) -> None:
     camera, waited = Camera(0), []
     camera.fault = CameraUnhealthy("camera 1 (x) is stale")
 
@@ -83,7 +83,7 @@ def test_a_camera_that_recovers_during_the_warm_up_is_waited_for(policy: ChunkPo
 
 
 @pytest.mark.parametrize("fault", [None, CameraUnhealthy("camera 1 (x) is stale; fix")])
-def test_an_answer_survives_the_shared_memory(policy: ChunkPolicy, fault: Exception | None) -> None:
+def test_an_answer_survives_the_shared_memory(policy: GraphPolicy, fault: Exception | None) -> None:
     camera = Camera(12345)
     camera.fault = fault
     result = Inference(policy, [camera], 0, lambda: 1000).answer(request(policy))

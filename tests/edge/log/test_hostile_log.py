@@ -18,6 +18,7 @@ from mcap.writer import CompressionType, Writer
 from edge.cli.run import main
 from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LENGTH, MOST_CHUNK_BYTES, PROFILE, LogReader, encode_message, unpack_batch
+from edge.log.older import messages_then
 from edge.log.records import Kind, Record, unpack
 from edge.log.topics import TOPICS, Messages
 
@@ -42,7 +43,7 @@ def rewritten(path: Path, kind: Kind, change: Change) -> Path:
                 if record.kind is kind and not found:
                     found, record = True, Record(record.number, record.host_ns, record.kind, change(record))
                 with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                    for name, content in messages.of(record):
+                    for name, content in messages_then(messages, record)[1]:
                         writer.add_message(channels[name], time_ns, encode_message(content), time_ns)
                 batch += LENGTH.pack(len(record.pack())) + record.pack()
             packed = json.dumps({"records": b64encode(batch).decode()}).encode()
@@ -78,7 +79,7 @@ def bounds(joints: int, start_rad: float) -> dict[str, list[float]]:
 
 DEEP = b"[" * 100_000
 MADE = [
-    (("shape", "horizon"), 10**9, "shape.horizon must be a whole number from 1 to 50"),
+    (("shape", "horizon"), 10**9, "shape.horizon must be a whole number from 1 to 1024"),
     (("shape", "horizon"), "15", "shape.horizon must be a whole number"),
     (("shape", "history"), 10**9, "shape.history must be a whole number from 0 to 1024"),
     (("shape", "history"), None, "shape.history must be"),

@@ -14,7 +14,7 @@ from edge.log.records import RECORDS, Kind, Record, Sample, unpack
 from firmware_bridge.layout import items_of
 
 RECORDED = Path(__file__).parents[1] / "run" / "recorded"
-SIZES = {"history": 4, "horizon": 5, "joints": 3}
+SIZES = {"history": 4, "horizon": 5, "joints": 3, "measured": 2, "planned": 6, "engines": 16}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def test_every_described_body_of_a_log_is_packed_to_the_same_bytes(recorded: lis
 
 def request(rows: int) -> PlanRequest:
     values = np.arange(12.0).reshape(4, 3)
-    return PlanRequest(7, 11, 13, values, values + 1, np.array([0, 1, 1, 1], np.bool_), values[:rows] / 3)
+    return PlanRequest(
+        7, 11, 13, values, values + 1, np.array([0, 1, 1, 1], np.bool_), values[:rows] / 3, values[:2], values[:rows]
+    )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4])
@@ -41,7 +43,7 @@ def test_a_request_comes_out_of_shared_memory_and_out_of_a_log_as_it_went_in(row
     layout, before = Layout(PlanRequest, **SIZES), request(rows)
     for after in (layout.unpack(layout.pack(before)), PlanRequest.unpack(before.pack())):
         assert (after.id, after.step, after.sent_ns) == (7, 11, 13)
-        for name in ("states_rad", "actions_rad", "mask", "prefix_rad"):
+        for name in ("states_rad", "actions_rad", "mask", "prefix_rad", "measured_rad", "commanded_rad"):
             assert getattr(after, name).shape == getattr(before, name).shape
             assert np.array_equal(getattr(after, name), getattr(before, name))
 
@@ -56,7 +58,7 @@ def test_a_result_keeps_its_outcome_and_as_much_of_its_message_as_fits() -> None
 
 def test_a_prefix_that_is_longer_than_the_horizon_is_refused() -> None:
     with pytest.raises(ValueError, match="broadcast"):
-        Layout(PlanRequest, history=4, horizon=2, joints=3).pack(request(4))
+        Layout(PlanRequest, **{**SIZES, "horizon": 2}).pack(request(4))
 
 
 def test_a_sample_with_a_row_missing_is_refused() -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from edge.bundle import PolicyShape
+from edge.bundle import ChunkShape
 from edge.errors import SafetyStop
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
@@ -25,19 +25,7 @@ from edge.run.controller import Controller
 from firmware_bridge.codes import DeviceState
 from tests.support import FRANKA, HOME, Rig
 
-SHAPE = PolicyShape(
-    horizon=15,
-    history=15,
-    action_slots=37,
-    state_slots=74,
-    latent=128,
-    cameras=1,
-    frame_px=(128, 128),
-    token_budget=16,
-    flow_steps=10,
-    noise_scale=1.0,
-    max_delay=6,
-)
+SHAPE = ChunkShape(horizon=15, history=15, max_delay=6)
 STEP_S = 0.1
 LEAD_US = 30_000
 Script = Callable[[PlanRequest], np.ndarray]
@@ -65,7 +53,12 @@ class ScriptedPlanner:
     def request(self, request: PlanRequest) -> None:
         self.requests.append(request)
         ready_ns = self.rig.host_ns + 1000 * self.latency_us(request.id)
-        self._waiting = (ready_ns, PlanResult(request.id, Outcome.CHUNK, "", 1, 2, 3, 4, 0, self.script(request)))
+        self._waiting = (
+            ready_ns,
+            PlanResult(
+                request.id, Outcome.CHUNK, "", 1, np.array([2, 3, 4]), 0, self.script(request), np.zeros((0, 7))
+            ),
+        )
 
     def result(self) -> PlanResult | None:
         if self._waiting is None or self.rig.host_ns < self._waiting[0]:

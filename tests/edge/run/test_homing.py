@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge.arms import ArmProfile, load_arm
-from edge.bundle import EmbodimentSpec, SlotScaling
+from edge.bundle import ActionNumber, ArmSpec, AxisSpec, StateNumber, Training
 from edge.cli.run import main
 from edge.errors import InputError, SafetyStop
 from edge.log.recorder import Recorder
@@ -150,12 +151,12 @@ def test_a_start_outside_the_limits_names_the_cure(joint: int) -> None:
 
 
 def test_a_pose_that_is_rare_in_training_is_told() -> None:
-    slots = tuple(range(7))
-    states = SlotScaling(slots, tuple(HOME), (0.2,) * 7)
-    spec = EmbodimentSpec("fr3", 0, 0.1, FRANKA.joints, states, states)
+    axes = tuple(AxisSpec(joint, StateNumber(n, "deg"), ActionNumber(n)) for n, joint in enumerate(FRANKA.joints))
+    trained = Training(state_mean=tuple(np.degrees(HOME)), state_spread=(math.degrees(0.2),) * 7)
+    spec = ArmSpec("fr3", 0.1, axes, training=trained)
     near, far = HOME + 0.5, HOME + np.array([0, 0, 0, 0.61, 0, 0, 0])
-    assert far_from_training(spec, [round(1e6 * q) for q in near]) is None
-    told = far_from_training(spec, [round(1e6 * q) for q in far])
+    assert far_from_training(spec, FRANKA, [round(1e6 * q) for q in near]) is None
+    told = far_from_training(spec, FRANKA, [round(1e6 * q) for q in far])
     assert told == "joint 4 stands at -1.75 rad, and the policy was trained around -2.36 +- 0.20"
 
 

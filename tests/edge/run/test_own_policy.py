@@ -244,7 +244,7 @@ def test_a_thread_that_ends_has_a_reason_and_is_not_started_again() -> None:
 
     with closing(InferenceThread(Broken(), STEP_S, (), lambda planner: planner)) as inference:  # type: ignore[arg-type]
         assert inference.exit_reason() is None
-        inference.request(PlanRequest(1, 0, 0, HOME, HOME, np.ones(1, np.bool_), HOME))
+        inference.request(PlanRequest(1, 0, 0, HOME, HOME, np.ones(1, np.bool_), HOME, HOME, HOME))
         deadline = time.monotonic() + 5
         while inference.exit_reason() is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -79,7 +79,7 @@ def test_the_run_is_judged_at_the_published_pose(tmp_path: Path) -> None:
 def test_only_an_arm_that_is_simulated_is_drawn(bridge: str, camera: tuple[str, ...], drawn: bool) -> None:
     with closing(Workcell(FRANKA, bridge, cameras=camera)) as cell:
         if drawn or camera:
-            assert any(url.startswith("sim:/") for url in cell.cameras(1)) is drawn
+            assert any(url.startswith("sim:/") for url in cell.cameras(("camera",))) is drawn
         else:
-            with pytest.raises(InputError, match="and 0 given; repeat --camera URL"):
-                cell.cameras(1)
+            with pytest.raises(InputError, match="no --camera for 'camera'; give --camera camera=URL"):
+                cell.cameras(("camera",))

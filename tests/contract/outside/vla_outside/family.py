@@ -9,7 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle import VERIFICATION, EmbodimentSpec, EngineSpec, Manifest, PolicyShape, SlotScaling, TensorSpec, sha256
+from edge.bundle import (
+    VERIFICATION,
+    ActionNumber,
+    ArmSpec,
+    AxisSpec,
+    CameraSpec,
+    EngineSpec,
+    GraphSpec,
+    Manifest,
+    PolicySpec,
+    StateNumber,
+    TensorSpec,
+    sha256,
+)
 from export.families.base import CheckpointError, Exporter, Family, Stage
 
 HEADER = "table of increments"
@@ -40,17 +53,17 @@ class TableExporter:
         report = {"passed": True, "agreement": {}, "negative_control": {"caught": True}}
         (out / VERIFICATION).write_text(json.dumps(report))
         horizon, joints = self._rows.shape
-        same = SlotScaling(tuple(range(joints)), (0.0,) * joints, (1.0,) * joints)
         rows = TensorSpec("rows", "float64", (horizon, joints))
+        numbers = [(StateNumber(n), ActionNumber(n, "increment")) for n in range(joints)]
+        axes = tuple(AxisSpec(f"joint{n + 1}", *pair) for n, pair in enumerate(numbers))
         manifest = Manifest(
-            policy=PolicyShape(horizon, 1, joints, joints, 0, 1, (32, 32), 0, 0, 0.0, horizon // 2),
-            embodiments=(EmbodimentSpec("fr3", 0, 0.1, tuple(f"joint{n}" for n in range(joints)), same, same),),
-            engines={"table": EngineSpec("table.npy", (), (rows,))},
-            precision="fp64",
+            policy=PolicySpec("table", horizon, "fp64", history=1, max_delay=horizon // 2),
+            graph=GraphSpec({"table": EngineSpec("table.npy", (), (rows,))}, (), {}, "table.rows"),
+            cameras=(CameraSpec("1", 32, 32, "crop"),),
+            arms=(ArmSpec("fr3", 0.1, axes),),
             checkpoint_sha256=self._digest,
             created_by="vla-outside 1.0",
             files={path.name: sha256(path) for path in sorted(out.iterdir())},
-            family="table",
         )
         (out / "manifest.json").write_text(manifest.to_json())
         return report

@@ -25,16 +25,18 @@ class TablePolicy(PolicyDriver):
 
 class Table:
     def __init__(self, bundle: Bundle, arm: ArmProfile, engine: Engine) -> None:
-        self.shape, self.embodiment = bundle.manifest.policy, bundle.embodiment(arm.embodiment, arm.dof)
-        self._engine = engine
+        manifest = bundle.manifest
+        self.shape, self.cameras, self.parts = manifest.shape, manifest.cameras, tuple(manifest.engines)
+        self.observations, self.execute_steps = manifest.policy.observations, manifest.policy.execute
+        self.arm, self._engine = bundle.arm(arm.embodiment, arm.joints), engine
 
     @property
     def joints(self) -> int:
-        return len(self.embodiment.joints)
+        return len(self.arm.axes)
 
     def describe(self) -> tuple[str, ...]:
         return (self._engine.describe(),)
 
     def infer(self, observed: PolicyInput) -> PolicyOutput:
         self._engine.run()
-        return PolicyOutput(np.array(self._engine.outputs["rows"]), 0, 0, 0)
+        return PolicyOutput(np.array(self._engine.outputs["rows"]), (0,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge.bundle import load_bundle
+from edge.bundle import Bundle, TextSpec, load_bundle
 from edge.errors import InputError
 from edge.policy.base import PolicyInput, open_policy
-from edge.policy.chunk_policy import ChunkPolicy
-from edge.policy.instruction import tokenize
+from edge.policy.graph_policy import GraphPolicy
+from edge.policy.prompt import Prompter
 from export.families.action_prior.checkpoint import load_checkpoint
 from export.training.instructions import InstructionTokens
 from tests.conftest import SHIPPED
@@ -24,7 +23,7 @@ TASK = "reach the green cube"
 
 
 @pytest.fixture(scope="module")
-def policy(bundle_path: Path) -> ChunkPolicy:
+def policy(bundle_path: Path) -> GraphPolicy:
     return open_policy(load_bundle(bundle_path), "franka", TASK, threads=1)
 
 
@@ -40,32 +39,32 @@ def observation(seed: int = 3, prefix: int = 2) -> PolicyInput:
     )
 
 
-def with_noise(policy: ChunkPolicy) -> ChunkPolicy:
+@pytest.fixture(scope="module")
+def noisy(bundle_path: Path) -> GraphPolicy:
     """The shipped policy starts every chunk without noise; this one takes all of it."""
-    noisy = copy.copy(policy)
-    noisy.shape = dataclasses.replace(policy.shape, noise_scale=1.0)
-    return noisy
+    manifest = load_bundle(bundle_path).manifest
+    feed = dataclasses.replace(manifest.graph.feeds["action_decoder.noise"], scale=1.0)
+    graph = dataclasses.replace(manifest.graph, feeds={**manifest.graph.feeds, "action_decoder.noise": feed})
+    return open_policy(Bundle(bundle_path, dataclasses.replace(manifest, graph=graph)), "franka", TASK, threads=1)
 
 
-def test_the_seed_reproduces_a_chunk(policy: ChunkPolicy) -> None:
-    noisy = with_noise(policy)
+def test_the_seed_reproduces_a_chunk(policy: GraphPolicy, noisy: GraphPolicy) -> None:
     first = noisy.infer(observation()).increments_rad
     other = noisy.infer(dataclasses.replace(observation(), seed=(0, 99))).increments_rad
     again = noisy.infer(observation()).increments_rad
     assert first.shape == (15, 7)
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
-    assert policy.shape.noise_scale == 0.0
     calm = [policy.infer(dataclasses.replace(observation(), seed=(0, seed))).increments_rad for seed in (3, 99)]
     assert np.array_equal(*calm) and not np.allclose(calm[0], first)
 
 
-def test_the_committed_prefix_comes_back_as_it_went_in(policy: ChunkPolicy) -> None:
+def test_the_committed_prefix_comes_back_as_it_went_in(policy: GraphPolicy) -> None:
     seen = observation(prefix=4)
     assert policy.infer(seen).increments_rad[:4] == pytest.approx(seen.prefix_rad, abs=1e-7)
 
 
-def test_rows_that_the_mask_excludes_do_not_matter(policy: ChunkPolicy) -> None:
+def test_rows_that_the_mask_excludes_do_not_matter(policy: GraphPolicy) -> None:
     seen = observation()
     mask = np.arange(15) >= 9
     states = seen.states_rad.copy()
@@ -75,7 +74,7 @@ def test_rows_that_the_mask_excludes_do_not_matter(policy: ChunkPolicy) -> None:
     assert np.array_equal(policy.infer(short).increments_rad, policy.infer(other).increments_rad)
 
 
-def test_the_runtime_computes_what_torch_computes(policy: ChunkPolicy) -> None:
+def test_the_runtime_computes_what_torch_computes(noisy: GraphPolicy) -> None:
     """Normalisation, slots, noise and chaining included: one observation through both worlds."""
     checkpoint = load_checkpoint(SHIPPED)
     torch_policy, config, arm = checkpoint.build(), checkpoint.config, checkpoint.embodiments[0]
@@ -103,11 +102,11 @@ def test_the_runtime_computes_what_torch_computes(policy: ChunkPolicy) -> None:
             embodiment,
         )
         z = torch_policy.backbone(
-            row(seen.frames), tokens, token_mask, history, torch.ones(1, dtype=torch.bool), embodiment
+            row(np.stack(seen.frames)), tokens, token_mask, history, torch.ones(1, dtype=torch.bool), embodiment
         )
         chunk = torch_policy.chunk(row(noise), z, row(prefix), torch.arange(15)[None] < 2, used)[0].numpy()
     wanted = chunk[:, list(arm.actions.slots)] * arm.actions.scale + arm.actions.offset
-    assert with_noise(policy).infer(seen).increments_rad == pytest.approx(wanted, abs=1e-6)
+    assert noisy.infer(seen).increments_rad == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +119,4 @@ def test_the_runtime_computes_what_torch_computes(policy: ChunkPolicy) -> None:
 )
 def test_a_task_that_the_policy_cannot_take_is_refused(bundle_path: Path, task: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        tokenize(task, bundle_path / "tokenizer.json", 16)
+        Prompter(TextSpec("tokenizer.json", 16), bundle_path / "tokenizer.json", task)
