@@ -17,6 +17,7 @@ from torch import nn
 
 from edge.engines import Engine
 from export.engines.verify import ACTION, LATENT, STILL, Agreement, Gate, Pair, compare, perturb, run_engine
+from export.families.lerobot.folder import ACTION as ACTIONS
 from export.families.lerobot.folder import STATE
 from export.families.lerobot.policy import Part, Policy, training_range
 
@@ -38,6 +39,7 @@ class GoalGates:
     perturbation: float
 
 
+SAME = Gate(max_abs=0.0)
 ROUNDED = GoalGates(LATENT, ACTION, None, 0.5)
 GOAL_GATES = {
     "fp32": GoalGates(Gate(relative_rms=1e-4), Gate(relative_rms=1e-3), 1e-4, 1e-2),
@@ -105,7 +107,7 @@ class Chain:
             for name, array in answers.items():
                 port = f"{part.name}.{name}"
                 self._pairs.setdefault(port, []).append((array, right[port].numpy()))
-                if index < len(self._off):
+                if index < len(self._off) and array.dtype != np.bool_:  # no weight shows in a mask
                     self._control.setdefault(port, []).append((array, self._off[index][port].numpy()))
             own = answers if part is self._policy.parts[0] else run_engine(engine, self.inputs(part, found))
             found.update({f"{part.name}.{name}": torch.from_numpy(array) for name, array in own.items()})
@@ -151,11 +153,14 @@ class Chain:
         return {f"{part.name}.{name}": tensor for name, tensor in zip(part.outputs, made)}
 
     def _agreements(self, pairs: Mapping[str, list[Pair]]) -> dict[str, Agreement | GoalAgreement]:
-        goals = (self._policy.result, WHOLE)
-        return {
-            name: self._goals(found) if name in goals else compare(found, self._gates.latent)
-            for name, found in pairs.items()
-        }
+        return {name: self._agreement(name, found) for name, found in pairs.items()}
+
+    def _agreement(self, name: str, pairs: list[Pair]) -> Agreement | GoalAgreement:
+        if name in (self._policy.result, WHOLE):
+            return self._goals(pairs)
+        if pairs[0][0].dtype == np.bool_:
+            return compare([(a.astype(np.float32), b.astype(np.float32)) for a, b in pairs], SAME)
+        return compare(pairs, self._gates.latent)
 
     def _goals(self, pairs: list[Pair]) -> GoalAgreement:
         affine = self._policy.folder.outputs.affine("action", self._policy.folder.action_width)
@@ -179,6 +184,7 @@ def draw_observations(policy: Policy, count: int, seed: int) -> list[Values]:
     """Whole observations out of thin air: frames from flat to noisy, states all over the range they had in training."""
     generator = torch.Generator().manual_seed(seed)
     low, high = training_range(policy.folder, STATE)
+    acted = training_range(policy.folder, ACTIONS)
     samples = []
     for index in range(count):
         values: Values = {}
@@ -192,8 +198,26 @@ def draw_observations(policy: Policy, count: int, seed: int) -> list[Values]:
                     values[port] = low + (high - low) * torch.rand(example.shape, generator=generator)
                 elif kind == "normal":
                     values[port] = torch.randn(example.shape, generator=generator)
+                elif kind in ("tokens", "token_mask"):
+                    values[port] = _text(policy, kind, index)
+                elif kind == "committed_goals":
+                    goals = torch.rand(example.shape, generator=generator)
+                    values[port] = acted[0] + (acted[1] - acted[0]) * goals
+                elif kind == "prefix_weights":
+                    values[port] = torch.linspace(index % 3, -1, len(example)).clamp(0, 1)  # none, or some
         samples.append(values)
     return samples
+
+
+def _text(policy: Policy, kind: str, index: int) -> torch.Tensor:
+    """Prompts of every length, of any words."""
+    assert policy.text is not None, "the policy has text where it has tokens"
+    budget, vocabulary = policy.text["budget"], policy.text["vocabulary"]
+    generator = torch.Generator().manual_seed(index)
+    length = int(torch.randint(1, budget + 1, (), generator=generator))
+    if kind == "token_mask":
+        return torch.arange(budget) < length
+    return torch.randint(0, vocabulary, (budget,), generator=generator)
 
 
 def _frames(shape: torch.Size, index: int, generator: torch.Generator) -> torch.Tensor:

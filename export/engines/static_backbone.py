@@ -13,10 +13,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionBlock, a
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
 from export.engines.static_layers import (
-    RootMeanSquareNorm,
     StaticLayer,
     StaticMerger,
     consumed,
+    norm_of,
     project_linears,
     rotary_constants,
 )
@@ -68,7 +68,7 @@ class StaticBackbone(nn.Module):
         self.visual.merger, self.visual.deepstack_merger_list = nn.Identity(), nn.ModuleList()
         backbone.history_projector = project_linears(backbone.history_projector, precise=True)
         backbone.head = project_linears(backbone.head, precise=True)
-        self.norm = RootMeanSquareNorm(language.norm)
+        self.norm = norm_of(language.norm)
         self.layers = consumed(language.layers, StaticLayer)
         backbone.vlm.visual = nn.Identity()  # from here on it is known by one name only
 

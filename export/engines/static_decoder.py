@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from export.engines.static_layers import (
-    RootMeanSquareNorm,
     StaticAttention,
     StaticMlp,
     consumed,
     keep_from_int8,
+    norm_of,
     rotary_constants,
 )
 from export.families.action_prior.action_decoder import ActionDecoder, DecoderLayer
@@ -27,8 +27,8 @@ class StaticDecoderLayer(nn.Module):
     def __init__(self, layer: DecoderLayer) -> None:
         super().__init__()
         self.attention, self.mlp = StaticAttention(layer.self_attn), StaticMlp(layer.mlp)
-        self.before_attention = RootMeanSquareNorm(layer.input_layernorm.norm)
-        self.before_mlp = RootMeanSquareNorm(layer.post_attention_layernorm.norm)
+        self.before_attention = norm_of(layer.input_layernorm.norm)
+        self.before_mlp = norm_of(layer.post_attention_layernorm.norm)
 
     def forward(
         self,
@@ -67,7 +67,7 @@ class DecoderStep(nn.Module):
         self.action_in = Projection([decoder.action_in], precise=True)
         self.latent_in = Projection([decoder.latent_in], precise=True)
         self.action_out = Projection([decoder.action_out], precise=True)
-        self.norm = RootMeanSquareNorm(decoder.norm.norm)
+        self.norm = norm_of(decoder.norm.norm)
         self.layers = consumed(decoder.layers, StaticDecoderLayer)
         keep_from_int8(self.layers[0])  # most of a chunk's rounding error came from the first layer
 

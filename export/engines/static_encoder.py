@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from export.engines.static_layers import (
-    RootMeanSquareNorm,
     StaticLayer,
     StaticMlp,
     consumed,
     keep_from_int8,
+    norm_of,
     rotary_constants,
 )
 from export.families.action_prior.action_encoder import ActionEncoder
@@ -36,7 +36,7 @@ class StaticEncoder(nn.Module):
         if self.sees_states:
             self.state_in = Projection([encoder.state_in], precise=True)
         self.action_in = Projection([encoder.action_in], precise=True)
-        self.norm = RootMeanSquareNorm(encoder.model.norm)
+        self.norm = norm_of(encoder.model.norm)
         self.layers = consumed(encoder.model.layers, StaticLayer)
         for module in self.layers.modules():  # SwiGLU's products got four times as large as on 256 other histories
             if isinstance(module, StaticMlp):

@@ -12,22 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.families.layers import Projection
+from export.families.layers import Projection, RootMeanSquareNorm, rotate
 
 TransformersModule = Any
 """A module of a class of transformers: `nn.Module` gives each of its attributes the type `Tensor | Module`."""
 
 
-class RootMeanSquareNorm(nn.Module):
-    """Qwen3's norm, spelled as runtimes look for it when they fuse it into one operation."""
-
-    def __init__(self, norm: TransformersModule, scale: float = 1.0) -> None:
-        super().__init__()
-        self.epsilon: float = norm.variance_epsilon
-        self.weight = nn.Buffer(norm.weight.detach() * scale)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x / (x.pow(2).mean(-1, keepdim=True) + self.epsilon).sqrt() * self.weight
+def norm_of(norm: TransformersModule, scale: float = 1.0) -> RootMeanSquareNorm:
+    """Qwen3's; a factor of what it gives becomes part of its weight."""
+    return RootMeanSquareNorm(norm.weight.detach() * scale, norm.variance_epsilon)
 
 
 class StaticAttention(nn.Module):
@@ -40,8 +33,8 @@ class StaticAttention(nn.Module):
         self.kv_heads: int = attention.k_proj.out_features // self.head_dim
         self.qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], precise=False)
         self.out = Projection([attention.o_proj], precise=False)
-        self.q_norm = RootMeanSquareNorm(attention.q_norm, attention.scaling)
-        self.k_norm = RootMeanSquareNorm(attention.k_norm)
+        self.q_norm = norm_of(attention.q_norm, attention.scaling)
+        self.k_norm = norm_of(attention.k_norm)
 
     def forward(
         self, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], bias: torch.Tensor | None
@@ -80,8 +73,8 @@ class StaticLayer(nn.Module):
     def __init__(self, layer: TransformersModule) -> None:
         super().__init__()
         self.attention, self.mlp = StaticAttention(layer.self_attn), StaticMlp(layer.mlp)
-        self.before_attention = RootMeanSquareNorm(layer.input_layernorm)
-        self.before_mlp = RootMeanSquareNorm(layer.post_attention_layernorm)
+        self.before_attention = norm_of(layer.input_layernorm)
+        self.before_mlp = norm_of(layer.post_attention_layernorm)
 
     def forward(
         self, x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], bias: torch.Tensor | None
@@ -94,12 +87,6 @@ def rotary_constants(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor
     """Cosine and signed sine, (1, tokens, head_dim), for `rotate`."""
     first, second = sin.chunk(2, dim=-1)
     return cos, torch.cat([-first, second], dim=-1)
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions on the last axis, half against half; the sine carries the sign."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([second, first], dim=-1) * sin
 
 
 def consumed(layers: nn.ModuleList, static: type[nn.Module]) -> nn.ModuleList:

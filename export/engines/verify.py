@@ -20,6 +20,7 @@ from export.engines.observations import Sample
 from export.families.action_prior.action_decoder import ActionDecoder
 from export.families.action_prior.backbone import Backbone
 from export.families.action_prior.flow import integrate
+from export.families.layers import Projection
 
 INPUTS = {
     "history_encoder": ("states", "actions", "mask", "embodiment"),
@@ -252,5 +253,6 @@ def run_engine(engine: Engine, sample: Sample) -> dict[str, NDArray[Any]]:
 def perturb(part: nn.Module, relative: float, seed: int) -> None:
     """Puts every weight slightly off, in place: the comparison must notice in every engine."""
     generator = torch.Generator().manual_seed(seed)
-    for weights in part.parameters():
+    projections = [module.weight for module in part.modules() if isinstance(module, Projection)]
+    for weights in (*part.parameters(), *projections):
         weights.add_(relative * weights.std(correction=0) * torch.randn(weights.shape, generator=generator))

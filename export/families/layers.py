@@ -1,4 +1,4 @@
-"""The one layer that every family's engines share: a product that may run in a lower precision."""
+"""What the engines of all families are made of: products that may run in a lower precision, norms, rotary positions."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ class Projection(nn.Module):
         x = x if self.calming is None else x * self.calming
         product = x @ self.weight
         return product if self.bias is None else product + self.bias
+
+
+class RootMeanSquareNorm(nn.Module):
+    """The norm without a mean, spelled as runtimes look for it when they fuse it into one operation."""
+
+    def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = nn.Buffer(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (x.pow(2).mean(-1, keepdim=True) + self.epsilon).sqrt() * self.weight
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions on the last axis, half against half; the sine carries the sign."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([second, first], dim=-1) * sin

@@ -9,6 +9,7 @@ can be left out unnoticed.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -39,14 +40,15 @@ OBSERVATIONS = 64
 class Made:
     """A policy with random weights: its folder is made from `policy`, `preprocessor` and `postprocessor`.
 
-    `answer` runs LeRobot's whole path on one observation, with the policy and processors read back from the folder.
+    `answer` runs LeRobot's whole path on one observation, with the policy and processors read back from the folder;
+    answers of other kinds than a chunk go by name.
     """
 
     policy: Any
     preprocessor: Any
     postprocessor: Any
     inputs: Inputs
-    answer: Callable[[Any, Any, Any, Observation], torch.Tensor]
+    answer: Callable[[Any, Any, Any, Observation], torch.Tensor | dict[str, torch.Tensor]]
     weights: torch.dtype = torch.float32
 
 
@@ -243,8 +245,174 @@ def diffusion_variant() -> Made:
     return Made(policy, pre, post, inputs_for(34, cameras, history=2, noise=noise), answer_diffusion)
 
 
+def enliven(policy: nn.Module, seed: int) -> None:
+    """Weights large enough that every input shows in the answer, and all of them such that BF16 holds them.
+
+    A transformer's first weights are so small that hardly anything but the residual stream comes through.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in policy.parameters():
+        drawn = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            tensor.data.copy_((drawn * tensor[0].numel() ** -0.5).bfloat16())
+        else:
+            tensor.data.add_(0.2 * drawn).copy_(tensor.data.bfloat16())
+
+
+TASKS = ("pick up the green can", "reach the blue cube", "put it into the box on the left, slowly")
+
+
+def tokenizer(folder: Path, specials: dict[str, str], beginning: bool) -> Any:
+    """A tokenizer of our own, in place of one that is licensed; with `beginning`, texts start with <bos>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<pad>", "<eos>", "<bos>", *specials.values()]
+    made.train_from_iterator(
+        [*TASKS, "Task: reach the cube, State: 12 128 255 31 64 7;\nAction: "] * 5,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY - 4, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
+    if beginning:
+        made.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 2)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", extra_special_tokens=specials
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+VOCABULARY = 304
+
+
+def smolvlm(folder: Path) -> None:
+    """The folder of a vision-language model that SmolVLA takes its sizes and its tokenizer from; it has no weights."""
+    from transformers import SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+
+    shutil.rmtree(folder, ignore_errors=True)
+    specials = {
+        "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
+        "image_token": "<image>", "end_of_utterance_token": "<end_of_utterance>",
+    }  # fmt: skip
+    made = tokenizer(folder, specials, beginning=False)
+    text = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5, "head_dim": 16,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": VOCABULARY, "pad_token_id": 0,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64,
+        "patch_size": 8,
+    }  # fmt: skip
+    image = made.convert_tokens_to_ids("<image>")
+    SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image).save_pretrained(folder)
+    SmolVLMProcessor(SmolVLMImageProcessor(), made, SmolVLMVideoProcessor(), image_seq_len=16).save_pretrained(folder)
+
+
+def answer_flow(policy: Any, preprocessor: Any, postprocessor: Any, seen: Observation) -> dict[str, torch.Tensor]:
+    """The chunk without and with guidance by the rest of a chunk before it, and the tokens."""
+    from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+    def ask(rtc: RTCConfig | None, **more: Any) -> torch.Tensor:
+        policy.config.rtc_config = rtc
+        policy.init_rtc_processor()
+        batch = preprocessor(prepared(seen))
+        noise = torch.from_numpy(seen.noise["noise"])[None]
+        return postprocessor(policy.predict_action_chunk(batch, noise=noise, **more))[0]
+
+    chunk = ask(None)
+    previous = torch.from_numpy(seen.noise["previous"])[None]
+    guided = ask(RTCConfig(execution_horizon=len(previous[0])), inference_delay=2, prev_chunk_left_over=previous)
+    tokens = preprocessor(prepared(seen))["observation.language.tokens"][0]
+    padded = nn.functional.pad(tokens, (0, TOKENS - len(tokens)))
+    return {"chunk": chunk, "guided": guided, "tokens": padded, "goals": postprocessor(previous)[0]}
+
+
+TOKENS = 64
+"""More than any budget: shorter ones are filled with zeros."""
+
+
+def smolvla() -> Made:
+    """The defaults, smaller, weights in BF16."""
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+
+    smolvlm(Path("smolvla_vlm"))
+    cameras = {"front": (48, 64), "wrist": (48, 64)}
+    config = SmolVLAConfig(
+        **features(cameras), vlm_model_name="smolvla_vlm", num_vlm_layers=4, chunk_size=20, n_action_steps=10,
+        resize_imgs_with_padding=(64, 64), num_steps=4,
+    )  # fmt: skip
+    torch.manual_seed(41)
+    policy = SmolVLAPolicy(config)
+    enliven(policy, 42)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 43))
+    noise = {"noise": (20, 32), "previous": (9, len(JOINTS))}
+    return Made(policy, pre, post, inputs_for(44, cameras, noise=noise, tasks=TASKS), answer_flow, torch.bfloat16)
+
+
+def narrow_gemma(module: Any) -> None:
+    """Small stacks where the code has literals: sizes are replaced where they are read and where models are made."""
+
+    def sizes(variant: str) -> Any:
+        width, ffn = {"gemma_2b": (64, 96), "gemma_300m": (48, 64)}[variant]
+        return module.GemmaConfig(width=width, depth=3, mlp_dim=ffn, num_heads=8, num_kv_heads=1, head_dim=16)
+
+    def vlm(config: Any) -> Any:
+        vision, text = config.vision_config, config.text_config
+        vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers = 64, 80, 2
+        vision.projection_dim = config.projection_dim = text.hidden_size
+        text.vocab_size = config._vocab_size = VOCABULARY
+        config.image_token_id = config.image_token_index = VOCABULARY - 1
+        return made_vlm(config=config)
+
+    def expert(config: Any) -> Any:
+        config.vocab_size = VOCABULARY
+        return made_expert(config=config)
+
+    made_vlm, made_expert = module.PaliGemmaForConditionalGenerationWithPiGemma, module.PiGemmaForCausalLM
+    module.get_gemma_config = sizes
+    module.PaliGemmaForConditionalGenerationWithPiGemma, module.PiGemmaForCausalLM = vlm, expert
+
+
+def pi(kind: str, cls: str, seed: int, cameras: dict[str, tuple[int, int]], **more: Any) -> Made:
+    """pi0 or pi0.5, smaller, weights in BF16."""
+    module = importlib.import_module(f"lerobot.policies.{kind}.modeling_{kind}")
+    configuration = importlib.import_module(f"lerobot.policies.{kind}.configuration_{kind}")
+    processor = importlib.import_module(f"lerobot.policies.{kind}.processor_{kind}")
+    narrow_gemma(module)
+    shutil.rmtree("pi_tokenizer", ignore_errors=True)
+    tokenizer(Path("pi_tokenizer"), {}, beginning=True)
+    named = processor.TokenizerProcessorStep  # the name of the tokenizer is a literal
+    processor.TokenizerProcessorStep = lambda tokenizer_name, **options: named(tokenizer_name="pi_tokenizer", **options)
+    config = getattr(configuration, f"{cls}Config")(
+        **features(cameras), chunk_size=20, n_action_steps=10, num_inference_steps=3, image_resolution=(56, 56),
+        action_feature_names=[f"{joint}.pos" for joint in JOINTS], **more,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    policy = getattr(module, f"{cls}Policy")(config)
+    enliven(policy, seed + 1)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, seed + 2))
+    noise = {"noise": (20, 32), "previous": (9, len(JOINTS))}
+    inputs = inputs_for(seed + 3, cameras, noise=noise, tasks=TASKS)
+    return Made(policy, pre, post, inputs, answer_flow, torch.bfloat16)
+
+
+def pi05() -> Made:
+    """Actions relative to the state but for the gripper's; the state in the prompt."""
+    cameras = {"base_0_rgb": (48, 64), "left_wrist_0_rgb": (64, 48)}
+    return pi("pi05", "PI05", 61, cameras, use_relative_actions=True)
+
+
+def pi0() -> Made:
+    """Absolute actions; a camera that nobody has."""
+    return pi("pi0", "PI0", 81, {"base_0_rgb": (48, 64), "left_wrist_0_rgb": (56, 56)}, empty_cameras=1)
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
-    made.__name__: made for made in (act, act_variant, diffusion, diffusion_variant)
+    made.__name__: made for made in (act, act_variant, diffusion, diffusion_variant, smolvla, pi05, pi0)
 }
 
 
@@ -259,9 +427,15 @@ def make(name: str, out: Path) -> None:
     config = PreTrainedConfig.from_pretrained(folder)
     policy = get_policy_class(config.type).from_pretrained(folder, config=config).float().eval()
     pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
-    with torch.no_grad():
-        chunks = np.stack([made.answer(policy, pre, post, seen).numpy() for seen in observations(made.inputs)])
-    write(folder, made.inputs, f"lerobot {lerobot.__version__}, torch {torch.__version__}", chunks)
+    rows: dict[str, list[Any]] = {}
+    for seen in observations(made.inputs):
+        with torch.no_grad():
+            answer = made.answer(policy, pre, post, seen)
+        for key, value in (answer if isinstance(answer, dict) else {"chunk": answer}).items():
+            rows.setdefault(key, []).append(value.numpy())
+    answers = {key: np.stack(values) for key, values in rows.items()}
+    chunks = answers["chunk"]
+    write(folder, made.inputs, f"lerobot {lerobot.__version__}, torch {torch.__version__}", answers)
     size = sum(file.stat().st_size for file in folder.iterdir())
     spread = chunks.std(axis=0).mean(axis=0)
     print(f"{name}: {size / 1e6:.2f} MB, chunks {chunks.shape}, {chunks.min():.1f} to {chunks.max():.1f}", end=", ")
@@ -274,8 +448,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.out)  # a folder names its vision-language model as seen from here
     for name in args.families or FAMILIES:
-        make(name, args.out)
+        make(name, Path())
 
 
 if __name__ == "__main__":

@@ -80,14 +80,14 @@ def digest(inputs: Inputs) -> str:
     return made.hexdigest()
 
 
-def write(folder: Path, inputs: Inputs, made_with: str, chunks: NDArray[np.float32]) -> None:
-    """The inputs and LeRobot's answers (count, rows, axes) beside the policy's folder."""
+def write(folder: Path, inputs: Inputs, made_with: str, answers: dict[str, NDArray[Any]]) -> None:
+    """The inputs and LeRobot's answers beside the policy's folder: `chunk` (count, rows, axes), and others by name."""
     document = {**inputs.__dict__, "made_with": made_with, "sha256": digest(inputs)}
     (folder / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
-    np.savez_compressed(folder / OUTPUTS, chunk=chunks)
+    np.savez_compressed(folder / OUTPUTS, **answers)  # type: ignore[arg-type]  # numpy's stub
 
 
-def read(folder: Path) -> tuple[Inputs, NDArray[np.float32]]:
+def read(folder: Path, answer: str = "chunk") -> tuple[Inputs, NDArray[np.float32]]:
     """The inputs of a fixture and LeRobot's answers (count, rows, axes). Raises `ValueError` when the inputs differ."""
     document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text())
     document.pop("made_with")
@@ -101,4 +101,4 @@ def read(folder: Path) -> tuple[Inputs, NDArray[np.float32]]:
             f"{folder}: this numpy draws other observations; make the fixtures again: make lerobot-fixtures"
         )
     with np.load(folder / OUTPUTS) as held:
-        return inputs, held["chunk"]
+        return inputs, held[answer]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,14 @@ from torch import nn
 
 from export.families.base import CheckpointError
 from export.families.lerobot.folder import ACTION, STATE, Folder
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What folders of some families do not hold: folders of the tokenizer and of the vision-language model."""
+
+    tokenizer: Path | None = None
+    vlm: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Policy:
     execute       of them before the next chunk
     observations  that the policy sees, the newest last
     steps         of a flow or of denoising; 1 for a single pass
+    text          the manifest's table of that name, with the tokenizer's `document` and the size of its `vocabulary`
+    relative      axes whose goals are relative to the observed state; without any, none is
     """
 
     folder: Folder
@@ -60,6 +71,7 @@ class Policy:
     steps: int = 1
     prefix: Literal["none", "frozen", "guided"] = "none"
     text: Mapping[str, Any] | None = field(default=None)
+    relative: tuple[bool, ...] = ()
 
     @property
     def action_range(self) -> torch.Tensor:

@@ -7,23 +7,49 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from edge.engines import OnnxRuntimeEngine
 from export.engines.chain import Values, draw_observations
 from export.engines.lerobot import read_policy
 from export.engines.verify import run_engine
 from export.engines.wired import Maker, Samples
-from export.families.lerobot.policy import Policy
+from export.families.lerobot.policy import Beside, Policy
+from export.families.pi import config as pi_config
+from export.families.vla.siglip import TowerShape
 from tools.lerobot.inputs import Inputs, Observation, observations, read
 
 FOLDERS = Path(__file__).parent / "lerobot"
+BESIDE = {
+    "smolvla": Beside(vlm=FOLDERS / "smolvla_vlm"),
+    "pi05": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
+    "pi0": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
+}
+NARROW = pi_config.Sizes(
+    {
+        "gemma_2b": pi_config.Gemma(hidden=64, layers=3, ffn=96, heads=8, kv_heads=1, head_dim=16),
+        "gemma_300m": pi_config.Gemma(hidden=48, layers=3, ffn=64, heads=8, kv_heads=1, head_dim=16),
+    },
+    TowerShape(hidden=64, ffn=80, layers=2, heads=16, side_px=56, patch_px=14, epsilon=1e-6),
+    304,
+)
+"""Of the pi policies, as `narrow_gemma` of the fixtures makes them: LeRobot's code has the real sizes as literals."""
+
+
+def read_fixture(name: str, folder: Path | None = None) -> Policy:
+    """The policy of a fixture, or of a changed copy of its folder."""
+    sizes, pi_config.SIZES = pi_config.SIZES, NARROW
+    try:
+        return read_policy(folder or FOLDERS / name, beside=BESIDE.get(name, Beside()))
+    finally:
+        pi_config.SIZES = sizes
 
 
 class Exported:
     """Engines of one folder, and what they answer."""
 
     def __init__(self, name: str, precision: str, out: Path, samples: int = 4) -> None:
-        self.policy = read_policy(FOLDERS / name)
+        self.policy = read_fixture(name)
         self.inputs, self.wanted = read(FOLDERS / name)
         drawn = draw_observations(self.policy, samples, seed=0)
         calibration = draw_observations(self.policy, 32, seed=1) if precision == "int8" else []
@@ -39,29 +65,68 @@ class Exported:
             name: OnnxRuntimeEngine(opened / spec.file, spec, threads=1) for name, spec in self.maker.specs.items()
         }
 
-    def chunks(self) -> NDArray[np.float32]:
-        """(observations, rows, axes)."""
-        return np.stack([self.chunk(values_of(self.policy, self.inputs, seen)) for seen in observations(self.inputs)])
+    def chunks(self, goals: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(observations, rows, axes); guided by the goals that are committed, (observations, rows, axes), if any."""
+        several = zip(observations(self.inputs), goals if goals is not None else [None] * self.inputs.count)
+        return np.stack([self.chunk(values_of(self.policy, self.inputs, seen, plan)) for seen, plan in several])
 
     def chunk(self, values: Values) -> NDArray[np.float32]:
+        """Goals in the robot's units; relative ones are added to the state, as the robot's computer does."""
         sources = {target: source for source, target in self.policy.links}
         for part in self.policy.parts:
             ports = {name: f"{part.name}.{name}" for name in part.inputs}
             taken = {name: values[sources.get(port, port)] for name, port in ports.items()}
             made = run_engine(self.engines[part.name], taken)
             values.update({f"{part.name}.{name}": torch.from_numpy(array) for name, array in made.items()})
-        return values[self.policy.result].numpy()
+        chunk: NDArray[np.float32] = values[self.policy.result].numpy()
+        return chunk + offset_of(self.policy, values)
 
 
-def values_of(policy: Policy, inputs: Inputs, seen: Observation) -> Values:
-    """What an observation is to a policy's ports."""
-    values: Values = {}
+STATE_PORT = "state"
+"""In the values beside those of ports: the newest state in the robot's units."""
+
+
+def offset_of(policy: Policy, values: Values) -> NDArray[np.float32]:
+    """What the policy's goals are relative to, (axes,)."""
+    relative = np.array(policy.relative or [False] * policy.folder.action_width, np.float32)
+    state: NDArray[np.float32] = values[STATE_PORT].numpy()
+    return state[: len(relative)] * relative
+
+
+def prompt_of(policy: Policy, task: str, state: NDArray[np.float32]) -> list[int]:
+    """Token ids of a task as the manifest's text says."""
+    text = policy.text
+    assert text is not None
+    parts = {"task": task.strip().replace("_", " ") if text["clean"] else task, "newline": "\n"}
+    if "state_bins" in text:
+        bins = text["state_bins"]
+        known = (state - np.array(bins["offset"], np.float32)) / np.array(bins["scale"], np.float32)
+        parts["state"] = " ".join(map(str, np.digitize(known, np.linspace(-1, 1, bins["count"] + 1)[:-1]) - 1))
+    return list(Tokenizer.from_str(text["document"]).encode(text["template"].format(**parts)).ids)
+
+
+def values_of(policy: Policy, inputs: Inputs, seen: Observation, plan: NDArray[np.float32] | None = None) -> Values:
+    """What an observation is to a policy's ports. The first two of the plan's goals are committed, the rest not yet."""
+    values: Values = {STATE_PORT: torch.from_numpy(seen.states[-1])}
+    goals = np.zeros((policy.horizon, policy.folder.action_width), np.float32)
+    weights = np.zeros(policy.horizon, np.float32)
+    if plan is not None:
+        goals[: len(plan)] = plan - offset_of(policy, values)
+        weights[:2], weights[2 : len(plan)] = 1, np.linspace(1, 0, len(plan))[1:-1]
+    if policy.text is not None:
+        ids, budget = prompt_of(policy, seen.task, seen.states[-1]), policy.text["budget"]
+        tokens = torch.tensor([*ids, *[0] * (budget - len(ids))])
+        mask = torch.arange(budget) < len(ids)
     for port, feed in policy.feeds.items():
         if feed["kind"] == "frame":
             frames = seen.frames[f"observation.images.{feed['camera']}"]
             values[port] = torch.from_numpy(frames if inputs.history > 1 else frames[-1])
         elif feed["kind"] == "state":
             values[port] = torch.from_numpy(seen.states if inputs.history > 1 else seen.states[-1])
+        elif feed["kind"] in ("tokens", "token_mask"):
+            values[port] = tokens if feed["kind"] == "tokens" else mask
+        elif feed["kind"] in ("committed_goals", "prefix_weights"):
+            values[port] = torch.from_numpy(goals if feed["kind"] == "committed_goals" else weights)
         else:
             values[port] = torch.from_numpy(seen.noise[port.partition(".")[2]])
     return values
