@@ -15,6 +15,7 @@ from edge.engines import engine_choices
 from edge.run.supervision import OnLoss
 
 DEFAULT_TASK = "reach the red cube"
+MOST_PORT = 65535
 Add = Callable[..., Any]
 
 
@@ -107,7 +108,7 @@ def _add_operator(add: Add) -> None:
         "(default), or start inference again and wait for SIGUSR1 to go on",
     )
     add("--view", action="store_true", help="serve a live page on 127.0.0.1 and print its address, which holds its key")
-    add("--view-port", type=int, default=0, metavar="N", help="its port (default: any that is free)")
+    add("--view-port", type=_port, default=0, metavar="N", help="its port (default: any that is free)")
 
 
 def _add_records(add: Add) -> None:
@@ -139,6 +140,12 @@ def _positive(text: str) -> float:
     if not 0 < value < 86400:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
     return value
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 (any that is free) to {MOST_PORT}")
+    return int(text)
 
 
 def _rate(text: str) -> float:

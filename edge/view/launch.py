@@ -15,8 +15,9 @@ from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
+from edge.run.motion import Motion
 from edge.view.server import HOST
-from edge.view.snapshot import ViewRecords, of_report, of_run
+from edge.view.snapshot import Phase, ViewRecords, of_report, of_run
 from firmware_bridge.children import start_module
 from firmware_bridge.messages import StateReport
 
@@ -47,14 +48,17 @@ class LiveView:
             self.close()
             raise InputError(f"--view: {answer['error']}; choose another with --view-port")
         self.url = f"http://{HOST}:{answer['port']}/#{token}"
+        self._show()
 
     def publish(self, controller: Controller, loop: FixedStep | None) -> None:
         """Shows the run as it is now."""
-        self._show(**of_run(controller, loop))
+        self._show(phase=Phase.RUNNING.value, **of_run(controller, loop))
 
     def publish_report(self, report: StateReport, device_us: int) -> None:
-        """Shows the device before anything moves; `device_us` is its time, unwrapped."""
-        self._show(**of_report(report, device_us))
+        """Shows the device before anything is armed, or while it stops; `device_us` is its time, unwrapped."""
+        begun = self._shown.phase == Phase.RUNNING.value
+        stage = {"motion": Motion.STOPPING.value} if begun else {"phase": Phase.WAITING.value}
+        self._show(**stage, **of_report(report, device_us))
 
     def note(self, text: str) -> None:
         """A line that stays on the page until the next one; shown with the next `publish`."""
@@ -76,5 +80,7 @@ class LiveView:
         self._pressed[:] = counts
 
     def close(self) -> None:
+        """Ends the page; those who look at it are told."""
+        self._show(phase=Phase.ENDED.value)
         self.process.terminate()
         self.process.wait()

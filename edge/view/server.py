@@ -1,7 +1,9 @@
-"""The process behind the live page: serves it on loopback, streams snapshots, passes on presses of its buttons.
+"""The process behind the live page: serves it on loopback, hands out snapshots, passes on presses of its buttons.
 
 Everything but the page itself needs the run's token, and requests that name another host are refused, so that no other
-page in the browser can stop or start an arm.
+page in the browser can stop or start an arm. A press must get through whatever else arrives: a connection is answered
+at once or closed, only those that have shown the token are kept, and when there are too many the oldest stranger goes.
+Pages ask again and again instead of holding a connection, of which a browser has six for all of its tabs.
 """
 
 from __future__ import annotations
@@ -9,25 +11,37 @@ from __future__ import annotations
 import argparse
 import hmac
 import json
+import os
+import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from edge.inference.layout import Newest
 from edge.run.commands import Command
-from edge.view.snapshot import LATENESS_EDGES_US, Presses, ViewRecords
+from edge.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
 
 HOST = "127.0.0.1"
-PERIOD_S = 0.04
-BEAT_S = 1.0
 MOST_BODY = 200
+MOST_STRANGERS, MOST_KNOWN = 32, 32
+"""Connections that have not shown the token, and that have."""
+STRANGER_S, KNOWN_S = 2.0, 10.0
+"""How long the one has for its whole request, and how long the other may say nothing."""
+REFUSAL_S = 0.02
+"""A refusal waits as long, so that a flood of them takes little of the processor."""
+NICENESS = 10
+LINGER_S, RECENT_S = 1.5, 1.0
+"""How long the end of a run is shown to pages that have asked lately and have not heard of it."""
+MOST_PAGES = 32
 STATIC = Path(__file__).parent / "static"
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -44,17 +58,50 @@ BUTTONS = {
 }
 
 
+class Snapshots:
+    """The newest snapshot as JSON, made once for all pages, and which of them know it."""
+
+    def __init__(self, records: ViewRecords) -> None:
+        self._box, self._lock = records.snapshots, threading.Lock()
+        self._number, self._json, self._ended = 0, "null", False
+        self._pages: dict[str, tuple[float, int]] = {}
+
+    def newer(self, after: int, page: str) -> tuple[int, str]:
+        """Number and JSON of the newest one for a page that knows number `after`; "null" when that is it."""
+        with self._lock:
+            self._look()
+            if page in self._pages or len(self._pages) < MOST_PAGES:
+                self._pages[page] = (time.monotonic(), self._number)
+            return self._number, self._json if self._number > after else "null"
+
+    def all_know_the_end(self) -> bool:
+        """Whether every page that asked lately has been given the end of the run."""
+        with self._lock:
+            self._look()
+            recent = [number for at_s, number in self._pages.values() if time.monotonic() - at_s < RECENT_S]
+            return all(self._ended and number == self._number for number in recent)
+
+    def _look(self) -> None:
+        found = self._box.read(self._number)
+        if found is not None:
+            self._number, snapshot = found
+            self._json, self._ended = json.dumps(snapshot.plain()), snapshot.phase == Phase.ENDED.value
+
+
 class ViewServer(ThreadingHTTPServer):
     """Holds what its requests share. `about` says once what is running: arm, joints, task."""
 
     daemon_threads = True
+    request_queue_size = 1024  # a connection that finds no place waits a second before it asks again
 
     def __init__(self, records: ViewRecords, token: str, about: dict[str, Any], port: int) -> None:
         super().__init__((HOST, port), Request)
-        self.records, self.token = records, token
-        self.about = {**about, "lateness_edges_us": LATENESS_EDGES_US}
+        self.records, self.token, self.snapshots = records, token, Snapshots(records)
+        self.about = json.dumps({**about, "lateness_edges_us": LATENESS_EDGES_US})
         self._pressed = np.zeros(len(Command), dtype=np.int64)
         self._lock = threading.Lock()
+        self._strangers: dict[socket.socket, float] = {}
+        self._known: dict[socket.socket, float] = {}
 
     def press(self, command: Command) -> None:
         """Counts a press; the run compares counts, so none is lost and none is done twice."""
@@ -62,78 +109,120 @@ class ViewServer(ThreadingHTTPServer):
             self._pressed[command] += 1
             self.records.presses.write(Presses(self._pressed))
 
+    def know(self, connection: socket.socket) -> None:
+        """Keeps the connection, which has shown the token."""
+        with self._lock:
+            if self._strangers.pop(connection, None) is not None:
+                connection.settimeout(KNOWN_S)
+            self._known.pop(connection, None)
+            self._known[connection] = time.monotonic()
+            self._cut_oldest(self._known, MOST_KNOWN)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._strangers[request] = time.monotonic()
+            self._cut_oldest(self._strangers, MOST_STRANGERS)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Between two connections, or a few times a second: ends those that take too long over their first request."""
+        with self._lock:
+            overdue = [one for one, since_s in self._strangers.items() if time.monotonic() - since_s > STRANGER_S]
+            for connection in overdue:
+                self._cut(self._strangers, connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._strangers.pop(request, None)
+            self._known.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: the terminal belongs to the run, and what a stranger sends is no news of it."""
+
+    def _cut_oldest(self, connections: dict[socket.socket, float], most: int) -> None:
+        while len(connections) > most:
+            self._cut(connections, next(iter(connections)))
+
+    def _cut(self, connections: dict[socket.socket, float], connection: socket.socket) -> None:
+        """Its thread reads the end of the stream, and closes it."""
+        del connections[connection]
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it has gone by itself
+
 
 class Request(BaseHTTPRequestHandler):
-    """One request of a browser."""
+    """The requests of one connection."""
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
+    timeout = STRANGER_S
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        if not self._local():
-            self._refuse(HTTPStatus.FORBIDDEN, "this page is served to 127.0.0.1 only")
-        elif path in FILES:
-            name, kind = FILES[path]
-            self._send(HTTPStatus.OK, kind, (STATIC / name).read_bytes())
-        elif path == "/events":
-            token = parse_qs(urlsplit(self.path).query).get("token", [""])[0]
-            if self._trusted(token):
-                self._stream()
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "nothing here")
-
-    def do_POST(self) -> None:
-        if not self._local() or not self._trusted(self.headers.get("X-Token", "")):
+        with self._answered():
+            target = urlsplit(self.path)
             if not self._local():
                 self._refuse(HTTPStatus.FORBIDDEN, "this page is served to 127.0.0.1 only")
-            return
-        length = int(self.headers.get("Content-Length") or 0)
-        name = self.rfile.read(length).decode("utf-8", "replace") if 0 < length <= MOST_BODY else ""
-        if self.path != "/command" or name not in BUTTONS:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"a command is one of {', '.join(BUTTONS)}")
-            return
-        self.server.press(BUTTONS[name])
-        self._send(HTTPStatus.OK, "application/json", b'{"ok": true}')
+            elif target.path in FILES:
+                name, kind = FILES[target.path]
+                self.close_connection = True
+                self._send(HTTPStatus.OK, kind, (STATIC / name).read_bytes())
+            elif target.path in ("/about", "/snapshot"):
+                if self._trusted():
+                    self._send_state(target.path)
+            else:
+                self._refuse(HTTPStatus.NOT_FOUND, "nothing here")
+
+    def do_POST(self) -> None:
+        with self._answered():
+            if not self._local():
+                self._refuse(HTTPStatus.FORBIDDEN, "this page is served to 127.0.0.1 only")
+                return
+            if not self._trusted():
+                return
+            length = int(self.headers.get("Content-Length") or 0)
+            name = self.rfile.read(length).decode("utf-8", "replace") if 0 < length <= MOST_BODY else ""
+            if self.path != "/command" or name not in BUTTONS:
+                self._refuse(HTTPStatus.BAD_REQUEST, f"a command is one of {', '.join(BUTTONS)}")
+                return
+            self.server.press(BUTTONS[name])
+            self._send(HTTPStatus.OK, "application/json", b'{"ok": true}')
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """What is no request of a page, in any way, is a bad one."""
+        try:
+            yield
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is no request of the page")
 
     def _local(self) -> bool:
         """A name that resolves to loopback is not enough: a page elsewhere could have made it so."""
         port = self.server.server_address[1]
         return self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}")
 
-    def _trusted(self, token: str) -> bool:
-        if hmac.compare_digest(token.encode(), self.server.token.encode()):
+    def _trusted(self) -> bool:
+        token = self.headers.get("X-Token", "").encode("utf-8", "replace")
+        if hmac.compare_digest(token, self.server.token.encode()):
+            self.server.know(self.connection)
             return True
         self._refuse(HTTPStatus.UNAUTHORIZED, "wrong token: open the address that edge-run printed")
         return False
 
-    def _stream(self) -> None:
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        snapshots, last_s = Newest(self.server.records.snapshots), time.monotonic()
-        try:
-            self._event("about", self.server.about)
-            while True:
-                snapshot = snapshots.take()
-                if snapshot is not None:
-                    self._event("snapshot", snapshot.plain())
-                    last_s = time.monotonic()
-                elif time.monotonic() - last_s > BEAT_S:
-                    self._event("beat", {})
-                    last_s = time.monotonic()
-                time.sleep(PERIOD_S)
-        except OSError:
-            return  # the browser has gone
-
-    def _event(self, kind: str, data: dict[str, Any]) -> None:
-        self.wfile.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
-        self.wfile.flush()
+    def _send_state(self, path: str) -> None:
+        """What is running; or the newest snapshot, for a page that says which one it has and who it is."""
+        if path == "/about":
+            text = self.server.about
+        else:
+            after, page = int(self.headers.get("X-After", "0")), self.headers.get("X-Page", "")[:MOST_BODY]
+            number, snapshot = self.server.snapshots.newer(after, page)
+            text = f'{{"number": {number}, "snapshot": {snapshot}}}'
+        self._send(HTTPStatus.OK, "application/json", text.encode())
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
+        time.sleep(REFUSAL_S)
         self.close_connection = True
         self._send(status, "text/plain; charset=utf-8", f"{why}\n".encode())
 
@@ -145,6 +234,8 @@ class Request(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
@@ -161,11 +252,18 @@ def main(argv: list[str] | None = None) -> int:
     secret = json.loads(sys.stdin.readline())  # not on the command line, where every user could read it
     try:
         server = ViewServer(ViewRecords(args.joints, args.memory), secret["token"], secret["about"], args.port)
-    except OSError as error:
-        print(json.dumps({"error": f"port {args.port}: {error.strerror}"}), flush=True)
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "a port is a number up to 65535"
+        print(json.dumps({"error": f"port {args.port}: {why}"}), flush=True)
         return 2
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.nice(NICENESS)  # whatever arrives here, the loop that moves the arm comes first
     print(json.dumps({"port": server.server_address[1]}), flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    signal.sigwait({signal.SIGTERM})
+    until_s = time.monotonic() + LINGER_S
+    while time.monotonic() < until_s and not server.snapshots.all_know_the_end():
+        time.sleep(LINGER_S / 100)
     return 0
 
 

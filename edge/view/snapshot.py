@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,12 +32,24 @@ Text = Annotated[str, Item("S240")]
 Milliseconds = Annotated[float, Item("<f8", "ms")]
 
 
+class Phase(Enum):
+    """How far a run has come."""
+
+    STARTING = "starting"
+    WAITING = "waiting"
+    """For the start command; nothing is armed."""
+    RUNNING = "running"
+    ENDED = "ended"
+    """The note says why."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A run as it is now. Before the first report all is zero or empty."""
 
     device_us: Annotated[int, Item("<i8", "device time, unwrapped, us")]
     state: Name
+    phase: Name
     motion: Name
     buffered_ms: Count
     step_ms: Milliseconds
@@ -87,7 +100,7 @@ class ViewRecords:
         self.memory = SharedMemory(size + Mailbox.size_of(presses.dtype), descriptor)
         self.snapshots = RecordMailbox(snapshot, self.memory, 0)
         self.presses = RecordMailbox(presses, self.memory, size)
-        self.blank = replace(snapshot.blank(), motion=Motion.RUNNING.value)
+        self.blank = replace(snapshot.blank(), phase=Phase.STARTING.value, motion=Motion.RUNNING.value)
 
 
 def of_report(report: StateReport, device_us: int) -> dict[str, Any]:

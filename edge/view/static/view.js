@@ -1,11 +1,13 @@
 "use strict";
 // Draws what the run publishes, and sends the buttons. Nothing is fetched from anywhere else.
-const PAST_S = 10, AHEAD_S = 2, CHUNKS = 60, LOST_MS = 1500;
+const PAST_S = 10, AHEAD_S = 2, CHUNKS = 60, LOST_MS = 1500, PERIOD_MS = 40, RETRY_MS = 1000, UNSENT_MS = 5000;
 const ENGINE_COLOURS = 4;
 const token = location.hash.slice(1);
 const at = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-let about = null, newest = null, heardAt = 0, ended = false, dirty = false;
+const page = crypto.getRandomValues(new Uint32Array(2)).join("-");
+let unsent = { text: "", until: 0 };
+let about = null, newest = null, number = 0, heardAt = 0, newsAt = 0, dirty = false;
 const samples = [], splices = [], latencies = [], refusals = [];
 
 function canvasOf(element) {
@@ -46,7 +48,7 @@ function setUp() {
 function take(snapshot) {
   const before = newest;
   newest = snapshot;
-  if (!before || snapshot.device_us > before.device_us) {
+  if (snapshot.device_us && (!before || snapshot.device_us > before.device_us)) {
     samples.push(snapshot);
     while (samples[0].device_us < snapshot.device_us - PAST_S * 1e6) samples.shift();
   }
@@ -145,21 +147,42 @@ function drawLateness() {
   at("late-now").textContent = total ? percentile : "";
 }
 
+// What the run is doing, in the words of the page: [state, note, whether it is bad].
+function told() {
+  const silent = Date.now() - newsAt, note = newest.note;
+  if (newest.phase === "ended") {
+    const state = { estop: "emergency stop", fault: "fault" }[newest.state] || "ended";
+    return [state, `The run is over: ${note || "no reason was given"}. Start edge-run again to go on.`, state !== "ended"];
+  }
+  if (Date.now() - heardAt > LOST_MS)
+    return ["not connected", `Not connected: edge-run has gone. This is the last that was heard. ${note}`, true];
+  if (newest.phase === "starting") return ["starting", note, false];
+  if (newest.phase === "waiting") return ["waiting for start", note, false];
+  if (silent > LOST_MS)
+    return ["no news", `No news from the run for ${(silent / 1000).toFixed(0)} s. Without its heartbeat the device stops the arm.`, true];
+  if (["estop", "fault"].includes(newest.state))
+    return [newest.state === "fault" ? "fault" : "emergency stop", "The device brings the arm to rest and takes the drive away.", true];
+  if (newest.motion !== "running") return [`${newest.state} (${newest.motion})`, note, false];
+  return [newest.state, ["armed", "streaming"].includes(newest.state) ? "" : note, false];
+}
+
 function drawWords() {
-  const lost = ended || Date.now() - heardAt > LOST_MS;
-  at("state").textContent = lost ? "not connected" : newest.motion === "running" ? newest.state : `${newest.state} (${newest.motion})`;
-  at("state").dataset.state = lost ? "lost" : newest.state;
-  const moves = newest.motion === "running" && ["armed", "streaming"].includes(newest.state);
-  at("note").textContent = lost ? `Not connected; this is the last that was heard. ${newest.note}` : moves ? "" : newest.note;
-  at("note").className = lost ? "bad" : "";
-  const held = newest.motion === "held" || newest.state === "idle";
+  const [state, note, bad] = told(), lost = state === "not connected" || newest.phase === "ended";
+  at("state").textContent = state;
+  at("state").dataset.state = state === "not connected" ? "lost" : newest.phase === "running" || newest.phase === "ended" ? newest.state : newest.phase;
+  const failed = Date.now() < unsent.until ? unsent.text : "";
+  at("note").textContent = failed || note;
+  at("note").className = bad || failed ? "bad" : "";
+  const moves = newest.phase === "running" && newest.motion === "running" && ["armed", "streaming"].includes(newest.state);
+  const held = newest.motion === "held" || newest.phase === "waiting";
   at("start").disabled = lost || !held;
   at("home").disabled = lost || newest.motion !== "held";
   at("pause").disabled = lost || !moves;
   at("stop").disabled = lost; at("estop").disabled = lost;
+  const steps = newest.step_ms > 0;
   const rows = { "chunks joined": newest.committed, "late": newest.late, "refused": newest.refused, "limiter": newest.interventions,
-    "loop steps": newest.ticks, "overruns": newest.overruns, "step": `${newest.step_ms.toFixed(0)} ms`,
-    "pace": `${(100 * about.step_ms / newest.step_ms).toFixed(0)} %` };
+    "loop steps": newest.ticks, "overruns": newest.overruns, "step": steps ? `${newest.step_ms.toFixed(0)} ms` : "-",
+    "pace": steps ? `${(100 * about.step_ms / newest.step_ms).toFixed(0)} %` : "-" };
   at("counts").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => {
     const term = document.createElement("dt"), number = document.createElement("dd");
     term.textContent = name; number.textContent = value;
@@ -186,19 +209,33 @@ async function press(name) {
     const answer = await fetch("/command", { method: "POST", headers: { "X-Token": token }, body: name });
     if (!answer.ok) throw new Error(await answer.text());
   } catch (error) {
-    at("note").textContent = `${name} was NOT sent: ${error.message}`;
-    at("note").className = "bad";
+    unsent = { text: `${name} was NOT sent: ${error.message}`, until: Date.now() + UNSENT_MS };
   }
 }
 
 ["start", "home", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") press("estop"); });
-const events = new EventSource(`/events?token=${encodeURIComponent(token)}`);
-const heard = () => { heardAt = Date.now(); };
-events.addEventListener("about", (event) => { heard(); about = JSON.parse(event.data); setUp(); });
-events.addEventListener("snapshot", (event) => { heard(); take(JSON.parse(event.data)); });
-events.addEventListener("beat", heard);
-events.onerror = () => {
-  if (!about) { at("note").textContent = "No run here, or a wrong token: open the address that edge-run printed."; at("note").className = "bad"; }
-};
+
+async function ask(path, headers) {
+  const answer = await fetch(path, { headers: { "X-Token": token, ...headers }, signal: AbortSignal.timeout(LOST_MS) });
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+  return answer.json();
+}
+
+// Asks again and again, since a connection that is held would be one of the six that a browser has for all of its tabs.
+async function poll() {
+  let wait = PERIOD_MS;
+  try {
+    if (!about) { about = await ask("/about"); setUp(); }
+    const answer = await ask("/snapshot", { "X-After": number, "X-Page": page });
+    heardAt = Date.now();
+    if (answer.snapshot) { newsAt = heardAt; number = answer.number; take(answer.snapshot); }
+    if (newest && newest.phase === "ended") return;
+  } catch (error) {
+    wait = RETRY_MS;
+    if (!about) { at("note").textContent = `No run here: ${error.message}`; at("note").className = "bad"; }
+  }
+  setTimeout(poll, wait);
+}
+poll();
 requestAnimationFrame(draw);

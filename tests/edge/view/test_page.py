@@ -5,23 +5,31 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import resource
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge.cli.run import main as run_command
+from edge.errors import InputError
 from edge.log.trace import read_trace, violations
 from edge.run.commands import Command, CommandQueue
 from edge.view.launch import LiveView
+from edge.view.server import MOST_KNOWN, STRANGER_S
 from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from tests.edge.run.test_controller import Run
 from tests.support import FRANKA
@@ -110,7 +118,8 @@ def test_the_page_is_whole_and_fetches_nothing_from_elsewhere(view: LiveView) ->
     for _, text in texts:
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert ask(view, "GET", "/../server.py")[0] == 404
-    assert ask(view, "GET", "/events?token=wrong")[0] == 401
+    for path in ("/about", "/snapshot"):
+        assert ask(view, "GET", path, **{"X-Token": "wrong"})[0] == 401
 
 
 def test_it_listens_on_loopback_only(view: LiveView) -> None:
@@ -139,26 +148,240 @@ def test_a_snapshot_says_what_the_controller_knows(tmp_path: Path) -> None:
     run.rig.close()
 
 
-def test_events_stream_what_is_published(view: LiveView, tmp_path: Path) -> None:
+def state_of(view: LiveView, after: int = 0, page: str = "test") -> dict[str, Any]:
+    headers = {"X-Token": token_of(view), "X-After": str(after), "X-Page": page}
+    status, text = ask(view, "GET", "/snapshot", **headers)
+    assert status == 200
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_page_is_given_what_is_published(view: LiveView, tmp_path: Path) -> None:
     run = Run(tmp_path / "trace.csv")
     run.go(2000)
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(view), timeout=5)
-    connection.request("GET", f"/events?token={token_of(view)}")
-    stream = connection.getresponse()
-    threading.Timer(0.3, lambda: view.publish(run.controller, None)).start()
-    said: dict[str, Any] = {}
-    while "snapshot" not in said:
-        kind = stream.readline().decode().strip().removeprefix("event: ")
-        said[kind] = json.loads(stream.readline().decode().removeprefix("data: "))
-        stream.readline()
-    assert said["about"]["arm"] == "test"
-    assert said["snapshot"]["committed"] == run.controller.counters.chunks
-    connection.close()
+    status, about = ask(view, "GET", "/about", **{"X-Token": token_of(view)})
+    assert status == 200 and json.loads(about)["arm"] == "test"
+    view.publish(run.controller, None)
+    first = state_of(view)
+    assert first["snapshot"]["committed"] == run.controller.counters.chunks
+    assert state_of(view, first["number"])["snapshot"] is None, "nothing new"
+    view.note("news")
+    assert state_of(view, first["number"])["snapshot"]["note"] == "news"
+    run.rig.close()
+
+
+@pytest.fixture
+def crowd(view: LiveView) -> Iterator[Crowd]:
+    with ExitStack() as stack:
+        yield Crowd(port_of(view), stack)
+
+
+class Crowd:
+    """Connections to the page that somebody holds open; more than a process has files for."""
+
+    def __init__(self, port: int, stack: ExitStack) -> None:
+        self._port, self._stack = port, stack
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+
+    def join(self, count: int, first_bytes: bytes) -> list[socket.socket]:
+        joined = []
+        for _ in range(count):
+            one = socket.socket()
+            self._stack.callback(one.close)
+            one.settimeout(5)
+            one.connect(("127.0.0.1", self._port))
+            if first_bytes:
+                with suppress(OSError):
+                    one.sendall(first_bytes)
+            joined.append(one)
+        return joined
+
+
+HALF_OPEN = {
+    "silent": b"",
+    "half a line": b"POST /comm",
+    "half a header": b"POST /command HTTP/1.1\r\nHost: 127",
+    "a body that does not come": b"POST /command HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", HALF_OPEN)
+def test_a_stop_has_its_place_among_half_open_connections(view: LiveView, crowd: Crowd, kind: str) -> None:
+    crowd.join(1200, HALF_OPEN[kind])
+    for name, command in (("estop", Command.ESTOP), ("stop", Command.STOP), ("estop", Command.ESTOP)):
+        began_s = time.monotonic()
+        assert ask(view, "POST", "/command", name, **{"X-Token": token_of(view)})[0] == 200
+        assert time.monotonic() - began_s < 1.0
+        assert pressed(view) == [command]
+    assert ask(view, "GET", "/view.js")[0] == 200
+
+
+def test_a_connection_is_ended_that_sends_its_request_byte_by_byte(view: LiveView, crowd: Crowd) -> None:
+    (slow,) = crowd.join(1, b"GET / HTTP/1.1\r\nX: ")
+    until_s = time.monotonic() + 10 * STRANGER_S
+    with pytest.raises(OSError):
+        while time.monotonic() < until_s:
+            slow.sendall(b"x")
+            time.sleep(0.1)
+
+
+def test_the_same_page_in_many_tabs(view: LiveView, crowd: Crowd) -> None:
+    """Connections that have shown the token and stay open: the oldest make room, and a press gets through."""
+    port, token = port_of(view), token_of(view)
+    request = f"GET /snapshot HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Token: {token}\r\n\r\n"
+    for tab in crowd.join(3 * MOST_KNOWN, request.encode()):
+        assert tab.recv(12) == b"HTTP/1.1 200"
+    assert ask(view, "POST", "/command", "estop", **{"X-Token": token})[0] == 200
+    assert pressed(view) == [Command.ESTOP]
+
+
+def junk(port: int) -> dict[str, bytes]:
+    host = f"Host: 127.0.0.1:{port}\r\n".encode()
+    draw = Random(0)
+    return {
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        "no version": b"GET\r\n\r\n",
+        "a version of the future": b"GET / HTTP/9.9\r\n\r\n",
+        "no number as a length": b"POST /command HTTP/1.1\r\n" + host + b"Content-Length: x\r\n\r\n",
+        "a negative length": b"POST /command HTTP/1.1\r\n" + host + b"Content-Length: -5\r\n\r\n",
+        "a length of lengths": b"POST /command HTTP/1.1\r\n" + host + b"Content-Length: " + b"9" * 6000 + b"\r\n\r\n",
+        "an address that is none": b"GET //[ HTTP/1.1\r\n" + host + b"\r\n",
+        "bytes above 127": b"GET /\xff\xfe HTTP/1.1\r\n" + host + b"X-Token: \xff\xfe\r\n\r\n",
+        "a million of a header": b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+        "a thousand headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        "another method": b"BREW / HTTP/1.1\r\n" + host + b"\r\n",
+        "chunks": b"POST /command HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        **{f"noise {seed}": draw.randbytes(300) for seed in range(50)},
+    }
+
+
+def test_junk_is_answered_or_dropped_and_leaves_no_word_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    live = LiveView(7, {"arm": "test"})
+    token = token_of(live)
+    with ExitStack() as stack:
+        crowd, port = Crowd(port_of(live), stack), port_of(live)
+        known = f"Host: 127.0.0.1:{port}\r\nX-Token: {token}\r\n".encode()
+        trusted = {
+            "a number that is none": b"GET /snapshot HTTP/1.1\r\n" + known + b"X-After: x\r\n\r\n",
+            "half of a command": b"POST /command HTTP/1.1\r\n" + known + b"Content-Length: 5\r\n\r\nst",
+        }
+        for name, data in {**junk(port), **trusted}.items():
+            for goes in ("closes", "resets"):
+                (one,) = crowd.join(1, data)
+                if goes == "resets":
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                else:
+                    one.settimeout(0.05)
+                    with suppress(OSError):
+                        first = one.recv(15)
+                        assert first == b"" or not first.startswith(b"HTTP/1.1 2"), name
+                one.close()
+        assert ask(live, "GET", "/")[0] == 200
+        assert ask(live, "POST", "/command", "stop", **{"X-Token": token})[0] == 200
+        assert pressed(live) == [Command.STOP]
+    live.close()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 80000, 1 << 40])
+def test_a_port_that_is_none_is_refused_by_name(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, before anything is opened, and by the page itself."""
+    with pytest.raises(InputError, match=f"--view: port {port}: .*; choose another with --view-port"):
+        LiveView(7, {}, port)
+    with pytest.raises(SystemExit) as ended:
+        run_command(["--arm", "franka", "--bundle", "none", "--view", "--view-port", str(port)])
+    assert ended.value.code == 2
+    assert "--view-port" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_page_is_told_how_far_the_run_has_come(tmp_path: Path) -> None:
+    live = LiveView(7, {"arm": "test"})
+    run = Run(tmp_path / "trace.csv")
+    phases = [state_of(live)["snapshot"]["phase"]]
+    report = run.rig.state()
+    live.publish_report(report, 1)
+    phases.append(state_of(live)["snapshot"]["phase"])
+    run.go(1000)
+    live.publish(run.controller, None)
+    phases.append(state_of(live)["snapshot"]["phase"])
+    live.publish_report(report, 2)
+    shown = state_of(live)["snapshot"]
+    phases += [shown["phase"], shown["motion"]]
+    live.note("emergency stop by the operator")
+    ends = threading.Thread(target=live.close)
+    ends.start()
+    until_s, last = time.monotonic() + 1.0, shown
+    while last["phase"] != "ended" and time.monotonic() < until_s:
+        last = state_of(live)["snapshot"]
+    ends.join()
+    phases += [last["phase"], last["note"]]
+    run.rig.close()
+    assert phases == [
+        "starting",
+        "waiting",
+        "running",
+        "running",
+        "stopping",
+        "ended",
+        "emergency stop by the operator",
+    ]
+
+
+def test_a_page_that_nobody_looks_at_ends_at_once() -> None:
+    live = LiveView(7, {"arm": "test"})
+    began_s = time.monotonic()
+    live.close()
+    assert time.monotonic() - began_s < 1.0
+
+
+NO_BROWSER = "needs chromium-headless-shell or chromium; `make test` installs one"
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
+def test_a_press_gets_through_from_any_of_seven_tabs(tmp_path: Path) -> None:
+    """A browser has six connections to a server for all of its tabs together."""
+    from playwright.sync_api import expect, sync_playwright
+
+    about = {"arm": "test", "joints": list(FRANKA.joints), "units": ["rad"] * 7, "parts": [], "step_ms": 100}
+    live = LiveView(7, about)
+    run = Run(tmp_path / "trace.csv")
+    live.publish_report(run.rig.state(), 1)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context()
+        tabs = [context.new_page() for _ in range(7)]
+        for tab in tabs:
+            tab.goto(live.url)
+        for tab in tabs:
+            expect(tab.locator("#state")).to_have_text("waiting for start", timeout=10_000)
+            expect(tab.locator("#counts")).to_contain_text("pace-")
+        for tab in tabs:
+            tab.click("#estop")
+            with tab.expect_response("**/command", timeout=5_000):
+                tab.click("#stop")
+        run.go(1000)
+        live.publish(run.controller, None)
+        expect(tabs[0].locator("#state")).to_have_text("streaming", timeout=5_000)
+        run.rig.client.estop()
+        live.publish_report(run.rig.state(), 2)
+        expect(tabs[0].locator("#state")).to_have_text("emergency stop", timeout=5_000)
+        live.note("emergency stop by the operator")
+        live.close()
+        expect(tabs[6].locator("#note")).to_contain_text(
+            "The run is over: emergency stop by the operator", timeout=5_000
+        )
+        browser.close()
+    commands = CommandQueue()
+    live.pass_on(commands)
+    assert commands.take() is Command.ESTOP
     run.rig.close()
 
 
 @pytest.mark.real_time
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium-headless-shell or chromium; `make test` installs one")
+@pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     """Start, pause, start again and an emergency stop, pressed in Chromium; judged by the device's trace."""
     from playwright.sync_api import expect, sync_playwright
@@ -188,7 +411,8 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
         page.goto(url)
         state = page.locator("#state")
         expect(page.locator("#arm")).to_have_text("Franka Research 3 (FR3) (simulated)")
-        expect(state).to_have_text("idle", timeout=10_000)
+        expect(state).to_have_text("waiting for start", timeout=10_000)
+        expect(page.locator("#counts")).to_contain_text("pace-")
         expect(page.locator("#pause")).to_be_disabled()
         expect(page.locator("#home")).to_be_disabled()
         run.send_signal(signal.SIGRTMIN)
@@ -208,7 +432,10 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
         expect(state).to_have_text("streaming", timeout=5_000)
         time.sleep(1.0)
         page.click("#estop")
-        expect(state).to_have_attribute("data-state", re.compile("estop|lost"), timeout=5_000)
+        expect(state).to_have_text("emergency stop", timeout=5_000)
+        expect(page.locator("#note")).to_contain_text("The run is over: emergency stop by the operator", timeout=5_000)
+        expect(page.locator("#estop")).to_be_disabled()
+        page.screenshot(path=str(tmp_path / "over.png"))
         browser.close()
     assert complaints == []
     assert run.wait(timeout=30) == 1
