@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from export.families.action_prior.policy import Observation, Window
 from export.training.instructions import InstructionTokens
 from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
 from export.training.mapping import EmbodimentMapping, choose_mapping
+from export.training.source import sha256_of
 from export.training.steps import actions_of, states_of, step_rows
 
 __all__ = ["DatasetError", "Demonstrations", "Windows", "fit_embodiment", "fit_embodiments", "read_demonstrations"]
@@ -164,6 +166,22 @@ class Windows:
         ends = np.searchsorted(self.data.segment, self.data.segment, side="right")
         rows = self.demonstrated()
         return rows[rows + self.config.horizon <= ends[rows]]
+
+    def contents(self) -> dict[str, str]:
+        """As `Source.contents`."""
+        data = self.data
+        normalisation = json.dumps([self.embodiment.describe(), self.embodiment.statistics()], sort_keys=True)
+        found = {
+            "states": sha256_of(data.states),
+            "actions": sha256_of(data.actions),
+            "instructions": sha256_of(data.instructions),
+            "instruction of every step": sha256_of(data.instruction),
+            "episodes": sha256_of(data.episode),
+            "segments": sha256_of(data.segment),
+            "slots": sha256_of(np.array([*data.state_slots, -1, *data.action_slots])),
+            "to normalise by": sha256_of([normalisation]),
+        }
+        return found if data.frames is None else {**found, "frames": sha256_of(data.frames)}
 
     def window(self, steps: NDArray[np.int64], device: torch.device) -> Window:
         """Windows at `steps` (batch,): what follows within the same instruction, what came before in the episode.

@@ -37,7 +37,7 @@ from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Schedule, Settings, TrainingError
 from export.training.seen import Looks
-from export.training.source import Rows, Source, digest, sampler_of, split
+from export.training.source import Rows, Source, identity_of, sampler_of, split
 from export.training.validation import held_out_validation
 
 PART = 64
@@ -92,7 +92,7 @@ def distil(
         batch_at=batch_at,
         about={
             "config": config.to_plain(),
-            "data": digest(windows, rows.training),
+            **identity_of(windows, rows.training),
             "teacher_steps": teacher_steps,
             "teacher": fingerprint(policy),
         },

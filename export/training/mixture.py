@@ -59,6 +59,14 @@ class Mixture:
         """The windows that nothing cuts short, as in `Windows.whole`."""
         return np.concatenate([part.whole() + first for part, first in zip(self.parts, self.bounds)])
 
+    def contents(self) -> dict[str, str]:
+        """As `Windows.contents`, with the number of the dataset."""
+        return {
+            f"{name} of dataset {number}": value
+            for number, part in enumerate(self.parts, 1)
+            for name, value in part.contents().items()
+        }
+
     def window(self, rows: NDArray[np.int64], device: torch.device) -> Window:
         """Windows at `rows`, in their order."""
         pieces = self._pieces(rows, lambda part, steps: part.window(steps, device))

@@ -8,7 +8,6 @@ away; only the backbone goes on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from export.training.loop import Batch, Task, run
 from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Schedule, Settings
-from export.training.source import Rows, uniform
+from export.training.source import Rows, sha256_of, uniform
 
 SCENES_FORMAT = 1
 
@@ -118,8 +117,13 @@ def train_pointing(
 
         return losses
 
-    data = hashlib.sha256(scenes.xy_m.tobytes()).hexdigest()[:16]
-    about = {"config": config.to_plain(), "data": data, "tokenizer": tokenizer.to_str()}
+    about = {
+        "config": config.to_plain(),
+        "tokenizer": tokenizer.to_str(),
+        "data: places": sha256_of(scenes.xy_m),
+        "data: frames": sha256_of(scenes.frames),
+        "data: instructions": sha256_of(scenes.instructions),
+    }
     sampler = uniform(np.arange(len(scenes.frames)), schedule.batch, settings.seed)
     run(Task("pointing", pointer, sampler, batch_at, about), schedule, settings, folder, processes)
     weights = {f"backbone.{name}": value for name, value in pointer.backbone.state_dict().items()}

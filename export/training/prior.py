@@ -17,7 +17,7 @@ from export.training.loop import Batch, Task, run
 from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Schedule, Settings
-from export.training.source import Rows, Source, digest, sampler_of, split
+from export.training.source import Rows, Source, identity_of, sampler_of, split
 from export.training.validation import held_out_validation
 
 
@@ -63,7 +63,7 @@ def train_prior(
         module=prior,
         sampler=sampler_of(windows, rows.training, schedule.batch, settings),
         batch_at=batch_at,
-        about={"config": config.to_plain(), "data": digest(windows, rows.training)},
+        about={"config": config.to_plain(), **identity_of(windows, rows.training)},
         validation=held_out_validation(prior, windows, rows.held_out, embodiments, settings, device, latents),
     )
     run(task, schedule, settings, folder, processes)

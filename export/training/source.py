@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +40,9 @@ class Source(Protocol):
     def whole(self) -> Rows:
         """Those of them whose chunk nothing cuts short."""
 
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of all that windows and observations are made of, whole, by what it is."""
+
     def window(self, rows: Rows, device: torch.device) -> Window:
         """Trajectories at these steps. No images are read for it: every process asks for all of a batch."""
 
@@ -46,14 +50,18 @@ class Source(Protocol):
         """Images and instructions at these steps."""
 
 
-def digest(source: Source, candidates: Rows) -> str:
-    """A short name for the data: changes with the rows trained on, and with what a few of them hold."""
-    some = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 64), dtype=np.int64)]
-    window = source.window(some, torch.device("cpu"))
-    hashed = hashlib.sha256(candidates.tobytes())
-    for tensor in (window.states, window.actions, window.valid):
-        hashed.update(tensor.contiguous().numpy().tobytes())
-    return hashed.hexdigest()[:16]
+def identity_of(source: Source, candidates: Rows) -> dict[str, str]:
+    """What names the data of a run: any value, frame or text that differs is another run's, and so are other rows."""
+    return {f"data: {name}": value for name, value in {**source.contents(), "rows": sha256_of(candidates)}.items()}
+
+
+def sha256_of(values: NDArray[Any] | Sequence[str]) -> str:
+    """SHA-256 of an array, its type and shape included, or of texts."""
+    if not isinstance(values, np.ndarray):
+        return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()
+    hashed = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
+    hashed.update(np.ascontiguousarray(values).data)
+    return hashed.hexdigest()
 
 
 @dataclass(frozen=True)

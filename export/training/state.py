@@ -16,7 +16,7 @@ from export.training.average import Average
 from export.training.schedule import TrainingError
 from firmware_bridge.reading import ReadError, one_line, parse_json
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Pretrained, Schedule, Settings
 from export.training.seen import Looks
-from export.training.source import Rows, Source, digest, sampler_of, split
+from export.training.source import Rows, Source, identity_of, sampler_of, sha256_of, split
 from export.training.validation import held_out_validation
 
 
@@ -97,12 +97,13 @@ def train_vla(
     def latents(rows: Rows, window: Window) -> torch.Tensor:
         return latent_with_history(policy, window, looks.of(rows))
 
+    said = {"tokenizer": sha256_of([start.tokenizer.to_str()])}
     task = Task(
         name="vla",
         module=policy,
         sampler=sampler_of(windows, rows.training, schedule.batch, settings),
         batch_at=batch_at,
-        about={"config": config.to_plain(), "data": digest(windows, rows.training), **asdict(plan)},
+        about={"config": config.to_plain(), **identity_of(windows, rows.training), **said, **asdict(plan)},
         pretrained=pretrained,
         validation=held_out_validation(
             policy, windows, rows.held_out, start.prior.embodiments, settings, device, latents

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -17,9 +19,12 @@ from tokenizers import Tokenizer
 from export.families.action_prior.checkpoint import Checkpoint
 from export.families.action_prior.policy import VlaPolicy
 from export.training import loop
+from export.training.data import Demonstrations, fit_embodiment, read_demonstrations
 from export.training.distil import distil
 from export.training.instructions import InstructionTokens, word_tokenizer
 from export.training.interrupts import Stopped
+from export.training.mixture import Mixture
+from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.records import Records, read_records
 from export.training.schedule import Settings, TrainingError
@@ -191,6 +196,59 @@ def test_another_run_is_not_resumed(tmp_path: Path, settings: dict[str, object],
     shorter, _ = read_windows(write_dataset(tmp_path / "more", episodes=4), config)
     with pytest.raises(TrainingError, match="belongs to a run with data"):
         train_prior(config, shorter, (arm,), few(1), QUIET, tmp_path)
+
+
+CHANGES: dict[str, Callable[[Demonstrations], dict[str, object]]] = {
+    "states": lambda data: {"states": _changed(data.states, np.float32(1e-3))},
+    "actions": lambda data: {"actions": _changed(data.actions, np.float32(1e-3))},
+    "frames": lambda data: {"frames": _changed(data.frames, np.uint8(1))},
+    "instructions": lambda data: {"instructions": (data.instructions[0] + "s", *data.instructions[1:])},
+    "instruction of every step": lambda data: {"instruction": _changed(data.instruction, np.int32(1))},
+    "segments": lambda data: {"segment": _changed(data.segment, np.int64(1))},
+    "episodes": lambda data: {"episode": _changed(data.episode, np.int64(1))},
+}
+"""One value of each kind of a dataset, changed in one place."""
+
+
+def _changed(values: Any, by: Any) -> Any:
+    """A copy with one entry changed, not one that a sample of evenly spaced rows would see."""
+    values = values.copy()
+    values[(len(values) // 2 + 7, *(0 for _ in values.shape[1:]))] += by
+    return values
+
+
+@pytest.mark.parametrize("what", list(CHANGES))
+def test_one_changed_value_in_the_data_is_refused_by_name(what: str, tmp_path: Path) -> None:
+    config, schedule = small(), few(2)
+    data = read_demonstrations(write_dataset(tmp_path / "data", frames=64, episodes=4), config=config)
+    arm = fit_embodiment(data, 0, config.normalisation_quantile)
+    tokenizer = word_tokenizer(tuple(INSTRUCTIONS))
+    torch.manual_seed(5)
+    first = Checkpoint(config, VlaPolicy(config).state_dict(), (arm,), tokenizer.to_str())
+
+    def train(changed: Demonstrations) -> None:
+        windows = Mixture([data, changed], (arm,), config)
+        text = InstructionTokens(tokenizer, changed.instructions, config.token_budget)
+        train_vla(Start(first, tokenizer), windows, text, schedule, Plan(0), QUIET, tmp_path)
+
+    train(data)
+    train(dataclasses.replace(data, states=data.states.copy()))  # the same values are the same run
+    with pytest.raises(TrainingError, match=f"belongs to a run with data: {what} of dataset 2 "):
+        train(dataclasses.replace(data, **CHANGES[what](data)))
+
+
+def test_one_changed_value_of_the_scenes_is_refused_by_name(tmp_path: Path) -> None:
+    scenes = Scenes(tuple(INSTRUCTIONS), np.zeros((200, 64, 64, 3), np.uint8), np.random.rand(200, 3, 2).astype("f4"))
+    tokenizer = word_tokenizer(tuple(INSTRUCTIONS))
+    train_pointing(small(), tokenizer, scenes, few(1), QUIET, tmp_path)
+    changed = {
+        "frames": dataclasses.replace(scenes, frames=_changed(scenes.frames, np.uint8(1))),
+        "places": dataclasses.replace(scenes, xy_m=_changed(scenes.xy_m, np.float32(1e-3))),
+        "instructions": dataclasses.replace(scenes, instructions=(*scenes.instructions[:-1], scenes.instructions[0])),
+    }
+    for what, other in changed.items():
+        with pytest.raises(TrainingError, match=f"belongs to a run with data: {what} "):
+            train_pointing(small(), tokenizer, other, few(1), QUIET, tmp_path)
 
 
 def test_a_damaged_state_is_refused_with_its_cure(tmp_path: Path) -> None:
