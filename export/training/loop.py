@@ -98,15 +98,16 @@ class Training:
         first, schedule = self.progress.steps, self.schedule
         steps = range(first, first if self.progress.reached else schedule.steps)
         smooth = 0.0
+        judged: dict[str, str] = {}
         self.task.module.train()
         with self._bar(first) as bar:
             for step in steps:
                 found = self.step(step, lambda: watch.requested)
                 loss = found.losses["loss"]
                 smooth = loss if step == first else 0.98 * smooth + 0.02 * loss
-                bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+                bar.set_postfix({"loss": f"{smooth:.4f}", **judged}, refresh=False)
                 bar.update()
-                self._record(step, found, bar)
+                judged = self._record(step, found, bar) or judged
                 last = step + 1 == schedule.steps or self.progress.reached or found.stop
                 if last or (step + 1) % schedule.save_every == 0:
                     self._save()
@@ -152,10 +153,11 @@ class Training:
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         return {name: float(value) for name, value in sums.items()}
 
-    def _record(self, step: int, found: StepResult, bar: tqdm[Any]) -> None:
+    def _record(self, step: int, found: StepResult, bar: tqdm[Any]) -> dict[str, str]:
+        """Records a step that is due; returns what its validation found, for the bar."""
         judged = self._validate(step)
         if step % self.settings.log_every and not judged:
-            return
+            return {}
         record: Record = {"step": step, "gradient_norm": found.gradient_norm, "rate": self.schedule.rate(step)}
         if self.task.pretrained is not None:
             record["rate_pretrained"] = self.schedule.rate(step) * self.task.pretrained.factor(step)
@@ -163,6 +165,7 @@ class Training:
         if self.records is not None:
             elapsed_s = bar.format_dict["elapsed"]
             self.records.write(record, (bar.n - bar.initial) / elapsed_s if elapsed_s else None)
+        return {name.removeprefix("validation_"): f"{value:.4f}" for name, value in judged.items()}
 
     def _validate(self, step: int) -> dict[str, float]:
         validation = self.task.validation

@@ -1,4 +1,7 @@
-"""The error of whole chunks on episodes that training never sees, with the same noise every time."""
+"""The error of whole chunks on episodes that training never sees, with the same noise every time.
+
+From nothing committed, as in a robot's first request, and as in all that follow (`export/training/committed.py`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from export.families.action_prior.batch import Window
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment
 from export.families.action_prior.policy import ActionPrior
+from export.training.committed import CommittedChunks
 from export.training.processes import Processes
 from export.training.schedule import Settings
 from export.training.source import Rows, Source
@@ -41,6 +45,7 @@ class Validation:
     every: int
     stop_at: float | None
     errors: Callable[[Rows, torch.Tensor], Errors]
+    committed: CommittedChunks
 
     def due(self, step: int) -> bool:
         return (step + 1) % self.every == 0
@@ -48,13 +53,14 @@ class Validation:
     @torch.no_grad()
     def judge(self, processes: Processes) -> dict[str, float]:
         """Mean absolute errors per action: `validation_mae`, normalised, `validation_mae_rad`, in the data's own unit
-        (radians, for joints). Processes share the work and come to the same numbers."""
+        (radians, for joints); and the figures of `CommittedChunks`. Processes share the work and come to the same."""
         sums = [0.0, 0.0, 0.0]
         for part in range(processes.rank * PART, len(self.rows), processes.count * PART):
             found = self.errors(self.rows[part : part + PART], self.noise[part : part + PART])
             sums = [total + value for total, value in zip(sums, (found.normalised, found.own, found.actions))]
         normalised, own, actions = processes.add(sums)
-        return {"validation_mae": normalised / max(actions, 1.0), "validation_mae_rad": own / max(actions, 1.0)}
+        fresh = {"validation_mae": normalised / max(actions, 1.0), "validation_mae_rad": own / max(actions, 1.0)}
+        return {**fresh, **self.committed.judge(processes)}
 
     def reached(self, error: float) -> bool:
         return self.stop_at is not None and error <= self.stop_at
@@ -80,7 +86,10 @@ def held_out_validation(
         window = windows.window(part, device)
         return chunk_errors(policy, window, latents(part, window), start, units)
 
-    return Validation(rows, noise, settings.validate_every, settings.stop_at_error, errors)
+    count = max(1, settings.validation_windows // 4)
+    start = fixed_noise(policy.config, count, settings.judged_by).to(device)
+    committed = CommittedChunks(policy, windows, held_out, count, units, start, device, latents, settings.judged_by)
+    return Validation(rows, noise, settings.validate_every, settings.stop_at_error, errors, committed)
 
 
 def fixed_rows(held_out: Rows, count: int, seed: int) -> Rows:
