@@ -13,7 +13,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,7 @@ def enliven(policy: nn.Module, seed: int) -> None:
             tensor.data.add_(0.2 * drawn).copy_(tensor.data.bfloat16())
 
 
+VOCABULARY = 304
 TASKS = ("pick up the green can", "reach the blue cube", "put it into the box on the left, slowly")
 
 
@@ -285,10 +286,30 @@ def tokenizer(folder: Path, specials: dict[str, str], beginning: bool) -> Any:
     return fast
 
 
-VOCABULARY = 304
+SMALL_VLM: dict[str, dict[str, Any]] = {
+    "text": {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": VOCABULARY,
+    },
+    "vision": {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64,
+        "patch_size": 8,
+    },
+}  # fmt: skip
+FULL_VLM: dict[str, dict[str, Any]] = {
+    "text": {
+        "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+        "num_key_value_heads": 5, "head_dim": 64, "vocab_size": 49280, "rms_norm_eps": 1e-5, "rope_theta": 100_000.0,
+    },
+    "vision": {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "image_size": 512, "patch_size": 16,
+    },
+}  # fmt: skip
+"""SmolVLM2-500M's sizes, which SmolVLA is made of."""
 
 
-def smolvlm(folder: Path) -> None:
+def smolvlm(folder: Path, sizes: dict[str, dict[str, Any]], scale_factor: int) -> None:
     """The folder of a vision-language model that SmolVLA takes its sizes and its tokenizer from; it has no weights."""
     from transformers import SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
 
@@ -298,16 +319,10 @@ def smolvlm(folder: Path) -> None:
         "image_token": "<image>", "end_of_utterance_token": "<end_of_utterance>",
     }  # fmt: skip
     made = tokenizer(folder, specials, beginning=False)
-    text = {
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5, "head_dim": 16,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": VOCABULARY, "pad_token_id": 0,
-    }  # fmt: skip
-    vision = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64,
-        "patch_size": 8,
-    }  # fmt: skip
-    image = made.convert_tokens_to_ids("<image>")
-    SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image).save_pretrained(folder)
+    SmolVLMConfig(
+        text_config={"model_type": "llama", "pad_token_id": 0, **sizes["text"]}, vision_config=sizes["vision"],
+        scale_factor=scale_factor, image_token_id=made.convert_tokens_to_ids("<image>"),
+    ).save_pretrained(folder)  # fmt: skip
     SmolVLMProcessor(SmolVLMImageProcessor(), made, SmolVLMVideoProcessor(), image_seq_len=16).save_pretrained(folder)
 
 
@@ -339,7 +354,7 @@ def smolvla() -> Made:
     from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
     from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 
-    smolvlm(Path("smolvla_vlm"))
+    smolvlm(Path("smolvla_vlm"), SMALL_VLM, 2)
     cameras = {"front": (48, 64), "wrist": (48, 64)}
     config = SmolVLAConfig(
         **features(cameras), vlm_model_name="smolvla_vlm", num_vlm_layers=4, chunk_size=20, n_action_steps=10,
@@ -351,6 +366,49 @@ def smolvla() -> Made:
     pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 43))
     noise = {"noise": (20, 32), "previous": (9, len(JOINTS))}
     return Made(policy, pre, post, inputs_for(44, cameras, noise=noise, tasks=TASKS), answer_flow, torch.bfloat16)
+
+
+def smolvla_variant() -> Made:
+    """What the defaults leave out: the expert attends to itself in every third layer, a camera renamed and one that
+    nobody has, pictures of other sizes than the tower's, other statistics, pictures normalised, weights in FP16."""
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+
+    smolvlm(Path("smolvla_vlm"), SMALL_VLM, 2)
+    cameras = {"camera1": (40, 30), "camera2": (48, 48)}
+    config = SmolVLAConfig(
+        **features(cameras), vlm_model_name="smolvla_vlm", num_vlm_layers=0, num_expert_layers=0, chunk_size=12,
+        n_action_steps=12, resize_imgs_with_padding=(48, 48), num_steps=2, empty_cameras=1, prefix_length=80,
+        self_attn_every_n_layers=3, expert_width_multiplier=0.5, max_state_dim=8, max_action_dim=6,
+        pad_language_to="max_length", tokenizer_max_length=40, min_period=0.01, max_period=2.0,
+        normalization_mapping={
+            "VISUAL": NormalizationMode.MEAN_STD,
+            "STATE": NormalizationMode.MIN_MAX,
+            "ACTION": NormalizationMode.QUANTILES,
+        },
+    )  # fmt: skip
+    torch.manual_seed(51)
+    policy = SmolVLAPolicy(config)
+    enliven(policy, 52)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 53))
+    pre.steps[0].rename_map = {"observation.images.top": "observation.images.camera1"}
+    noise = {"noise": (12, 6), "previous": (9, len(JOINTS))}
+    inputs = inputs_for(54, {"top": (40, 30), "camera2": (48, 48)}, noise=noise, tasks=TASKS)
+    return Made(policy, pre, post, inputs, answer_flow, torch.float16)
+
+
+def smolvla_full() -> Made:
+    """SmolVLA at its own size, 450 million parameters, two cameras of 480 x 640; not committed."""
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+
+    smolvlm(Path("smolvla_full_vlm"), FULL_VLM, 4)
+    cameras = {"front": (480, 640), "wrist": (480, 640)}
+    policy = SmolVLAPolicy(config := SmolVLAConfig(**features(cameras), vlm_model_name="smolvla_full_vlm"))
+    enliven(policy, 55)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 56))
+    inputs = replace(inputs_for(57, cameras, noise={"noise": (50, 32), "previous": (9, 6)}, tasks=TASKS), count=4)
+    return Made(policy, pre, post, inputs, answer_flow, torch.bfloat16)
 
 
 def narrow_gemma(module: Any) -> None:
@@ -412,13 +470,16 @@ def pi0() -> Made:
 
 
 FAMILIES: dict[str, Callable[[], Made]] = {
-    made.__name__: made for made in (act, act_variant, diffusion, diffusion_variant, smolvla, pi05, pi0)
+    made.__name__: made
+    for made in (act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0)
 }
+LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full,)}
+"""Made when they are named."""
 
 
 def make(name: str, out: Path) -> None:
     """Builds, saves, reads back, runs; prints how far LeRobot's answers spread and what the folder weighs."""
-    made, folder = FAMILIES[name](), out / name
+    made, folder = {**FAMILIES, **LARGE}[name](), out / name
     shutil.rmtree(folder, ignore_errors=True)
     made.policy.to(made.weights).eval().save_pretrained(folder)
     made.preprocessor.save_pretrained(folder)
@@ -444,7 +505,12 @@ def make(name: str, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (default: all)")
+    parser.add_argument(
+        "families",
+        nargs="*",
+        metavar="FAMILY",
+        help=f"of {', '.join(FAMILIES)} (default: all of these), {', '.join(LARGE)}",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
     torch.set_num_threads(1)

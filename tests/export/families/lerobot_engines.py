@@ -22,6 +22,7 @@ from tools.lerobot.inputs import Inputs, Observation, observations, read
 FOLDERS = Path(__file__).parent / "lerobot"
 BESIDE = {
     "smolvla": Beside(vlm=FOLDERS / "smolvla_vlm"),
+    "smolvla_variant": Beside(vlm=FOLDERS / "smolvla_vlm"),
     "pi05": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     "pi0": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
 }

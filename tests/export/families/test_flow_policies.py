@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from tests.export.families.lerobot_engines import FOLDERS, Exported, prompt_of, read_fixture, values_of
+from tests.export.families.lerobot_engines import FOLDERS, Exported, offset_of, prompt_of, read_fixture, values_of
 from tools.lerobot.inputs import observations, read
 
 FAMILIES = ("smolvla", "pi05", "pi0")
@@ -91,3 +92,23 @@ def test_the_prompt_has_lerobots_tokens(name: str) -> None:
     policy, (inputs, tokens) = read_fixture(name), read(FOLDERS / name, "tokens")
     for seen, wanted in zip(observations(inputs), tokens):
         assert prompt_of(policy, seen.task, seen.states[-1]) == [token for token in wanted if token]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "smolvla_variant"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_restated_network_agrees_with_lerobot(name: str, guided: bool) -> None:
+    """What is traced, on a few observations; the variant is what the defaults leave out."""
+    policy, (inputs, wanted) = read_fixture(name), read(FOLDERS / name, "guided" if guided else "chunk")
+    goals = read(FOLDERS / name, "goals")[1] if guided else [None] * len(wanted)
+    networks = {part.name: part.static().whole for part in policy.parts}
+    sources = {target: source for source, target in policy.links}
+    span = policy.action_range.numpy()
+    for seen, right, plan in list(zip(observations(inputs), wanted, goals))[:6]:
+        values = values_of(policy, inputs, seen, plan)
+        for part in policy.parts:
+            ports = [f"{part.name}.{port}" for port in part.inputs]
+            with torch.no_grad():
+                made = networks[part.name](*(values[sources.get(port, port)] for port in ports))
+            values |= zip((f"{part.name}.{port}" for port in part.outputs), made if len(part.outputs) > 1 else (made,))
+        found = values[policy.result].numpy() + offset_of(policy, values)
+        assert (np.abs(found - right).max(axis=0) <= OF_RANGE * span).all()
