@@ -13,6 +13,7 @@ TITLES = {
     "loop": "Control loop",
     "link": "Link",
     "closed-loop": "Closed loop",
+    "goals": "From goals to knots",
     "precisions": "Precisions",
     "log": "Log",
 }
@@ -24,6 +25,7 @@ MODULES = {
     "loop": "bench.loop",
     "link": "bench.link_tables",
     "closed-loop": "bench.closed_loop_tables",
+    "goals": "bench.goals_tables",
     "precisions": "bench.precision_tables",
     "log": "bench.log_cost",
 }

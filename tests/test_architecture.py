@@ -37,7 +37,8 @@ MAY_INSTALL = {
     },
     "firmware_bridge": {"can", "pylibfranka", "serial", "tomli"},
     "bench": {
-        *("lerobot", "matplotlib", "numpy", "onnx", "onnxruntime", "openpi_client", "tomli", "torch", "tqdm"),
+        *("lerobot", "matplotlib", "numpy", "onnx", "onnxruntime", "openpi_client", "osqp", "scipy", "tomli", "torch"),
+        "tqdm",
     },
     "lab/experts": {"mujoco", "numpy", "tqdm"},
     "lab": {

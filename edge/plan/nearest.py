@@ -73,7 +73,11 @@ class Nearest:
 
 
 class Program:
-    """The quadratic program of one joint that leaves `start` in steps of `step_s`, each for one of `goals` (n,)."""
+    """The quadratic program of one joint that leaves `start` in steps of `step_s`, each for one of `goals` (n,).
+
+    It is: the x (n,) nearest to `wanted` with `least` <= (x, rows x) <= `most`. x are positions after the splice, less
+    the one there, in units of the deviation that is allowed.
+    """
 
     def __init__(self, goals: FloatArray, start: JointStart, bounds: JointBounds, step_s: float) -> None:
         n, unit = len(goals), bounds.deviation
@@ -83,29 +87,29 @@ class Program:
         self._acceleration = max(bounds.acceleration - rounding, 0.5 * bounds.acceleration)
         self._velocity = max((1 - OVER) * bounds.velocity - MICRO * (2 / step_s + 1), 0.5 * bounds.velocity)
         self._jerk, self._unit, self._step_s, self._q = bounds.jerk, unit, step_s, start.q
-        self._wanted = (goals - start.q) / unit
+        self.wanted = (goals - start.q) / unit
         self._low = (bounds.low + STRAY_RAD + 2 * MICRO - start.q) / unit
         self._high = (bounds.high - STRAY_RAD - 2 * MICRO - start.q) / unit
         self._w0 = start.dq * step_s / unit
         self._fastest = self._velocity * step_s / unit
         self._spline = _spline(n)
         jerky = bounds.jerk * step_s < 2 * self._acceleration  # else no two accelerations are too far apart
-        self._rows, known = self._spline.held_with_jerk if jerky else self._spline.held
-        self._most = np.empty(n + len(known))
-        self._most[n : 2 * n] = self._acceleration * step_s**2 / unit
-        self._most[2 * n : 4 * n] = self._fastest
-        self._most[4 * n :] = bounds.jerk * step_s**3 / unit
-        self._least = -self._most
+        self.rows, known = self._spline.held_with_jerk if jerky else self._spline.held
+        self.most = np.empty(n + len(known))
+        self.most[n : 2 * n] = self._acceleration * step_s**2 / unit
+        self.most[2 * n : 4 * n] = self._fastest
+        self.most[4 * n :] = bounds.jerk * step_s**3 / unit
+        self.least = -self.most
         first = self._first_acceleration(start, rounding)
-        self._least[n], self._most[n] = (value * step_s**2 / unit for value in first)
+        self.least[n], self.most[n] = (value * step_s**2 / unit for value in first)
         moved = known * self._w0
-        self._least[n:] -= moved
-        self._most[n:] -= moved
-        self._least[:n], self._most[:n] = self._low, self._high
+        self.least[n:] -= moved
+        self.most[n:] -= moved
+        self.least[:n], self.most[:n] = self._low, self._high
 
     def nearest(self, multipliers: FloatArray | None = None, bounded: bool = True) -> Nearest | None:
         """None when nothing is within the limits, or, if `bounded`, nothing that is near enough to the goals."""
-        rows, least, most = self._rows, self._least, self._most
+        rows, least, most = self.rows, self.least, self.most
         for _ in range(ROUNDS):
             found = self._solve(rows, least, most, multipliers, bounded)
             if found is None:
@@ -118,17 +122,17 @@ class Program:
             least = np.append(least, [low for _, low, _ in cuts])
             most = np.append(most, [high for _, _, high in cuts])
             multipliers = np.append(held, np.zeros(len(cuts)))
-        share = math.sqrt(float(np.square(x - self._wanted).mean()))
-        return Nearest(self._q + self._unit * x, share, held[: len(self._most)])
+        share = math.sqrt(float(np.square(x - self.wanted).mean()))
+        return Nearest(self._q + self._unit * x, share, held[: len(self.most)])
 
     def _solve(
         self, rows: FloatArray, least: FloatArray, most: FloatArray, multipliers: FloatArray | None, bounded: bool
     ) -> tuple[FloatArray, FloatArray] | None:
         """The nearest x (n,) with `least` <= (x, rows x) <= `most`, and its multipliers."""
-        n = len(self._wanted)
+        n = len(self.wanted)
         x, _, flag, info = daqp.solve(
             _identity(n),
-            -self._wanted,
+            -self.wanted,
             rows,
             most,
             least,

@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from bench.goal_kinds import COUNT_RAD, Situation, at_rest, minimum_jerk
+from edge.arms import ArmProfile
 from edge.plan.checks import ChunkRefusal
 from edge.plan.nearest import JointBounds, JointStart
 from edge.plan.shaping import PACES, ShapedChunk
 from edge.plan.trajectory import from_micro
-from tests.goal_chunks import ARMS, COUNT_RAD, SHAPERS, Core, Situation, at_rest, minimum_jerk
+from tests.goal_chunks import ARMS, SHAPERS, Core
 from tests.goal_oracle import least_deviation
 
 REASONS = {"deviation", "goal beyond limit", "no way"}
@@ -29,8 +32,21 @@ ROUNDING_RAD = 1e-5
 """Below it a deviation is that of whole microradians, and of what is kept back at the limits."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """An arm, what is committed to its core, and the goals of the next chunk."""
+
+    arm: ArmProfile
+    core: Core
+    situation: Situation
+
+    def shape(self) -> ShapedChunk | ChunkRefusal:
+        at = self.situation
+        return SHAPERS[self.arm.name].shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
+
+
 @st.composite
-def situations(draw: Callable[..., object]) -> Situation:
+def situations(draw: Callable[..., object]) -> Drawn:
     """An arm at rest or under way, and goals: a motion, fast or slow, away from what is committed, with noise,
     on whole counts, up to and beyond the limits, of any length."""
     arm = ARMS[draw(st.sampled_from(sorted(ARMS)))]
@@ -60,33 +76,33 @@ def situations(draw: Callable[..., object]) -> Situation:
         goals = np.clip(goals, low - 0.03, high + 0.03)
     if arm.gripper is not None and rng.random() < 0.5:
         goals[:, arm.gripper] = rng.choice([low[arm.gripper] - 0.1, high[arm.gripper] + 0.1])
-    return Situation(arm, timeline, splice, goals, spacing_us, core)
+    return Drawn(arm, core, Situation(timeline, (), splice, goals, spacing_us))
 
 
-def holds(at: Situation) -> str:
+def holds(at: Drawn) -> str:
     """What became of the chunk, in a word; fails where core or limits were not kept to."""
-    chunk = SHAPERS[at.arm.name].shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
+    chunk = at.shape()
     if isinstance(chunk, ChunkRefusal):
         assert chunk.reason in REASONS, str(chunk)
         return f"refused: {chunk.reason}"
     assert isinstance(chunk, ShapedChunk)
-    refusal = at.core.refusal(at.timeline, chunk.knots)
+    refusal = at.core.refusal(at.situation.timeline, chunk.knots)
     assert refusal is None, refusal
     assert at.arm.goals is not None
     assert (chunk.deviation.rms_rad <= np.array(at.arm.goals.deviation_rad) + ROUNDING_RAD).all()
     return "slowed" if chunk.slowed > 1.0 else "changed" if chunk.changed else "as they are"
 
 
-def is_nearest(at: Situation) -> str:
+def is_nearest(at: Drawn) -> str:
     """The same, and fails where another solver finds something nearer, or something that is sooner near enough."""
-    chunk = SHAPERS[at.arm.name].shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
+    chunk, wanted_s = at.shape(), at.situation.spacing_us * 1e-6
     bounds, starts = oracle_of(at)
     low, high = np.array(at.arm.operating.position_min_rad), np.array(at.arm.operating.position_max_rad)
-    goals = np.clip(at.goals_rad[:49], low, high)
+    goals = np.clip(at.situation.goals_rad[:49], low, high)
     if isinstance(chunk, ChunkRefusal):
         if chunk.reason != "goal beyond limit":
             for pace in PACES[:: len(PACES) // 6]:
-                assert too_far(goals, starts, bounds, pace * at.spacing_us * 1e-6), f"{chunk}, and yet at {pace}"
+                assert too_far(goals, starts, bounds, pace * wanted_s), f"{chunk}, and yet at {pace}"
         return f"refused: {chunk.reason}"
     assert isinstance(chunk, ShapedChunk)
     for joint, rms in enumerate(chunk.deviation.rms_rad):
@@ -95,18 +111,19 @@ def is_nearest(at: Situation) -> str:
             assert rms <= NEAR * least + ROUNDING_RAD, f"{rms} of joint {joint + 1}, and {least} is possible"
     sooner = 1.0
     while sooner < chunk.slowed / LATE:
-        assert too_far(goals, starts, bounds, sooner * at.spacing_us * 1e-6), f"{chunk.slowed}, and {sooner} does"
+        assert too_far(goals, starts, bounds, sooner * wanted_s), f"{chunk.slowed}, and {sooner} does"
         sooner *= 1.1
     return "slowed" if chunk.slowed > 1.0 else "changed" if chunk.changed else "as they are"
 
 
-def oracle_of(at: Situation) -> tuple[list[JointBounds], list[JointStart]]:
+def oracle_of(at: Drawn) -> tuple[list[JointBounds], list[JointStart]]:
     assert at.arm.goals is not None
     bounds = [JointBounds(*row) for row in zip(*at.arm.operating.rows(), at.arm.goals.deviation_rad)]
+    timeline, splice = at.situation.timeline, at.situation.splice
     rows = (
-        from_micro(at.timeline.q_urad(at.splice)),
-        from_micro(at.timeline.dq_urad_s(at.splice)),
-        at.timeline.acceleration_rad_s2(at.splice),
+        from_micro(timeline.q_urad(splice)),
+        from_micro(timeline.dq_urad_s(splice)),
+        timeline.acceleration_rad_s2(splice),
     )
     return bounds, [JointStart(*row) for row in zip(*(row.tolist() for row in rows))]
 
@@ -119,7 +136,7 @@ def too_far(goals: np.ndarray, starts: list[JointStart], bounds: list[JointBound
     )
 
 
-def drawn(examples: int, judge: Callable[[Situation], str]) -> Counter[str]:
+def drawn(examples: int, judge: Callable[[Drawn], str]) -> Counter[str]:
     """What became of so many chunks."""
     became: Counter[str] = Counter()
 
@@ -132,7 +149,7 @@ def drawn(examples: int, judge: Callable[[Situation], str]) -> Counter[str]:
         phases=[Phase.generate, Phase.shrink],
     )
     @given(situations())
-    def each(at: Situation) -> None:
+    def each(at: Drawn) -> None:
         became[judge(at)] += 1
 
     each()
