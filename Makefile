@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
+.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -126,6 +126,10 @@ test-gpu: setup ## tests that need an NVIDIA GPU
 prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/notebook/results.md: JOBS=2 make prior
 	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
 	$(BIN)/edge-bench prior report --markdown docs/notebook/results.md --plots docs/notebook
+
+goals: $(VENV)/.tests ## from goals to knots: the table of kinds on all arms, 10,000 random chunks, 1,000 beside an independent optimum
+	OMP_NUM_THREADS=1 $(BIN)/edge-bench goals --json runs/goals.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/edge/plan/test_shaping_random.py
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware, judged after 8, 20 and 60 s
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle

@@ -24,6 +24,7 @@ from bench.goal_kinds import KINDS, STEPS, Situation, minimum_jerk
 from bench.goals_tables import lines
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.cli.parser import count
+from edge.errors import InputError
 from edge.log.trace import Trace, read_trace, violations
 from edge.plan.checks import ChunkRefusal
 from edge.plan.nearest import JointBounds, JointStart, Program
@@ -35,6 +36,7 @@ from firmware_bridge.link import Link
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 RATES_HZ = (30.0, 50.0)
+LEAST_HZ, MOST_HZ = 1.0, 100.0
 SESSION = 1
 START_MS = 60
 """From the first chunk's COMMIT to its knot 0."""
@@ -53,6 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    for hz in args.rates:
+        if not LEAST_HZ <= hz <= MOST_HZ:
+            raise InputError(f"--rates {hz:g}: give rates from {LEAST_HZ:g} to {MOST_HZ:g} Hz")
     if args.quick:
         args.chunks, args.rates = 2, args.rates[:1]
     settings = {"chunks": args.chunks, "arms": args.arms, "rates_hz": args.rates, "simulated": True}

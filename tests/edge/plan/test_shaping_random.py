@@ -167,12 +167,12 @@ def test_random_chunks_are_as_near_and_as_soon_as_possible() -> None:
     assert became["changed"] > 3, became
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute; `make goals`
 def test_ten_thousand_random_chunks() -> None:
     drawn(10_000, holds)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # minutes: ten thousands of programs by the oracle; `make goals`
 def test_a_thousand_random_chunks_beside_the_optimum() -> None:
     drawn(1_000, is_nearest)
 
