@@ -15,6 +15,7 @@ from firmware_bridge.adapters.base import DriveError, Measurement
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.velocity import RateLimits, VelocityFollower
 from firmware_bridge.registry import missing
+from firmware_bridge.say import harmless, say
 
 BRIDGED_PERIODS = 20
 PERIOD_S = 0.001
@@ -44,7 +45,7 @@ class FrankaDrive:
         self._follower = VelocityFollower(limits) if options.mode == "velocity" else None
         self._desired: Sequence[float] = ()
         self._periods = 1
-        self._notify = notify
+        self._notify = harmless(notify)
         self._control: Any = None
         self._robot: Any = None
         self._fault = ""
@@ -190,4 +191,4 @@ def _line(error: BaseException) -> str:
 
 def print_to_stderr(text: str) -> None:
     """The adapter's own line of output."""
-    print(f"edge-adapter: {text}", file=sys.stderr, flush=True)
+    say(f"edge-adapter: {text}", sys.stderr)

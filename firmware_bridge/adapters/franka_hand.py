@@ -10,6 +10,7 @@ from firmware_bridge.adapters.franka_fci import RECONNECT_S, FrankaDrive
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.hand_process import HandProcess
 from firmware_bridge.adapters.velocity import RateLimits
+from firmware_bridge.say import harmless
 
 JOINTS = 7
 
@@ -29,7 +30,8 @@ class FrankaHandDrive:
         notify: Callable[[str], None],
         clock_ns: Callable[[], int],
     ) -> None:
-        self._arm, self._hand, self._open_hand, self._notify, self._clock_ns = arm, hand, open_hand, notify, clock_ns
+        self._arm, self._hand, self._open_hand, self._clock_ns = arm, hand, open_hand, clock_ns
+        self._notify = harmless(notify)
         state = hand.state
         self._width_m = state.width_m if state is not None else 0.0
         self._counted = (0, 0)

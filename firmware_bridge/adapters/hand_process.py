@@ -19,6 +19,7 @@ from typing import Any
 
 from firmware_bridge.adapters.base import DriveError
 from firmware_bridge.children import start_module
+from firmware_bridge.say import say
 
 DEADBAND_M = 0.002
 SPEED_M_S = 0.1
@@ -179,7 +180,7 @@ def main() -> int:
             loop.step()
             time.sleep(IDLE_S)
     except Exception as error:  # libfranka's exceptions share no other base
-        print(f"edge-adapter: the hand: {error}", file=sys.stderr, flush=True)
+        say(f"edge-adapter: the hand: {error}", sys.stderr)
         return 1
 
 

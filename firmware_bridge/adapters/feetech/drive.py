@@ -20,6 +20,7 @@ from firmware_bridge.adapters.feetech.servos import ACCELERATION, name_of, prepa
 from firmware_bridge.adapters.feetech.timing import bus_cycle, question_s
 from firmware_bridge.adapters.feetech.torque import TORQUE_AT, TORQUE_SIZE, TorqueState, TorqueSwitch
 from firmware_bridge.errors import BridgeError, LinkLost
+from firmware_bridge.say import harmless
 
 SERVOS = 6
 CYCLE_PERIODS = bus_cycle(SERVOS).period_ms
@@ -55,7 +56,7 @@ class FeetechDrive:
         sleep: Callable[[float], None],
     ) -> None:
         self._open_bus, self._calibration = open_bus, calibration
-        self._notify, self._clock_ns, self._sleep = notify, clock_ns, sleep
+        self._notify, self._clock_ns, self._sleep = harmless(notify), clock_ns, sleep
         self._scales = scales(calibration, spans)
         self._names = {one.servo: name_of(one.joint, one.servo) for one in calibration.servos}
         self._servos = tuple(self._names)
