@@ -23,6 +23,13 @@ class Samples:
     buffered_ms: NDArray[np.int64]
     state: NDArray[np.int64]
     splices_us: NDArray[np.int64]
+    first_us: int | None = None
+    """Device time of the very first sample, kept or not."""
+
+    @property
+    def whole_run_us(self) -> NDArray[np.int64]:
+        """Device time of the first sample and of those that were kept."""
+        return self.device_us if self.first_us is None else np.insert(self.device_us, 0, self.first_us)
 
 
 class Recorder:
@@ -34,11 +41,14 @@ class Recorder:
         self._rows = np.zeros(capacity, Layout(Sample, joints=joints).dtype)
         self._splices = np.zeros(capacity, dtype=np.int64)
         self._splice_count = 0
+        self._first_us: int | None = None
 
     def sample(
         self, device_us: int, commanded_urad: Sequence[int], measured_urad: Sequence[int], buffered_ms: int, state: int
     ) -> None:
         values = (device_us, buffered_ms, state, len(commanded_urad), commanded_urad, measured_urad)
+        if self._first_us is None:
+            self._first_us = device_us
         self._rows[self._count % self._capacity] = values
         self._count += 1
 
@@ -67,4 +77,5 @@ class Recorder:
             rows["buffered_ms"].astype(np.int64),
             rows["state"].astype(np.int64),
             self._splices[marks],
+            self._first_us,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.inference.records import PlanResult
+from edge.run.kept import Kept
 from edge.run.pauses import PauseLog
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
@@ -21,7 +22,7 @@ class PaceChange:
 
 @dataclass
 class Counters:
-    """What happened, for the report.
+    """What happened, for the report: single figures of the newest chunks, sums over all.
 
     latency_us    from the request (its states are the newest then) to the chunk in control's hands
     frame_age_us  how old the oldest frame of a chunk was at the request; 0 for one captured later
@@ -31,20 +32,20 @@ class Counters:
     requests: int = 0
     chunks: int = 0
     late: int = 0
-    refused: list[str] = field(default_factory=list)
-    latency_us: list[int] = field(default_factory=list)
-    frame_age_us: list[int] = field(default_factory=list)
+    refused: Kept[str] = field(default_factory=Kept)
+    latency_us: Kept[int] = field(default_factory=Kept)
+    frame_age_us: Kept[int] = field(default_factory=Kept)
     pauses: PauseLog = field(default_factory=PauseLog)
-    engine_us: list[tuple[int, ...]] = field(default_factory=list)
-    delays: list[int] = field(default_factory=list)
-    pace_changes: list[PaceChange] = field(default_factory=list)
+    engine_us: Kept[tuple[int, ...]] = field(default_factory=Kept)
+    delays: Kept[int] = field(default_factory=Kept)
+    pace_changes: Kept[PaceChange] = field(default_factory=Kept)
     retimed: int = 0
-    splice_acceleration: list[float] = field(default_factory=list)
+    splice_acceleration: Kept[float] = field(default_factory=Kept)
     least_buffer_ms: float = float("inf")
     interventions: int = 0
     interventions_before: int | None = None
     device_refusals: int = 0
-    committed_ids: list[int] = field(default_factory=list)
+    committed_ids: Kept[int] = field(default_factory=Kept)
 
     def reported(self, report: StateReport) -> None:
         """Takes one report of the device."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MOST_REASONS, OTHER = 100, "other reasons"
+"""A reason may hold a figure; the room for them does not grow with the run."""
+
 
 @dataclass
 class PauseLog:
@@ -25,7 +28,8 @@ class PauseLog:
         self.answers += 1
         if self.reason is None:
             self.began_ns = now_ns
-            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            known = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER
+            self.reasons[known] = self.reasons.get(known, 0) + 1
         self.reason = reason
 
     def resume(self, now_ns: int) -> None:

@@ -128,9 +128,9 @@ def of_run(controller: Controller, loop: FixedStep | None) -> dict[str, Any]:
         found |= {"overruns": loop.overruns, "ticks": loop.ticks, "lateness": loop.lateness.coarse(LATENESS_EDGES_US)}
     return found | {
         "motion": controller.motion.value,
-        "committed": len(counters.committed_ids),
+        "committed": counters.committed_ids.total,
         "late": counters.late,
-        "refused": len(counters.refused),
+        "refused": counters.refused.total,
         "interventions": counters.interventions,
         "chunks": counters.chunks,
         "step_ms": timeline.spacing_us(timeline.last) / 1000,
