@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +25,7 @@ from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
 from edge.run.report import check_output, write_report
+from edge.run.scratch import scratch_folder
 from firmware_bridge.errors import BridgeError, PortError
 
 FRAME_PX = (224, 224)
@@ -196,7 +196,7 @@ def _cameras(urls: Sequence[str], bundle: Bundle | None) -> Iterator[Check]:
 
 def _simulated(arm: ArmProfile, stack: ExitStack) -> tuple[Bridge, Path]:
     """The simulated device with a scene for a camera to look at, and the scene's folder."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-")))
+    folder = stack.enter_context(scratch_folder())
     try:
         from edge.sim.bench import SimulatedBench
     except ImportError as error:

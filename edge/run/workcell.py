@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,6 +16,7 @@ from edge.cameras import assigned, on_bench, split_name
 from edge.errors import InputError
 from edge.log.recorder import Samples
 from edge.registry import missing
+from edge.run.scratch import scratch_folder
 
 BENCH = "edge.sim.bench"
 """Imported by name, like any driver: a robot does without it."""
@@ -59,7 +59,7 @@ class Workcell:
             module = importlib.import_module(BENCH)
         except ImportError as error:
             raise InputError(missing("the simulated arm", error)) from None
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-edge-")))
+        folder = stack.enter_context(scratch_folder())
         if elsewhere:
             return module.DrawnBench(self.arm, scene_seed, folder, task=task)
         bench = module.SimulatedBench(self.arm, scene_seed, folder, trace, task=task)
