@@ -138,7 +138,7 @@ def loop_alone(turns: int, folder: Path) -> dict[str, Any]:
             with ExitStack() as stack:
                 journal: Journal | None = None
                 if mode == "process":
-                    log = RunLog(folder / "process.mcap")
+                    log = RunLog(folder / "process.mcap", overwrite=True)
                     log.begin({})
                     stack.callback(log.close)
                     journal = log.journal
@@ -165,7 +165,7 @@ def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> dic
             report = folder / "run.json"
             command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
             command += ["--duration", str(duration_s), "--report", str(report)]
-            command += ["--log", str(folder / "run.mcap")] if mode == "on" else []
+            command += ["--log", str(folder / "run.mcap"), "--overwrite"] if mode == "on" else []
             subprocess.run(command, check=True, capture_output=True)
             late[mode].append(json.loads(report.read_text())["loop"]["lateness_us"])
     ratios = [on["p99"] / max(1, off["p99"]) for on, off in zip(late["on"], late["off"])]

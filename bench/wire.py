@@ -120,8 +120,7 @@ def _still_run(bundle: Bundle, how: Runner, seconds: float) -> dict[str, Any]:
         line = NotingTransport(SerialTransport(device.port))
         stack.callback(line.close)
         inference = stack.enter_context(closing(InferenceProcess(bundle, arm, run, NotingPlanner)))
-        session = stack.enter_context(closing(Session(arm, line, run, Display(), None)))
-        outcome = session.run(inference)
+        outcome = Session(arm, line, run, Display(), None).run(inference)
         assert isinstance(inference.planner, NotingPlanner)
         return _times(inference.planner, line.commits_ns, how.seed) | _figures(outcome)
 

@@ -21,6 +21,8 @@ from typing import Any
 
 FIRST = Path(__file__).with_name("child.py")
 """What a Python child runs before anything else."""
+NOT_FOR_CHILDREN = (signal.SIGINT, signal.SIGHUP)
+"""Whoever sends them means the run, which ends its children in its own order."""
 
 
 def start_module(
@@ -39,7 +41,11 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """
 
     def popen() -> subprocess.Popen[Any]:
-        return subprocess.Popen(command, start_new_session=True, **options)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_CHILDREN)  # inherited, from the first moment on
+        try:
+            return subprocess.Popen(command, start_new_session=True, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     if threading.current_thread() is threading.main_thread():
         return popen()

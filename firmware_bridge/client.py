@@ -18,7 +18,7 @@ from firmware_bridge.codes import (
     StopReason,
 )
 from firmware_bridge.constants import HOST_CLOCK_LIMIT_US, HOST_SILENCE_LIMIT_US, NOBODY
-from firmware_bridge.errors import HandshakeError, LinkLost
+from firmware_bridge.errors import HandshakeError, LinkLost, Refused
 from firmware_bridge.link import Link
 from firmware_bridge.messages import (
     SCHEMA_HASH,
@@ -350,7 +350,7 @@ class DeviceClient:
                     if isinstance(received, Ack) and received.sequence == sequence:
                         return
                     if isinstance(received, Nak) and received.sequence == sequence:
-                        raise HandshakeError(f"the device refuses {what}: {refusal_text(received)}")
+                        raise Refused(f"the device refuses {what}: {refusal_text(received)}")
                     if isinstance(received, StateReport):
                         self._last_state_ns = self.link.clock_ns()
                 self._idle(POLL_S)

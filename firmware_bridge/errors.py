@@ -15,6 +15,10 @@ class HandshakeError(BridgeError):
     """The device does not answer, is another one, or refuses to be set up."""
 
 
+class Refused(HandshakeError):
+    """The device has answered to a command, and does not carry it out."""
+
+
 class LinkLost(BridgeError):
     """The line went silent or broke while in use."""
 

@@ -76,7 +76,7 @@ def build() -> NativeDevice:
     device = NativeDevice(PREBUILT)
     if not _fits(device):
         extra = mujoco_flags()
-        device = NativeDevice(_cache() / hashlib.sha256(repr((source_hash(), extra)).encode()).hexdigest()[:16])
+        device = NativeDevice(cache_folder() / hashlib.sha256(repr((source_hash(), extra)).encode()).hexdigest()[:16])
         if not device.folder.is_dir():
             _compile_once(device.folder, extra)
     for path in (device.folder, device.program, device.library):
@@ -197,7 +197,7 @@ def _private(path: Path) -> bool:
     return owners <= trusted and not theirs.st_mode & ~ours.st_mode & 0o022
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """A folder that this user alone may write: at home, or in the temporary folder. Raises `BuildError`."""
     places = [Path(tempfile.gettempdir()) / f"vla-edge-{os.geteuid()}"]
     with contextlib.suppress(RuntimeError):  # a user without a home

@@ -6,6 +6,7 @@ import json
 import select
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,5 @@ class AdapterProcess:
             self.process.kill()
             out, _ = self.process.communicate()
         if out.strip():
-            self.statistics = json.loads(out.strip().splitlines()[-1])
+            with suppress(ValueError):  # killed while it wrote them
+                self.statistics = json.loads(out.strip().splitlines()[-1])

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import print_to_stderr
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
+from firmware_bridge.say import say
 
 FLUSH_EVERY_STEPS = 250
 SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         adapter = Adapter(device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us)
         periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
-            print(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), flush=True)
+            say(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout)
             before_ns = time.monotonic_ns()
             while not adapter.may_leave:
                 if stopping:
@@ -94,8 +95,7 @@ def main(argv: list[str] | None = None) -> int:
                     device.flush()
         counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
         statistics = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
-        with suppress(BrokenPipeError):  # a host that was killed does not read it
-            os.write(sys.stdout.fileno(), f"{statistics}\n".encode())
+        say(statistics, sys.stdout)
     return 0
 
 

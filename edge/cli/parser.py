@@ -6,12 +6,14 @@ import argparse
 import shutil
 import sys
 import textwrap
-from contextlib import suppress
 from typing import Any
 
 from edge import __version__
 from firmware_bridge.reading import one_line
+from firmware_bridge.say import say
 
+PATIENCE_S = 2.0
+"""How long a last word waits for a reader."""
 MADE_BY = f"vla-edge {__version__}"
 
 
@@ -39,5 +41,4 @@ def add_version(root: argparse.ArgumentParser) -> None:
 
 def complain(prog: str, error: object) -> None:
     """What went wrong, on stderr: one line of at most 300 printable characters, whatever stands in the message."""
-    with suppress(OSError, ValueError):  # nobody may be reading any more
-        print(one_line(f"{prog}: {error}"), file=sys.stderr)
+    say(one_line(f"{prog}: {error}"), sys.stderr, PATIENCE_S)

@@ -11,7 +11,8 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from edge.inference.mailbox import Mailbox, SharedMemory
 from firmware_bridge.children import start_module
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
+from firmware_bridge.say import say
 
 TYPE = np.dtype([("seconds", "<f8"), ("chunks", "<i8"), ("buffered_ms", "<i8"), ("state", "<i8"), ("stretch", "<f8")])
 LAYOUT = "{percentage:3.0f}%|{bar:8}| {desc}"
@@ -61,7 +63,7 @@ def line_of(row: np.void, duration_s: float) -> str:
     return text + (f", {1 / row['stretch']:.0%} speed" if row["stretch"] > SLOW else "")
 
 
-def main() -> NoReturn:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="edge.cli.progress", description=__doc__)
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--duration", type=float, required=True)
@@ -74,7 +76,10 @@ def main() -> NoReturn:
         time.sleep(PERIOD_S)
     shape = shutil.get_terminal_size()  # 80 x 24 where a terminal does not know its size
     options: dict[str, Any] = {"bar_format": LAYOUT, "ncols": shape.columns, "nrows": shape.lines, "leave": False}
-    with tqdm(total=args.duration, disable=not terminal, **options) as bar:
+    with (
+        suppress(OSError),
+        tqdm(total=args.duration, disable=not terminal, **options) as bar,
+    ):  # a terminal that is gone
         while True:
             time.sleep(PERIOD_S if terminal else args.line)
             found = mailbox.read(seen)
@@ -82,8 +87,12 @@ def main() -> NoReturn:
                 seen, record = found
                 text = line_of(record[0], args.duration)
                 bar.n = min(float(record["seconds"][0]), args.duration)
-                bar.set_description_str(text) if terminal else print(f"edge-run: {text}", file=sys.stderr, flush=True)
+                if terminal:
+                    bar.set_description_str(text)
+                else:
+                    say(f"edge-run: {text}", sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

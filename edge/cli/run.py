@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import signal
+import re
 import sys
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
 from edge.bundle import Bundle, load_bundle
-from edge.cli.parser import complain
+from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
-from edge.errors import VlaEdgeError
+from edge.errors import InputError, VlaEdgeError
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
 from edge.run.display import Display
+from edge.run.ending import SAFETY_STOP
 from edge.run.front import run_policy
 from edge.run.outcome import RunOutcome
+from edge.run.outputs import Kind, check_outputs
 from edge.run.replay_table import replay_log
-from edge.run.report import check_output, table, write_report
-from edge.run.signals import OPERATOR_SIGNALS
+from edge.run.report import picture_of, table, write_report
+from edge.run.signals import Operator
 from edge.run.supervision import OnLoss
 from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
+from firmware_bridge.say import say
 
 SETTINGS = {
     "task": "task",
@@ -48,62 +52,98 @@ def main(argv: list[str] | None = None) -> int:
     args = root.parse_args(argv)
     if not args.replay and not (args.arm and (args.bundle or args.to_home)):
         root.error("--arm and --bundle are required for a run, --arm for --to-home, or --replay FILE.mcap alone")
-    for number in OPERATOR_SIGNALS:  # outside of a run they are ignored, and do not end the process
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        if args.replay:
-            return replay_log(args.replay)
-        if args.to_home:
-            return to_home(args)
-        with RunLog(args.log) if args.log else nullcontext() as log:
-            return _run(args, log)
-    except (VlaEdgeError, BridgeError) as error:
-        complain("edge-run", error)
-        return error.exit_code if isinstance(error, VlaEdgeError) else 2
-    except KeyboardInterrupt:
-        print("edge-run: stopped before the arm was armed; it has not moved", file=sys.stderr)
-        return 0
+    with Operator(to_the_end=argv is None) as operator:
+        try:
+            if args.replay:
+                return replay_log(args.replay)
+            _check_outputs(args)
+            return to_home(args, operator) if args.to_home else _run(args, operator)
+        except (VlaEdgeError, BridgeError) as error:
+            complain("edge-run", error)
+            return error.exit_code if isinstance(error, VlaEdgeError) else 2
+        except KeyboardInterrupt:
+            complain("edge-run", "stopped before the arm was armed; it has not moved")
+            return 0
 
 
-def _run(args: argparse.Namespace, log: RunLog | None) -> int:
-    check_output("--report", args.report)
-    arm, bundle = load_arm(args.arm), load_bundle(args.bundle)
-    with ExitStack() as stack:
-        view = _open_view(args, arm, bundle, stack)
-        progress = Progress(args.duration)
-        stack.callback(progress.close)
-        outcome = run_policy(
-            bundle,
-            args.arm,
-            args.bridge,
-            scene_seed=args.scene_seed,
-            cameras=args.camera,
-            trace=args.trace,
-            display=Display(_print, progress.show, view, log),
-            **{field: getattr(args, option) for option, field in SETTINGS.items()},
-            on_loss=OnLoss(args.on_inference_loss),
-            realtime=args.realtime == "auto",
-        )
-    return _finish(args, arm, outcome, log)
+def _check_outputs(args: argparse.Namespace) -> None:
+    outputs: dict[str, tuple[Path, Kind]] = {}
+    if args.to_home:
+        if args.log:
+            raise InputError("--log: the move home keeps no log; leave it out")
+    else:
+        outputs["--report"] = args.report, "report"
+        outputs["the plot beside --report,"] = picture_of(args.report), "picture"
+    for option, path in (("--log", args.log), ("--trace", args.trace)):
+        if path is not None:
+            outputs[option] = path, "recording"
+    named = [args.arm, *(part for url in (args.bridge, *args.camera) for part in re.split("[:?&=]", url))]
+    inputs = [Path(name) for name in named if name] + ([args.bundle] if args.bundle else [])
+    check_outputs(outputs, inputs, args.overwrite)
+
+
+def _run(args: argparse.Namespace, operator: Operator) -> int:
+    with RunLog(args.log, overwrite=args.overwrite) if args.log else nullcontext() as log:
+        arm, bundle = load_arm(args.arm), load_bundle(args.bundle)
+        with ExitStack() as stack:
+            view = _open_view(args, arm, bundle, stack)
+            progress = Progress(args.duration)
+            stack.callback(progress.close)
+            outcome = run_policy(
+                bundle,
+                args.arm,
+                args.bridge,
+                scene_seed=args.scene_seed,
+                cameras=args.camera,
+                trace=args.trace,
+                display=Display(_print, progress.show, view, log),
+                operator=operator,
+                **{field: getattr(args, option) for option, field in SETTINGS.items()},
+                on_loss=OnLoss(args.on_inference_loss),
+                realtime=args.realtime == "auto",
+            )
+        return _finish(args, arm, outcome, log)
 
 
 def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log: RunLog | None) -> int:
-    picture = args.report.with_suffix(".png")
-    kind = "simulated" if outcome.report["simulated"] else "real line"
-    drawn = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {args.task}, seed {args.seed}")
-    write_report(args.report, outcome.report)
-    print(table(outcome.report))
-    print(f"\nwrote {args.report}" + (f" and {picture}" if drawn else "; no plot: pip install 'vla-edge[plot]'"))
+    """The table, the report, the plot, the log: each whatever became of the one before."""
+    say(table(outcome.report), sys.stdout, PATIENCE_S)
+    problems = _write_report(args, arm, outcome)
     if log is not None:
-        print(f"edge-run: {log.close() or f'wrote {log.path}; edge-run --replay {log.path} takes its decisions again'}")
-    if outcome.ended == "safety stop":
-        print(f"edge-run: safety stop: {outcome.error}", file=sys.stderr)
-        return 1
-    return 0
+        problem = log.close()
+        if problem is None:
+            _print(f"wrote {log.path}; edge-run --replay {log.path} takes its decisions again", PATIENCE_S)
+        elif problem != outcome.error:
+            problems.append(problem)
+    for problem in problems:
+        complain("edge-run", problem)
+    if outcome.ended == SAFETY_STOP:
+        complain("edge-run", f"safety stop: {outcome.error}")
+    return 1 if problems or outcome.ended == SAFETY_STOP else 0
 
 
-def _print(text: str) -> None:
-    print(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", flush=True)
+def _write_report(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome) -> list[str]:
+    """What went wrong with the report and the plot, in one line each."""
+    problems, written, plotted = [], [], True
+    try:
+        write_report(args.report, outcome.report)
+        written.append(str(args.report))
+    except OSError as error:
+        problems.append(f"--report {args.report}: {error.strerror}; the run's figures are in the table alone")
+    picture, kind = picture_of(args.report), "simulated" if outcome.report["simulated"] else "real line"
+    try:
+        plotted = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {args.task}, seed {args.seed}")
+        written += [str(picture)] if plotted else []
+    except OSError as error:
+        problems.append(f"{picture}: {error.strerror}; there is no plot")
+    if written:
+        missing = "" if plotted else "; no plot: pip install 'vla-edge[plot]'"
+        say(f"\nwrote {' and '.join(written)}{missing}", sys.stdout, PATIENCE_S)
+    return problems
+
+
+def _print(text: str, wait_s: float = 0.0) -> None:
+    say(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", sys.stdout, wait_s)
 
 
 def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack: ExitStack) -> LiveView | None:

@@ -30,9 +30,10 @@ def parser() -> argparse.ArgumentParser:
             edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
             edge-run --replay run.mcap
             """,
-            "Ctrl-C stops the arm under control and still writes the report; SIGUSR2 pauses it, SIGUSR1 starts it "
-            "again, SIGRTMIN moves it slowly home from a pause. Exit codes: 0 done, 1 safety stop, 2 bad input (the "
-            "arm has not moved). Of --replay: 0 identical, 1 different, 2 not readable or records missing.",
+            "Ctrl-C, SIGTERM and the end of the terminal stop the arm under control, and the report is still written; "
+            "SIGUSR2 pauses it, SIGUSR1 starts it again, SIGRTMIN moves it slowly home from a pause. Exit codes: 0 "
+            "done, 1 safety stop or an output that could not be written, 2 bad input (the arm has not moved). Of "
+            "--replay: 0 identical, 1 different, 2 not readable or records missing.",
         ),
     )
     add_version(root)
@@ -125,6 +126,12 @@ def _add_records(add: Add) -> None:
         metavar="FILE.mcap",
         help="every input, frame and decision, written beside the loop, for Foxglove and --replay "
         "(needs the 'log' extra)",
+    )
+    add(
+        "--overwrite",
+        action="store_true",
+        help="let --log, --trace and --report take the place of files that are there; never of inputs, of a bundle's "
+        "files or of what is not a regular file",
     )
     add(
         "--replay",

@@ -12,24 +12,25 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.arms.bridge import open_bridge
+from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
-from edge.errors import InputError, SafetyStop
+from edge.errors import InputError
 from edge.log.recorder import Recorder
 from edge.plan.trajectory import from_micro
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep
 from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.run.homing import HOME_SHAPE, SPACING_S, HomePlanner, SlowMove, describe, home_controller, plan_home
-from edge.run.signals import STOP_SIGNALS, handled
-from edge.run.standstill import bring_to_rest
+from edge.run.ending import End, drive
+from edge.run.homing import HOME_SHAPE, SPACING_S, HomePlanner, describe, home_controller, plan_home
+from edge.run.signals import Operator
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
-from firmware_bridge.errors import LinkLost
+from firmware_bridge.say import say
 
 STEP_NS = 5_000_000
 
 
-def to_home(args: argparse.Namespace) -> int:
+def to_home(args: argparse.Namespace, operator: Operator) -> int:
     """Moves the arm home after a confirmation. Returns 0 when it is there, 1 after a safety stop.
 
     Raises `InputError` or `BridgeError` while nothing has moved.
@@ -54,7 +55,7 @@ def to_home(args: argparse.Namespace) -> int:
             return 0
         client.synchronise_clock()
         plan_home(arm, from_micro(connected.standing().measured_urad))  # it may have been moved meanwhile
-        return _move(connected)
+        return _move(connected, operator)
 
 
 def _confirmed(client: DeviceClient) -> bool:
@@ -65,38 +66,40 @@ def _confirmed(client: DeviceClient) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _move(connected: ConnectedArm) -> int:
-    stopped: list[int] = []
-    client, arm, error, share = connected.client, connected.profile, "", 0.0
-    with handled(STOP_SIGNALS, lambda number, _: stopped.append(number)), realtime(cpus_here()):
-        connected.switch_on()
-        try:
-            # The move begins where the device holds the arm, which is not quite where it was measured.
-            move = plan_home(arm, from_micro(client.wait_for_state().commanded_urad))
-            share = _go(connected, move, stopped) if move is not None else 1.0
-        except (SafetyStop, LinkLost) as failure:
-            error = str(failure)
-        _, problem = bring_to_rest(client)
-    error = "; ".join(part for part in (error, problem) if part)
-    if error:
-        print(f"edge-run: safety stop: {error}", file=sys.stderr)
+def _move(connected: ConnectedArm, operator: Operator) -> int:
+    move = _Move(connected, operator)
+    with realtime(cpus_here()):
+        end = drive(connected, operator, move.run)
+    if end.error:
+        complain("edge-run", f"safety stop: {end.error}")
         return 1
-    if stopped:
-        print(f"edge-run: stopped on the way, after {share:.0%} of it; drive off")
+    if end.ended == "user":
+        say(f"edge-run: stopped on the way, after {move.share:.0%} of it; drive off", sys.stdout, PATIENCE_S)
         return 0
-    away = np.abs(from_micro(client.wait_for_state().measured_urad) - arm.home_rad).max()
-    print(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off")
+    away = np.abs(from_micro(connected.client.wait_for_state().measured_urad) - connected.profile.home_rad).max()
+    say(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off", sys.stdout, PATIENCE_S)
     return 0 if away <= POSE_TOLERANCE_RAD else 1
 
 
-def _go(connected: ConnectedArm, move: SlowMove, stopped: list[int]) -> float:
-    """Controls until the arm has arrived, or a signal is in `stopped`; returns how much of the move is done."""
-    planner = HomePlanner(move, HOME_SHAPE.horizon, SPACING_S)
-    controller = home_controller(connected, planner, Recorder(1, connected.profile.dof))
-    loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
-    with closing(Progress(move.duration_s)) as progress:
-        while not stopped and not planner.arrived(controller.splicer.executed_steps()):
-            controller.step(loop.wait(), loop.ticks + 1)
-            connected.client.keep_clock(time.monotonic_ns(), loop.slack_s())
-            progress.show(planner.share(controller.splicer.executed_steps()) * move.duration_s)
-    return planner.share(controller.splicer.executed_steps())
+class _Move:
+    """Control until the arm has arrived or the operator stops it; `share` is how much of the move is done."""
+
+    def __init__(self, connected: ConnectedArm, operator: Operator) -> None:
+        self._connected, self._operator, self.share = connected, operator, 0.0
+
+    def run(self) -> End:
+        connected, arm, client = self._connected, self._connected.profile, self._connected.client
+        # The move begins where the device holds the arm, which is not quite where it was measured.
+        move = plan_home(arm, from_micro(client.wait_for_state().commanded_urad))
+        if move is None:
+            return End("arrived")
+        planner = HomePlanner(move, HOME_SHAPE.horizon, SPACING_S)
+        controller = home_controller(connected, planner, Recorder(1, arm.dof))
+        loop = FixedStep(STEP_NS, time.monotonic_ns, time.sleep)
+        with closing(Progress(move.duration_s)) as progress:
+            while not self._operator.stops and not planner.arrived(controller.splicer.executed_steps()):
+                controller.step(loop.wait(), loop.ticks + 1)
+                client.keep_clock(time.monotonic_ns(), loop.slack_s())
+                self.share = planner.share(controller.splicer.executed_steps())
+                progress.show(self.share * move.duration_s)
+        return End("user" if self._operator.stops else "arrived")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from edge import __version__
 from edge.arms import ArmProfile
 from edge.log.recorder import Samples
+from firmware_bridge.errors import BuildError
+from firmware_bridge.native import cache_folder
+
+MADE_BY = f"vla-edge {__version__}"
 
 
 def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
@@ -15,6 +23,9 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
 
     The lag is that of the joints: a gripper that holds something is not behind.
     """
+    if "matplotlib" not in sys.modules:  # its list of fonts goes where everything of ours does
+        with suppress(BuildError):
+            os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     try:
         import matplotlib
     except ImportError:
@@ -50,6 +61,6 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
         for splice in splices:
             axis.axvline(splice, color="black", linewidth=0.4, alpha=0.4)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"Software": MADE_BY})
     pyplot.close(figure)
     return True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge.errors import SafetyStop
 from edge.inference.layout import pack_plain
 from edge.inference.mailbox import SharedMemory
 from edge.inference.records import PlannerStatus
@@ -24,40 +26,74 @@ FINISH_TIMEOUT_S = 30.0
 
 
 class RunLog:
-    """Opens the file and starts the writer when the run begins; `close` (or leaving the `with`) ends both.
+    """A journal in memory from the first moment, and a writer beside it that waits for the file.
 
+    The file is opened when the run is known to start, so one that never does leaves none behind. An older recording is
+    overwritten only when `overwrite` says so. `close` (or leaving the `with`) ends both.
     Raises `LogError` when the `log` extra is not installed.
     """
 
-    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+    def __init__(self, path: Path, capacity: int = CAPACITY, overwrite: bool = False) -> None:
         require_mcap("--log")
         self.path = path
+        self._overwrite = overwrite
         self._memory = SharedMemory(Ring.size_of(capacity))
         self._memory.view(0, Ring.size_of(capacity))[:] = 0  # every page once, before the loop runs
         self._ring = Ring(self._memory, capacity)
         self.journal: Journal = RingJournal(self._ring.push, time.monotonic_ns)
         self.process: subprocess.Popen[bytes] | None = None
-        self._alive = -1
+        self._line: socket.socket | None = None
+        self._opened = False
         self._problem: str | None = None
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Opens the file; the first record is what is known before the run, and ties its clock to the calendar.
+        """`prepare`, then `open`."""
+        self.prepare(header)
+        self.open()
 
-        Raises `LogError` when the file cannot be written.
-        """
-        try:
-            file = self.path.open("wb")
-        except OSError as error:
-            raise LogError(f"--log {self.path}: {error.strerror}") from None
-        alive, self._alive = os.pipe()
-        arguments = ["--capacity", str(self._ring.capacity)]
-        descriptors = {"--memory": self._memory.descriptor, "--file": file.fileno(), "--alive": alive}
-        arguments += [part for name, value in descriptors.items() for part in (name, str(value))]
-        self.process = start_module("edge.log.writer", arguments, end=0, pass_fds=list(descriptors.values()))
-        file.close()
-        os.close(alive)
+    def prepare(self, header: dict[str, Any]) -> None:
+        """Starts the writer; the first record is what is known before the run, and ties its clock to the calendar."""
+        self._line, theirs = socket.socketpair()
+        descriptors = [self._memory.descriptor, theirs.fileno()]
+        arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
+        arguments += ["--line", str(descriptors[1])]
+        self.process = start_module("edge.log.writer", arguments, end=0, pass_fds=descriptors)
+        theirs.close()
+        self._line.setblocking(False)
         anchor = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
         self.journal.put(Kind.HEADER, pack_plain({"anchor": anchor, **header}))
+
+    def open(self) -> None:
+        """Opens the file, and hands it to the writer. Raises `LogError`: an older recording, or no place for one."""
+        assert self._line is not None
+        try:
+            empty = self.path.is_file() and self.path.stat().st_size == 0
+            with self.path.open("wb" if self._overwrite or empty else "xb") as file:
+                socket.send_fds(self._line, [b"file"], [file.fileno()])
+        except FileExistsError:
+            raise LogError(f"--log {self.path} is there already; name another, or add --overwrite") from None
+        except OSError as error:
+            raise LogError(f"--log {self.path}: {error.strerror}") from None
+        self._opened = True
+
+    def check(self) -> None:
+        """Looks whether the writer is at work, without waiting. Raises `SafetyStop` when it is not."""
+        if self.process is not None and self.process.poll() is not None:
+            raise SafetyStop(self._ended_early())
+
+    def _ended_early(self) -> str:
+        assert self.process is not None and self._line is not None
+        if self._problem is None:
+            try:
+                why = self._line.recv(300).decode(errors="replace")
+            except OSError:
+                why = ""
+            why = why or f"exit {self.process.returncode}"
+            self._problem = f"the log's writer ended by itself ({why}); {self._recover()}"
+        return self._problem
+
+    def _recover(self) -> str:
+        return f"{self.path} is incomplete; `mcap recover` makes what there is readable"
 
     def loop(self, loop: FixedStep) -> None:
         """How late this tick of the control loop was."""
@@ -86,20 +122,21 @@ class RunLog:
 
     def close(self) -> str | None:
         """Lets the writer finish; returns what went wrong, in one line, or None."""
-        if self.process is None or self._alive < 0:
+        if self.process is None or self._line is None:
             return self._problem
-        os.close(self._alive)
-        self._alive = -1
-        recover = f"{self.path} is incomplete; `mcap recover` makes what there is readable"
+        early = self.process.poll() is not None
+        with suppress(OSError):  # the writer has gone
+            self._line.shutdown(socket.SHUT_WR)
         try:
-            code = self.process.wait(FINISH_TIMEOUT_S)
-            if code:
-                self._problem = f"the log's writer ended by itself (exit {code}); {recover}"
+            if self.process.wait(FINISH_TIMEOUT_S) or early:
+                self._ended_early()
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            self._problem = f"the log's writer was not done after {FINISH_TIMEOUT_S:.0f} s; {recover}"
-        if self._problem is None and self._ring.dropped:
+            self._problem = f"the log's writer was not done after {FINISH_TIMEOUT_S:.0f} s; {self._recover()}"
+        self._line.close()
+        self._line = None
+        if self._problem is None and self._ring.dropped and self._opened:
             self._problem = f"{self._ring.dropped} records are missing in {self.path}: its writer was held up"
         return self._problem
 

@@ -72,6 +72,10 @@ class FixedStep:
         self.lateness = Histogram()
         self.jitter = Histogram()
 
+    def begin(self) -> None:
+        """The first deadline is a period from now."""
+        self._deadline_ns = self._last_ns = self._clock_ns()
+
     def slack_s(self) -> float:
         """Time left until the next deadline."""
         return (self._deadline_ns + self.period_ns - self._clock_ns()) / 1e9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,8 +54,9 @@ class Display:
         return self.log.journal if self.log is not None else None
 
     def notify(self, text: str) -> None:
-        """A status line."""
-        self.line(text)
+        """A status line. Whoever shows it cannot end the run by failing to."""
+        with suppress(Exception):
+            self.line(text)
         if self.log is not None:
             self.log.message(text)
         if self.page is not None:

@@ -18,6 +18,8 @@ from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
 from edge.bundle import Bundle, load_bundle
 from edge.engines import DEFAULT_ENGINE
+from edge.errors import InputError
+from edge.log.recorder import Samples
 from edge.log.run_log import RunLog
 from edge.plan.trajectory import from_micro
 from edge.policy import base
@@ -33,6 +35,7 @@ from edge.run.policies import FunctionRun, FunctionSettings, Runnable, described
 from edge.run.report import run_header, summarise
 from edge.run.session import Session
 from edge.run.settings import RunSettings
+from edge.run.signals import Operator
 from edge.run.workcell import Workcell
 from firmware_bridge.bus_load import bus_load
 
@@ -108,7 +111,14 @@ class Arm:
         with closing(SetPoints(set_points, self.profile.dof, horizon)) as points:
             return self.run_opened(FunctionRun(points, self.profile, function, points.ready), run, log, display)
 
-    def run_opened(self, policy: Runnable, run: RunSettings, log: str | Path | None, display: Display) -> RunOutcome:
+    def run_opened(
+        self,
+        policy: Runnable,
+        run: RunSettings,
+        log: str | Path | None,
+        display: Display,
+        operator: Operator | None = None,
+    ) -> RunOutcome:
         """A run of what has been checked."""
         cell = self.cell
         cameras = cell.cameras([camera.name for camera in policy.cameras]) if policy.bundle else cell.given_cameras()
@@ -122,9 +132,9 @@ class Arm:
         with logged(display, log) as shown:
             if shown.log is not None:
                 where = {"bridge": cell.url, "scene_seed": cell.scene_seed}
-                shown.log.begin(run_header(policy.bundle, self.profile, run, where))
-            session = Session(self.profile, cell.bridge.transport, run, shown, load)
-            with closing(policy.open(session.client, run, shown)) as inference, closing(session):
+                shown.log.prepare(run_header(policy.bundle, self.profile, run, where))
+            session = Session(self.profile, cell.bridge.transport, run, shown, load, operator)
+            with closing(policy.open(session.client, run, shown)) as inference:
                 outcome = session.run(inference)
                 pids = {"control": os.getpid(), "inference": inference.pid}
                 outcome = replace(outcome, report=summarise(outcome, run, self._extra(policy, run, outcome, pids)))
@@ -145,8 +155,15 @@ class Arm:
             "cameras": list(self.cell.given) or ["sim:"] * len(run.cameras),
             "bundle": described(policy.bundle),
             "processes": {name: pid for name, pid in pids.items() if pid} | ({"device": device.pid} if device else {}),
-            "simulated_scene": self.cell.verdict(run.task, outcome.samples),
+            "simulated_scene": self._verdict(run.task, outcome.samples),
         }
+
+    def _verdict(self, task: str, samples: Samples) -> dict[str, Any] | None:
+        """None as well when the simulated world went in the middle of a tick."""
+        try:
+            return self.cell.verdict(task, samples)
+        except InputError:
+            return None
 
     def close(self) -> None:
         """Closes the line, and ends what was started behind it."""
@@ -220,6 +237,7 @@ def run_policy(
     function: FunctionSettings = DEFAULT,
     log: str | Path | None = None,
     display: Display = SILENT,
+    operator: Operator | None = None,
     **settings: Any,
 ) -> RunOutcome:
     """Connects, runs as `Arm.run` does, and closes: what `edge-run` does. The report then has the adapter's part."""
@@ -228,7 +246,7 @@ def run_policy(
     made = runnable(policy, profile, run, function)
     with logged(display, log) as shown:
         with open_arm(arm, bridge_url, task=task, scene_seed=scene_seed, cameras=cameras, trace=trace) as opened:
-            outcome = opened.run_opened(made, run, None, shown)
+            outcome = opened.run_opened(made, run, None, shown, operator)
         if (statistics := opened.cell.bridge.statistics) is not None:
             outcome.report["adapter"] = statistics
         end_log(shown, outcome)

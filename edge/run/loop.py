@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from edge.errors import SafetyStop
 from edge.inference.source import InferenceHandle
 from edge.realtime.scheduler import FixedStep, RateGroup, RateTable
 from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.display import Display
+from edge.run.ending import End
 from edge.run.home_trip import HomeTrip
 from edge.run.motion import Motion
 from edge.run.settings import RunSettings
 from edge.run.supervision import Loss, Supervisor
-from firmware_bridge.errors import LinkLost
 
 SUPERVISION_S = 0.02
 VIEW_S = 0.04
@@ -58,21 +58,19 @@ class ControlLoop:
         """When and why inference was lost."""
         return self._supervisor.losses
 
-    def run(self) -> tuple[str, str | None]:
-        """How it ended ("duration", "user", "policy", "safety stop"), and the reason of a safety stop."""
+    def run(self) -> End:
+        """How it ended: "duration", "user" or "policy". Raises `SafetyStop` or `LinkLost`."""
+        self.schedule.begin()
         began_ns = time.monotonic_ns()
         log, schedule, client = self._display.log, self.schedule, self.controller.client
-        try:
-            while self.moved_s < self.settings.duration_s and not self._at_rest and not self._stops():
-                now_ns = schedule.wait()
-                self.moved_s = (now_ns - began_ns) / 1e9
-                if log is not None:
-                    log.loop(schedule)
-                self._work.run(now_ns, schedule.ticks)
-                client.keep_clock(now_ns, schedule.slack_s() - schedule.spin_ns / 1e9)
-        except (SafetyStop, LinkLost) as stop:
-            return "safety stop", str(stop)
-        return "user" if self._stops() else "policy" if self._at_rest else "duration", None
+        while self.moved_s < self.settings.duration_s and not self._at_rest and not self._stops():
+            now_ns = schedule.wait()
+            self.moved_s = (now_ns - began_ns) / 1e9
+            if log is not None:
+                log.loop(schedule)
+            self._work.run(now_ns, schedule.ticks)
+            client.keep_clock(now_ns, schedule.slack_s() - schedule.spin_ns / 1e9)
+        return End("user" if self._stops() else "policy" if self._at_rest else "duration")
 
     def _stops(self) -> bool:
         return self._commands.pending(Command.STOP)
@@ -86,6 +84,7 @@ class ControlLoop:
         self._supervisor.step(now_ns, tick)
         if self._display.log is not None:
             self._display.log.beat(self._inference.beat())
+            self._display.log.check()
 
     def _policy_ends(self, now_ns: int) -> bool:
         """Lets the plan of a policy that has ended run out; whether the arm has come to rest behind it."""
@@ -103,8 +102,9 @@ class ControlLoop:
         if self._display.progress is not None:
             controller, timeline = self.controller, self.controller.timeline
             stretch = timeline.spacing_us(timeline.last) / timeline.step_us
-            chunks = len(controller.counters.committed_ids)
-            self._display.progress(self.moved_s, chunks, controller.last_state, stretch)
+            chunks = controller.counters.committed_ids.total
+            with suppress(Exception):  # whoever shows it cannot end the run by failing to
+                self._display.progress(self.moved_s, chunks, controller.last_state, stretch)
 
     def _show(self, now_ns: int, tick: int) -> None:
         if self._display.page is not None:

@@ -37,4 +37,6 @@ class RunOutcome:
     bad_frames: int
     parts: tuple[str, ...] = ()
     """What a chunk's times are of, after the frames."""
+    traceback: str | None = None
+    """Where an error of our own was raised."""
     report: dict[str, Any] = field(default_factory=dict)

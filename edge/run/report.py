@@ -67,7 +67,7 @@ def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any])
         "loop": _loop(outcome, settings),
         "inference_losses": [loss.reason for loss in outcome.losses],
         "splices": {
-            "count": len(counters.splice_acceleration),
+            "count": counters.splice_acceleration.total,
             "acceleration_jump_rad_s2": percentiles(counters.splice_acceleration),
         },
         "device": {
@@ -79,8 +79,9 @@ def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any])
             "sent_bytes": outcome.sent_bytes,
             "clock_uncertainty_us": round(outcome.clock_uncertainty_us, 1),
             "clock_drift_ppm": round(outcome.clock_drift_ppm, 2),
-            "device_clock_rate": device_clock_rate(outcome.samples.device_us, outcome.moved_s),
+            "device_clock_rate": device_clock_rate(outcome.samples.whole_run_us, outcome.moved_s),
         },
+        **({"traceback": outcome.traceback} if outcome.traceback else {}),
         "machine": {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()},
         **extra,
     }
@@ -98,14 +99,14 @@ def _chunks(outcome: RunOutcome, settings: RunSettings) -> dict[str, Any]:
     return {
         "requested": counters.requests,
         "computed": counters.chunks,
-        "committed": len(counters.committed_ids),
+        "committed": counters.committed_ids.total,
         "committed_ids": counters.committed_ids,
         "late": counters.late,
-        "refused_by_host": len(counters.refused) - counters.device_refusals,
+        "refused_by_host": counters.refused.total - counters.device_refusals,
         "refused_by_device": counters.device_refusals,
         "refusals": counters.refused,
         "resent": outcome.resent_chunks,
-        "replan_rate_hz": round(len(counters.committed_ids) / outcome.moved_s, 3) if outcome.moved_s else 0.0,
+        "replan_rate_hz": round(counters.committed_ids.total / outcome.moved_s, 3) if outcome.moved_s else 0.0,
         "delay_steps": percentiles(counters.delays),
         "execute_steps": settings.execute_steps,
     }
@@ -215,11 +216,20 @@ def _arm_line(statistics: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def check_output(option: str, path: Path) -> None:
-    """Before anything moves: whether `path`, given by `option`, can be written. Raises `InputError`."""
+    """Before anything moves: whether a file at `path`, given by `option`, can be written. Raises `InputError`."""
     if not path.parent.is_dir():
         raise InputError(f"{option} {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if path.is_dir():
+        raise InputError(f"{option} {path}: that is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} {path}: that is not a regular file, so it is not written; name another")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{option} {path}: this user cannot write in {path.parent.resolve()}; name another file")
+
+
+def picture_of(report: Path) -> Path:
+    """Where the plot of a run goes, beside its report."""
+    return report.with_suffix(".png")
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

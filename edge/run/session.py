@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from types import FrameType
 
 from edge.arms import ArmProfile
 from edge.inference.records import PlannerStatus
@@ -15,38 +14,50 @@ from edge.plan.replanner import ControlSettings
 from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import measured_spin_ns
 from edge.run.arm import ConnectedArm, client_in_real_time
-from edge.run.commands import Command, CommandQueue
+from edge.run.commands import Command
 from edge.run.controller import Controller
 from edge.run.display import Display
+from edge.run.ending import End, drive
 from edge.run.homing import far_from_training
 from edge.run.loop import ControlLoop
 from edge.run.made_from import pack_controller
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
-from edge.run.signals import OPERATOR_SIGNALS, SIGNALS, STOP_SIGNALS, handled
-from edge.run.standstill import bring_to_rest
+from edge.run.signals import Operator
 from edge.run.supervision import OnLoss
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.messages import StateReport
 from firmware_bridge.transports import Transport
 
 STATE_RATE_HZ = 100
+MOST_KEPT_S = 600.0
+"""Of the samples that the plot shows: the newest ones of a longer run."""
 IDLE_S = 0.01
 
 
 class Session:
-    """A run on an open line, which the caller closes; `close` leaves the drive off. `load` is what it takes of a line
-    with a rate."""
+    """A run on an open line, which the caller closes. `load` is what it takes of a line with a rate."""
 
     def __init__(
-        self, arm: ArmProfile, transport: Transport, settings: RunSettings, display: Display, load: BusLoad | None
+        self,
+        arm: ArmProfile,
+        transport: Transport,
+        settings: RunSettings,
+        display: Display,
+        load: BusLoad | None,
+        operator: Operator | None = None,
     ) -> None:
         self.arm, self.settings, self.display = arm, settings, display
         self.client = client_in_real_time(transport, display.journal)
-        self._load, self._armed, self._commands = load, False, CommandQueue()
+        self._load, self._operator = load, operator or Operator()
 
     def run(self, inference: InferenceHandle) -> RunOutcome:
-        """From start to standstill. Raises `InputError` or `BridgeError` while nothing has moved yet."""
+        """From start to standstill. Raises `InputError`, `BridgeError` or, for the operator's stop, `KeyboardInterrupt`
+        while nothing has moved yet."""
+        with self._operator:
+            return self._run(inference)
+
+    def _run(self, inference: InferenceHandle) -> RunOutcome:
         notify = self.display.notify
         connected = ConnectedArm.connect(self.arm, self.client)
         notify(f"device '{self.arm.name}', firmware {connected.caps.firmware:08x}; clocks synchronised")
@@ -56,7 +67,7 @@ class Session:
         controller = self._controller(connected, inference, status)
         self._check_latency(controller)
         with ExitStack() as stack:
-            stack.enter_context(handled(OPERATOR_SIGNALS, self._on_signal))
+            self._operator.listen()
             settings = stack.enter_context(realtime(cpus_here())) if self.settings.realtime else []
             for setting in settings:
                 if not setting.granted:
@@ -64,10 +75,16 @@ class Session:
             spin_ns = measured_spin_ns(time.monotonic_ns, time.sleep) if settings else 0
             if self.settings.wait_for_start:
                 self._wait_for_start()
-            self._arm(connected, inference)
-            stack.enter_context(handled(STOP_SIGNALS, self._on_signal))
-            loop = ControlLoop(controller, inference, self._commands, self.settings, self.display, spin_ns)
-            return self._outcome(loop, *self._ended(loop), status, settings)
+            self._check_pose(connected, inference)
+            if self.display.log is not None:
+                self.display.log.open()
+            loop = ControlLoop(controller, inference, self._operator.commands, self.settings, self.display, spin_ns)
+            end = drive(connected, self._operator, loop.run, self._show)
+            if self.display.log is not None:
+                self.display.log.control_ended(end.ended, end.error)
+            if self.display.page is not None:
+                self.display.page.note(end.error or f"the run has ended ({end.ended})")
+            return self._outcome(loop, end, status, settings)
 
     def _controller(self, connected: ConnectedArm, inference: InferenceHandle, status: PlannerStatus) -> Controller:
         journal, latency_us = self.display.journal, status.warm_ns // 1000
@@ -80,7 +97,9 @@ class Session:
             ControlSettings(
                 self.settings.execute_steps, connected.lead_us(self._load), self.settings.on_loss is OnLoss.WAIT
             ),
-            open_recorder(round(STATE_RATE_HZ * (self.settings.duration_s + 10)), self.arm.dof, journal),
+            open_recorder(
+                round(STATE_RATE_HZ * min(self.settings.duration_s + 10, MOST_KEPT_S)), self.arm.dof, journal
+            ),
             latency_us,
         )
         if journal is not None:
@@ -97,9 +116,9 @@ class Session:
         while True:
             report = self._drain()
             if self.display.page is not None:
-                self.display.page.pass_on(self._commands)
+                self.display.page.pass_on(self._operator.commands)
             self._show(report)
-            command = self._commands.take()
+            command = self._operator.commands.take()
             if command >= Command.STOP:
                 raise KeyboardInterrupt
             if command is Command.START:
@@ -127,36 +146,24 @@ class Session:
                 f"lag behind: the arm moves {stretch:.1f} times as slowly"
             )
 
-    def _arm(self, connected: ConnectedArm, inference: InferenceHandle) -> None:
+    def _check_pose(self, connected: ConnectedArm, inference: InferenceHandle) -> None:
         state = connected.standing()
         far = far_from_training(inference.trained, self.arm, state.measured_urad) if inference.trained else None
         if far:
             self.display.notify(f"{far}; to begin near there: {self._to_home()}")
-        self._armed = True  # before the command: its answer may be lost
-        connected.switch_on()
-
-    def _ended(self, loop: ControlLoop) -> tuple[str, str | None]:
-        """Runs the loop, then stops the arm: how it ended, and what went wrong."""
-        ended, error = loop.run()
-        if self.display.log is not None:
-            self.display.log.control_ended(ended, error)
-        error = "; ".join(part for part in (error, self._stop()) if part) or None
-        if self.display.page is not None:
-            self.display.page.note(error or f"the run has ended ({ended})")
-        return "safety stop" if error else ended, error
 
     def _outcome(
         self,
         loop: ControlLoop,
-        ended: str,
-        error: str | None,
+        end: End,
         status: PlannerStatus,
         settings: list[RealtimeSetting],
     ) -> RunOutcome:
         controller, link = loop.controller, self.client.link
         return RunOutcome(
-            ended=ended,
-            error=error,
+            ended=end.ended,
+            error=end.error,
+            traceback=end.traceback,
             counters=controller.counters,
             samples=controller.recorder.samples(),
             planner=status,
@@ -172,16 +179,3 @@ class Session:
             resent_chunks=self.client.resent,
             bad_frames=link.bad_frames,
         )
-
-    def _stop(self) -> str | None:
-        """Controlled stop, then drive off. Returns what went wrong, None when all is well."""
-        self._armed, problem = bring_to_rest(self.client, self._show)
-        return problem
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._commands.put(SIGNALS[number])
-
-    def close(self) -> None:
-        """Stops the arm if it still moves."""
-        if self._armed:
-            self._stop()

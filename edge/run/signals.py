@@ -1,35 +1,75 @@
-"""Signals as commands of the operator, for as long as a run lasts."""
+"""Signals as commands of the operator, from the start of a command until the last of its outputs is on disk."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
-from edge.run.commands import Command
+from edge.run.commands import Command, CommandQueue
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-OPERATOR_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGNALS: dict[int, Command] = {
-    signal.SIGINT: Command.STOP,
-    signal.SIGTERM: Command.STOP,
+    **dict.fromkeys(STOP_SIGNALS, Command.STOP),
     signal.SIGUSR1: Command.START,
     signal.SIGUSR2: Command.PAUSE,
     signal.SIGRTMIN: Command.HOME,
 }
 
 
-@contextmanager
-def handled(numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """These signals go to `handler` for a while; outside of the main thread, which alone may do that, they do not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
+class Operator:
+    """Who stops, pauses and starts a run: `commands`, also from signals for as long as the `with` lasts.
+
+    Until `commit`, the first signal to stop also raises `KeyboardInterrupt`; one raise is enough, so what is cleaned up
+    then is not interrupted by the next signal. Afterwards nothing is raised: whoever moves the arm takes the command.
+    Signals arrive in the main thread alone; elsewhere there are none. With `to_the_end` they are ignored
+    after the `with`, until the process has ended: it has nothing left to interrupt.
+    """
+
+    def __init__(self, to_the_end: bool = False) -> None:
+        self._to_the_end = to_the_end
+        self.commands = CommandQueue()
+        self._interrupts, self._listens, self._depth = True, False, 0
+        self._before: dict[int, Any] = {}
+
+    @property
+    def stops(self) -> bool:
+        """Whether the end of the run was requested."""
+        return self.commands.pending(Command.STOP)
+
+    def listen(self) -> None:
+        """From now on signals other than those to stop are commands; before, they mean nothing."""
+        self._listens = True
+
+    def commit(self) -> None:
+        """From now on a signal interrupts nothing. Raises `KeyboardInterrupt` when the stop has come already."""
+        self._interrupts = False
+        if self.stops:
+            raise KeyboardInterrupt
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        command = SIGNALS[number]
+        if command is not Command.STOP:
+            if self._listens:
+                self.commands.put(command)
+            return
+        self.commands.put(command)
+        if self._interrupts:
+            self._interrupts = False
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Operator:
+        self._depth += 1
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._before.items():
+                signal.signal(number, signal.SIG_IGN if self._to_the_end else handler)
+            self._before = {}
