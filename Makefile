@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -91,6 +91,10 @@ faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the d
 
 stops: $(VENV)/.tests ## twenty million ticks of stops from any motion under any session limits, against the bound of each axis
 	$(BIN)/python -m pytest -q -s -m slow tests/firmware_bridge/test_stop_bounds.py
+
+ends: setup ## 2,000 random ends of runs: signals, killed processes, streams and disks that go; one table: COUNT=200 make ends
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(BIN)/python -m tools.ends --bundle demo/bundle --count $(or $(COUNT),2000)
 
 soak: setup ## half an hour under random faults of camera, inference, line and scheduling
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
