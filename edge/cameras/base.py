@@ -44,12 +44,14 @@ class SourceTraits:
     never_still  its pixels always change: a sensor's noise never repeats, a drawn picture may
     description  what it delivers and how that becomes the policy's image
     fix         what to try when no frames come
+    identity    which device it is and in which mode, as far as that is known: one that comes back must have the same
     """
 
     period_ns: int
     never_still: bool
     description: str
     fix: str
+    identity: str = ""
 
 
 class FrameSource(Protocol):

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.cameras.base import Frame, SourceTraits
 from edge.registry import option
@@ -16,6 +17,12 @@ MIN_FROZEN_NS = 500_000_000
 FROZEN_PERIODS = 10
 FROZEN_FRAMES = 3
 """Fewer equal frames than this say nothing: a drawn picture may come round to the same pixels."""
+ALIKE = 0.5
+"""Least likeness of a camera that comes back: a place whose objects and lights have moved a little has more, another
+view hardly ever."""
+THUMBNAIL_PX = 16
+FLAT_GREY = 4.0
+"""A contrast, of 255, that says nothing about a place."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class HealthState:
     digest      of those pixels
     sequence    of the newest frame, None before the first
     lost        why it does not deliver, None while it does
+    before      what it showed last before it was lost, small (`thumbnail`); None once a frame has been like it
+    likeness    of the newest frame to that, 1 for the same picture
     """
 
     newest_ns: int
@@ -67,6 +76,8 @@ class HealthState:
     digest: int = 0
     sequence: int | None = None
     lost: str | None = None
+    before: NDArray[np.float32] | None = None
+    likeness: float = 1.0
 
     @staticmethod
     def opened(now_ns: int) -> HealthState:
@@ -80,7 +91,10 @@ def seen(state: HealthState, frame: Frame) -> HealthState:
         return state
     digest = zlib.crc32(np.ascontiguousarray(frame.image).data)
     same = state.sequence is not None and digest == state.digest
+    likeness = 1.0 if state.before is None else likeness_of(state.before, thumbnail(frame.image))
     return HealthState(
+        before=state.before if likeness < ALIKE else None,
+        likeness=likeness,
         newest_ns=frame.captured_ns,
         changed_ns=state.changed_ns if same else frame.captured_ns,
         equal=state.equal + 1 if same else 1,
@@ -89,9 +103,29 @@ def seen(state: HealthState, frame: Frame) -> HealthState:
     )
 
 
-def gone(state: HealthState, reason: str) -> HealthState:
-    """The state after a read that failed. A camera that comes back begins anew with its next frame."""
-    return replace(state, lost=reason, equal=0, sequence=None)
+def gone(state: HealthState, reason: str, last: Frame | None = None) -> HealthState:
+    """The state after a read that failed. A camera that comes back begins anew with its next frame; where `last`, the
+    last that it gave, is told, it must show the same place.
+    """
+    before = state.before if state.before is not None or last is None else thumbnail(last.image)
+    return replace(state, lost=reason, equal=0, sequence=None, before=before)
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Brightness (THUMBNAIL_PX, THUMBNAIL_PX) about its mean: where it is light and where dark, at any exposure."""
+    rows, columns = (np.arange(THUMBNAIL_PX) * size // THUMBNAIL_PX for size in image.shape[:2])
+    grey = image.mean(axis=2, dtype=np.float32)
+    down = np.maximum(1, np.diff([*rows, image.shape[0]]))
+    across = np.maximum(1, np.diff([*columns, image.shape[1]]))
+    small = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1) / np.outer(down, across)
+    centred: NDArray[np.float32] = (small - small.mean()).astype(np.float32)
+    return centred
+
+
+def likeness_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """The correlation of two thumbnails, from -1 to 1; pictures without contrast are alike."""
+    flat = FLAT_GREY**2 * one.size
+    return float(((one * other).sum() + flat) / np.sqrt(((one**2).sum() + flat) * ((other**2).sum() + flat)))
 
 
 def fault_of(state: HealthState, limits: HealthLimits, fix: str, now_ns: int) -> str | None:
@@ -102,6 +136,11 @@ def fault_of(state: HealthState, limits: HealthLimits, fix: str, now_ns: int) ->
         return f"is stale (no new frame for over {limits.stale_ns / 1e6:.0f} ms); {fix}"
     if state.sequence is None:
         return f"has no frame yet; {fix}"
+    if state.before is not None:
+        return (
+            f"has come back with another picture (its likeness to the last one is {state.likeness:.2f}, below "
+            f"{ALIKE:g}); put it back where it was, or start the run again"
+        )
     still_ns = state.newest_ns - state.changed_ns
     if limits.frozen_ns is not None and state.equal >= FROZEN_FRAMES and still_ns >= limits.frozen_ns:
         return (

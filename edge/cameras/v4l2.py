@@ -1,4 +1,4 @@
-"""A camera of the Linux kernel, through OpenCV: `v4l2:/dev/video0?size=640x480&fps=30&fourcc=MJPG`."""
+"""A camera of the Linux kernel, through OpenCV: `v4l2:/dev/v4l/by-id/NAME?size=640x480&fps=30&fourcc=MJPG`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
+from edge.cameras.identity import identity_of, lasting_name
 from edge.cameras.images import fit, fit_text, opencv
 from edge.registry import option
 
@@ -76,13 +77,14 @@ class V4l2Source:
         except (CameraError, CameraLost) as error:
             self._capture.release()
             raise CameraError(f"{device}: {error}") from None
-        assert found.fps is not None  # always read back
+        assert found.fps is not None and found.size_px is not None  # always read back
         stamps = "the driver's timestamps" if stamped else "timestamps taken right after each read"
         self.traits = SourceTraits(
             period_ns=round(1e9 / found.fps),
             never_still=True,
-            description=f"{found.fourcc} at {found.fps:g} fps, {text}, {stamps}",
+            description=f"{found.fourcc} at {found.fps:g} fps, {text}, {stamps}{_better_name(device)}",
             fix=FIX,
+            identity=f"{identity_of(device)} {found.fourcc} {found.size_px[1]}x{found.size_px[0]}".strip(),
         )
 
     def read(self) -> Frame:
@@ -107,12 +109,19 @@ class V4l2Source:
         return image
 
 
+def _better_name(device: Path) -> str:
+    name = lasting_name(device)
+    return f"; v4l2:{name} would name the same camera after a replug" if name is not None else ""
+
+
 def _open(cv2: Any, device: Path) -> Any:
     if not device.exists():
-        raise CameraError(f"{device}: there is no such camera; plug it in, or name another (ls /dev/video*)")
+        raise CameraError(
+            f"{device}: there is no such camera; plug it in, or name another (ls /dev/v4l/by-id /dev/video*)"
+        )
     if not os.access(device, os.R_OK | os.W_OK):
         raise CameraError(f"{device}: no permission; sudo usermod -aG video $USER, then log in again")
-    capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+    capture = cv2.VideoCapture(str(device.resolve()), cv2.CAP_V4L2)
     if not capture.isOpened():
         raise CameraError(f"{device}: cannot be opened as a camera; {FIX}")
     return capture

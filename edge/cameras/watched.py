@@ -102,7 +102,8 @@ class LiveCamera:
                     self._slot = (seen(self._slot[0], frame), frame)
                     self._first.set()
             except VlaEdgeError as error:
-                self._slot = (gone(self._slot[0], str(error)), None)
+                state, last = self._slot
+                self._slot = (gone(state, str(error), last), None)
             finally:
                 reopened.close()
             reopened = self._open_again()
@@ -112,8 +113,16 @@ class LiveCamera:
         attempt = 0
         while not self._ended.wait(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)]):
             try:
-                return self._reopen()
+                return self._same(self._reopen())
             except CameraError as error:
                 self._slot = (gone(self._slot[0], str(error)), None)
             attempt += 1
         return None
+
+    def _same(self, source: FrameSource) -> FrameSource:
+        """The source, if it is the device that was there. Raises `CameraError`."""
+        was, found = self.traits.identity, source.traits.identity
+        if found != was:
+            source.close()
+            raise CameraError(f"another camera came back: it was '{was}', now it is '{found}'")
+        return source

@@ -34,7 +34,10 @@ FRAME_PX = (32, 32)
         ("pattern:?stale_ms=0", "stale_ms must be a number from 1"),
         ("sim:", "belongs to a simulated arm; give --bridge sim: or an address of this machine"),
         ("v4l2:", "write v4l2:/dev/videoN?size=WxH&fps=N&fourcc=ABCD"),
-        ("v4l2:/dev/video99", "/dev/video99: there is no such camera; plug it in, or name another (ls /dev/video*)"),
+        (
+            "v4l2:/dev/video99",
+            "/dev/video99: there is no such camera; plug it in, or name another (ls /dev/v4l/by-id /dev/video*)",
+        ),
         ("v4l2:/dev/null?size=640", "size=640: write WIDTHxHEIGHT, as in size=640x480"),
         ("v4l2:/dev/null?fourcc=MJPEG", "fourcc=MJPEG: write four characters, as in fourcc=MJPG"),
         ("v4l2:/dev/null", "/dev/null: cannot be opened as a camera; check its cable"),
