@@ -27,6 +27,7 @@ from export.training.prior import train_prior
 from export.training.processes import Processes, join
 from export.training.schedule import Diverged, TrainingError
 from export.training.vla import Plan, Start, train_vla
+from firmware_bridge.reading import one_line
 
 TOKENIZER = "tokenizer.json"
 
@@ -82,12 +83,17 @@ def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
         freeze_prior=args.freeze_prior,
         whole_windows=args.whole_windows,
     )
-    return train_vla(start, windows, text, schedule_of(args), plan, settings_of(args), args.out, processes)
+    trained = train_vla(start, windows, text, schedule_of(args), plan, settings_of(args), args.out, processes)
+    return replace(trained, cameras=datasets[0].cameras)
 
 
-def _read(args: argparse.Namespace, config: PolicyConfig | None) -> list[Demonstrations]:
-    """The datasets of --data; with the frames that a policy of `config` sees."""
-    return read_all(args.data, [read_mapping(file) for file in args.mapping], config)
+def _read(args: argparse.Namespace, config: PolicyConfig | None, cameras: tuple[str, ...] = ()) -> list[Demonstrations]:
+    """The datasets of --data; with the frames that a policy of `config` sees, from the cameras that it knows."""
+    datasets = read_all(args.data, [read_mapping(file) for file in args.mapping], config, args.units, cameras)
+    for data in datasets:
+        if data.remark:
+            print(f"edge-train: {one_line(data.remark)}")
+    return datasets
 
 
 def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
@@ -118,11 +124,12 @@ def _distil(args: argparse.Namespace, processes: Processes) -> Checkpoint:
     teacher = load_checkpoint(args.teacher)
     teacher = replace(teacher, config=_changed(teacher.config, args))
     tokenizer = Tokenizer.from_str(teacher.tokenizer) if teacher.tokenizer is not None else None
-    datasets = _read(args, teacher.config if tokenizer is not None else None)
+    datasets = _read(args, teacher.config if tokenizer is not None else None, teacher.cameras)
     windows = Mixture(datasets, teacher.embodiments, teacher.config)
     text = _tokens(tokenizer, datasets, teacher.config) if tokenizer is not None else None
     schedule, settings = schedule_of(args), settings_of(args)
-    return distil(teacher, windows, text, schedule, args.teacher_steps, settings, args.out, processes)
+    student = distil(teacher, windows, text, schedule, args.teacher_steps, settings, args.out, processes)
+    return replace(student, cameras=teacher.cameras)
 
 
 def _tokens(tokenizer: Tokenizer, datasets: list[Demonstrations], config: PolicyConfig) -> InstructionTokens:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.cli.parser import add_version, count, described
 from export.families.action_prior.config import PRESETS
+from export.training.readings import UNITS
 from export.training.schedule import Schedule, Settings
 
 # Rates and lengths that fit the tiny preset on two CPU cores; the paper's own are in docs/howto/training.md.
@@ -121,6 +122,8 @@ def _add_data(stage: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, nargs="+", metavar="DIR", help="LeRobot v3 datasets, one or several")
     add("--mapping", type=Path, nargs="+", default=[], metavar="FILE",
         help="which columns go to which slots, for robots that have no mapping yet (docs/howto/data.md)")  # fmt: skip
+    add("--units", choices=UNITS,
+        help="of the joints in the datasets of an SO arm, where their values fit more than one")  # fmt: skip
     add("--weights", type=_positive, nargs="+", metavar="W",
         help="how often each dataset is drawn (default: every window is as likely as any other)")  # fmt: skip
 

@@ -89,7 +89,7 @@ def recorded_samples(checkpoint: Checkpoint, folder: Path, calibrate: int, verif
     """So many observations of each kind, with prefixes of every delay. Raises `CheckpointError`."""
     config = checkpoint.config
     try:
-        data = read_demonstrations(folder, config=config)
+        data = read_demonstrations(folder, config=config, cameras=checkpoint.cameras)
         text = InstructionTokens(Tokenizer.from_str(checkpoint.tokenizer or ""), data.instructions, config.token_budget)
     except (DatasetError, ValueError) as error:
         raise CheckpointError(str(error)) from None

@@ -16,8 +16,9 @@ from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment, SlotStatistics
 from export.families.action_prior.policy import Observation, Window
 from export.training.instructions import InstructionTokens
-from export.training.lerobot import DatasetError, read_frames, read_info, read_rows
+from export.training.lerobot import DatasetError, DatasetInfo, read_frames, read_info, read_rows
 from export.training.mapping import EmbodimentMapping, choose_mapping
+from export.training.readings import read_as
 from export.training.source import sha256_of
 from export.training.steps import actions_of, states_of, step_rows
 
@@ -48,12 +49,23 @@ class Demonstrations:
     segment: NDArray[np.int64]
     episode: NDArray[np.int64]
     frames: NDArray[np.uint8] | None
+    cameras: tuple[str, ...] = ()
+    """Their names, in the order of `frames`."""
+    remark: str = ""
+    """What the user should know of how it was read."""
 
 
 def read_demonstrations(
-    folder: Path, mappings: Sequence[EmbodimentMapping] = (), config: PolicyConfig | None = None
+    folder: Path,
+    mappings: Sequence[EmbodimentMapping] = (),
+    config: PolicyConfig | None = None,
+    units: str | None = None,
+    cameras: Sequence[str] = (),
 ) -> Demonstrations:
     """Reads a LeRobot v3 dataset through the mapping for its robot; with `config`, also the frames its policy sees.
+
+    units    of `export.training.readings.UNITS`, for a recording whose values fit more than one
+    cameras  their names in the policy's order; by default the mapping's, or the dataset's own order
 
     Raises `DatasetError`.
     """
@@ -63,19 +75,14 @@ def read_demonstrations(
     for name in mapping.columns:
         info.feature(name, str(mapping.file))
     rows = read_rows(info, mapping.columns)
+    mapping, remark = read_as(info, rows, mapping, units)
     begin = step_rows(rows, stride)
     if not begin.size:
         raise DatasetError(f"{info.file}: no episode is as long as one step of {mapping.step_s * 1e3:g} ms")
-    frames = None
+    frames, columns = None, tuple[str, ...]()
     if config is not None:
-        cameras = mapping.cameras if mapping.cameras is not None else info.cameras()
-        if len(cameras) != config.cameras:
-            have = ", ".join(cameras) or "none"
-            raise DatasetError(
-                f"{info.file}: the policy sees {config.cameras} camera(s), the dataset has {have}; "
-                "name the right ones under cameras in the mapping"
-            )
-        frames = np.stack([read_frames(info, rows, name, begin, config.frame_px) for name in cameras], axis=1)
+        columns = camera_columns(info, mapping, config.cameras, cameras)
+        frames = np.stack([read_frames(info, rows, name, begin, config.frame_px) for name in columns], axis=1)
     episode, instruction = rows.episode[begin], rows.task[begin]
     changed = (np.diff(episode, prepend=episode[:1]) != 0) | (np.diff(instruction, prepend=instruction[:1]) != 0)
     return Demonstrations(
@@ -91,7 +98,37 @@ def read_demonstrations(
         segment=np.cumsum(changed),
         episode=episode,
         frames=frames,
+        cameras=tuple(map(camera_name, columns)),
+        remark=remark,
     )
+
+
+def camera_name(column: str) -> str:
+    """What a camera is called, from its column in a dataset: "front" of "observation.images.front"."""
+    return column.removeprefix("observation.images.").removeprefix("observation.")
+
+
+def camera_columns(
+    info: DatasetInfo, mapping: EmbodimentMapping, count: int, names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The columns of a policy's cameras, in its order. Raises `DatasetError` for a dataset that has others."""
+    columns = mapping.cameras if mapping.cameras is not None else info.cameras()
+    have = ", ".join(columns) or "none"
+    if names:
+        by_name = {camera_name(column): column for column in columns}
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            raise DatasetError(
+                f"{info.file}: has no camera '{missing[0]}', which the policy sees; it has {have}; "
+                "name the right ones under cameras in the mapping, or rename them in the dataset"
+            )
+        columns = tuple(by_name[name] for name in names)
+    if len(columns) != count:
+        raise DatasetError(
+            f"{info.file}: the policy sees {count} camera(s), the dataset has {have}; "
+            "name the right ones under cameras in the mapping"
+        )
+    return columns
 
 
 def share_instructions(datasets: Sequence[Demonstrations]) -> list[Demonstrations]:

@@ -9,23 +9,25 @@ the paper's (arXiv:2606.26095): actions 37 (left arm 0:7, right arm 7:14, left h
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from typing import Annotated, Literal, TypeAlias
 
 from export.training.lerobot import DatasetError, DatasetInfo
+from firmware_bridge.reading import Between, Name, Reader, Sized
 
 ACTION_SLOTS, STATE_SLOTS = 37, 74
 SHIPPED = Path(__file__).parent / "embodiments"
 UNITS = {"rad": 1.0, "deg": math.pi / 180, "m": 1.0, "mm": 1e-3, "1": 1.0, "percent": 1e-2}
 """Factor from each unit to the one the policy works in: rad, m, or a plain number."""
+READING = "reading"
+"""The unit of a group whose numbers are read as they fit the mapping's arm (`export.training.readings`)."""
+MAPPING = Reader(DatasetError, "docs/howto/data.md shows a whole mapping")
+Column: TypeAlias = Annotated[str, Sized(1, 128)]
+Elements: TypeAlias = Annotated[tuple[Annotated[int, Between(0, 4095)] | Column, ...], Sized(1, 74)]
+Factor: TypeAlias = Annotated[float, Between(-1e6, 1e6)]
+Factors: TypeAlias = Factor | Annotated[tuple[Factor, ...], Sized(1, 74)]
 KINDS = ("state", "position", "increment", "rate", "hold")
 """What an action column holds, and what becomes of it over the frames of one policy step:
 
@@ -51,6 +53,7 @@ class Group:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     before: tuple[str, tuple[int | str, ...]] | None
+    unit: str = ""
 
     def indices(self, info: DatasetInfo, file: Path) -> list[int]:
         """Where the elements stand in the dataset's column. Raises `DatasetError`."""
@@ -64,7 +67,10 @@ class Group:
 
 @dataclass(frozen=True)
 class EmbodimentMapping:
-    """One embodiment: how its datasets become states and actions of policy steps of `step_s`."""
+    """One embodiment: how its datasets become states and actions of policy steps of `step_s`.
+
+    `arm` is the profile whose range and speed the values are held against, where there is one.
+    """
 
     file: Path
     name: str
@@ -74,6 +80,20 @@ class EmbodimentMapping:
     cameras: tuple[str, ...] | None
     states: tuple[Group, ...]
     actions: tuple[Group, ...]
+    arm: str | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether the unit of its numbers is to be found."""
+        return any(group.unit == READING for group in (*self.states, *self.actions))
+
+    def names(self, info: DatasetInfo) -> bool:
+        """Whether a dataset has every element that is given by name."""
+        for group in (*self.states, *self.actions):
+            known = info.features[group.column].names if group.column in info.features else ()
+            if any(isinstance(element, str) and element not in known for element in group.elements):
+                return False
+        return True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,13 +128,11 @@ def _indices(info: DatasetInfo, column: str, elements: tuple[int | str, ...], fi
 
 def read_mapping(file: Path) -> EmbodimentMapping:
     """Reads one mapping file. Raises `DatasetError` with the file and what is wrong."""
+    plain = MAPPING.into(_Mapping, MAPPING.toml(file), file)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-        return _mapping(file, document)
-    except KeyError as error:
-        raise DatasetError(f"{file}: no {error.args[0]!r}; docs/howto/data.md shows a whole mapping") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{file}: not a mapping: {error}") from None
+        return _mapping(file, plain)
+    except ValueError as error:
+        raise MAPPING.refuse(file, str(error)) from None
 
 
 def shipped_mappings() -> tuple[EmbodimentMapping, ...]:
@@ -123,14 +141,18 @@ def shipped_mappings() -> tuple[EmbodimentMapping, ...]:
 
 
 def choose_mapping(info: DatasetInfo, given: Sequence[EmbodimentMapping]) -> EmbodimentMapping:
-    """The mapping for a dataset's robot: a given one before a shipped one; a single given one fits any robot.
+    """The mapping for a dataset's robot: a given one before a shipped one, one whose elements the dataset has before
+    others; a single given one fits any robot.
 
     Raises `DatasetError`, naming the robots that are known.
     """
     known = (*given, *shipped_mappings())
-    for mapping in known:
-        if info.robot in mapping.robots:
+    of_robot = [mapping for mapping in known if info.robot in mapping.robots]
+    for mapping in of_robot:
+        if mapping.names(info):
             return mapping
+    if of_robot:
+        return of_robot[0]
     if len(given) == 1:
         return given[0]
     robots = ", ".join(sorted({robot for mapping in known for robot in mapping.robots}))
@@ -140,64 +162,109 @@ def choose_mapping(info: DatasetInfo, given: Sequence[EmbodimentMapping]) -> Emb
     )
 
 
-def _mapping(file: Path, document: dict[str, Any]) -> EmbodimentMapping:
-    head = dict(document["embodiment"])
+@dataclass(frozen=True)
+class _Head:
+    """The table [embodiment]."""
+
+    name: Name
+    robots: Annotated[tuple[Name, ...], Sized(1, 64)]
+    step_ms: Annotated[float, Between(1, 10_000)]
+    joints: Annotated[tuple[Name, ...], Sized(1, ACTION_SLOTS)]
+    cameras: Annotated[tuple[Column, ...], Sized(0, 16)] | None = None
+    arm: Name | None = None
+
+
+@dataclass(frozen=True)
+class _Before:
+    column: Column
+    elements: Elements
+
+
+@dataclass(frozen=True)
+class _State:
+    """A table [[state]]."""
+
+    column: Column
+    slots: Annotated[tuple[Annotated[int, Between(0, STATE_SLOTS - 1)], ...], Sized(1, STATE_SLOTS)]
+    unit: Literal["rad", "deg", "m", "mm", "1", "percent", "reading"]
+    elements: Elements | None = None
+    scale: Factors = 1.0
+    offset: Factors = 0.0
+
+
+@dataclass(frozen=True)
+class _Action:
+    """A table [[action]]."""
+
+    column: Column
+    slots: Annotated[tuple[Annotated[int, Between(0, ACTION_SLOTS - 1)], ...], Sized(1, ACTION_SLOTS)]
+    unit: Literal["rad", "deg", "m", "mm", "1", "percent", "reading"]
+    kind: Literal["position", "increment", "rate", "hold"] = "position"
+    elements: Elements | None = None
+    scale: Factors = 1.0
+    offset: Factors = 0.0
+    before: _Before | None = None
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    """A whole file."""
+
+    embodiment: _Head
+    state: Annotated[tuple[_State, ...], Sized(1, STATE_SLOTS)]
+    action: Annotated[tuple[_Action, ...], Sized(1, ACTION_SLOTS)]
+
+
+def _mapping(file: Path, plain: _Mapping) -> EmbodimentMapping:
+    head = plain.embodiment
     mapping = EmbodimentMapping(
         file=file,
-        name=str(head.pop("name")),
-        robots=tuple(map(str, head.pop("robots"))),
-        step_s=float(head.pop("step_ms")) / 1e3,
-        joints=tuple(map(str, head.pop("joints"))),
-        cameras=tuple(map(str, head.pop("cameras"))) if "cameras" in head else None,
-        states=tuple(_group(dict(plain), "state", STATE_SLOTS) for plain in document["state"]),
-        actions=tuple(_group(dict(plain), "position", ACTION_SLOTS) for plain in document["action"]),
+        name=head.name,
+        robots=head.robots,
+        step_s=head.step_ms / 1e3,
+        joints=head.joints,
+        cameras=head.cameras,
+        states=tuple(map(_group, plain.state)),
+        actions=tuple(map(_group, plain.action)),
+        arm=head.arm,
     )
-    unknown = [*head, *(set(document) - {"embodiment", "state", "action"})]
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(map(str, unknown))}")
-    if not mapping.step_s > 0:
-        raise ValueError("step_ms must be positive")
     for what, groups in (("state", mapping.states), ("action", mapping.actions)):
         slots = [slot for group in groups for slot in group.slots]
-        if len(set(slots)) != len(slots) or not slots:
-            raise ValueError(f"{what} slots {slots}: each slot is filled once, and at least one is")
+        if len(set(slots)) != len(slots):
+            raise ValueError(f"{what} slots {slots}: each slot is filled once")
     if len(mapping.joints) != sum(len(group.slots) for group in mapping.actions):
         raise ValueError("joints must name every action slot, in the order of the action groups")
+    if mapping.reads and mapping.arm is None:
+        raise ValueError("a unit is read by what fits the arm, and the mapping names no arm")
     return mapping
 
 
-def _group(plain: dict[str, Any], default_kind: str, slot_count: int) -> Group:
-    column, slots = str(plain.pop("column")), tuple(map(int, plain.pop("slots")))
-    elements = tuple(plain.pop("elements", range(len(slots))))
-    kind = str(plain.pop("kind", default_kind))
-    unit, count = str(plain.pop("unit")), len(slots)
-    scale, offset = _each(plain.pop("scale", 1.0), count), _each(plain.pop("offset", 0.0), count)
-    before = plain.pop("before", None)
-    if plain:
-        raise ValueError(f"unknown: {', '.join(plain)}")
-    if unit not in UNITS:
-        raise ValueError(f"unit '{unit}' of {column}; known are {', '.join(UNITS)}")
-    if kind not in KINDS or (kind == "state") != (default_kind == "state"):
-        raise ValueError(f"kind '{kind}' of {column}; an action's is one of {', '.join(KINDS[1:])}")
+def _group(plain: _State | _Action) -> Group:
+    count = len(plain.slots)
+    elements = plain.elements if plain.elements is not None else tuple(range(count))
+    scale, offset = _each(plain.scale, count), _each(plain.offset, count)
+    kind, before = (plain.kind, plain.before) if isinstance(plain, _Action) else ("state", None)
     if before is not None and kind != "position":
-        raise ValueError(f"{column}: only positions start from where they were before")
-    if len(elements) != count or not all(0 <= slot < slot_count for slot in slots):
-        raise ValueError(f"{column}: {len(elements)} elements for slots {slots}; slots go from 0 to {slot_count - 1}")
-    if not all(math.isfinite(value) for value in (*scale, *offset)) or 0.0 in scale:
-        raise ValueError(f"{column}: scale and offset must be finite, and no scale 0")
+        raise ValueError(f"{plain.column}: only positions start from where they were before")
+    if len(elements) != count or (before is not None and len(before.elements) != count):
+        raise ValueError(f"{plain.column}: {len(elements)} elements for {count} slots")
+    if 0.0 in scale:
+        raise ValueError(f"{plain.column}: no scale may be 0")
+    factor = UNITS.get(plain.unit, 1.0)
     return Group(
-        column=column,
+        column=plain.column,
         elements=elements,
-        slots=slots,
+        slots=plain.slots,
         kind=kind,
-        scale=tuple(value * UNITS[unit] for value in scale),
-        offset=tuple(value * UNITS[unit] for value in offset),
-        before=(str(before["column"]), tuple(before["elements"])) if before is not None else None,
+        scale=tuple(value * factor for value in scale),
+        offset=tuple(value * factor for value in offset),
+        before=(before.column, before.elements) if before is not None else None,
+        unit=plain.unit,
     )
 
 
-def _each(value: float | list[float], count: int) -> tuple[float, ...]:
-    values = tuple(map(float, value)) if isinstance(value, list) else (float(value),) * count
+def _each(value: Factors, count: int) -> tuple[float, ...]:
+    values = value if isinstance(value, tuple) else (value,) * count
     if len(values) != count:
         raise ValueError(f"{len(values)} factors for {count} slots")
     return values

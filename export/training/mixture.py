@@ -23,10 +23,22 @@ Batch = TypeVar("Batch", Window, Observation)
 
 
 def read_all(
-    folders: Sequence[Path], mappings: Sequence[EmbodimentMapping] = (), config: PolicyConfig | None = None
+    folders: Sequence[Path],
+    mappings: Sequence[EmbodimentMapping] = (),
+    config: PolicyConfig | None = None,
+    units: str | None = None,
+    cameras: Sequence[str] = (),
 ) -> list[Demonstrations]:
-    """Several datasets that share one list of instructions. Raises `DatasetError`."""
-    return share_instructions([read_demonstrations(folder, mappings, config) for folder in folders])
+    """Several datasets that share one list of instructions, and the names and the order of their cameras.
+
+    The first one's cameras are the policy's, where `cameras` does not name them. Raises `DatasetError`.
+    """
+    datasets: list[Demonstrations] = []
+    for folder in folders:
+        data = read_demonstrations(folder, mappings, config, units, cameras)
+        datasets.append(data)
+        cameras = cameras or data.cameras
+    return share_instructions(datasets)
 
 
 class Mixture:

@@ -142,7 +142,7 @@ VIDEO = f"videos/{FRONT}/chunk-000/file-001.mp4"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing there": (shutil.rmtree, "no meta/info.json there"),
     "no dataset": (lambda folder: (folder / INFO).write_text("{"), r"info\.json: is not JSON"),
-    "older format": (edit_info(codebase_version="v2.1"), r"info\.json: version 'v2\.1'"),
+    "older format": (edit_info(codebase_version="v2.1"), r"info\.json: version v2\.1"),
     "empty": (edit_info(total_episodes=0, total_frames=0), r"info\.json: the dataset is empty"),
     "no rate": (edit_info(fps=0), "fps must be a number from 0.01 to 1000, not 0"),
     "wrong fps": (

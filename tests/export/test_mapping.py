@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from edge.log.dataset import DatasetSpec, DatasetWriter, Vector
@@ -96,14 +99,28 @@ def test_increments_and_rates_add_up_and_a_command_holds(recording: tuple[Path, 
     assert np.allclose(read(recording, "hold").actions, command[[2, 5, 8, 12, 15]] * [1.0, -2.0], atol=1e-6)
 
 
-def test_a_recording_of_lerobot_in_degrees() -> None:
+def with_a_jaw(folder: Path) -> Path:
+    """LeRobot's own recording, with a jaw that is within its travel: there it swings about 0 % as the joints do."""
+    shutil.copytree(GOLDEN, folder)
+    file = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    for name in ("observation.state", "action"):
+        rows = np.array(table.column(name).to_pylist(), np.float32)
+        rows[:, 5] += 50
+        kind = table.schema.field(name).type
+        table = table.set_column(table.column_names.index(name), name, pa.array(rows.tolist(), kind))
+    pq.write_table(table, file)
+    return folder
+
+
+def test_a_recording_of_lerobot_in_degrees(tmp_path: Path) -> None:
     """The SO-101 as LeRobot records it: 30 Hz, degrees, the jaw in percent of its travel."""
-    data = read_demonstrations(GOLDEN)
+    data = read_demonstrations(with_a_jaw(tmp_path / "data"), units="degrees")
     assert data.embodiment == "so101" and data.joints[-1] == "gripper"
     assert data.state_slots == (8, 9, 10, 11, 12, 15) and data.action_slots == (29, 30, 31, 32, 33, 36)
     step, episode = np.arange(24) % 8 * 3, np.arange(24) // 8
     degrees = 30 * np.sin(0.1 * step[:, None] + episode[:, None] + np.arange(6)) - 1
-    degrees[:, 5] = degrees[:, 5] * 1.1 - 10
+    degrees[:, 5] = (degrees[:, 5] + 50) * 1.1 - 10
     assert np.allclose(data.states, np.deg2rad(degrees), atol=1e-5)
     changes = np.flatnonzero(np.diff(data.segment))
     assert changes.tolist() == [7, 11, 15], "a new episode, a new instruction, a new episode"
@@ -112,8 +129,8 @@ def test_a_recording_of_lerobot_in_degrees() -> None:
 def test_every_shipped_mapping_is_sound() -> None:
     mappings = shipped_mappings()
     assert len(mappings) >= 10
-    robots = [robot for mapping in mappings for robot in mapping.robots]
-    assert len(set(robots)) == len(robots)
+    names = {(robot, group.elements) for one in mappings for robot in one.robots for group in one.states}
+    assert len(names) == sum(len(one.robots) * len(one.states) for one in mappings), "two fit one dataset"
     simulated = {mapping.name for mapping in mappings if mapping.name.startswith(("robosuite", "metaworld", "so101"))}
     assert len(simulated) >= 8
 
@@ -132,18 +149,27 @@ def test_the_mapping_is_chosen_by_the_robot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[embodiment", "not a mapping"),
-        (HEAD + STATE, "no 'action'"),
-        (HEAD + STATE + ACTION.format(kind="jerk"), "kind 'jerk' of action"),
-        (HEAD + STATE.replace("deg", "furlong") + ACTION.format(kind="hold"), "unit 'furlong'"),
-        (HEAD + STATE.replace("[9, 8]", "[9, 74]") + ACTION.format(kind="hold"), "slots go from 0 to 73"),
+        ("[embodiment", "is not TOML"),
+        (HEAD + STATE, "action is missing"),
+        (
+            HEAD + STATE + ACTION.format(kind="jerk"),
+            r"action\[0\].kind must be one of position, increment, rate, hold, not 'jerk'",
+        ),
+        (
+            HEAD + STATE.replace("deg", "furlong") + ACTION.format(kind="hold"),
+            r"state\[0\].unit must be one of rad, deg, .*, not 'furlong'",
+        ),
+        (
+            HEAD + STATE.replace("[9, 8]", "[9, 74]") + ACTION.format(kind="hold"),
+            r"state\[0\].slots\[1\] must be a whole number from 0 to 73, not 74",
+        ),
         (HEAD + STATE.replace("[9, 8]", "[9, 9]") + ACTION.format(kind="hold"), "each slot is filled once"),
-        (HEAD + STATE + ACTION.format(kind="hold").replace("-2.0", "0.0"), "no scale 0"),
+        (HEAD + STATE + ACTION.format(kind="hold").replace("-2.0", "0.0"), "no scale may be 0"),
         (HEAD + STATE + ACTION.format(kind="hold").replace("[1.0, -2.0]", "[1.0]"), "1 factors for 2 slots"),
         (HEAD + STATE + ACTION.format(kind="increment") + BEFORE, "only positions"),
         (HEAD.replace('"a", "b"', '"a"') + STATE + ACTION.format(kind="hold"), "joints must name every action slot"),
-        (HEAD + "speed = 3\n" + STATE + ACTION.format(kind="hold"), "unknown: speed"),
-        (HEAD + STATE + ACTION.format(kind="hold") + "sign = 1\n", "unknown: sign"),
+        (HEAD + "speed = 3\n" + STATE + ACTION.format(kind="hold"), "embodiment.speed is unknown"),
+        (HEAD + STATE + ACTION.format(kind="hold") + "sign = 1\n", r"action\[0\].sign is unknown"),
     ],
 )
 def test_a_broken_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:

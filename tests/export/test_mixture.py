@@ -28,7 +28,12 @@ def other_arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mapping that makes another embodiment of the same columns."""
     file = tmp_path_factory.mktemp("mapping") / "arm.toml"
     fr3 = next(mapping for mapping in shipped_mappings() if mapping.name == "fr3")
-    file.write_text(fr3.file.read_text().replace('"fr3"', '"arm"').replace("unit", "scale = -1.0\nunit"))
+    file.write_text(
+        fr3.file.read_text()
+        .replace('arm = "franka"\n', "")
+        .replace('"fr3"', '"arm"')
+        .replace("unit", "scale = -1.0\nunit")
+    )
     return file
 
 

@@ -35,7 +35,7 @@ def dataset(path: Path, **changes: Any) -> Path:
     features = {"observation.state": rows, "action": rows, "timestamp": {"dtype": "float32", "shape": [1]}, **index}
     document = {
         "codebase_version": "v3.0", "fps": 30, "robot_type": "so101_follower", "total_episodes": 3, "total_frames": 90,
-        "features": features, "data_path": "", "video_path": None, **changes,
+        "features": features, "data_path": "data/{file_index}.parquet", "video_path": None, **changes,
     }  # fmt: skip
     (path / "meta").mkdir(parents=True)
     (path / "meta" / "info.json").write_text(json.dumps(document))

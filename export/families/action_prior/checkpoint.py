@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer
@@ -18,7 +18,7 @@ from export.families.action_prior.embodiment import Embodiment
 from export.families.action_prior.parts import PARTS, parts_of
 from export.families.action_prior.policy import VlaPolicy
 from export.families.base import CheckpointError as CheckpointError
-from firmware_bridge.reading import MOST_MESSAGE, Name, ReadError, one_line, shown, typed
+from firmware_bridge.reading import MOST_MESSAGE, Name, ReadError, Sized, one_line, shown, typed
 
 M = TypeVar("M", bound=nn.Module)
 FORMAT = 1
@@ -29,13 +29,15 @@ KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "fo
 class Checkpoint:
     """What a `checkpoint.pt` holds, checked: the whole policy, or the part of it that a stage has trained.
 
-    `tokenizer` is None for a stage-1 checkpoint, which reads no text.
+    `tokenizer` is None for a stage-1 checkpoint, which reads no text. `cameras` are the names of those that the policy
+    sees, in their order; none in a checkpoint that sees nothing or is older.
     """
 
     config: PolicyConfig
     state_dict: dict[str, torch.Tensor]
     embodiments: tuple[Embodiment, ...]
     tokenizer: str | None
+    cameras: tuple[str, ...] = ()
 
     def build(self) -> VlaPolicy:
         """The whole policy with these weights, in eval mode. Raises `CheckpointError` when they do not fit."""
@@ -85,6 +87,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "embodiments": {arm.name: arm.describe() for arm in checkpoint.embodiments},
         "tokenizer": checkpoint.tokenizer,
     }
+    if checkpoint.cameras:
+        document["cameras"] = list(checkpoint.cameras)
     save_whole(path, document)
 
 
@@ -106,6 +110,7 @@ class _Document:
     embodiments: dict[Name, Any]
     tokenizer: Any
     format: int
+    cameras: Annotated[tuple[Name, ...], Sized(0, 16)] = ()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -125,10 +130,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             for name, described in parts.embodiments.items()
         )
         _check_embodiments(config, embodiments)
+        if parts.cameras and not len(set(parts.cameras)) == len(parts.cameras) == config.cameras:
+            raise ReadError(f"cameras are {', '.join(parts.cameras)}, and the policy sees {config.cameras}")
     except (ConfigError, ReadError) as error:
         raise CheckpointError(one_line(f"{path}: bad configuration: {error}", MOST_MESSAGE)) from None
     _check_tokenizer(path, parts.tokenizer)
-    return Checkpoint(config, parts.state_dict, embodiments, parts.tokenizer)
+    return Checkpoint(config, parts.state_dict, embodiments, parts.tokenizer, parts.cameras)
 
 
 def _check_weights(path: Path, weights: Any) -> None:

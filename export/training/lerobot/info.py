@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from export.training.lerobot.errors import DatasetError
-from firmware_bridge.reading import Between, Name, Reader, Sized, shown
+from firmware_bridge.reading import Between, Name, Reader, Sized, one_line, shown
 
 INFO = Reader(DatasetError, "copy the dataset again, or write its meta/info.json anew with LeRobot")
 MOST_EPISODES, MOST_FRAMES, MOST_FILES, MOST_ELEMENTS = 200_000, 100_000_000, 99_999, 4096
@@ -104,7 +104,7 @@ class _Info:
     fps: Annotated[float, Between(0.01, 1000)]
     total_episodes: Annotated[int, Between(0, MOST_EPISODES)]
     total_frames: Annotated[int, Between(0, MOST_FRAMES)]
-    features: Annotated[dict[Annotated[str, Sized(1, 128)], _Feature], Sized(1, 512)]
+    features: Annotated[dict[Annotated[str, Sized(1, 128)], _Feature], Sized(0, 512)]
     data_path: str
     video_path: str | None = None
     robot_type: Name | None = None
@@ -119,7 +119,7 @@ def read_info(folder: Path) -> DatasetInfo:
     version = document.get("codebase_version") if isinstance(document, dict) else None
     if isinstance(version, str) and not version.startswith("v3."):
         raise DatasetError(
-            f"{file}: version {shown(version)}; this reads v3.0, and LeRobot's own tools convert older ones"
+            f"{file}: version {one_line(version, 40)}; this reads v3.0, and LeRobot's own tools convert older ones"
         )
     plain = INFO.into(_Info, document, file, extra=True)
     if plain.total_episodes == 0 or plain.total_frames == 0:
