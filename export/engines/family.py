@@ -47,7 +47,7 @@ class ActionPrior(Family):
 
     def open(self, checkpoint: Path) -> Exporter:
         parts = load_checkpoint(checkpoint)
-        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "")
+        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "", cameras=parts.cameras)
         return Parts(parts, self._recipe(parts.config, self._trained(parts)), origin)
 
     def untrained(self, config: PolicyConfig, vlm: Path | None, prior: Path | None) -> Exporter:

@@ -82,6 +82,8 @@ class Origin:
     embodiments: tuple[Embodiment, ...]
     tokenizer: str
     source: str = "checkpoint.pt"
+    cameras: tuple[str, ...] = ()
+    """Their names, in the policy's order; numbered where nothing names them."""
 
 
 def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path, stage: Stage) -> dict[str, Any]:
@@ -215,7 +217,9 @@ def own_manifest(
             max_delay=config.max_delay,
         ),
         graph=GraphSpec(engines, GRAPH_LINKS, own_feeds(config), "action_decoder.chunk"),
-        cameras=tuple(CameraSpec(name, *config.frame_px, fit="crop") for name in camera_names(config.cameras)),
+        cameras=tuple(
+            CameraSpec(name, *config.frame_px, fit="crop") for name in origin.cameras or numbered(config.cameras)
+        ),
         arms=tuple(arm_spec(arm, config.action_slots) for arm in origin.embodiments),
         checkpoint_sha256=origin.weights_sha256,
         created_by=origin.created_by,
@@ -243,8 +247,8 @@ def own_feeds(config: PolicyConfig) -> dict[str, Feed]:
     }
 
 
-def camera_names(count: int) -> tuple[str, ...]:
-    """A checkpoint does not name its cameras: they are numbered."""
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for the cameras of a checkpoint that has none."""
     return tuple(str(number) for number in range(1, count + 1))
 
 

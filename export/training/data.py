@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def read_demonstrations(
 
 def camera_name(column: str) -> str:
     """What a camera is called, from its column in a dataset: "front" of "observation.images.front"."""
-    return column.removeprefix("observation.images.").removeprefix("observation.")
+    return re.sub(r"[^A-Za-z0-9_-]", "_", column.removeprefix("observation.images.").removeprefix("observation."))
 
 
 def camera_columns(

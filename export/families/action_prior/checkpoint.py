@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from firmware_bridge.reading import MOST_MESSAGE, Name, ReadError, Sized, one_li
 
 M = TypeVar("M", bound=nn.Module)
 FORMAT = 1
+CAMERA = re.compile("[A-Za-z0-9_-]+")
 KEYS = {"config", "state_dict", "normalisation", "embodiments", "tokenizer", "format"}
 
 
@@ -130,7 +132,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             for name, described in parts.embodiments.items()
         )
         _check_embodiments(config, embodiments)
-        if parts.cameras and not len(set(parts.cameras)) == len(parts.cameras) == config.cameras:
+        named = {name for name in parts.cameras if CAMERA.fullmatch(name)}
+        if parts.cameras and not len(named) == len(parts.cameras) == config.cameras:
             raise ReadError(f"cameras are {', '.join(parts.cameras)}, and the policy sees {config.cameras}")
     except (ConfigError, ReadError) as error:
         raise CheckpointError(one_line(f"{path}: bad configuration: {error}", MOST_MESSAGE)) from None
