@@ -352,14 +352,20 @@ class Manifest:
         return self.policy.precision
 
     @property
+    def continues(self) -> bool:
+        """Whether chunks are increments that continue what is committed, rather than goals: every axis has increments,
+        and the policy keeps its prefix."""
+        increments = all(axis.action.kind == "increment" for arm in self.arms for axis in arm.axes)
+        return increments and self.policy.prefix == "frozen"
+
+    @property
     def shape(self) -> ChunkShape:
         """What control needs. A chunk whose row 0 is due at once is one step shorter."""
         policy = self.policy
         horizon = policy.horizon - (policy.first_goal_step == 0)
         looks = any(feed.kind == "state" for feed in self.graph.feeds.values())
-        goals = any(axis.action.kind != "increment" for arm in self.arms for axis in arm.axes)
         max_delay = horizon - 1 if policy.max_delay is None else min(policy.max_delay, horizon - 1)
-        return ChunkShape(horizon, policy.history, max_delay, policy.observations if looks or goals else 0)
+        return ChunkShape(horizon, policy.history, max_delay, policy.observations if looks or not self.continues else 0)
 
     def to_json(self) -> str:
         document = asdict(self)

@@ -45,6 +45,7 @@ class SourceTraits:
     description  what it delivers and how that becomes the policy's image
     fix         what to try when no frames come
     identity    which device it is and in which mode, as far as that is known: one that comes back must have the same
+    native_px    (height, width) of its frames before they become the policy's; None for one that is drawn at any size
     """
 
     period_ns: int
@@ -52,6 +53,7 @@ class SourceTraits:
     description: str
     fix: str
     identity: str = ""
+    native_px: tuple[int, int] | None = None
 
 
 class FrameSource(Protocol):

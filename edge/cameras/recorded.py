@@ -46,7 +46,7 @@ class RecordedSource:
         self._reel = open_reel(path)
         self._loop, self._frame_px, self._clock_ns, self._sleep = camera.end == "loop", frame_px, clock_ns, sleep
         try:
-            text = self._check_first(path)
+            text, native_px = self._check_first(path)
         except CameraError:
             self._reel.close()
             raise
@@ -55,11 +55,11 @@ class RecordedSource:
             self._reel.close()
             raise CameraError(f"{path}: the recording names no rate; add ?fps=N")
         self._period_ns = round(1e9 / fps)
-        self.traits = SourceTraits(self._period_ns, False, f"recorded at {fps:g} fps, {text}", FIX)
+        self.traits = SourceTraits(self._period_ns, False, f"recorded at {fps:g} fps, {text}", FIX, native_px=native_px)
         self._began_ns = 0
         self._last: Frame | None = None
 
-    def _check_first(self, path: Path) -> str:
+    def _check_first(self, path: Path) -> tuple[str, tuple[int, int]]:
         try:
             first = self._reel.next()
         except CameraLost as error:
@@ -67,11 +67,12 @@ class RecordedSource:
         assert first is not None  # an empty recording has raised
         try:
             fit(first, self._frame_px)
-            text = fit_text((first.shape[0], first.shape[1]), self._frame_px)
+            native_px = (first.shape[0], first.shape[1])
+            text = fit_text(native_px, self._frame_px)
         except CameraError as error:
             raise CameraError(f"{path}: {error}") from None
         self._reel.rewind()
-        return text
+        return text, native_px
 
     def read(self) -> Frame:
         """The image that is due next; past the end of a recording that does not loop, the last one, unchanged."""

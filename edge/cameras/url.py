@@ -44,16 +44,29 @@ def read_camera(url: str) -> tuple[CameraDriver, HealthOptions, FaultOptions]:
 
 
 def open_camera(
-    url: str, frame_px: tuple[int, int], name: str = "1", clock_ns: Callable[[], int] = time.monotonic_ns
+    url: str,
+    frame_px: tuple[int, int],
+    name: str = "1",
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+    exact: bool = False,
 ) -> WatchedCamera:
     """Opens a camera that gives frames of `frame_px` (height, width) and waits for its first one.
 
-    `name` is what it is called in messages. Raises `CameraError`.
+    `name` is what it is called in messages. With `exact` a camera whose own frames have another size is refused: a cut
+    changes the field of view that a policy was trained with. Raises `CameraError`.
     """
     driver, health, faults = read_camera(url)
     open_source = faults.around(lambda: driver.open(frame_px, clock_ns), clock_ns)
     source = open_source()
-    watch = Watch(f"camera {name} ({url})", health.limits(source.traits), source.traits.fix)
+    called, native_px = f"camera {name} ({url})", source.traits.native_px
+    if exact and native_px not in (None, frame_px):
+        source.close()
+        assert native_px is not None
+        raise CameraError(
+            f"{called} gives {native_px[1]}x{native_px[0]} and the policy was trained on {frame_px[1]}x{frame_px[0]}; "
+            f"set the camera to that size (of a V4L2 device: size={frame_px[1]}x{frame_px[0]})"
+        )
+    watch = Watch(called, health.limits(source.traits), source.traits.fix)
     if source.traits.period_ns == 0:
         return OnDemandCamera(source, watch, clock_ns)
     camera = LiveCamera(source, open_source, watch, clock_ns)

@@ -85,6 +85,7 @@ class V4l2Source:
             description=f"{found.fourcc} at {found.fps:g} fps, {text}, {stamps}{_better_name(device)}",
             fix=FIX,
             identity=f"{identity_of(device)} {found.fourcc} {found.size_px[1]}x{found.size_px[0]}".strip(),
+            native_px=(image.shape[0], image.shape[1]),
         )
 
     def read(self) -> Frame:

@@ -191,7 +191,7 @@ def _cameras(urls: Sequence[str], bundle: Bundle | None) -> Iterator[Check]:
         yield Check.failed("cameras", error)
         return
     for spec, url in zip(specs, placed):
-        yield check_camera(url, spec.frame_px, spec.name)
+        yield check_camera(url, spec.frame_px, spec.name, spec.fit == "exact")
 
 
 def _simulated(arm: ArmProfile, stack: ExitStack) -> tuple[Bridge, Path]:

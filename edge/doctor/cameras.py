@@ -21,13 +21,14 @@ def check_camera(
     url: str,
     frame_px: tuple[int, int],
     called: str,
+    exact: bool = False,
     clock_ns: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Check:
     """Opens the camera and looks through it for a second or 15 periods, whichever is longer."""
     name = f"camera {called}"
     try:
-        camera = open_camera(url, frame_px, called, clock_ns)
+        camera = open_camera(url, frame_px, called, clock_ns, exact)
     except VlaEdgeError as error:
         return Check.failed(name, error)
     try:

@@ -22,6 +22,7 @@ from edge.bundle import load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
+from edge.inference.frames import Frames
 from edge.inference.layout import Newest
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
 from edge.policy.base import Policy, PolicyInput, open_policy
@@ -56,7 +57,7 @@ class Inference:
 
     def __init__(self, policy: Policy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
         self.policy = policy
-        self._cameras = cameras
+        self._frames = Frames(cameras, policy.observations, round(1e9 * policy.step_s))
         self._seed = seed
         self._clock_ns = clock_ns
         self._no_rows = np.zeros((0, policy.joints))
@@ -65,11 +66,11 @@ class Inference:
         """Looks through every camera and computes the chunk. A pause and a failure are answers too."""
         started_ns = self._clock_ns()
         try:
-            looks = [camera.grab() for camera in self._cameras]
+            images, captured_ns = self._frames.observe()
             camera_ns = self._clock_ns() - started_ns
             output = self.policy.infer(
                 PolicyInput(
-                    [frame.image for frame in looks],
+                    images,
                     request.states_rad,
                     request.actions_rad,
                     request.mask,
@@ -90,9 +91,13 @@ class Inference:
             "",
             camera_ns,
             np.array(output.engine_ns, np.int64),
-            min((frame.captured_ns for frame in looks), default=0),
+            captured_ns,
             *(rows if len(rows) else self._no_rows for rows in (output.increments_rad, output.goals_rad)),
         )
+
+    def look(self, now_ns: int) -> None:
+        """Takes a frame in between, for a policy that sees earlier ones too."""
+        self._frames.look(now_ns)
 
     def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
         nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
@@ -143,6 +148,7 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
             records.statuses.write(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, ""))
         request = requests.take()
         if request is None:
+            inference.look(now_ns)
             time.sleep(POLL_S)
             continue
         result = inference.answer(request)
@@ -174,7 +180,9 @@ def main(argv: list[str] | None = None) -> int:
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         cameras = []
         for spec, url in zip(policy.cameras, settings.cameras, strict=True):
-            cameras.append(opened.enter_context(closing(open_camera(url, spec.frame_px, spec.name))))
+            cameras.append(
+                opened.enter_context(closing(open_camera(url, spec.frame_px, spec.name, exact=spec.fit == "exact")))
+            )
         serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms)
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.bundle import ActionNumber, ArmSpec, AxisSpec, BundleError, StateNumber
 from edge.bundle.manifest import Unit
+from edge.plan.goals import GoalKind, absolute_goals
 from edge.policy.base import FloatArray, PolicyInput
 
 PER_TRAVEL: dict[Unit, tuple[float, float]] = {"percent": (0.0, 100.0), "plus_minus_100": (-100.0, 100.0)}
@@ -87,9 +88,8 @@ class Axes:
         self.states = _columns([axis.state for axis in axes])
         self.actions = _columns([axis.action for axis in axes])
         kinds = np.array([axis.action.kind for axis in axes])
+        self._kinds = [GoalKind(axis.action.kind) for axis in axes]
         self._increment, self._relative = kinds == "increment", kinds == "position_relative_to_state"
-        self.increments = bool(self._increment.all())
-        """Whether actions are increments of every axis, which continue from wherever the commanded positions are."""
         self._skip = 1 - first_goal_step
 
     def write_states(self, into: NDArray[np.generic], q: FloatArray, mask: NDArray[np.bool_] | None = None) -> None:
@@ -103,7 +103,7 @@ class Axes:
     def write_goals(self, into: NDArray[np.generic], observed: PolicyInput, rows: int) -> None:
         """The actions of the first `rows` steps from the observed one on, which are committed; 0 behind them."""
         into[rows:] = 0
-        if self.increments:
+        if self._increment.all() and rows <= len(observed.prefix_rad):
             self.actions.write(into[:rows], self._action_units.difference_from_arm(observed.prefix_rad[:rows]))
             return
         at = observed.commanded_rad[1 : rows + 1]
@@ -114,15 +114,15 @@ class Axes:
         self.actions.write(into[:rows], np.where(self._relative, away, values))
 
     def increments_rad(self, chunk: NDArray[np.generic]) -> FloatArray:
-        """Of the result (horizon, columns), where all axes have increments: (horizon, J)."""
+        """Of the result (horizon, columns), where every axis has increments: (horizon, J)."""
         return self._action_units.difference_to_arm(self.actions.read(chunk))
 
     def goals_rad(self, chunk: NDArray[np.generic], observed: PolicyInput) -> FloatArray:
         """Of the result (horizon, columns): absolute goals (n, J), the first due at the end of the observed step."""
         values = self.actions.read(chunk)
-        away, goals = self._action_units.difference_to_arm(values), self._action_units.to_arm(values)
-        goals = np.where(self._relative, observed.measured_rad[-1] + away, goals)
-        goals = np.where(self._increment, observed.commanded_rad[0] + np.cumsum(away, axis=0), goals)
+        away, positions = self._action_units.difference_to_arm(values), self._action_units.to_arm(values)
+        in_arms_unit = np.where(self._increment | self._relative, away, positions)
+        goals = absolute_goals(in_arms_unit, self._kinds, observed.measured_rad[-1], observed.commanded_rad[0])
         return goals[self._skip :]
 
 

@@ -67,11 +67,16 @@ class PolicyOutput:
 
 
 class Policy(Protocol):
-    """What computes chunks: a bundle's engines, or one's own function. `parts` are what its times are of."""
+    """What computes chunks: a bundle's engines, or one's own function.
+
+    parts         what its times are of
+    observations  frames and positions of one observation, `step_s` apart
+    """
 
     shape: ChunkShape
     parts: tuple[str, ...]
     observations: int
+    step_s: float
 
     @property
     def joints(self) -> int: ...

@@ -62,7 +62,7 @@ class FunctionPolicy:
     """
 
     parts: tuple[str, ...] = ("function",)
-    observations = 1
+    observations, step_s = 1, 0.0
 
     def __init__(
         self,

@@ -60,9 +60,10 @@ class GraphPolicy:
     ) -> None:
         manifest = bundle.manifest
         self.shape, self.cameras, self.arm, self.parts = manifest.shape, manifest.cameras, spec, tuple(manifest.engines)
+        self.step_s = spec.step_s
         self.observations, self.execute_steps = manifest.policy.observations, manifest.policy.execute
         self._axes = Axes(spec, arm, manifest.policy.first_goal_step)
-        self._clock_ns = clock_ns
+        self._clock_ns, self._continues = clock_ns, manifest.continues
         around = Surroundings(manifest, spec, self._axes, prompter)
         self._stages = [_stage(name, engines, around) for name in manifest.engines]
         engine, _, output = manifest.graph.result.partition(".")
@@ -89,7 +90,7 @@ class GraphPolicy:
             stage.engine.run()
             times_ns.append(self._clock_ns())
         engine_ns = tuple(end - begin for begin, end in pairwise(times_ns))
-        if self._axes.increments:
+        if self._continues:
             return PolicyOutput(self._axes.increments_rad(self._result), engine_ns)
         return PolicyOutput(NO_ROWS, engine_ns, self._axes.goals_rad(self._result, observed))
 

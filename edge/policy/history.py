@@ -35,7 +35,7 @@ class StepHistory:
 
     def advance(self, timeline: Timeline, now_us: float) -> None:
         """Takes the steps that have ended; the oldest fall out."""
-        if not timeline.begun:
+        if not timeline.begun or not len(self._mask):
             return
         for step in range(self._steps, timeline.step_at(now_us)):
             for kept, row in (

@@ -15,10 +15,10 @@ from edge.errors import SafetyStop
 from edge.inference.records import Outcome, Planner, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import ChunkRefusal, check_finite
-from edge.plan.goals import increments_to
 from edge.plan.pace import splice_acceleration
 from edge.plan.replanner import ControlSettings, Pending, Replanner
 from edge.plan.splicer import Splicer
+from edge.plan.start import far_from_start
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import FloatArray, Knots, from_micro, spline_velocities
 from edge.policy.history import StepHistory
@@ -33,6 +33,7 @@ from firmware_bridge.messages import StateReport
 HEARTBEAT_NS = 10_000_000
 RESEND_NS = 20_000_000
 CHUNK_IDS = 0xFFFF
+NEARER = "bring the arm nearer by hand or with --to-home, or let it go there slowly with --approach"
 PAUSED_AT_REST_NS = 5_000_000_000
 """A pause this long before the arm has moved ends the run; once it moves, the end of the buffer does."""
 
@@ -285,24 +286,33 @@ class Controller:
         counters.delays.append(pending.delay)
         assert self._last_state is not None  # nothing is requested before the first report
         held_urad, spacing_us = self._last_state.commanded_urad, self.replanner.spacing_us
-        increments_rad = self._increments_rad(pending, result)
-        knots = self.splicer.propose(pending.step, pending.delay, increments_rad, held_urad, spacing_us, now_us)
+        at = (pending.step, pending.delay)
+        if len(result.goals_rad):
+            knots = self._knots_for_goals(at, result, held_urad, spacing_us, now_us)
+        else:
+            knots = self.splicer.propose(*at, result.increments_rad, held_urad, spacing_us, now_us)
         if isinstance(knots, ChunkRefusal):
             self._refuse(f"chunk {result.id} by the host: {knots}")
         else:
             self._send(knots)
 
-    def _increments_rad(self, pending: Pending, result: PlanResult) -> FloatArray:
-        """A chunk's increments; those that lead from what is committed along its goals."""
-        if not len(result.goals_rad):
-            return result.increments_rad
-        timeline, (step, delay) = self.timeline, (pending.step, pending.delay)
-        if not timeline.begun:
-            assert self._last_state is not None
-            start, prefix = from_micro(self._last_state.commanded_urad), self._nothing
-        else:
-            start, prefix = from_micro(timeline.q_urad(step)), timeline.increments_rad(step, delay)
-        return increments_to(result.goals_rad, start, prefix)
+    def _knots_for_goals(
+        self, at: tuple[int, int], result: PlanResult, held_urad: tuple[int, ...], spacing_us: int, now_us: float
+    ) -> Knots | ChunkRefusal:
+        """Knots for the goals of a chunk, `at` its step and delay. Raises `SafetyStop` when they begin far away."""
+        if not self.timeline.begun:
+            assert self._last_state is not None  # nothing is requested before the first report
+            far = far_from_start(result.goals_rad[0], from_micro(self._last_state.measured_urad), self.arm)
+            if far is not None:
+                raise SafetyStop(f"{far}; {NEARER}")
+        chunk = self.splicer.propose_goals(*at, result.goals_rad, held_urad, spacing_us, now_us)
+        if isinstance(chunk, ChunkRefusal):
+            return chunk
+        self.counters.goals.add(chunk)
+        if chunk.changed or chunk.clamped:
+            rms = float(chunk.deviation.rms_rad.max())
+            self.recorder.decide("shaped", deviation_rms_rad=rms, clamped=chunk.clamped, slowed=chunk.slowed)
+        return chunk.knots
 
     def _send(self, knots: Knots) -> None:
         self._chunk_id = self._chunk_id % CHUNK_IDS + 1

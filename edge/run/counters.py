@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.inference.records import PlanResult
+from edge.run.goal_counts import GoalCounts
 from edge.run.kept import Kept
 from edge.run.pauses import PauseLog
 from firmware_bridge.codes import DeviceState
@@ -46,6 +47,7 @@ class Counters:
     interventions_before: int | None = None
     device_refusals: int = 0
     committed_ids: Kept[int] = field(default_factory=Kept)
+    goals: GoalCounts = field(default_factory=GoalCounts)
 
     def reported(self, report: StateReport) -> None:
         """Takes one report of the device."""

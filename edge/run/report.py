@@ -18,6 +18,7 @@ from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.bundle.files import replacing
 from edge.errors import InputError
+from edge.run import goal_counts
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
 from firmware_bridge.messages import SCHEMA_HASH
@@ -70,6 +71,7 @@ def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any])
             "count": counters.splice_acceleration.total,
             "acceleration_jump_rad_s2": percentiles(counters.splice_acceleration),
         },
+        "goals": counters.goals.to_plain(),
         "device": {
             "limiter_interventions": counters.interventions,
             "least_buffer_ms": None if np.isinf(counters.least_buffer_ms) else counters.least_buffer_ms,
@@ -185,6 +187,8 @@ def table(report: dict[str, Any]) -> str:
                 f"slowed down to {share:.0%} of the trained one: inference took {slowest['latency_us'] // 1000} ms",
             )
         )
+    if report["goals"]:
+        rows.append(("goals", goal_counts.row(report["goals"])))
     pauses = report["pauses"]
     if pauses["count"]:
         rows.append(("pauses", f"{pauses['count']}, those that ended took {pauses['ended_s']:.1f} s"))

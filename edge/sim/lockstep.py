@@ -97,10 +97,12 @@ class LockstepOutcome:
 class LockstepCamera:
     """Renders the world of the device in this process, as the scene's camera of that name sees it."""
 
-    def __init__(self, model: mujoco.MjModel, device: LockstepDevice, size_px: int, name: str = CAMERA) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, device: LockstepDevice, frame_px: tuple[int, int], name: str = CAMERA
+    ) -> None:
         self._data = mujoco.MjData(model)
         self._model, self._device, self._name = model, device, name
-        self._renderer = CameraRenderer(model, size_px)
+        self._renderer = CameraRenderer(model, *frame_px)
         self._sequence = -1
 
     def grab(self) -> Frame:
@@ -148,10 +150,10 @@ def run_lockstep(
     shape, specs = bundle.manifest.shape, bundle.manifest.cameras
     names = scene_cameras(scene, [spec.name for spec in specs])
     with _device(arm, scene, settings) as device:
-        cameras = [LockstepCamera(scene.model, device, spec.height, name) for spec, name in zip(specs, names)]
+        cameras = [LockstepCamera(scene.model, device, spec.frame_px, name) for spec, name in zip(specs, names)]
         try:
             source = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
-            return _run(shape, policy.arm.step_s, arm, source, scene, settings, device)
+            return _run(shape, policy.arm.step_s, arm, source, scene, settings, device, source.look)
         finally:
             for camera in cameras:
                 camera.close()
@@ -190,6 +192,7 @@ def _run(
     scene: Scene,
     settings: LockstepSettings,
     device: LockstepDevice,
+    look: Callable[[int], None] = lambda now_ns: None,
 ) -> LockstepOutcome:
     def clock_ns() -> int:
         return device.now_us * 1000
@@ -221,6 +224,7 @@ def _run(
         for tick in range(round(1000 * settings.duration_s / CONTROL_PERIOD_MS)):
             if tick * CONTROL_PERIOD_MS % FOLLOW_EVERY_MS == 0:
                 track.append(device.world())
+            look(clock_ns())
             controller.step(clock_ns(), tick + 2)
             client.keep_clock(clock_ns(), slack_s=1.0)
             device.tick(CONTROL_PERIOD_MS)

@@ -23,14 +23,16 @@ from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 class CameraRenderer:
     """Draws what a camera of the scene sees. One per thread that renders; close it to free the GL context."""
 
-    def __init__(self, model: mujoco.MjModel, size_px: int = CAMERA_SIZE_PX) -> None:
-        self._renderer = mujoco.Renderer(model, size_px, size_px)
+    def __init__(self, model: mujoco.MjModel, height_px: int = CAMERA_SIZE_PX, width_px: int | None = None) -> None:
+        width_px, room = width_px or height_px, model.vis.global_
+        room.offheight, room.offwidth = max(room.offheight, height_px), max(room.offwidth, width_px)
+        self._renderer = mujoco.Renderer(model, height_px, width_px)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = 0
         self._options.geomgroup[DRAWN_GROUP] = 1
 
     def render(self, data: mujoco.MjData, camera: str = CAMERA) -> NDArray[np.uint8]:
-        """The image of the current state, uint8, shape (size, size, 3)."""
+        """The image of the current state, uint8, shape (height, width, 3)."""
         self._renderer.update_scene(data, camera=camera, scene_option=self._options)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
@@ -46,8 +48,6 @@ class SimulatedSource:
     """Draws the newest published pose of the arm and the objects, by the scene's first camera or the one named."""
 
     def __init__(self, folder: Path, frame_px: tuple[int, int], camera: str | None = None) -> None:
-        if frame_px[0] != frame_px[1]:
-            raise CameraError(f"the simulated camera is square, this bundle wants {frame_px[0]}x{frame_px[1]}")
         try:
             model = mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE))
         except ValueError as error:
@@ -58,7 +58,7 @@ class SimulatedSource:
             raise CameraError(f"the simulated scene has no camera '{camera}'; it has {', '.join(names)}")
         self._model, self._data = model, mujoco.MjData(model)
         self._world = WorldReader(folder / WORLD_FILE)
-        self._renderer = CameraRenderer(model, frame_px[0])
+        self._renderer = CameraRenderer(model, *frame_px)
         self._sequence = -1
         self.traits = SourceTraits(
             0,

@@ -29,6 +29,7 @@ class Table:
         self.shape, self.cameras, self.parts = manifest.shape, manifest.cameras, tuple(manifest.engines)
         self.observations, self.execute_steps = manifest.policy.observations, manifest.policy.execute
         self.arm, self._engine = bundle.arm(arm.embodiment, arm.joints), engine
+        self.step_s = self.arm.step_s
 
     @property
     def joints(self) -> int:
