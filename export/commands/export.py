@@ -15,10 +15,12 @@ from edge.bundle import MANIFEST
 from edge.cli.parser import add_version, complain, count, described
 from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
+from export.engines.robot import UNITS
 from export.families.action_prior.config import PRESETS, ConfigError
 from export.families.action_prior.folder import with_folders
-from export.families.base import CheckpointError, Exporter, family_of
+from export.families.base import CheckpointError, Exporter, Told, family_of
 
+TOLD = "--dataset, --arm, --rate, --units, --base and --tokenizer"
 SHAPES = {
     "cameras": ("N", "how many"),
     "frame_px": ("H,W", "height and width of raw frames"),
@@ -33,9 +35,12 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="edge-export",
         **described(
-            "Turns a checkpoint into three static ONNX engines, and proves that they compute the same.",
+            "Turns a checkpoint, or a folder that LeRobot trained, into static ONNX engines, and proves that they "
+            "compute the same.",
             """
             edge-export checkpoints/reach.pt -o bundle
+            edge-export outputs/train/act/checkpoints/last/pretrained_model -o bundle --dataset DIR
+            edge-export pretrained_model -o bundle --arm so101 --rate 30 --units degrees
             edge-export checkpoints/reach.pt -o bundle8 --precision int8 --observations DIR
             edge-export --preset paper -o bundle-paper        # random weights, to measure with
             """,
@@ -46,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add_version(root)
     add = root.add_argument
     add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT",
-        help="checkpoint.pt of edge-train vla; without one, --preset: random weights, to measure with")  # fmt: skip
+        help="checkpoint.pt of edge-train vla, or a pretrained_model folder of LeRobot's; without one, --preset: "
+        "random weights, to measure with")  # fmt: skip
     add("-o", "--out", type=Path, required=True, metavar="BUNDLE",
         help="folder to write; an older bundle there is replaced")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32",
@@ -56,10 +62,24 @@ def parser() -> argparse.ArgumentParser:
     add("--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)")
     add("--samples", type=int, default=64, metavar="N", help="observations to verify on (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
+    told = root.add_argument_group("what a LeRobot folder does not say")
+    add = told.add_argument
+    add("--dataset", type=Path, metavar="DIR",
+        help="the dataset it was trained on: rate, robot and names of the axes")  # fmt: skip
+    add("--arm", metavar="NAME", help="the arm instead, a profile's name or file")
+    add("--rate", type=float, metavar="HZ", help="steps a second of the recordings")
+    add("--units", choices=UNITS, help="of states and actions; needed where the training data fit several")
+    add("--base", type=Path, metavar="DIR", help="the folder of the policy that an adapter (LoRA) was trained on")
+    add("--tokenizer", type=Path, metavar="DIR", help="the tokenizer that the folder names and does not hold")
     untrained = root.add_argument_group("without a checkpoint")
     add = untrained.add_argument
     add("--preset", choices=sorted(PRESETS), help="sizes of the policy; its weights are random")
-    add("--vlm", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3-VL, the backbone")
+    add(
+        "--vlm",
+        type=Path,
+        metavar="DIR",
+        help="Hugging Face folder of a Qwen3-VL, the backbone; of a LeRobot folder, the vision-language model it names",
+    )
     add("--prior", type=Path, metavar="DIR", help="Hugging Face folder of a Qwen3, the other two")
     for name, (form, what) in SHAPES.items():
         kind = _size if form == "H,W" else count
@@ -90,6 +110,8 @@ def _export(args: argparse.Namespace) -> int:
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
     exporter = _exporter(args)
+    for name, content in exporter.table:
+        print(f"{name:<14}{content}")
     with ExitStack() as bars:
 
         def stage(name: str, size: int) -> Callable[[], object]:
@@ -100,6 +122,8 @@ def _export(args: argparse.Namespace) -> int:
     for name, agreement in report["agreement"].items():
         limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
         found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
+        if "of_range" in agreement:
+            found = f"{agreement['of_range']:.1e} of an axis's range, relative {agreement['relative_rms']:.1e}"
         print(f"{name:<32} {found}, cosine {agreement['cosine']:.8f} (gate: {limits})")
     caught = report["negative_control"]["caught"]
     print(
@@ -120,14 +144,19 @@ def _export(args: argparse.Namespace) -> int:
 
 def _exporter(args: argparse.Namespace) -> Exporter:
     """The trained policy, of the family that recognises it, or one of the size asked for with random weights."""
-    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations)
+    told = Told(args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer)
+    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations, told)
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:
-        if args.preset or args.vlm or args.prior or shapes:
+        if args.preset or args.prior or shapes:
             raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
+        told = dataclasses.replace(told, vlm=args.vlm)
+        options = (*options[:-1], told)
         return family_of(args.checkpoint)(*options).open(args.checkpoint)
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
+    if told != Told():
+        raise CheckpointError(f"{TOLD} belong to a LeRobot folder; leave them out")
     try:
         config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes).checked()
     except ConfigError as error:

@@ -14,7 +14,7 @@ from export.families.action_prior.checkpoint import Checkpoint, is_checkpoint, l
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.folder import PretrainedParts, fingerprint
 from export.families.action_prior.parts import PolicyParts
-from export.families.base import CheckpointError, Exporter, Family, Stage
+from export.families.base import CheckpointError, Exporter, Family, Stage, Told
 
 CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
 
@@ -30,6 +30,17 @@ class Parts:
     @property
     def summary(self) -> str:
         return f"{self.recipe.precision}, {self.recipe.steps} flow steps"
+
+    @property
+    def table(self) -> list[tuple[str, str]]:
+        config = self.parts.config
+        arms = [f"{arm.name}, {len(arm.joints)} axes, {1 / arm.step_s:g} Hz" for arm in self.origin.embodiments]
+        return [
+            ("family", ACTION_PRIOR),
+            ("arms", "; ".join(arms) or "none: random weights"),
+            ("cameras", f"{config.cameras} of {config.frame_px[0]} x {config.frame_px[1]}"),
+            ("chunk", f"{config.horizon} increments"),
+        ]
 
     def write(self, out: Path, stage: Stage) -> dict[str, Any]:
         return export_bundle(self.parts, self.recipe, self.origin, out, stage)
@@ -47,6 +58,11 @@ class ActionPrior(Family):
 
     def open(self, checkpoint: Path) -> Exporter:
         parts = load_checkpoint(checkpoint)
+        if self.told != Told():
+            raise CheckpointError(
+                f"{checkpoint}: a checkpoint of edge-train says itself which arm, rate and units; leave out "
+                "--dataset, --arm, --rate, --units, --base, --tokenizer and --vlm"
+            )
         origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "", cameras=parts.cameras)
         return Parts(parts, self._recipe(parts.config, self._trained(parts)), origin)
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,8 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
 
     The folder `out` appears when everything in it is complete; one that stood there before is replaced.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        folder = Path(scratch) / "bundle"
-        folder.mkdir()
-        maker = _Maker(parts, recipe, folder, Path(scratch), stage)
+    with whole_folder(out) as (folder, scratch):
+        maker = _Maker(parts, recipe, folder, scratch, stage)
         specs = {name: maker.make(name) for name in ENGINES}
         report = maker.report(specs)
         (folder / VERIFICATION).write_text(json.dumps(report, indent=2) + "\n")
@@ -104,8 +102,18 @@ def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path,
         files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         manifest = own_manifest(parts.config, specs, recipe.precision, origin, files)
         (folder / MANIFEST).write_text(manifest.to_json())
-        _replace(folder, out)
     return report
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, which becomes `out` once the block ends without an error, and a scratch folder beside it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        yield folder, Path(scratch)
+        _replace(folder, out)
 
 
 class _Maker:

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from edge.arms import ArmProfile, ProfileError, available_arms, load_arm
-from export.families.base import CheckpointError
+from edge.bundle.manifest import Unit
+from export.families.base import CheckpointError, Told
 from export.families.lerobot.folder import ACTION, STATE, Folder
 from export.families.lerobot.policy import training_range
 from export.training.lerobot.errors import DatasetError
@@ -32,23 +33,13 @@ SHORTEST_STEP_S, LONGEST_STEP_S = 0.002, 1.0
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the user says: options of the command, None where it was not given."""
-
-    dataset: Path | None = None
-    arm: str | None = None
-    rate_hz: float | None = None
-    units: str | None = None
-
-
-@dataclass(frozen=True)
 class Axis:
     """A joint of the arm: its column among the policy's numbers, what the dataset calls it, its unit in the bundle."""
 
     joint: str
     column: int
     source: str
-    unit: str
+    unit: Unit
     travel: tuple[float, float] | None
 
 
@@ -89,7 +80,7 @@ def find_robot(folder: Folder, told: Told, absolute: bool = True) -> Robot:
 class Reading:
     """How one axis's numbers are read: a unit of the bundle, and the arm's limits in it."""
 
-    unit: str
+    unit: Unit
     low: float
     high: float
     travel: tuple[float, float] | None = None
@@ -97,23 +88,16 @@ class Reading:
 
 def readings(arm: ArmProfile) -> dict[str, list[Reading]]:
     """Of each kind of units, one for each axis."""
-    rows = list(zip(arm.units, arm.limits.position_min_rad, arm.limits.position_max_rad))
-
-    def jaw(index: int) -> Reading | None:
-        return Reading("percent", 0.0, 100.0, rows[index][1:]) if index == arm.gripper else None
-
-    turned = {"rad": ("deg", 180 / math.pi), "m": ("m", 1.0)}
-    return {
-        "degrees": [
-            jaw(index) or Reading(turned[unit][0], low * turned[unit][1], high * turned[unit][1])
-            for index, (unit, low, high) in enumerate(rows)
-        ],
-        "radians": [Reading(unit, low, high) for unit, low, high in rows],
-        "normalised": [
-            jaw(index) or Reading("plus_minus_100", -100.0, 100.0, (low, high))
-            for index, (_, low, high) in enumerate(rows)
-        ],
-    }
+    names: dict[str, tuple[Unit, Unit, float]] = {"rad": ("rad", "deg", 180 / math.pi), "m": ("m", "m", 1.0)}
+    table: dict[str, list[Reading]] = {name: [] for name in UNITS}
+    limits = zip(arm.units, arm.limits.position_min_rad, arm.limits.position_max_rad)
+    for index, (unit, low, high) in enumerate(limits):
+        own, shown, factor = names[unit]
+        jaw = Reading("percent", 0.0, 100.0, (low, high)) if index == arm.gripper else None
+        table["radians"].append(Reading(own, low, high))
+        table["degrees"].append(jaw or Reading(shown, low * factor, high * factor))
+        table["normalised"].append(jaw or Reading("plus_minus_100", -100.0, 100.0, (low, high)))
+    return table
 
 
 def _dataset(folder: Folder, path: Path | None) -> DatasetInfo | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -25,11 +25,34 @@ class Exporter(Protocol):
     def summary(self) -> str:
         """What is made, in a few words."""
 
+    @property
+    def table(self) -> Sequence[tuple[str, str]]:
+        """What was read, row by row: printed before anything is made."""
+
     def write(self, out: Path, stage: Stage) -> dict[str, Any]:
         """Writes the bundle whole or not at all, and returns its `verification.json`.
 
         It has `passed`, the `agreement` of each engine with the policy, and the `negative_control`.
         """
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a checkpoint does not say and the user does: options of the command, None where they were not given.
+
+    dataset  the folder of the dataset it was trained on: rate, robot, names of the axes
+    arm      a profile; `rate_hz` of its steps, `units` of its numbers
+    base     the folder of the policy that an adapter changes
+    tokenizer, vlm  folders of what some policies take from elsewhere
+    """
+
+    dataset: Path | None = None
+    arm: str | None = None
+    rate_hz: float | None = None
+    units: str | None = None
+    base: Path | None = None
+    tokenizer: Path | None = None
+    vlm: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,7 @@ class Family:
     flow_steps    in the decoder; None for the checkpoint's own
     samples       observations to verify on, drawn with `seed`
     observations  recorded ones to calibrate and verify on instead
+    told          what the checkpoint does not say
     """
 
     precision: str = "fp32"
@@ -47,6 +71,7 @@ class Family:
     samples: int = 64
     seed: int = 0
     observations: Path | None = None
+    told: Told = Told()
 
     @classmethod
     def recognises(cls, checkpoint: Path) -> bool:
@@ -59,7 +84,10 @@ class Family:
 
 
 FAMILIES: Registry[Family] = Registry(
-    "vla_edge.families", "policy family", {ACTION_PRIOR: "export.engines.family:ActionPrior"}, CheckpointError
+    "vla_edge.families",
+    "policy family",
+    {ACTION_PRIOR: "export.engines.family:ActionPrior", "lerobot": "export.engines.lerobot:LeRobot"},
+    CheckpointError,
 )
 
 
@@ -78,4 +106,8 @@ def family_of(checkpoint: Path) -> type[Family]:
             problems.append(str(error))
     if problems:
         raise CheckpointError(f"{checkpoint}: no policy family recognises it; {'; '.join(problems)}")
+    if checkpoint.is_dir():
+        raise CheckpointError(
+            f"{checkpoint}: holds no policy; name a checkpoint.pt, or a folder of LeRobot's with a config.json"
+        )
     return FAMILIES.load(ACTION_PRIOR)

@@ -108,7 +108,8 @@ def test_a_policy_refuses_before_anything_is_opened(
 
 
 def test_each_family_knows_its_checkpoint_and_no_others(tmp_path: Path) -> None:
-    own = {ACTION_PRIOR: SHIPPED}
+    folders = Path(__file__).resolve().parents[1] / "export" / "families" / "lerobot"
+    own = {ACTION_PRIOR: SHIPPED, "lerobot": folders / "act"}
     assert set(own) == set(FAMILIES.builtin)
     (tmp_path / "cut.pt").write_bytes(SHIPPED.read_bytes()[:100_000])
     (tmp_path / "text.pt").write_text("no checkpoint")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from export.engines.robot import Told, find_robot
-from export.families.base import CheckpointError
+from export.engines.robot import find_robot
+from export.families.base import CheckpointError, Told
 from export.families.lerobot.folder import Folder, read_folder
 from tests.export.families.lerobot_engines import FOLDERS
 
@@ -101,8 +101,8 @@ def test_a_dataset_says_rate_robot_and_order(tmp_path: Path) -> None:
         (Told(arm="panda"), {}, "leave one out"),
         (Told(rate_hz=20.0), {}, "leave out --rate"),
         (Told(), {"names": ["a", "b", "c", "d", "e", "f"]}, "the columns are a, b, c"),
-        (Told(), {"codebase_version": "v2.1"}, "version v2.1"),
-        (Told(), {"features": {}}, "no column"),
+        (Told(), {"codebase_version": "v2.1"}, "version 'v2.1'"),
+        (Told(), {"features": {}}, "features must be"),
     ],
 )
 def test_what_is_missing_or_at_odds_is_refused(

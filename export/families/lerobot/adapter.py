@@ -48,7 +48,7 @@ class AdaptedWeights:
             base,
             WeightsFile(path / ADAPTER_WEIGHTS),
         )
-        file = path / ADAPTER_CONFIG
+        file = self._config_file = path / ADAPTER_CONFIG
         for name, allowed in FIXED.items():
             if name in self._config and self._config[name] not in allowed:
                 raise CheckpointError(
@@ -65,6 +65,10 @@ class AdaptedWeights:
     @property
     def file(self) -> Path:
         return self._base.file
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self._base.files, *self._adapter.files, self._config_file)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

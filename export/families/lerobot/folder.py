@@ -14,7 +14,7 @@ from export.families.base import CheckpointError
 from export.families.lerobot.adapter import ADAPTER_CONFIG, AdaptedWeights
 from export.families.lerobot.documents import read_document
 from export.families.lerobot.statistics import Normaliser, read_normaliser
-from export.families.lerobot.weights import Weights, WeightsFile
+from export.families.lerobot.weights import FolderWeights, WeightsFile
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
@@ -66,7 +66,7 @@ class Folder:
     after: tuple[Step, ...]
     inputs: Normaliser
     outputs: Normaliser
-    weights: Weights
+    weights: FolderWeights
 
     @property
     def config_file(self) -> Path:
@@ -132,7 +132,7 @@ def read_folder(path: Path, base: Path | None = None) -> Folder:
     )
 
 
-def _weights(path: Path, base: Path | None) -> Weights:
+def _weights(path: Path, base: Path | None) -> FolderWeights:
     if not (path / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise CheckpointError(f"{path}: no {ADAPTER_CONFIG} there, so it has no base; leave out --base")

@@ -100,9 +100,10 @@ def frame_port(camera: str) -> str:
 
 
 def checked_execute(folder: Folder, wanted: int, horizon: int) -> int:
-    """A chunk has at least one row more than is executed: the next one joins there."""
+    """What a folder says, but at most three quarters of a chunk: LeRobot stands still until the next one is computed,
+    and here the rest of a chunk covers that time."""
     if horizon < 2:
         raise CheckpointError(
             f"{folder.config_file}: chunks of {horizon} step leave nothing to join to; train longer ones"
         )
-    return min(wanted, horizon - 1)
+    return min(wanted, max(1, 3 * horizon // 4))

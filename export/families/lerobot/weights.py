@@ -32,6 +32,14 @@ class Weights(Protocol):
         """Raises `CheckpointError` for one that is not finite."""
 
 
+class FolderWeights(Weights, Protocol):
+    """Those of a whole folder."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that the tensors follow from."""
+
+
 class WeightsFile:
     """`model.safetensors`. Raises `CheckpointError` when it is missing, truncated or damaged."""
 
@@ -53,6 +61,10 @@ class WeightsFile:
     @property
     def file(self) -> Path:
         return self._file
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self._file,)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

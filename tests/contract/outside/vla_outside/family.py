@@ -46,6 +46,7 @@ class TableExporter:
     def __init__(self, rows: Any, digest: str) -> None:
         self._rows, self._digest = rows, digest
         self.summary = f"a table of {len(rows)} rows"
+        self.table = [("family", "table"), ("chunk", f"{len(rows)} increments")]
 
     def write(self, out: Path, stage: Stage) -> dict[str, Any]:
         out.mkdir()
