@@ -32,7 +32,8 @@ class AdapterProcess:
         line = self.process.stdout.readline() if ready else ""
         if not line:
             self.close()
-            raise InputError(f"the adapter for {url} did not start (its message stands above)")
+            why = "its message stands above" if ready else f"no word from it in {START_TIMEOUT_S:.0f} s"
+            raise InputError(f"the adapter for {url} did not start ({why}); is the arm on, and at this address?")
         self.port = str(json.loads(line)["port"])
         self.statistics: dict[str, Any] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +14,27 @@ from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS
 from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import JOINTS, FrankaOptions
 from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, RateLimits
+
+REACHED_S = 3.0
+PORTS = (443, 1337)
+"""Of the page that configures the arm, and of the interface that libfranka speaks."""
+
+
+def check_reachable(address: str) -> None:
+    """Whether any computer is there: libfranka alone would wait for a minute. Raises `InputError`."""
+    failure: OSError | None = None
+    for port in PORTS:
+        try:
+            with socket.create_connection((address, port), REACHED_S):
+                return
+        except ConnectionRefusedError:
+            return  # somebody is there, and said no
+        except OSError as error:
+            failure = error
+    why = (failure.strerror if failure is not None else None) or "no answer"
+    raise InputError(
+        f"'fci:{address}': no computer answers there ({why}); check the address, the cable and `ping {address}`"
+    )
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class FrankaUrl(FrankaOptions, DriveUrl):
 
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         self.check(arm)
+        check_reachable(self.target)
         return open_franka(
             self.target, self, RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3), notify
         )

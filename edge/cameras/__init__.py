@@ -2,7 +2,7 @@
 
 from edge.cameras.base import Camera, CameraDriver, CameraError, CameraUnhealthy, Frame, FrameSource, SourceTraits
 from edge.cameras.named import assigned, split_name
-from edge.cameras.url import CAMERAS, WatchedCamera, looks_at_bench, on_bench, open_camera, read_camera
+from edge.cameras.url import CAMERAS, WatchedCamera, check_camera, looks_at_bench, on_bench, open_camera, read_camera
 
 __all__ = [
     "CAMERAS",
@@ -15,6 +15,7 @@ __all__ = [
     "SourceTraits",
     "WatchedCamera",
     "assigned",
+    "check_camera",
     "looks_at_bench",
     "on_bench",
     "open_camera",

@@ -71,7 +71,11 @@ class FrameSource(Protocol):
 
 
 class CameraDriver(Protocol):
-    """A scheme of `--camera`: a frozen dataclass of the options in its URL."""
+    """A scheme of `--camera`: a frozen dataclass of the options in its URL.
+
+    A driver may have a method `check`, without arguments, for what can be known before anything is opened: cameras are
+    opened last. It raises `CameraError`.
+    """
 
     FORM: ClassVar[str]
 

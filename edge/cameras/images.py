@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ def opencv() -> Any:
     cv2.setNumThreads(1)  # the other cores belong to control and to the engines
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our one line says what failed
     return cv2
+
+
+def needs_opencv() -> None:
+    """Raises `CameraError` when `cv2` is not installed, without loading it."""
+    if find_spec("cv2") is None:
+        raise CameraError(missing("a camera or recording", ModuleNotFoundError(name="cv2")))
 
 
 def centre_crop(size_px: tuple[int, int], frame_px: tuple[int, int]) -> tuple[slice, slice]:

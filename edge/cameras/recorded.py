@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
-from edge.cameras.images import fit, fit_text
-from edge.cameras.reels import open_reel
+from edge.cameras.images import fit, fit_text, needs_opencv
+from edge.cameras.reels import check_there, open_reel
 from edge.registry import option
 
 FIX = "play the recording with end=loop, or record it again"
@@ -27,6 +27,10 @@ class RecordedCamera:
     target: Path
     fps: float | None = option(None, least=0.1)
     end: Literal["loop", "hold"] = "loop"
+
+    def check(self) -> None:
+        needs_opencv()
+        check_there(self.target)
 
     def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> RecordedSource:
         return RecordedSource(self, frame_px, clock_ns)

@@ -112,8 +112,13 @@ class VideoReel:
             raise CameraLost(f"{self._path} was cut short")
 
 
-def open_reel(path: Path) -> Reel:
-    """A folder or an image by its name, else a video. Raises `CameraError`."""
+def check_there(path: Path) -> None:
+    """Raises `CameraError` when there is no such recording."""
     if not path.exists():
         raise CameraError(f"{path}: there is no such recording; name a video file or a folder of images")
+
+
+def open_reel(path: Path) -> Reel:
+    """A folder or an image by its name, else a video. Raises `CameraError`."""
+    check_there(path)
     return ImageReel(path) if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else VideoReel(path)

@@ -43,6 +43,14 @@ def read_camera(url: str) -> tuple[CameraDriver, HealthOptions, FaultOptions]:
     return driver, health, faults
 
 
+def check_camera(url: str) -> None:
+    """Before anything is opened: the URL, what its driver needs, whether the camera is there. Raises `CameraError`."""
+    driver, _, _ = read_camera(url)
+    check = getattr(driver, "check", None)
+    if check is not None:
+        check()
+
+
 def open_camera(
     url: str,
     frame_px: tuple[int, int],

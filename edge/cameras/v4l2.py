@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from edge.cameras.base import CameraError, CameraLost, Frame, SourceTraits
 from edge.cameras.identity import identity_of, lasting_name
-from edge.cameras.images import fit, fit_text, opencv
+from edge.cameras.images import fit, fit_text, needs_opencv, opencv
 from edge.registry import option
 
 FIX = "check its cable and its other users (fuser -v /dev/video*)"
@@ -40,6 +40,10 @@ class V4l2Camera:
     size_px: tuple[int, int] | None = option(None, name="size", read=_size)
     fps: float | None = option(None, least=1)
     fourcc: str | None = option(None, read=_fourcc)
+
+    def check(self) -> None:
+        needs_opencv()
+        _check_node(self.target)
 
     def open(self, frame_px: tuple[int, int], clock_ns: Callable[[], int]) -> V4l2Source:
         return V4l2Source(self, frame_px, clock_ns)
@@ -115,13 +119,17 @@ def _better_name(device: Path) -> str:
     return f"; v4l2:{name} would name the same camera after a replug" if name is not None else ""
 
 
-def _open(cv2: Any, device: Path) -> Any:
+def _check_node(device: Path) -> None:
     if not device.exists():
         raise CameraError(
             f"{device}: there is no such camera; plug it in, or name another (ls /dev/v4l/by-id /dev/video*)"
         )
     if not os.access(device, os.R_OK | os.W_OK):
         raise CameraError(f"{device}: no permission; sudo usermod -aG video $USER, then log in again")
+
+
+def _open(cv2: Any, device: Path) -> Any:
+    _check_node(device)
     capture = cv2.VideoCapture(str(device.resolve()), cv2.CAP_V4L2)
     if not capture.isOpened():
         raise CameraError(f"{device}: cannot be opened as a camera; {FIX}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +52,31 @@ class OnCpu(EngineDriver):
 
 @dataclass(frozen=True)
 class OnGpu(EngineDriver):
-    """On the first of TensorRT, CUDA and CPU that each graph really gets."""
+    """On the first of TensorRT and CUDA that each graph really gets; a GPU that is not there is an error."""
+
+    PROVIDERS: ClassVar[tuple[str, ...]] = ("tensorrt", "cuda")
+
+    def check(self, bundle: Bundle) -> None:
+        available = onnxruntime.get_available_providers()
+        if not any(PROVIDERS[name] in available for name in self.PROVIDERS):
+            raise EngineError(
+                "--engine onnxruntime-gpu: this onnxruntime has no provider for a GPU; install onnxruntime-gpu (on a "
+                "Jetson, the wheel of the Jetson AI Lab), or choose onnxruntime-gpu-or-cpu"
+            )
 
     def open(self, bundle: Bundle, names: Sequence[str]) -> dict[str, Engine]:
         specs = {name: bundle.manifest.engines[name] for name in names}
-        return linked(
-            {name: open_on_ladder(bundle.file(spec.file), spec, self.threads)[0] for name, spec in specs.items()},
-            bundle.manifest.graph,
-        )
+        found: dict[str, OnnxRuntimeEngine] = {}
+        for name, spec in specs.items():
+            found[name], _ = open_on_ladder(bundle.file(spec.file), spec, self.threads, self.PROVIDERS)
+        return linked(found, bundle.manifest.graph)
+
+
+@dataclass(frozen=True)
+class OnGpuOrCpu(OnGpu):
+    """The same, and on the CPU where there is no GPU."""
+
+    PROVIDERS: ClassVar[tuple[str, ...]] = (*OnGpu.PROVIDERS, "cpu")
 
 
 class OnnxRuntimeEngine:
@@ -132,16 +149,18 @@ def linked(engines: dict[str, OnnxRuntimeEngine], graph: GraphSpec) -> dict[str,
     return dict(engines)
 
 
-def open_on_ladder(path: Path, spec: EngineSpec, threads: int) -> tuple[OnnxRuntimeEngine, list[str]]:
-    """The engine on the first provider that really takes it: TensorRT, CUDA, CPU. Also says why each one before did
-    not. Raises `EngineError` when none does."""
+def open_on_ladder(
+    path: Path, spec: EngineSpec, threads: int, providers: Sequence[str] = tuple(PROVIDERS)
+) -> tuple[OnnxRuntimeEngine, list[str]]:
+    """The engine on the first provider that really takes it. Also says why each one before did not. Raises
+    `EngineError` when none does, with the reason of the last."""
     reasons: list[str] = []
-    for provider in PROVIDERS:
+    for provider in providers:
         try:
             return OnnxRuntimeEngine(path, spec, threads, provider), reasons
         except EngineError as error:
             reasons.append(f"{provider}: {error}")
-    raise EngineError(reasons[-1].removeprefix("cpu: "))
+    raise EngineError(reasons[-1].partition(": ")[2])
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:

@@ -13,6 +13,7 @@ ENGINES: Registry[EngineDriver] = Registry(
     {
         DEFAULT_ENGINE: "edge.engines.onnxruntime_engine:OnCpu",
         "onnxruntime-gpu": "edge.engines.onnxruntime_engine:OnGpu",
+        "onnxruntime-gpu-or-cpu": "edge.engines.onnxruntime_engine:OnGpuOrCpu",
         BUILT_ENGINES: "edge.engines.tensorrt_built:BuiltEngines",
     },
     EngineError,

@@ -135,8 +135,8 @@ class Inference:
         return times[0], max(times[1:])
 
 
-def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float) -> None:
-    """Answers requests until the process is ended."""
+def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, runs_on: str) -> None:
+    """Answers requests until the process is ended; `runs_on` is what runs the policy, in words."""
     records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
     cold_ns, warm_ns = inference.warm_up(time.sleep)
     warm_ns += round(inject_latency_ms * 1e6)
@@ -145,7 +145,7 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
         now_ns = time.monotonic_ns()
         if now_ns - last_beat_ns > BEAT_NS:
             beat, last_beat_ns = beat + 1, now_ns
-            records.statuses.write(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, ""))
+            records.statuses.write(PlannerStatus(Phase.READY, beat, cold_ns, warm_ns, runs_on))
         request = requests.take()
         if request is None:
             inference.look(now_ns)
@@ -183,7 +183,8 @@ def main(argv: list[str] | None = None) -> int:
             cameras.append(
                 opened.enter_context(closing(open_camera(url, spec.frame_px, spec.name, exact=spec.fit == "exact")))
             )
-        serve(records, Inference(policy, cameras, settings.seed, time.monotonic_ns), settings.inject_latency_ms)
+        inference = Inference(policy, cameras, settings.seed, time.monotonic_ns)
+        serve(records, inference, settings.inject_latency_ms, ", ".join(sorted(set(policy.describe()))))
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))
         return error.exit_code

@@ -98,7 +98,7 @@ class PlannerStatus:
     beat: Annotated[int, Item("<i8", "its counter")]
     cold_ns: Annotated[int, Item("<i8", "the first call of the warm-up, ns")]
     warm_ns: Annotated[int, Item("<i8", "the slowest other call of the warm-up, ns")]
-    message: Annotated[str, Item(f"S{TEXT_BYTES}", "why it failed")]
+    message: Annotated[str, Item(f"S{TEXT_BYTES}", "why it failed; once it is ready, what runs the policy")]
 
 
 class Planner(Protocol):

@@ -57,6 +57,7 @@ def summarise(outcome: RunOutcome, settings: RunSettings, extra: dict[str, Any])
             "slowest_step_ms": max([outcome.step_us, *(change.spacing_us for change in counters.pace_changes)]) / 1000,
             "changes": [asdict(change) for change in counters.pace_changes],
         },
+        "runs_on": outcome.planner.message,
         "latency_ms": _latency_ms(outcome),
         "pauses": {
             "count": sum(counters.pauses.reasons.values()),

@@ -63,7 +63,8 @@ class Session:
         notify(f"device '{self.arm.name}', firmware {connected.caps.firmware:08x}; clocks synchronised")
         status = inference.wait_ready(notify, self._drain)
         if status.cold_ns:
-            notify(f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms")
+            took = f"first inference {status.cold_ns / 1e6:.0f} ms, warm {status.warm_ns / 1e6:.0f} ms"
+            notify(f"{took}, on {status.message}")
         controller = self._controller(connected, inference, status)
         self._check_latency(controller)
         with ExitStack() as stack:

@@ -12,7 +12,7 @@ from typing import Any
 from edge.arms import ArmProfile
 from edge.arms.bridge import SIMULATED, Bridge, behind, check_bridge, is_simulated, open_bridge
 from edge.arms.drives import drive_url
-from edge.cameras import assigned, on_bench, split_name
+from edge.cameras import assigned, check_camera, on_bench, split_name
 from edge.errors import InputError
 from edge.log.recorder import Samples
 from edge.registry import missing
@@ -43,6 +43,8 @@ class Workcell:
         check_bridge(url, arm)
         if trace and url != SIMULATED and drive_url(url) is None:
             raise InputError("--trace comes from the simulated device or an adapter; give it to bridge-sim instead")
+        for camera in cameras:
+            check_camera(split_name(camera)[1])
         self.arm, self.url = arm, url
         self.scene_seed, self.given, self._trace = scene_seed, cameras, trace
         with ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -109,6 +110,7 @@ def _export(args: argparse.Namespace) -> int:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
+    _check_place(args.out)
     exporter = _exporter(args)
     for name, content in exporter.table:
         print(f"{name:<14}{content}")
@@ -140,6 +142,18 @@ def _export(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _check_place(out: Path) -> None:
+    """Before anything is computed: a folder can be made there."""
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".edge-export-", dir=parent):
+            return
+    except OSError as error:
+        raise CheckpointError(
+            f"-o {out}: nothing can be made in {parent} ({error.strerror}); name another folder"
+        ) from None
 
 
 def _exporter(args: argparse.Namespace) -> Exporter:

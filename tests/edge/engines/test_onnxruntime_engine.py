@@ -10,6 +10,7 @@ import pytest
 from edge.bundle import load_bundle
 from edge.engines import EngineError, OnnxRuntimeEngine, onnxruntime_engine
 from edge.engines.onnxruntime_engine import open_on_ladder
+from edge.engines.opening import check_engines, open_engines
 
 
 def test_a_provider_that_is_not_installed_is_an_error(bundle_path: Path) -> None:
@@ -37,6 +38,29 @@ def test_a_session_that_fell_back_in_silence_is_noticed(bundle_path: Path, monke
         OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1, provider="cuda")
     engine, reasons = open_on_ladder(bundle.file(spec.file), spec, threads=1)
     assert "CPUExecutionProvider" in engine.describe() and len(reasons) == 2
+
+
+GPU_ENGINES = ("onnxruntime-gpu", "onnxruntime-gpu-or-cpu")
+
+
+@pytest.mark.parametrize(
+    "listed", [[], ["CUDAExecutionProvider"], ["TensorrtExecutionProvider", "CUDAExecutionProvider"]]
+)
+def test_a_gpu_that_is_not_there_is_refused_unless_the_cpu_will_do(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str]
+) -> None:
+    """Not listed, or listed and not got; before anything is opened where that can be known."""
+    bundle = load_bundle(bundle_path)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*listed, "CPUExecutionProvider"])
+    with pytest.raises(EngineError, match=r"onnxruntime-gpu|where CUDAExecutionProvider was asked for"):
+        check_engines(bundle, GPU_ENGINES[0], 1)
+        open_engines(bundle, GPU_ENGINES[0], 1)
+    if not listed:
+        with pytest.raises(EngineError, match="choose onnxruntime-gpu-or-cpu"):
+            check_engines(bundle, GPU_ENGINES[0], 1)
+    check_engines(bundle, GPU_ENGINES[1], 1)
+    engines = open_engines(bundle, GPU_ENGINES[1], 1)
+    assert all("CPUExecutionProvider" in engine.describe() for engine in engines.values())
 
 
 class Binding:
