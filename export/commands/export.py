@@ -16,10 +16,10 @@ from edge.bundle import MANIFEST
 from edge.cli.parser import add_version, complain, count, described
 from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
-from export.engines.robot import UNITS
 from export.families.action_prior.config import PRESETS, ConfigError
 from export.families.action_prior.folder import with_folders
 from export.families.base import CheckpointError, Exporter, Told, family_of
+from export.training.readings import UNITS
 
 TOLD = "--dataset, --arm, --rate, --units, --base and --tokenizer"
 SHAPES = {

@@ -6,7 +6,6 @@ calibrated travel (0.4.0 to 0.4.2 by default); the jaw is 0 to 100 of its own tr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,10 @@ from export.families.lerobot.folder import ACTION, STATE, Folder
 from export.families.lerobot.policy import training_range
 from export.training.lerobot.errors import DatasetError
 from export.training.lerobot.info import DatasetInfo, read_info
+from export.training.readings import LEAST_MOTION, MARGIN, UNITS, Reading, readings
 
-UNITS = ("degrees", "radians", "normalised")
-"""How all axes of a robot are read; `radians` is each axis's own unit, metres for a gripper that slides."""
 ARMS = dict.fromkeys(("so101", "so101_follower", "so_follower"), "so101")
 """Arms by the robot types that datasets name."""
-MARGIN = 0.1
-"""Of an axis's range: as far beyond its ends a calibration may put a number."""
-LEAST_MOTION = 0.1
-"""Of its range, that one joint at least has moved in a reading that fits."""
 SHORTEST_STEP_S, LONGEST_STEP_S = 0.002, 1.0
 
 
@@ -71,33 +65,20 @@ def find_robot(folder: Folder, told: Told, absolute: bool = True) -> Robot:
     units, how["units"] = _units(folder, arm, told, order, info, (STATE, ACTION) if absolute else (STATE,))
     rows = readings(arm)[units]
     axes = tuple(
-        Axis(joint, column, names[column], row.unit, row.travel) for joint, column, row in zip(arm.joints, order, rows)
+        Axis(joint, column, names[column], *bundle_unit(arm, index, units, row))
+        for index, (joint, column, row) in enumerate(zip(arm.joints, order, rows))
     )
     return Robot(arm, rate_hz, units, axes, how)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How one axis's numbers are read: a unit of the bundle, and the arm's limits in it."""
-
-    unit: Unit
-    low: float
-    high: float
-    travel: tuple[float, float] | None = None
-
-
-def readings(arm: ArmProfile) -> dict[str, list[Reading]]:
-    """Of each kind of units, one for each axis."""
-    names: dict[str, tuple[Unit, Unit, float]] = {"rad": ("rad", "deg", 180 / math.pi), "m": ("m", "m", 1.0)}
-    table: dict[str, list[Reading]] = {name: [] for name in UNITS}
-    limits = zip(arm.units, arm.limits.position_min_rad, arm.limits.position_max_rad)
-    for index, (unit, low, high) in enumerate(limits):
-        own, shown, factor = names[unit]
-        jaw = Reading("percent", 0.0, 100.0, (low, high)) if index == arm.gripper else None
-        table["radians"].append(Reading(own, low, high))
-        table["degrees"].append(jaw or Reading(shown, low * factor, high * factor))
-        table["normalised"].append(jaw or Reading("plus_minus_100", -100.0, 100.0, (low, high)))
-    return table
+def bundle_unit(arm: ArmProfile, index: int, units: str, row: Reading) -> tuple[Unit, tuple[float, float] | None]:
+    """What a bundle calls an axis's unit, and the travel that a share of it is of, in the arm's unit."""
+    if index == arm.gripper and units != "radians":
+        return "percent", (row.offset, row.offset + 100 * row.scale)
+    if units == "normalised":
+        return "plus_minus_100", (row.offset - 100 * row.scale, row.offset + 100 * row.scale)
+    names: dict[str, Unit] = {"rad": "deg" if units == "degrees" else "rad", "m": "m"}
+    return names[arm.units[index]], None
 
 
 def _dataset(folder: Folder, path: Path | None) -> DatasetInfo | None:
