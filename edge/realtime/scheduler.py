@@ -34,6 +34,10 @@ class Histogram:
         if value_us > self.largest_us:
             self.largest_us = value_us
 
+    def counts(self) -> array[int]:
+        """How many values each bin of `BIN_US` holds now."""
+        return self._counts[:]
+
     def percentile_us(self, percent: float) -> int:
         """Upper edge of the bin that holds this percentile; 0 when nothing was recorded."""
         wanted = self.total * percent / 100

@@ -209,3 +209,16 @@ def test_a_sound_device_is_believed_through_all_its_states(tmp_path: Path, run: 
     run.go(2000)
     assert run.line.state == DeviceState.STREAMING
     run.go(12_000)
+
+
+def test_fifty_copies_of_every_frame_change_nothing_and_the_stop_acts(run: Run) -> None:
+    run.line.tamper = lambda frame: [frame] * 50
+    run.go(3000)
+    counters = run.controller.counters
+    assert counters.chunks >= 4 and counters.refused.total == 0 and run.line.state == DeviceState.STREAMING
+    run.controller.pause()
+    run.go(600)
+    assert run.line.state == DeviceState.HOLD and run.controller.motion.value == "held"
+    run.rig.client.disarm()
+    assert run.line.state == DeviceState.IDLE
+    assert run.rig.client.link.skipped_frames > 10_000
