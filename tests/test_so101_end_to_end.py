@@ -130,12 +130,18 @@ def test_the_servos_follow_in_real_time_with_damaged_packets(tmp_path: Path) -> 
     assert run.told["period_p50_us"] <= 5200, "200 Hz"
 
 
-def test_a_host_that_is_killed_leaves_an_arm_at_rest_and_limp(servos: ServoProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # its parent has gone; its terminal has
+def test_a_host_that_is_killed_leaves_an_arm_at_rest_and_limp(
+    servos: ServoProcess, tmp_path: Path, number: signal.Signals
+) -> None:
     host = streaming(servos, tmp_path, 1.2)
-    host.adapter.send_signal(signal.SIGTERM)  # as the adapter does when its parent is gone
+    assert host.adapter.stdout is not None and host.adapter.stderr is not None
+    host.adapter.stdout.close()  # and nobody reads what it says
+    host.adapter.stderr.close()
+    host.adapter.send_signal(number)
     host.adapter.wait(timeout=20)
     assert states_in_order(host.trace)[-3:] == ["STREAMING", "DECEL", "HOLD"]
-    assert violations(host.trace, SO101.operating) == []
+    assert violations(host.trace, SO101.limits) == [] and host.adapter.returncode == 0
     servos.close()
     shafts = servos.shafts()[1]
     assert np.degrees(np.ptp(shafts[-50:], axis=0)).max() < 0.2

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge import __version__
 from edge.arms import ArmProfile
+from edge.bundle.files import replacing
 from edge.log.recorder import Samples
 from firmware_bridge.errors import BuildError
 from firmware_bridge.native import cache_folder
@@ -61,6 +62,9 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
         for splice in splices:
             axis.axvline(splice, color="black", linewidth=0.4, alpha=0.4)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110, metadata={"Software": MADE_BY})
-    pyplot.close(figure)
+    try:
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=110, metadata={"Software": MADE_BY})
+    finally:
+        pyplot.close(figure)
     return True

@@ -62,7 +62,7 @@ class Operator:
     def __enter__(self) -> Operator:
         self._depth += 1
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS if not _nohup(number)}
         return self
 
     def __exit__(
@@ -73,3 +73,8 @@ class Operator:
             for number, handler in self._before.items():
                 signal.signal(number, signal.SIG_IGN if self._to_the_end else handler)
             self._before = {}
+
+
+def _nohup(number: int) -> bool:
+    """Whether the end of the terminal was ignored by whoever started this, and is to mean nothing."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

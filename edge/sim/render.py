@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco at import; a robot or a server has no display
+os.environ.setdefault("MESA_SHADER_CACHE_DISABLE", "true")  # a cache in the home, which nobody asked for
 
 import mujoco
 import numpy as np

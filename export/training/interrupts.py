@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run after the step it is in, not in the middle of it."""
+"""Ctrl-C, SIGTERM and a terminal that is closed end a run after the step it is in, not in the middle of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -38,7 +38,8 @@ def interrupts(alone: bool) -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield watch
         return
-    before = {number: signal.signal(number, watch.handle) for number in SIGNALS}
+    wanted = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, watch.handle) for number in wanted}  # under nohup the end means nothing
     try:
         yield watch
     finally:

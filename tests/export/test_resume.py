@@ -22,7 +22,7 @@ from export.training import loop
 from export.training.data import Demonstrations, fit_embodiment, read_demonstrations
 from export.training.distil import distil
 from export.training.instructions import InstructionTokens, word_tokenizer
-from export.training.interrupts import Stopped
+from export.training.interrupts import SIGNALS, Stopped, interrupts
 from export.training.mixture import Mixture
 from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
@@ -288,3 +288,20 @@ def test_parts_of_another_size_may_go_on_with_a_run(
         interrupted(monkeypatch, lambda _: train(QUIET), tmp_path, 3, crash)
     train(dataclasses.replace(QUIET, micro_batch=3))
     assert [record["step"] for record in read_records(tmp_path / "prior.metrics.jsonl")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_to_end_is_taken_after_the_step(number: signal.Signals) -> None:
+    with interrupts(alone=True) as watch:
+        signal.raise_signal(number)
+    assert watch.requested
+
+
+def test_under_nohup_the_end_of_the_terminal_means_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts(alone=True) as watch:
+            signal.raise_signal(signal.SIGHUP)
+        assert not watch.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

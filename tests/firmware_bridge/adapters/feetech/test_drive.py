@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.arms.feetech import joint_spans
 from edge.log.trace import Trace, read_trace, violations
 from firmware_bridge.adapters import DriveError
 from firmware_bridge.adapters.feetech import registers as reg
-from firmware_bridge.adapters.feetech.drive import STOP_COUNTS_S2, stop_counts
+from firmware_bridge.adapters.feetech.bus import ServoBus
+from firmware_bridge.adapters.feetech.drive import STOP_COUNTS_S2, FeetechDrive, stop_counts
 from firmware_bridge.adapters.feetech.servos import ACCELERATION, SPEED
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
-from tests.servo_bench import SCALES, SO101, ServoBench, ServoRig
+from tests.servo_bench import SCALES, SO101, ServoBench, ServoRig, calibration
 from tests.so101_motion import Motion, errors_degrees, worst_degrees
 from tests.support import states_in_order
 
@@ -377,3 +379,24 @@ def test_a_servo_that_is_missing_is_named() -> None:
 
     with pytest.raises(DriveError, match=r"servo 6 \(gripper\) does not answer; check the arm's power"):
         ServoBench(change=change)
+
+
+@pytest.mark.parametrize("silent", range(1, 7))
+def test_words_that_nobody_reads_do_not_keep_the_torque_on(silent: int) -> None:
+    def unread(text: str) -> None:
+        raise BrokenPipeError(text)
+
+    bench = ServoBench()
+    drive = FeetechDrive(
+        lambda: ServoBus(bench.port, bench.clock.now_ns, bench.clock.wait),
+        calibration(),
+        joint_spans(SO101),
+        unread,
+        bench.clock.now_ns,
+        bench.clock.sleep,
+    )
+    for servo in bench.servos.values():
+        servo[reg.TORQUE_ENABLE] = 1
+    bench.servos[silent].silent = True
+    drive.close()
+    assert [number for number, servo in bench.servos.items() if servo[reg.TORQUE_ENABLE]] == [silent]
