@@ -35,6 +35,11 @@ MOST_KEPT_S = 600.0
 IDLE_S = 0.01
 
 
+def kept_samples(duration_s: float) -> int:
+    """How many samples a run of this length keeps."""
+    return round(STATE_RATE_HZ * min(duration_s + 10, MOST_KEPT_S))
+
+
 class Session:
     """A run on an open line, which the caller closes. `load` is what it takes of a line with a rate."""
 
@@ -98,9 +103,7 @@ class Session:
             ControlSettings(
                 self.settings.execute_steps, connected.lead_us(self._load), self.settings.on_loss is OnLoss.WAIT
             ),
-            open_recorder(
-                round(STATE_RATE_HZ * min(self.settings.duration_s + 10, MOST_KEPT_S)), self.arm.dof, journal
-            ),
+            open_recorder(kept_samples(self.settings.duration_s), self.arm.dof, journal),
             latency_us,
         )
         if journal is not None:

@@ -1,0 +1,76 @@
+"""A run's figures take bounded room, however long it lasts."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from edge.inference.records import Outcome, PlanResult
+from edge.log.recorder import Recorder
+from edge.run import kept
+from edge.run.counters import Counters
+from edge.run.kept import Kept
+from edge.run.pauses import PauseLog
+from edge.run.session import kept_samples
+
+
+def test_the_newest_stay_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 10)
+    row: Kept[int] = Kept()
+    for number in range(1, 1001):
+        row.append(number)
+        assert row[-1] == number and row.total == number and min(5, number) <= len(row) <= 10
+    assert list(row) == list(range(1001 - len(row), 1001))
+
+
+def test_everything_that_a_run_counts_is_bounded() -> None:
+    counters = Counters()
+    growing = [one.name for one in fields(Counters) if isinstance(getattr(counters, one.name), list)]
+    assert growing and all(isinstance(getattr(counters, name), Kept) for name in growing)
+    pauses = PauseLog()
+    for number in range(10_000):
+        pauses.pause(f"camera 1 is {number} ms old", number)
+        pauses.resume(number)
+    assert sum(pauses.reasons.values()) == 10_000 and len(pauses.reasons) < 200
+
+
+@pytest.mark.parametrize("duration_s", [5.0, 20.0, 590.0, 3600.0, 80_000.0, 86_399.0])
+def test_the_store_of_samples_does_not_grow_with_the_duration(duration_s: float) -> None:
+    tracemalloc.start()
+    try:
+        Recorder(kept_samples(duration_s), 8)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16e6
+
+
+def test_a_day_of_chunks_takes_the_room_of_an_hour_and_a_half() -> None:
+    counters, result = Counters(), PlanResult.untimed(1, Outcome.CHUNK, np.zeros((15, 7)), "")
+
+    def chunks(count: int) -> int:
+        for number in range(count):
+            counters.measured(number * 1000, result, 1000 + number)
+            counters.committed_ids.append(number)
+            counters.splice_acceleration.append(number / 7)
+            counters.delays.append(number % 5)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first = chunks(kept.MOST)
+        assert chunks(8 * kept.MOST) < 1.2 * first < 30e6
+    finally:
+        tracemalloc.stop()
+    assert counters.committed_ids.total == 9 * kept.MOST
+
+
+def test_the_whole_run_s_device_time_is_known_without_its_samples() -> None:
+    recorder = Recorder(100, 2)
+    for tick in range(1000):
+        recorder.sample(10_000 * tick, (0, 0), (0, 0), 100, 3)
+    samples = recorder.samples()
+    assert len(samples.device_us) == 100 and samples.whole_run_us[[0, -1]].tolist() == [0, 9_990_000]
