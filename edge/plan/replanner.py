@@ -77,7 +77,7 @@ class Replanner:
         """The request that waits for its answer."""
         self.period_us = 0
         """Expected inference period at the time of the last request."""
-        self._next_step = 0
+        self._next_step = self._goals_us = 0
         self._not_before_ns = 0
 
     @property
@@ -118,7 +118,7 @@ class Replanner:
     def requested(self, pending: Pending, timeline: Timeline) -> None:
         """Notes a request that has been made."""
         spacing_us = timeline.spacing_us(timeline.last)
-        may_hurry = timeline.begun and spacing_us > self.spacing_us
+        may_hurry = timeline.begun and spacing_us > max(self.spacing_us, self._goals_us)
         self.pending = pending
         self._next_step = pending.step + (1 if may_hurry else self._settings.execute_steps)
         self.period_us = max(self._settings.execute_steps * spacing_us, self.latency.largest_us)
@@ -131,6 +131,11 @@ class Replanner:
         """What a request that has waited so long is expected to take until its chunk can change anything."""
         overdue = waited_us > self.latency.largest_us
         return OVERDUE * waited_us + self._settings.lead_us if overdue else self.latency.needed_us
+
+    def slowed_by_goals(self, spacing_us: int) -> None:
+        """The last chunk's goals needed steps of `spacing_us`, 0 when they needed none longer: another in the very next
+        step would not be faster."""
+        self._goals_us = spacing_us
 
     def answered(self, id: int) -> Pending | None:
         """The pending request, when this is the number of its answer; it is pending no longer."""

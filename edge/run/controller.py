@@ -309,6 +309,7 @@ class Controller:
         if isinstance(chunk, ChunkRefusal):
             return chunk
         self.counters.goals.add(chunk)
+        self.replanner.slowed_by_goals(chunk.knots.spacing_us if chunk.slowed > 1.0 else 0)
         if chunk.changed or chunk.clamped:
             rms = float(chunk.deviation.rms_rad.max())
             self.recorder.decide("shaped", deviation_rms_rad=rms, clamped=chunk.clamped, slowed=chunk.slowed)
