@@ -36,6 +36,7 @@ from edge.bundle.manifest import ActionKind
 from edge.cli.parser import MADE_BY
 from export.engines.chain import draw_observations
 from export.engines.package import REFERENCE_SAMPLES, whole_folder
+from export.engines.recorded import recorded_observations
 from export.engines.robot import Robot, find_robot
 from export.engines.wired import Maker, Samples
 from export.families.act.policy import read_act
@@ -47,6 +48,8 @@ from export.families.pi.policy import read_pi
 from export.families.smolvla.policy import read_smolvla
 
 NOTHING = Beside()
+CALIBRATION_SAMPLES = 64
+"""Of which each passes through every part twice."""
 
 READERS: dict[str, Callable[[Folder, Beside], Policy]] = {
     "act": lambda folder, _: read_act(folder),
@@ -79,12 +82,20 @@ class LeRobot(Family):
     def open(self, checkpoint: Path) -> Exporter:
         if self.flow_steps is not None:
             raise CheckpointError("--flow-steps: a LeRobot folder says itself in how many steps; leave it out")
-        if self.observations is not None or self.precision == "int8":
-            raise CheckpointError("int8 and --observations are not implemented for LeRobot's folders; use fp32 or bf16")
+        if self.precision == "int8" and self.observations is None:
+            raise CheckpointError(
+                "int8 is calibrated on recorded observations: add --observations DIR, the dataset it was trained on"
+            )
         policy = read_policy(checkpoint, self.told.base, Beside(self.told.tokenizer, self.told.vlm))
         robot = find_robot(policy.folder, self.told, absolute=not any(policy.relative))
-        samples = Samples(draw_observations(policy, self.samples, self.seed), [], "synthetic")
-        return LeRobotExporter(policy, robot, self.precision, samples, self.seed)
+        return LeRobotExporter(policy, robot, self.precision, self._samples(policy), self.seed)
+
+    def _samples(self, policy: Policy) -> Samples:
+        """What to verify on, and for int8 what to calibrate on."""
+        if self.observations is None:
+            return Samples(draw_observations(policy, self.samples, self.seed), [], "synthetic")
+        count = CALIBRATION_SAMPLES if self.precision == "int8" else 0
+        return recorded_observations(policy, self.observations, count, self.samples, self.seed)
 
 
 @dataclass(frozen=True)

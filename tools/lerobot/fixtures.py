@@ -349,23 +349,27 @@ TOKENS = 64
 """More than any budget: shorter ones are filled with zeros."""
 
 
-def smolvla() -> Made:
+def small_smolvla(seed: int, cameras: dict[str, tuple[int, int]], numbers: dict[str, Any]) -> Made:
     """The defaults, smaller, weights in BF16."""
     from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
     from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 
     smolvlm(Path("smolvla_vlm"), SMALL_VLM, 2)
-    cameras = {"front": (48, 64), "wrist": (48, 64)}
     config = SmolVLAConfig(
         **features(cameras), vlm_model_name="smolvla_vlm", num_vlm_layers=4, chunk_size=20, n_action_steps=10,
         resize_imgs_with_padding=(64, 64), num_steps=4,
     )  # fmt: skip
-    torch.manual_seed(41)
+    torch.manual_seed(seed)
     policy = SmolVLAPolicy(config)
-    enliven(policy, 42)
-    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 43))
+    enliven(policy, seed + 1)
+    pre, post = make_pre_post_processors(config, dataset_stats=numbers)
     noise = {"noise": (20, 32), "previous": (9, len(JOINTS))}
-    return Made(policy, pre, post, inputs_for(44, cameras, noise=noise, tasks=TASKS), answer_flow, torch.bfloat16)
+    return Made(policy, pre, post, inputs_for(seed + 3, cameras, noise=noise, tasks=TASKS), answer_flow, torch.bfloat16)
+
+
+def smolvla() -> Made:
+    cameras = {"front": (48, 64), "wrist": (48, 64)}
+    return small_smolvla(41, cameras, statistics(cameras, 43))
 
 
 def smolvla_variant() -> Made:
@@ -435,7 +439,9 @@ def narrow_gemma(module: Any) -> None:
     module.PaliGemmaForConditionalGenerationWithPiGemma, module.PiGemmaForCausalLM = vlm, expert
 
 
-def pi(kind: str, cls: str, seed: int, cameras: dict[str, tuple[int, int]], **more: Any) -> Made:
+def pi(
+    kind: str, cls: str, seed: int, cameras: dict[str, tuple[int, int]], numbers: dict[str, Any], **more: Any
+) -> Made:
     """pi0 or pi0.5, smaller, weights in BF16."""
     module = importlib.import_module(f"lerobot.policies.{kind}.modeling_{kind}")
     configuration = importlib.import_module(f"lerobot.policies.{kind}.configuration_{kind}")
@@ -452,7 +458,7 @@ def pi(kind: str, cls: str, seed: int, cameras: dict[str, tuple[int, int]], **mo
     torch.manual_seed(seed)
     policy = getattr(module, f"{cls}Policy")(config)
     enliven(policy, seed + 1)
-    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, seed + 2))
+    pre, post = make_pre_post_processors(config, dataset_stats=numbers)
     noise = {"noise": (20, 32), "previous": (9, len(JOINTS))}
     inputs = inputs_for(seed + 3, cameras, noise=noise, tasks=TASKS)
     return Made(policy, pre, post, inputs, answer_flow, torch.bfloat16)
@@ -461,17 +467,90 @@ def pi(kind: str, cls: str, seed: int, cameras: dict[str, tuple[int, int]], **mo
 def pi05() -> Made:
     """Actions relative to the state but for the gripper's; the state in the prompt."""
     cameras = {"base_0_rgb": (48, 64), "left_wrist_0_rgb": (64, 48)}
-    return pi("pi05", "PI05", 61, cameras, use_relative_actions=True)
+    return pi("pi05", "PI05", 61, cameras, statistics(cameras, 63), use_relative_actions=True)
 
 
 def pi0() -> Made:
     """Absolute actions; a camera that nobody has."""
-    return pi("pi0", "PI0", 81, {"base_0_rgb": (48, 64), "left_wrist_0_rgb": (56, 56)}, empty_cameras=1)
+    cameras = {"base_0_rgb": (48, 64), "left_wrist_0_rgb": (56, 56)}
+    return pi("pi0", "PI0", 81, cameras, statistics(cameras, 83), empty_cameras=1)
+
+
+# ---- Policies whose goals an arm can follow: LeRobot's own loss trains them to wave.
+
+CENTRE = np.array([6.6, -56.3, 43.2, 56.2, 90.0, 48.2], np.float32)
+"""Where a simulated SO-101 starts, as its recordings would have it."""
+WAVE, WAVE_STEPS, WAVING_STEPS = 8.0, 10, 400
+EYES = {"front": (64, 64), "wrist": (64, 64)}
+
+
+def waving_numbers(relative: bool) -> dict[str, Any]:
+    """Statistics of waving; relative actions say where to from where the arm is."""
+    numbers = statistics(EYES, 0)
+    middle = CENTRE * np.array([not relative] * 5 + [True])
+    rows = {"observation.state": (CENTRE, 20.0), "action": (middle + WAVE / 2, WAVE)}
+    for key, (centre, reach) in rows.items():
+        low, high = (torch.as_tensor(np.asarray(centre + side * reach, np.float32)) for side in (-1, 1))
+        numbers[key] |= {"mean": (low + high) / 2, "std": (high - low) / 4, "q01": low, "q99": high}
+        if relative and key == "action":
+            numbers[key] |= {"min": low, "max": high}
+    return numbers
+
+
+def waving(made: Made, relative: bool) -> Made:
+    """Trains all but the vision tower: from wherever the arm is, there and back in ten steps, whatever is seen."""
+    rng = np.random.default_rng(5)
+    steps = np.arange(1, made.policy.config.chunk_size + 1)
+    wave = (WAVE * (1 - np.cos(2 * np.pi * steps / WAVE_STEPS)) / 2).astype(np.float32)[:, None]
+    weights = [tensor for name, tensor in made.policy.named_parameters() if "vision" not in name]
+    for tensor in made.policy.parameters():
+        tensor.requires_grad_(any(tensor is one for one in weights))
+    optimiser = torch.optim.AdamW(weights, lr=2e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, WAVING_STEPS)
+    torch.manual_seed(6)
+    for _ in range(WAVING_STEPS):
+        states = (CENTRE + 10 * rng.standard_normal((8, len(JOINTS)))).astype(np.float32)
+        origin = np.where(np.array([relative] * 5 + [False]), states, CENTRE)
+        frames = {
+            f"observation.images.{name}": torch.from_numpy(rng.random((8, 3, *size), np.float32))
+            for name, size in EYES.items()
+        }
+        batch = made.preprocessor(
+            {
+                "observation.state": torch.from_numpy(states), "action": torch.from_numpy(origin[:, None] + wave),
+                "task": [TASKS[int(index)] for index in rng.integers(0, len(TASKS), 8)], **frames,
+            }
+        )  # fmt: skip
+        loss, _ = made.policy.forward(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        schedule.step()
+    print(f"waving: loss {float(loss.detach()):.3f}", end="; ")
+    return made
+
+
+def smolvla_waving() -> Made:
+    return waving(small_smolvla(101, EYES, waving_numbers(False)), False)
+
+
+def pi05_waving() -> Made:
+    return waving(
+        pi("pi05", "PI05", 111, EYES, waving_numbers(True), use_relative_actions=True, tokenizer_max_length=80), True
+    )
+
+
+def pi0_waving() -> Made:
+    return waving(pi("pi0", "PI0", 121, EYES, waving_numbers(False)), False)
 
 
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
-    for made in (act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0)
+    for made in (
+        *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0),
+        *(smolvla_waving, pi05_waving, pi0_waving),
+    )
 }
 LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full,)}
 """Made when they are named."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from export.families.base import CheckpointError
 from export.families.lerobot.folder import PREPROCESSOR, Folder
@@ -45,7 +50,6 @@ def read_tokenizer(folder: Folder, named: Path | None, vocabulary: int) -> str:
 
 def _open(file: Path) -> Any:
     """As transformers opens it: what it adds to each text is said beside the file."""
-    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     beside = file.with_name("tokenizer_config.json")
@@ -59,3 +63,18 @@ def _open(file: Path) -> Any:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def prompt_ids(text: Mapping[str, Any], task: str, state: NDArray[np.float32]) -> list[int]:
+    """Token ids of a task as the robot's computer makes them of a manifest's text, at most the budget.
+
+    state (columns,) in the robot's units
+    """
+    parts = {"task": task.strip().replace("_", " ").replace("\n", " ") if text["clean"] else task, "newline": "\n"}
+    if "state_bins" in text:
+        bins = text["state_bins"]
+        offset, scale = (np.array(bins[name], np.float32) for name in ("offset", "scale"))
+        edges = np.linspace(-1, 1, bins["count"] + 1)[:-1]
+        parts["state"] = " ".join(map(str, np.digitize((state - offset) / scale, edges) - 1))
+    ids = Tokenizer.from_str(text["document"]).encode(text["template"].format(**parts)).ids
+    return list(ids)[: text["budget"]]

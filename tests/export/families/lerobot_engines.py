@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from edge.engines import OnnxRuntimeEngine
 from export.engines.chain import Values, draw_observations
@@ -17,12 +16,16 @@ from export.engines.wired import Maker, Samples
 from export.families.lerobot.policy import Beside, Policy
 from export.families.pi import config as pi_config
 from export.families.vla.siglip import TowerShape
+from export.families.vla.text import prompt_ids
 from tools.lerobot.inputs import Inputs, Observation, observations, read
 
 FOLDERS = Path(__file__).parent / "lerobot"
 BESIDE = {
     "smolvla": Beside(vlm=FOLDERS / "smolvla_vlm"),
     "smolvla_variant": Beside(vlm=FOLDERS / "smolvla_vlm"),
+    "smolvla_waving": Beside(vlm=FOLDERS / "smolvla_vlm"),
+    "pi05_waving": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
+    "pi0_waving": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     "pi05": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     "pi0": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
 }
@@ -94,18 +97,6 @@ def offset_of(policy: Policy, values: Values) -> NDArray[np.float32]:
     return state[: len(relative)] * relative
 
 
-def prompt_of(policy: Policy, task: str, state: NDArray[np.float32]) -> list[int]:
-    """Token ids of a task as the manifest's text says."""
-    text = policy.text
-    assert text is not None
-    parts = {"task": task.strip().replace("_", " ") if text["clean"] else task, "newline": "\n"}
-    if "state_bins" in text:
-        bins = text["state_bins"]
-        known = (state - np.array(bins["offset"], np.float32)) / np.array(bins["scale"], np.float32)
-        parts["state"] = " ".join(map(str, np.digitize(known, np.linspace(-1, 1, bins["count"] + 1)[:-1]) - 1))
-    return list(Tokenizer.from_str(text["document"]).encode(text["template"].format(**parts)).ids)
-
-
 def values_of(policy: Policy, inputs: Inputs, seen: Observation, plan: NDArray[np.float32] | None = None) -> Values:
     """What an observation is to a policy's ports. The first two of the plan's goals are committed, the rest not yet."""
     values: Values = {STATE_PORT: torch.from_numpy(seen.states[-1])}
@@ -115,7 +106,7 @@ def values_of(policy: Policy, inputs: Inputs, seen: Observation, plan: NDArray[n
         goals[: len(plan)] = plan - offset_of(policy, values)
         weights[:2], weights[2 : len(plan)] = 1, np.linspace(1, 0, len(plan))[1:-1]
     if policy.text is not None:
-        ids, budget = prompt_of(policy, seen.task, seen.states[-1]), policy.text["budget"]
+        ids, budget = prompt_ids(policy.text, seen.task, seen.states[-1]), policy.text["budget"]
         tokens = torch.tensor([*ids, *[0] * (budget - len(ids))])
         mask = torch.arange(budget) < len(ids)
     for port, feed in policy.feeds.items():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.export.families.lerobot_engines import FOLDERS, Exported, offset_of, prompt_of, read_fixture, values_of
+from export.families.vla.text import prompt_ids
+from tests.export.families.lerobot_engines import FOLDERS, Exported, offset_of, read_fixture, values_of
 from tools.lerobot.inputs import observations, read
 
 FAMILIES = ("smolvla", "pi05", "pi0")
@@ -91,7 +92,8 @@ def compared(found: NDArray[np.float32], wanted: NDArray[np.float32], span: NDAr
 def test_the_prompt_has_lerobots_tokens(name: str) -> None:
     policy, (inputs, tokens) = read_fixture(name), read(FOLDERS / name, "tokens")
     for seen, wanted in zip(observations(inputs), tokens):
-        assert prompt_of(policy, seen.task, seen.states[-1]) == [token for token in wanted if token]
+        assert policy.text is not None
+        assert prompt_ids(policy.text, seen.task, seen.states[-1]) == [token for token in wanted if token]
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "smolvla_variant"])

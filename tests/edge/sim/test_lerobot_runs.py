@@ -1,0 +1,50 @@
+"""Folders of LeRobot's SmolVLA, pi0 and pi0.5 through export, runtime and firmware, on the simulated clock.
+
+The policies were trained by LeRobot's own loss to wave (`waving` in `tools/lerobot/fixtures.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
+
+import numpy as np
+import pytest
+
+from edge.arms import load_arm
+from edge.bundle import load_bundle
+from edge.log.trace import read_trace, violations
+from edge.policy.base import open_policy
+from edge.sim.lockstep import LockstepSettings, run_lockstep
+from export.commands.export import main
+from export.families.pi import config as pi_config
+from tests.export.families.lerobot_engines import BESIDE, FOLDERS, NARROW
+
+TASK = "reach the blue cube"
+WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
+"""How far each axis is to wave, as the fixtures were trained; the gripper's is a part of its travel."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["smolvla_waving"])
+def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty seconds: nothing beyond a limit, nearly every chunk committed, and the arm goes where the goals do."""
+    monkeypatch.setattr(pi_config, "SIZES", NARROW)
+    beside = BESIDE[name]
+    named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer)]
+    told = [str(part) for option, path in named if path is not None for part in (option, path)]
+    bundle_at, trace = tmp_path / "bundle", tmp_path / "trace.csv"
+    arm = ["--arm", "so101", "--rate", "15", "--units", "degrees"]
+    assert main([str(FOLDERS / name), "-o", str(bundle_at), *arm, *told, "--samples", "4"]) == 0
+    bundle, profile = load_bundle(bundle_at), load_arm("so101")
+    policy = open_policy(bundle, "so101", TASK, threads=1)
+    settings = LockstepSettings(TASK, 20.0, bundle.manifest.policy.execute, trace=trace)
+    outcome = run_lockstep(bundle, profile, policy, open_scene(profile, 0), settings)
+    counters = outcome.controller.counters
+    assert outcome.stop is None and list(counters.refused) == []
+    rows = read_trace(trace)
+    assert violations(rows, profile.limits, profile.edges) == []
+    assert len(counters.committed_ids) >= 0.9 * counters.chunks >= 20
+    travelled = np.ptp(rows.q, axis=0)
+    assert (travelled >= WAVE_RAD / 2).all(), travelled
