@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -182,6 +182,14 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
+
+lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
+	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out runs/full
+	$(BIN)/python -m tools.lerobot.full_size runs/full/smolvla_full --vlm runs/full/smolvla_full_vlm
+
+pi05-full-size: setup ## pi0.5 at its own size, random weights: 40 minutes, 18 GB, 35 GB of disk
+	$(BIN)/python -m tools.lerobot.random_pi05 --out runs/full/pi05
+	$(BIN)/python -m tools.lerobot.full_size runs/full/pi05 --tokenizer tests/export/families/lerobot/pi_tokenizer --longest-s 2400 --largest-gb 18
 
 checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
 	VENV="$(VENV)" sh tools/make_checkpoint.sh

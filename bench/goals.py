@@ -115,11 +115,9 @@ def _row(kind: str, shaper: GoalShaper, arm: ArmProfile, hz: float, chunks: int,
 def exceeded(trace: Trace, arm: ArmProfile) -> list[str]:
     """Limits that a trace violates: the operating ones where chunks are executed; the device's own stop at the end of
     the last one keeps to the compiled ones."""
-    streaming, found = np.flatnonzero(trace.state == "STREAMING"), violations(trace, arm.limits, arm.edges)
-    if streaming.size:
-        plan = trace.part(slice(int(streaming[0]), int(streaming[-1]) + 1))
-        found += violations(plan, arm.operating, arm.edges)
-    return found
+    streaming = np.flatnonzero(trace.state == "STREAMING")
+    plan = trace.part(slice(int(streaming[0]), int(streaming[-1]) + 1))
+    return violations(plan, arm.operating, arm.edges) + violations(trace, arm.limits, arm.edges)
 
 
 def _middle(values: Sequence[float]) -> dict[str, float] | None:

@@ -215,15 +215,3 @@ def test_a_splice_at_the_velocity_limit_can_be_left() -> None:
         chunk = SHAPERS["so101"].shape(at.timeline, splice, at.goals_rad + 0.05, at.spacing_us)
         assert isinstance(chunk, ShapedChunk), (splice, str(chunk), from_micro(at.timeline.dq_urad_s(splice)))
         assert core_of(SO101, at).refusal(at.timeline, chunk.knots) is None
-
-
-@pytest.mark.parametrize("name", ARMS)
-def test_a_curve_that_comes_to_rest_at_a_limit_stays_inside_between_its_knots(name: str) -> None:
-    """Where it turns moves with what holds it: at any spacing the rounds must end, or more be kept back."""
-    arm = ARMS[name]
-    low, high = bounds(arm)
-    for spacing_us in range(50_000, 400_000, 3_500):
-        for limit in (low, high):
-            goals = np.tile(np.where(np.arange(arm.dof) == arm.dof - 1, limit, np.array(arm.home_rad)), (11, 1))
-            chunk = SHAPERS[name].shape(at_rest(arm, spacing_us), 0, goals, spacing_us)
-            assert isinstance(chunk, ShapedChunk) or chunk.reason == "deviation", (spacing_us, str(chunk))
