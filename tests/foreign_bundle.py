@@ -48,11 +48,17 @@ def shares_of(horizon: int) -> np.ndarray:
 
 
 def write_foreign(
-    folder: Path, kind: ActionKind = "position", noise: float = 0.0, shift_deg: float = 0.0, horizon: int = HORIZON
+    folder: Path,
+    kind: ActionKind = "position",
+    noise: float = 0.0,
+    target: np.ndarray = TARGET,
+    at_once: bool = False,
+    horizon: int = HORIZON,
 ) -> Path:
-    """Writes the bundle; `shift_deg` moves the target away, `noise` is what the decoder adds of its noise."""
+    """Writes the bundle; `noise` is what the decoder adds of its noise, `at_once` has all goals at the target."""
     folder.mkdir()
-    engines = {"backbone": _backbone(folder), "decoder": _decoder(folder, kind, noise, shift_deg, horizon)}
+    shares = np.ones(horizon) if at_once else shares_of(horizon)
+    engines = {"backbone": _backbone(folder), "decoder": _decoder(folder, kind, noise, target, shares)}
     (folder / VERIFICATION).write_text(json.dumps({"passed": True}))
     axes = tuple(
         AxisSpec(joint, StateNumber(index, UNITS[index]), ActionNumber(index, kind, UNITS[index]), f"{joint}.pos")
@@ -102,8 +108,8 @@ def _backbone(folder: Path) -> EngineSpec:
     return _engine(folder, "backbone", nodes, constants, inputs, ("features", (1, JOINTS + 2)))
 
 
-def _decoder(folder: Path, kind: ActionKind, noise: float, shift_deg: float, horizon: int) -> EngineSpec:
-    shares = shares_of(horizon)
+def _decoder(folder: Path, kind: ActionKind, noise: float, target: np.ndarray, shares: np.ndarray) -> EngineSpec:
+    horizon = len(shares)
     if kind == "increment":
         shares = np.diff(shares, prepend=0.0)
     lamps = np.zeros((2, JOINTS), np.float32)
@@ -111,7 +117,7 @@ def _decoder(folder: Path, kind: ActionKind, noise: float, shift_deg: float, hor
     constants = {
         "shares": shares[:, None].astype(np.float32),
         "ones": np.ones((horizon, 1), np.float32),
-        "target": (TARGET + shift_deg)[None].astype(np.float32),
+        "target": target[None].astype(np.float32),
         "lamps": lamps,
         "scale": np.array(noise, np.float32),
         "split": np.array([JOINTS, 2], np.int64),

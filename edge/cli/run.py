@@ -41,6 +41,7 @@ SETTINGS = {
     "threads": "threads",
     "inject_latency_ms": "inject_latency_ms",
     "wait": "wait_for_start",
+    "approach": "approach",
 }
 """Options that are fields of `RunSettings` as they are."""
 CLEAR_LINE = "\r\x1b[K"

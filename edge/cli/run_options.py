@@ -65,9 +65,8 @@ def _add_policy(add: Add) -> None:
     add(
         "--execute",
         type=int,
-        default=5,
         metavar="N",
-        help="steps executed of a chunk before the next is requested (default %(default)d)",
+        help="steps executed of a chunk before the next is requested (default: what the bundle says)",
     )
     add(
         "--engine",
@@ -100,6 +99,7 @@ def _add_operator(add: Add) -> None:
         help="no policy: after a yes on the terminal, move the arm slowly from where it stands to its home pose",
     )
     add("--yes", action="store_true", help="with --to-home: do not prompt; look at the arm first")
+    add("--approach", action="store_true", help="go slowly to the policy's first goals when they are far, then run")
     add("--wait", action="store_true", help="arm nothing until the start command: the page's button, or by SIGUSR1")
     add(
         "--on-inference-loss",

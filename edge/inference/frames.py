@@ -12,6 +12,8 @@ from edge.cameras import Camera, CameraUnhealthy, Frame
 
 LOOKS = 4
 """Times a step that frames are kept, where earlier ones are part of an observation."""
+OFF = 0.75
+"""Steps that an earlier frame may be from where it should be."""
 
 
 class Frames:
@@ -32,6 +34,11 @@ class Frames:
             except CameraUnhealthy:
                 return  # an observation says so
 
+    @property
+    def period_s(self) -> float:
+        """Time between two looks; 0 where the newest alone count."""
+        return self._step_ns / LOOKS / 1e9 if self._earlier else 0.0
+
     def observe(self) -> tuple[list[NDArray[np.uint8]], int]:
         """Of each camera uint8 (height, width, 3), or (observations, height, width, 3) with the newest last; and when
         the oldest of the newest was captured, ns, 0 without a camera. Raises `CameraUnhealthy`."""
@@ -48,6 +55,6 @@ class Frames:
 
     def _nearest(self, camera: int, at_ns: int) -> Frame:
         frame = min((looks[camera] for looks in self._kept), key=lambda one: abs(one.captured_ns - at_ns))
-        if abs(frame.captured_ns - at_ns) > self._step_ns / 2:
+        if abs(frame.captured_ns - at_ns) > OFF * self._step_ns:
             raise CameraUnhealthy("there is no frame of the step before yet, which this policy sees; wait a step")
         return frame

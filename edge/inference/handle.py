@@ -11,10 +11,20 @@ from edge.arms import ArmProfile
 from edge.bundle import ArmSpec, Bundle
 from edge.errors import InputError
 from edge.inference.process import InferenceSettings, arguments_of
-from edge.inference.records import Phase, Planner, PlannerStatus, PlanningRecords, SharedPlanner
+from edge.inference.records import (
+    FloatArray,
+    Outcome,
+    Phase,
+    Planner,
+    PlannerStatus,
+    PlanningRecords,
+    SharedPlanner,
+    at_rest,
+)
 from firmware_bridge.children import start_module
 
 READY_TIMEOUT_S = 120.0
+FIRST_CHUNK_S = 30.0
 
 
 class InferenceProcess:
@@ -62,6 +72,28 @@ class InferenceProcess:
                 raise InputError(last.message if last and last.message else f"{exit_reason} before it was ready")
             idle()
         raise InputError(f"the inference process was not ready after {READY_TIMEOUT_S:.0f} s")
+
+    def first_goals(self, measured_rad: FloatArray, idle: Callable[[], object]) -> FloatArray | None:
+        """A chunk that is computed for this alone: its number is that of no request of control."""
+        if not self.shape.measured:
+            return None
+        request = at_rest(self.shape, measured_rad)
+        deadline, paused = time.monotonic() + FIRST_CHUNK_S, ""
+        self._listener.request(request)
+        while time.monotonic() < deadline:
+            result = self._listener.result()
+            if result is not None and result.id == request.id:
+                if result.outcome is Outcome.CHUNK:
+                    return result.goals_rad if len(result.goals_rad) else None
+                if result.outcome is Outcome.FAILED:
+                    raise InputError(f"inference failed: {result.message}")
+                paused = result.message
+                self._listener.request(request)
+            exit_reason = self.exit_reason()
+            if exit_reason is not None:
+                raise InputError(exit_reason)
+            idle()
+        raise InputError(paused or f"the first chunk was not there after {FIRST_CHUNK_S:.0f} s")
 
     def beat(self) -> PlannerStatus | None:
         """The newest status, once, beside what the planner hands out."""

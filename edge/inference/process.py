@@ -22,7 +22,7 @@ from edge.bundle import load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
-from edge.inference.frames import Frames
+from edge.inference.frames import LOOKS, Frames
 from edge.inference.layout import Newest
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
 from edge.policy.base import Policy, PolicyInput, open_policy
@@ -122,6 +122,7 @@ class Inference:
         )
         times: list[int] = []
         patience = WARM_PAUSES
+        self._look_around(sleep)
         while len(times) < WARM_CALLS:
             started_ns = self._clock_ns()
             result = self.answer(blank)
@@ -130,9 +131,17 @@ class Inference:
             elif result.outcome is Outcome.PAUSED and patience:
                 patience -= 1
                 sleep(WARM_PAUSE_S)
+                self._look_around(sleep)
             else:
                 raise VlaEdgeError(result.message)
         return times[0], max(times[1:])
+
+    def _look_around(self, sleep: Callable[[float], None]) -> None:
+        """Takes the frames that an observation consists of, for a policy that sees earlier ones too."""
+        period_s = self._frames.period_s
+        for _ in range(self.policy.observations * LOOKS if period_s else 0):
+            self._frames.look(self._clock_ns())
+            sleep(period_s)
 
 
 def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, runs_on: str) -> None:

@@ -60,6 +60,22 @@ class PlanRequest(Described):
     ]
 
 
+def at_rest(shape: ChunkShape, measured_rad: FloatArray) -> PlanRequest:
+    """A request of no run, as of an arm that has stood still at `measured_rad` (J,)."""
+    nothing = np.zeros((0, len(measured_rad)))
+    return PlanRequest(
+        id=0,
+        step=0,
+        sent_ns=0,
+        states_rad=np.tile(measured_rad, (shape.history, 1)),
+        actions_rad=np.zeros((shape.history, len(measured_rad))),
+        mask=np.ones(shape.history, dtype=np.bool_),
+        prefix_rad=nothing,
+        measured_rad=np.tile(measured_rad, (shape.measured, 1)),
+        commanded_rad=measured_rad[None] if shape.measured else nothing,
+    )
+
+
 @dataclass(frozen=True)
 class PlanResult(Described):
     """The answer to a request: increments or goals from its step on, and where the time went."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.bundle import ArmSpec, ChunkShape
-from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.inference.records import FloatArray, Planner, PlannerStatus, PlanRequest, PlanResult
 
 
 class ChunkSource(Protocol):
@@ -40,6 +40,10 @@ class InferenceHandle(Protocol):
 
     def wait_ready(self, notify: Callable[[str], None], idle: Callable[[], object]) -> PlannerStatus:
         """Waits until the first chunk can be requested, calling `idle` meanwhile. Raises `InputError`."""
+
+    def first_goals(self, measured_rad: FloatArray, idle: Callable[[], object]) -> FloatArray | None:
+        """The goals (n, J) of a chunk observed now, at rest at `measured_rad` (J,), before anything is armed; None of a
+        policy that makes increments. Waits, calling `idle` meanwhile. Raises `InputError`."""
 
     def beat(self) -> PlannerStatus | None:
         """The newest status, once, beside what the planner hands out."""

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from edge.bundle import ArmSpec
 from edge.errors import InputError, SafetyStop
 from edge.inference.process import Inference
-from edge.inference.records import Phase, Planner, PlannerStatus, PlanRequest, PlanResult
+from edge.inference.records import FloatArray, Phase, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.policy.function_policy import PolicyEnded
 
 END_TIMEOUT_S = 1.0
@@ -88,6 +88,10 @@ class InferenceThread:
                 raise InputError(f"the first set-points did not come within {READY_TIMEOUT_S:.0f} s")
             idle()
         return PlannerStatus(Phase.READY, 0, 0, round(1e9 * self.step_s), "")
+
+    def first_goals(self, measured_rad: FloatArray, idle: Callable[[], object]) -> FloatArray | None:
+        """Whatever a function answers leads on from where the arm is."""
+        return None
 
     def beat(self) -> PlannerStatus | None:
         """Only a process has one."""

@@ -90,6 +90,13 @@ class Replanner:
         """How many times as slowly as trained the expected latency makes the arm move. Raises `InputError` when it
         would hardly move at all."""
         needed_us, most_us = self.latency.needed_us, self.lag_steps * self._pace.slowest_us
+        covered_us = self._shape.horizon * self._pace.step_us
+        if self._shape.measured and needed_us > covered_us:
+            raise InputError(
+                f"inference takes {needed_us / 1e6:.1f} s, and a chunk covers {self._shape.horizon} steps of "
+                f"{self._pace.step_us / 1000:.0f} ms, {covered_us / 1e6:.1f} s: too slow; use a faster engine, "
+                "another --precision or fewer flow steps"
+            )
         if needed_us > most_us:
             raise InputError(
                 f"inference takes {needed_us / 1e6:.1f} s and this bundle allows {most_us / 1e6:.1f} s; "

@@ -38,6 +38,7 @@ from edge.run.settings import RunSettings
 from edge.run.signals import Operator
 from edge.run.workcell import Workcell
 from firmware_bridge.bus_load import bus_load
+from firmware_bridge.codes import MAX_KNOTS
 
 SILENT = Display()
 DEFAULT = FunctionSettings()
@@ -122,11 +123,12 @@ class Arm:
         """A run of what has been checked."""
         cell = self.cell
         cameras = cell.cameras([camera.name for camera in policy.cameras]) if policy.bundle else cell.given_cameras()
-        run = replace(run, cameras=cameras, cpus=cpus_here().others if run.realtime else ())
+        execute = policy.execute_steps if run.execute_steps is None else run.execute_steps
+        run = replace(run, execute_steps=execute, cameras=cameras, cpus=cpus_here().others if run.realtime else ())
         load, line = None, cell.bridge.rate
         if line is not None:
-            period_s = run.execute_steps * policy.step_s
-            load = bus_load(line, self.profile.dof, policy.shape.horizon + 1, period_s, 1e9 / HEARTBEAT_NS)
+            knots = min(policy.shape.horizon + 1, MAX_KNOTS)
+            load = bus_load(line, self.profile.dof, knots, execute * policy.step_s, 1e9 / HEARTBEAT_NS)
             load.check()
         self._connected = None
         with logged(display, log) as shown:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.bundle import ArmSpec, ChunkShape
 from edge.errors import InputError
-from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
+from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import check_knots
 from edge.plan.replanner import ControlSettings
@@ -177,7 +177,7 @@ class HomePlanner:
         return np.clip((steps - len(START_SHARES)) / self._move_steps, 0.0, 1.0)
 
 
-def home_controller(connected: ConnectedArm, planner: HomePlanner, recorder: Recorder) -> Controller:
+def home_controller(connected: ConnectedArm, planner: Planner, recorder: Recorder) -> Controller:
     """Control of an armed device that goes home and does nothing else."""
     settings = ControlSettings(HOME_SHAPE.horizon - HOME_SHAPE.max_delay, connected.lead_us())
     return Controller(connected.client, planner, connected.profile, HOME_SHAPE, SPACING_S, settings, recorder)

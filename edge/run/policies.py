@@ -25,6 +25,8 @@ from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import MAX_KNOTS, MICRO
 from firmware_bridge.constants import MAX_SPACING_US, MIN_SPACING_US
 
+EXECUTE_STEPS = 5
+"""Of a function's chunk, before the next one is requested."""
 FRAME_PX = (224, 224)
 """Of the frames that a function sees."""
 
@@ -61,6 +63,9 @@ class Runnable(Protocol):
     def step_s(self) -> float: ...
 
     @property
+    def execute_steps(self) -> int: ...
+
+    @property
     def bundle(self) -> Bundle | None: ...
 
     @property
@@ -78,6 +83,7 @@ class BundleRun:
     def __init__(self, bundle: Bundle, arm: ArmProfile, run: RunSettings) -> None:
         self.shape, self.cameras, self.bundle, self._arm = bundle.manifest.shape, bundle.manifest.cameras, bundle, arm
         self.step_s = bundle.arm(arm.embodiment, arm.joints).step_s
+        self.execute_steps = bundle.manifest.policy.execute
         check_policy(bundle, arm, run.task, run.threads, run.engine)
 
     def open(self, client: DeviceClient, run: RunSettings, display: Display) -> InferenceHandle:
@@ -98,6 +104,7 @@ class FunctionRun:
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.shape, self.step_s = chunk_shape(settings.horizon), settings.step_s
+        self.execute_steps = min(EXECUTE_STEPS, settings.horizon - 1)
         self._function, self._arm, self._settings, self._ready = function, arm, settings, ready
         self._policy: FunctionPolicy | None = None
 
@@ -125,8 +132,9 @@ def runnable(
     else:
         made = BundleRun(policy if isinstance(policy, Bundle) else load_bundle(Path(policy)), arm, run)
     most = made.shape.horizon - 1
-    if not 1 <= run.execute_steps <= most:
-        raise InputError(f"--execute {run.execute_steps}: a chunk has {most + 1} steps, execute 1 to {most}")
+    execute = made.execute_steps if run.execute_steps is None else run.execute_steps
+    if not 1 <= execute <= most:
+        raise InputError(f"--execute {execute}: a chunk has {most + 1} steps, execute 1 to {most}")
     return made
 
 

@@ -6,24 +6,28 @@ import time
 from contextlib import ExitStack
 
 from edge.arms import ArmProfile
+from edge.errors import InputError
 from edge.inference.records import PlannerStatus
 from edge.inference.source import InferenceHandle
 from edge.log.records import Kind
 from edge.log.taps import open_recorder
 from edge.plan.replanner import ControlSettings
+from edge.plan.start import far_from_start
+from edge.plan.trajectory import FloatArray, from_micro
 from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import measured_spin_ns
 from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.commands import Command
-from edge.run.controller import Controller
+from edge.run.controller import NEARER, Controller
 from edge.run.display import Display
 from edge.run.ending import End, drive
-from edge.run.homing import far_from_training
+from edge.run.homing import describe, far_from_training, plan_move
 from edge.run.loop import ControlLoop
 from edge.run.made_from import pack_controller
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
 from edge.run.signals import Operator
+from edge.run.slow_run import SlowRun
 from edge.run.supervision import OnLoss
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.messages import StateReport
@@ -33,6 +37,7 @@ STATE_RATE_HZ = 100
 MOST_KEPT_S = 600.0
 """Of the samples that the plot shows: the newest ones of a longer run."""
 IDLE_S = 0.01
+TO_FIRST_GOALS = "to the first goals"
 
 
 def kept_samples(duration_s: float) -> int:
@@ -82,10 +87,15 @@ class Session:
             if self.settings.wait_for_start:
                 self._wait_for_start()
             self._check_pose(connected, inference)
+            first_rad = self._far_start(connected, inference)
             if self.display.log is not None:
                 self.display.log.open()
             loop = ControlLoop(controller, inference, self._operator.commands, self.settings, self.display, spin_ns)
-            end = drive(connected, self._operator, loop.run, self._show)
+            end = self._approach(connected, first_rad) if first_rad is not None else None
+            if self.display.journal is not None:  # now: the approach had a controller of its own
+                made_from = pack_controller(controller, inference.step_s, status.warm_ns // 1000)
+                self.display.journal.put(Kind.CONTROLLER, made_from)
+            end = end or drive(connected, self._operator, loop.run, self._show)
             if self.display.log is not None:
                 self.display.log.control_ended(end.ended, end.error)
             if self.display.page is not None:
@@ -93,22 +103,19 @@ class Session:
             return self._outcome(loop, end, status, settings)
 
     def _controller(self, connected: ConnectedArm, inference: InferenceHandle, status: PlannerStatus) -> Controller:
-        journal, latency_us = self.display.journal, status.warm_ns // 1000
-        controller = Controller(
+        journal, latency_us, execute = self.display.journal, status.warm_ns // 1000, self.settings.execute_steps
+        if execute is None:
+            raise InputError("execute_steps is not set: how many steps are executed of a chunk")
+        return Controller(
             self.client,
             inference.planner,
             self.arm,
             inference.shape,
             inference.step_s,
-            ControlSettings(
-                self.settings.execute_steps, connected.lead_us(self._load), self.settings.on_loss is OnLoss.WAIT
-            ),
+            ControlSettings(execute, connected.lead_us(self._load), self.settings.on_loss is OnLoss.WAIT),
             open_recorder(kept_samples(self.settings.duration_s), self.arm.dof, journal),
             latency_us,
         )
-        if journal is not None:
-            journal.put(Kind.CONTROLLER, pack_controller(controller, inference.step_s, latency_us))
-        return controller
 
     def _show(self, report: StateReport | None) -> None:
         if self.display.page is not None and report is not None:
@@ -155,6 +162,31 @@ class Session:
         far = far_from_training(inference.trained, self.arm, state.measured_urad) if inference.trained else None
         if far:
             self.display.notify(f"{far}; to begin near there: {self._to_home()}")
+
+    def _far_start(self, connected: ConnectedArm, inference: InferenceHandle) -> FloatArray | None:
+        """The first goals of a policy, if they are far from where the arm stands.
+
+        Raises `InputError` unless the arm may go there slowly.
+        """
+        measured_rad = from_micro(connected.standing().measured_urad)
+        goals_rad = inference.first_goals(measured_rad, self._drain)
+        far = far_from_start(goals_rad[0], measured_rad, self.arm) if goals_rad is not None else None
+        if far is None:
+            return None
+        assert goals_rad is not None
+        if not self.settings.approach:
+            raise InputError(f"{far}; {NEARER}")
+        move = plan_move(self.arm, measured_rad, goals_rad[0], TO_FIRST_GOALS)
+        if move is not None:
+            self.display.notify(f"{far}; {describe(move)}")
+        first: FloatArray = goals_rad[0]
+        return first
+
+    def _approach(self, connected: ConnectedArm, target_rad: FloatArray) -> End | None:
+        """Goes there slowly; how it ended where it did not arrive."""
+        move = SlowRun(connected, self._operator, target_rad, TO_FIRST_GOALS, journal=self.display.journal)
+        end = drive(connected, self._operator, move.run, self._show)
+        return None if end.error is None and end.ended == "arrived" else end
 
     def _outcome(
         self,

@@ -110,7 +110,7 @@ def test_it_runs_through_runtime_and_firmware(tmp_path: Path, kind: ActionKind) 
 
 
 def test_a_start_far_from_the_first_goals_moves_nothing(tmp_path: Path) -> None:
-    _, outcome = played(tmp_path / "b", tmp_path / "trace.csv", 2.0, shift_deg=2000.0)
+    _, outcome = played(tmp_path / "b", tmp_path / "trace.csv", 2.0, at_once=True)
     assert outcome.stop is not None and "away, and at most" in outcome.stop and "--approach" in outcome.stop
     assert not any(read_trace(tmp_path / "trace.csv").chunk)
 
