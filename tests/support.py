@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
-from edge.log.trace import Trace, read_trace
+from edge.log.trace import Trace, read_trace, violations
 from edge.run.arm import ConnectedArm
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.link import Link
@@ -93,6 +93,16 @@ class Rig:
 
     def close(self) -> None:
         self.device.close()
+
+
+def broken_limits(trace: Trace, arm: ArmProfile) -> list[str]:
+    """Limits that a run has broken: its own in motion, the compiled ones in a stop as well."""
+    stopping = np.isin(trace.state, ("DECEL", "HOLD", "FAULT", "ESTOP"))
+    changes = np.flatnonzero(np.diff(stopping)) + 1
+    parts = np.split(np.arange(len(stopping)), changes)
+    moving = [part for part in parts if part.size and not stopping[part[0]]]
+    found = [wrong for part in moving for wrong in violations(trace.part(slice(part[0], part[-1] + 1)), arm.operating)]
+    return found + violations(trace, arm.limits)
 
 
 def chunk_from(

@@ -24,7 +24,7 @@ from firmware_bridge.transports.serial_port import SerialTransport
 from tests.servo_bench import SO101
 from tests.servo_process import ServoProcess
 from tests.so101_motion import Motion, errors_degrees, worst_degrees
-from tests.support import states_in_order
+from tests.support import broken_limits, states_in_order
 
 RUN_S = 4.0
 CHUNK_NS = 500_000_000
@@ -121,7 +121,7 @@ def run_once(folder: Path) -> Run:
 def test_the_servos_follow_in_real_time_with_damaged_packets(tmp_path: Path) -> None:
     run = run_once(tmp_path)
     assert run.err == "" and "FAULT" not in states_in_order(run.trace)
-    assert violations(run.trace, SO101.operating) == []
+    assert broken_limits(run.trace, SO101) == []
     worst, lag_ms = worst_degrees(run.trace, run.seen_us, run.shafts)
     at_once = float(np.quantile(errors_degrees(run.trace, run.seen_us, run.shafts, 0), 0.99))
     print(f"{worst:.2f} degrees at most, {lag_ms} ms later; {at_once:.2f} (p99) at the same time; {run.told}")
@@ -141,7 +141,7 @@ def test_a_host_that_is_killed_leaves_an_arm_at_rest_and_limp(
     host.adapter.send_signal(number)
     host.adapter.wait(timeout=20)
     assert states_in_order(host.trace)[-3:] == ["STREAMING", "DECEL", "HOLD"]
-    assert violations(host.trace, SO101.limits) == [] and host.adapter.returncode == 0
+    assert broken_limits(host.trace, SO101) == [] and host.adapter.returncode == 0
     servos.close()
     shafts = servos.shafts()[1]
     assert np.degrees(np.ptp(shafts[-50:], axis=0)).max() < 0.2

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from edge.cli.run import main
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from tests.servo_bench import SO101, calibration
 from tests.servo_process import ServoProcess
-from tests.support import states_in_order
+from tests.support import broken_limits, states_in_order
 
 SMALL_RAD = 0.002
 """The network has never seen this arm; scaled down to this, whatever it says is a motion that the host allows."""
@@ -58,7 +58,7 @@ def test_a_run_on_the_servo_bus(servos: ServoProcess, bundle: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     report, trace = json.loads((tmp_path / "run.json").read_text()), read_trace(tmp_path / "trace.csv")
     assert report["chunks"]["committed"] >= 4 and "STREAMING" in states_in_order(trace)
-    assert violations(trace, SO101.operating) == []
+    assert broken_limits(trace, SO101) == []
     assert 0.9 < report["adapter"]["success_rate_least"] < 1 and report["adapter"]["period_p50_us"] <= 5200
     assert "arm's line" in done.stdout and f"success rate {report['adapter']['success_rate_least']:.2f}" in done.stdout
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge.arms import available_arms, load_arm
 from edge.arms.drives import DRIVES
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as SERVOS_BRIDGED
@@ -27,7 +27,7 @@ from tests.firmware_bridge.adapters.contract import ArmBench, serve
 from tests.firmware_bridge.adapters.scripted_franka import ControlException, ScriptedRobot, library
 from tests.franky import franky
 from tests.servo_bench import SO101, ServoBench, ServoRig
-from tests.support import FRANKA, Rig, chunk_from, states_in_order
+from tests.support import FRANKA, Rig, broken_limits, chunk_from, states_in_order
 
 ADDRESS = "127.0.0.52"
 LIMITS = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
@@ -237,6 +237,6 @@ def test_the_core_moves_it_within_the_limits(bench: ArmBench, tmp_path: Path) ->
         assert on_bench.state == DeviceState.IDLE and not on_bench.drive.measure().drive_is_on
         on_bench.core.flush()
         trace = read_trace(tmp_path / "trace.csv")
-        assert "STREAMING" in states_in_order(trace) and violations(trace, bench.arm.operating) == []
+        assert "STREAMING" in states_in_order(trace) and broken_limits(trace, bench.arm) == []
     finally:
         rig.close()
