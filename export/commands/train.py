@@ -82,6 +82,7 @@ def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
         never_let_go=args.never_let_go,
         freeze_prior=args.freeze_prior,
         whole_windows=args.whole_windows,
+        decoder_alone=args.decoder_alone,
     )
     trained = train_vla(start, windows, text, schedule_of(args), plan, settings_of(args), args.out, processes)
     return replace(trained, cameras=datasets[0].cameras)
@@ -102,6 +103,11 @@ def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
         raise CheckpointError("--preset and --init-action are for a run without --prior, which has sizes and weights")
     if args.prior is None and (args.freeze_prior or args.never_let_go):
         raise CheckpointError("--freeze-prior and --never-let-go need a --prior")
+    if args.decoder_alone and (args.prior is None or args.vlm is None or args.freeze_prior or args.distillation_steps):
+        raise CheckpointError(
+            "--decoder-alone trains the decoder of a whole policy: give its checkpoint as --prior and as --vlm, "
+            "with --distillation-steps 0 and without --freeze-prior"
+        )
     if args.vlm is not None and args.init_vlm is not None:
         raise CheckpointError("--vlm and --init-vlm both say where the VLM starts from; give one")
     if args.prior is not None:

@@ -180,6 +180,8 @@ def _add_vla(stage: argparse.ArgumentParser) -> None:
         help="N_decay: lambda reaches 0 here (default %(default)s; 0 without --prior)")  # fmt: skip
     add("--never-let-go", action="store_true", help="lambda stays 1")
     add("--freeze-prior", action="store_true", help="leave encoder and decoder as stage 1 made them")
+    add("--decoder-alone", action="store_true",
+        help="leave VLM and encoder as they were: a last stage on what --prior and --vlm name")  # fmt: skip
     add("--whole-windows", action="store_true", help="leave out chunks that the next instruction cuts short")
     add("--history-compressor", choices=("encoder", "mlp", "none"), help="what makes z_hist (default: the prior's)")
     add("--history-passes", choices=("sampled", "both"),

@@ -9,13 +9,11 @@ and perturbed as in the other stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from export.families.action_prior.action_decoder import ActionDecoder
 from export.families.action_prior.batch import (
@@ -32,15 +30,14 @@ from export.families.action_prior.checkpoint import Checkpoint
 from export.families.action_prior.flow import integrate
 from export.families.action_prior.policy import ActionPrior, Losses, VlaPolicy
 from export.training.instructions import InstructionTokens
+from export.training.latents import Latents
 from export.training.loop import Batch, Task, fingerprint, run
 from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Schedule, Settings, TrainingError
-from export.training.seen import Looks
 from export.training.source import Rows, Source, identity_of, sampler_of, split
 from export.training.validation import held_out_validation
 
-PART = 64
 SILENT = "decoder.step."
 """What a teacher that was never distilled does not have: the embedding of a step's size, zero at first."""
 
@@ -167,47 +164,3 @@ def mean_velocity(
         steps,
     )
     return end - begin
-
-
-class Latents:
-    """z of every window, computed once: what makes it is not trained here.
-
-    For a whole policy it is z' with the history token, and another without, where it was trained without as well.
-    """
-
-    def __init__(
-        self, policy: ActionPrior, windows: Source, text: InstructionTokens | None, device: torch.device
-    ) -> None:
-        self._device = device
-        shape = (len(windows), policy.config.latent)
-        if not isinstance(policy, VlaPolicy):
-            self._with = torch.empty(shape)
-            self._fill(len(windows), lambda rows: [policy.encode_future(windows.window(rows, device))], [self._with])
-            self._without = self._with
-            return
-        if text is None:
-            raise TrainingError("the teacher sees images and reads instructions, this data has none")
-        looks = Looks(policy.backbone, windows, text, device, frozen=False)
-        self._with, self._without = torch.empty(shape), torch.empty(shape)
-
-        def both(rows: Rows) -> list[torch.Tensor]:
-            window = windows.window(rows, device)
-            everywhere = torch.full_like(window.past_mask[:, 0], policy.config.history_compressor != "none")
-            return policy.latents(window, looks.of(rows), [everywhere, torch.zeros_like(everywhere)])
-
-        self._fill(len(windows), both, [self._with, self._without])
-
-    def of(self, rows: Rows, with_history: torch.Tensor | None = None) -> torch.Tensor:
-        """z of these rows (batch, latent); by default with the history token."""
-        at = torch.from_numpy(rows)
-        z = self._with[at].to(self._device)
-        if with_history is None:
-            return z
-        return torch.where(with_history[:, None], z, self._without[at].to(self._device))
-
-    @torch.no_grad()
-    def _fill(self, count: int, latents: Callable[[Rows], list[torch.Tensor]], tables: list[torch.Tensor]) -> None:
-        for first in tqdm(range(0, count, PART), desc="latents", unit="batch", mininterval=1.0):
-            rows = np.arange(first, min(first + PART, count))
-            for table, found in zip(tables, latents(rows)):
-                table[first : first + len(rows)] = found.cpu()

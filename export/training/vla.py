@@ -15,6 +15,7 @@ from export.families.action_prior.config import seen_by
 from export.families.action_prior.folder import RENAMES, load_into
 from export.families.action_prior.policy import Losses, Observation, VlaPolicy
 from export.training.instructions import InstructionTokens
+from export.training.latents import Latents
 from export.training.loop import Batch, Task, run
 from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
@@ -44,13 +45,15 @@ class Plan:
 
     lambda(k) falls from 1 to 0 over `distillation_steps`; `never_let_go` leaves it at 1. With `whole_windows`, chunks
     that a new instruction cuts short are left out: when it will come is in no observation, and z of such a chunk is no
-    target that can be hit.
+    target that can be hit. With `decoder_alone`, VLM and encoder stay as they were, z' of every window is computed
+    once, and the decoder learns at the full rate what to do with it.
     """
 
     distillation_steps: int = 2000
     never_let_go: bool = False
     freeze_prior: bool = False
     whole_windows: bool = False
+    decoder_alone: bool = False
 
     def weight(self, step: int) -> float:
         """lambda at a step, counted from 0."""
@@ -79,7 +82,8 @@ def train_vla(
     policy, known = _policy(start, plan)
     policy.to(device)
     pretrained = Pretrained(tuple(parameter for part in known for parameter in part.parameters()))
-    looks = Looks(policy.backbone, windows, text, device, frozen=start.vlm is not None)
+    looks = Looks(policy.backbone, windows, text, device, frozen=start.vlm is not None and not plan.decoder_alone)
+    given = Latents(policy, windows, text, device) if plan.decoder_alone else None
     candidates = windows.whole() if plan.whole_windows else windows.demonstrated()
     rows = split(candidates, windows.episode, settings)
 
@@ -89,13 +93,16 @@ def train_vla(
         whole = totals(config, window, draw)
 
         def losses(part: slice) -> Losses:
-            seen, mine = looks.of(rows[part]), rows_of(window, part)
-            return policy.vla_losses(mine, seen, rows_of(draw, part), whole, plan.weight(step))
+            mine, dice = rows_of(window, part), rows_of(draw, part)
+            if given is not None:
+                z_prime = given.of(rows[part], dice.with_history)
+                return {"loss": policy.flow_loss(mine, z_prime, dice, whole)}
+            return policy.vla_losses(mine, looks.of(rows[part]), dice, whole, plan.weight(step))
 
         return losses
 
     def latents(rows: Rows, window: Window) -> torch.Tensor:
-        return latent_with_history(policy, window, looks.of(rows))
+        return given.of(rows) if given is not None else latent_with_history(policy, window, looks.of(rows))
 
     said = {"tokenizer": sha256_of([start.tokenizer.to_str()])}
     task = Task(
@@ -143,4 +150,7 @@ def _policy(start: Start, plan: Plan) -> tuple[VlaPolicy, list[nn.Module]]:
         policy.backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in weights.items()})
         policy.backbone.vlm.visual.requires_grad_(False)
         known.append(policy.backbone.vlm.language_model)
+    if plan.decoder_alone:
+        policy.requires_grad_(False).decoder.requires_grad_(True)
+        known = []
     return policy, known

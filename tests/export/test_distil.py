@@ -12,8 +12,9 @@ from export.families.action_prior.action_decoder import ActionDecoder
 from export.families.action_prior.batch import Draw, Window, draw_batch, noised_chunk, totals
 from export.families.action_prior.checkpoint import Checkpoint
 from export.families.action_prior.policy import ActionPrior, VlaPolicy
-from export.training.distil import Latents, distil, distillation_losses, mean_velocity, student
+from export.training.distil import distil, distillation_losses, mean_velocity, student
 from export.training.instructions import InstructionTokens, word_tokenizer
+from export.training.latents import Latents
 from export.training.prior import train_prior
 from export.training.schedule import TrainingError
 from export.training.vla import latent_with_history

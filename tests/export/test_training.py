@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from export.commands.train import main
+from export.families.action_prior.batch import draw_batch, totals
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.families.action_prior.config import tiny
 from export.families.action_prior.policy import VlaPolicy
@@ -21,7 +22,7 @@ from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.schedule import Diverged, Pretrained, Schedule
 from export.training.seen import Looks
-from export.training.source import uniform
+from export.training.source import sampler_of, uniform
 from export.training.vla import Plan, Start, train_vla
 from tests.export.small import INSTRUCTIONS, QUIET, few, read_windows, records, small, write_dataset
 
@@ -153,6 +154,26 @@ def test_what_is_frozen_stays_and_is_computed_once(tmp_path: Path) -> None:
         assert torch.allclose(one, other, rtol=2e-3, atol=2e-3)
 
 
+def test_the_decoder_alone_learns_what_to_do_with_the_latents_there_are(tmp_path: Path) -> None:
+    """A last stage on a whole checkpoint: nothing else moves, and its loss is that of the whole policy."""
+    config, device = small(without_history=0.5), torch.device("cpu")
+    windows, arm = read_windows(write_dataset(tmp_path / "data", frames=64), config)
+    tokenizer = word_tokenizer(tuple(INSTRUCTIONS))
+    text = InstructionTokens(tokenizer, tuple(INSTRUCTIONS), config.token_budget)
+    torch.manual_seed(3)
+    whole = Checkpoint(config, VlaPolicy(config).state_dict(), (arm,), tokenizer.to_str())
+    start, plan = Start(whole, tokenizer, vlm=whole), Plan(distillation_steps=0, decoder_alone=True)
+    after = train_vla(start, windows, text, few(2), plan, QUIET, tmp_path)
+    moved = {name for name, value in after.state_dict.items() if not torch.equal(value, whole.state_dict[name])}
+    assert moved and all(name.startswith("decoder.") for name in moved)
+    (first, _), schedule = records(tmp_path, "vla"), few(2)
+    rows = sampler_of(windows, windows.demonstrated(), schedule.batch, QUIET)(0)
+    window, draw = windows.window(rows, device), draw_batch(config, len(rows), (QUIET.seed, 0, 1), device)
+    look = windows.observation(rows, text, device)
+    losses = whole.build().vla_losses(window, look, draw, totals(config, window, draw), distillation=0.0)
+    assert first["loss"] == pytest.approx(float(losses["loss"].detach()), rel=1e-4)
+
+
 def test_the_backbone_learns_to_point(tmp_path: Path) -> None:
     """One bright patch per scene: a few steps must say where it is much better than its mean place would."""
     rng = np.random.default_rng(1)
@@ -185,6 +206,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         (["vla", "--freeze-prior"], "--freeze-prior and --never-let-go need a --prior"),
         (["vla", "--prior", "p.pt", "--preset", "tiny"], "are for a run without --prior"),
         (["vla", "--vlm", "v.pt", "--init-vlm", "d"], "both say where the VLM starts from; give one"),
+        (["vla", "--decoder-alone", "--prior", "p.pt"], "give its checkpoint as --prior and as --vlm"),
         (["prior", "--encoder-sees", "actions"], "an encoder that sees only actions cannot know the pose"),
         (["prior", "--validate-every", "1", "--held-out", "1"], "2 episodes are too few to hold some out"),
         (["distil", "--teacher", "nowhere.pt"], "nowhere.pt: no such file"),
