@@ -27,7 +27,7 @@ WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["smolvla_waving"])
+@pytest.mark.parametrize("name", ["smolvla_waving", "pi05_waving", "pi0_waving"])
 def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty seconds: nothing beyond a limit, nearly every chunk committed, and the arm goes where the goals do."""
     monkeypatch.setattr(pi_config, "SIZES", NARROW)
