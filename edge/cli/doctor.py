@@ -18,9 +18,9 @@ from edge.cli.parser import add_version, complain, described
 from edge.cli.run_options import DEFAULT_TASK
 from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge as check_device
-from edge.doctor.cameras import check_camera
+from edge.doctor.cameras import against_rate, check_camera
 from edge.doctor.check import Check, document, line, passed
-from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_inference, check_stops
+from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_fit, check_inference, check_stops
 from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
@@ -119,6 +119,8 @@ def _checks(args: argparse.Namespace, root: Path, stack: ExitStack) -> Iterator[
     if arm is not None:
         yield check_stops(arm)
     yield bundle_check
+    if bundle is not None and arm is not None:
+        yield check_fit(bundle, arm)
     yield _inference(args, bundle, arm)
     yield from _device_checks(args, arm, bundle, stack)
 
@@ -170,7 +172,7 @@ def _device_checks(
             yield from check_device(found.transport, arm)
     if not cameras:
         yield Check.skipped("cameras", "--camera URL")
-    yield from _cameras(cameras, bundle)
+    yield from _cameras(cameras, bundle, arm)
 
 
 def _on_bench(text: str, folder: Path) -> str:
@@ -178,7 +180,7 @@ def _on_bench(text: str, folder: Path) -> str:
     return on_bench(url, folder) if name is None else f"{name}={on_bench(url, folder)}"
 
 
-def _cameras(urls: Sequence[str], bundle: Bundle | None) -> Iterator[Check]:
+def _cameras(urls: Sequence[str], bundle: Bundle | None, arm: ArmProfile | None) -> Iterator[Check]:
     """Each camera at the size of the policy's camera of that name; without a bundle at a usual one."""
     if bundle is None:
         for number, url in enumerate(urls, start=1):
@@ -190,8 +192,10 @@ def _cameras(urls: Sequence[str], bundle: Bundle | None) -> Iterator[Check]:
     except VlaEdgeError as error:
         yield Check.failed("cameras", error)
         return
+    steps_s = [one.step_s for one in bundle.manifest.arms if arm is not None and one.name == arm.embodiment]
     for spec, url in zip(specs, placed):
-        yield check_camera(url, spec.frame_px, spec.name, spec.fit == "exact")
+        check = check_camera(url, spec.frame_px, spec.name, spec.fit == "exact")
+        yield against_rate(check, steps_s[0]) if steps_s else check
 
 
 def _simulated(arm: ArmProfile, stack: ExitStack) -> tuple[Bridge, Path]:

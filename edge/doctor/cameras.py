@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from edge.cameras import CameraUnhealthy, Frame, WatchedCamera, open_camera
 from edge.doctor.check import Check, Status, judged
@@ -37,6 +38,15 @@ def check_camera(
         return Check.failed(name, CameraUnhealthy(str(error).removeprefix(f"{name} ")))
     finally:
         camera.close()
+
+
+def against_rate(check: Check, step_s: float) -> Check:
+    """A camera's check, held against how often a policy looks: one that is slower shows it the same frame twice."""
+    rate_hz = check.figures.get("rate_hz")
+    if check.status is not Status.OK or rate_hz is None or rate_hz >= LEAST_RATE / step_s:
+        return check
+    found = f"{check.found}; the policy looks {1 / step_s:.3g} times a second"
+    return replace(check, status=Status.WARN, found=found, fix="choose a faster mode (fps=N) or camera")
 
 
 def _watch(name: str, camera: WatchedCamera, clock_ns: Callable[[], int], sleep: Callable[[float], None]) -> Check:

@@ -12,6 +12,8 @@ from edge.arms.stopping import stop_bounds
 from edge.bundle import Bundle, load_bundle
 from edge.doctor.check import Check, Status
 from edge.errors import VlaEdgeError
+from edge.plan.shaping import GoalShaper
+from edge.policy.axes import Axes
 from edge.policy.base import BundlePolicy, PolicyInput, open_policy
 
 WARM_CALLS = 5
@@ -59,6 +61,29 @@ def check_bundle(path: Path) -> tuple[Check, Bundle | None]:
     return Check("bundle", Status.OK, found, "", {"bytes": size, "precision": manifest.precision}), bundle
 
 
+def check_fit(bundle: Bundle, arm: ArmProfile) -> Check:
+    """Whether the policy suits the arm: joints, units, rate; and which cameras it wants."""
+    manifest = bundle.manifest
+    try:
+        spec = bundle.arm(arm.embodiment, arm.joints)
+        Axes(spec, arm)
+        if not manifest.continues:
+            GoalShaper(arm)
+    except VlaEdgeError as error:
+        return Check.failed("policy", error)
+    policy, shape = manifest.policy, manifest.shape
+    kinds = sorted({axis.action.kind.replace("_", " ") for axis in spec.axes})
+    units = sorted({own if axis.action.unit == "arm" else axis.action.unit for axis, own in zip(spec.axes, arm.units)})
+    cameras = ", ".join(f"{one.name} {one.width}x{one.height} ({one.fit})" for one in manifest.cameras) or "none"
+    covered_s = shape.horizon * spec.step_s
+    found = (
+        f"{policy.family} for {spec.name}: {' and '.join(kinds)} in {' and '.join(units)}; {shape.horizon} steps of "
+        f"{1000 * spec.step_s:.1f} ms, {covered_s:.2f} s, {policy.execute} executed; cameras: {cameras}"
+    )
+    figures = {"horizon": shape.horizon, "step_ms": 1000 * spec.step_s, "execute": policy.execute}
+    return Check("policy", Status.OK, found, "", figures)
+
+
 def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, threads: int) -> Check:
     """Opens the engines and computes the same chunk twice: it must be finite, and the same. `arm_name` as given."""
     try:
@@ -82,6 +107,11 @@ def check_inference(bundle: Bundle, arm: ArmProfile, arm_name: str, task: str, t
     if not np.array_equal(first, again):
         fix = "use another engine; this one does not compute the same chunk twice"
         return Check("inference", Status.FAIL, "two chunks from one observation differ", fix, figures)
+    covered_ms = 1000 * policy.shape.horizon * policy.arm.step_s
+    if max(warm_ms) > covered_ms:
+        found = f"a chunk takes {max(warm_ms):.0f} ms and covers {covered_ms:.0f} ms of motion: too slow to keep up"
+        fix = "use a faster engine or computer, another --precision or fewer flow steps in edge-export"
+        return Check("inference", Status.FAIL, found, fix, figures)
     runs = ", ".join(sorted(set(policy.describe())))
     found = f"{runs}: finite and repeatable, first {cold_ms:.0f} ms, then {max(warm_ms):.1f} ms at most"
     return Check("inference", Status.OK, found, "", figures)

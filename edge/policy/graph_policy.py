@@ -12,6 +12,7 @@ import numpy as np
 from edge.arms import ArmProfile
 from edge.bundle import ArmSpec, Bundle
 from edge.engines import Engine, check_engines, open_engines
+from edge.plan.shaping import GoalShaper
 from edge.policy.axes import Axes
 from edge.policy.base import NO_ROWS, PolicyDriver, PolicyInput, PolicyOutput
 from edge.policy.feeds import Buffer, Fill, Surroundings, filler
@@ -26,6 +27,8 @@ class GraphPolicies(PolicyDriver):
         check_engines(bundle, self.engine, self.threads)
         spec = bundle.arm(arm.embodiment, arm.joints)
         Axes(spec, arm)
+        if not bundle.manifest.continues:
+            GoalShaper(arm)
         self._prompter(bundle)
 
     def open(self, bundle: Bundle, arm: ArmProfile) -> GraphPolicy:

@@ -12,19 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edge.arms import load_arm
 from edge.bundle import load_bundle
 from edge.cameras import recorded
 from edge.cli import doctor
 from edge.doctor.bridge import check_bridge
-from edge.doctor.cameras import check_camera
+from edge.doctor.cameras import against_rate, check_camera
 from edge.doctor.check import Check, Status
-from edge.doctor.policy import check_inference
+from edge.doctor.policy import check_fit, check_inference
 from edge.policy.base import PolicyInput, PolicyOutput
 from edge.policy.graph_policy import GraphPolicy
 from firmware_bridge.client import DeviceClient
@@ -32,6 +34,7 @@ from firmware_bridge.codes import DeviceState
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport
+from tests.foreign_bundle import write_foreign
 from tests.support import FRANKA
 
 
@@ -131,6 +134,46 @@ def test_chunks_that_are_not_finite_or_not_repeatable(
     monkeypatch.setattr(GraphPolicy, "infer", spoilt)
     check = check_inference(load_bundle(bundle_path), FRANKA, "franka", doctor.DEFAULT_TASK, 1)
     assert check.status is Status.FAIL and message in check.found and check.fix
+
+
+def test_whether_a_policy_fits_the_arm(tmp_path: Path, bundle_path: Path) -> None:
+    foreign = load_bundle(write_foreign(tmp_path / "foreign"))
+    fits = check_fit(foreign, load_arm("so101"))
+    assert fits.status is Status.OK and fits.found == (
+        "foreign for so101: position in deg and percent; 30 steps of 33.3 ms, 1.00 s, 10 executed; "
+        "cameras: front 64x48 (exact), wrist 40x40 (exact)"
+    )
+    other = check_fit(foreign, FRANKA)
+    assert other.status is Status.FAIL and "was trained for so101, not for 'fr3'" in other.found
+    without = check_fit(foreign, replace(load_arm("so101"), goals=None))
+    assert without.status is Status.FAIL and "has no table [goals]" in without.found
+    own = check_fit(load_bundle(bundle_path), replace(FRANKA, goals=None))
+    assert own.status is Status.OK and "increment in rad; 15 steps of 100.0 ms, 1.50 s, 5 executed" in own.found
+
+
+def test_a_camera_that_is_slower_than_the_policy_looks() -> None:
+    seen = Check("camera front", Status.OK, "at 10 fps", "", {"rate_hz": 10.0})
+    slow = against_rate(seen, 1 / 30)
+    assert slow.status is Status.WARN and slow.found == "at 10 fps; the policy looks 30 times a second" and slow.fix
+    assert against_rate(seen, 0.1) is seen
+    drawn = Check("camera wrist", Status.OK, "drawn on demand", "", {})
+    assert against_rate(drawn, 1 / 30) is drawn
+
+
+def test_inference_that_cannot_keep_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of a second that takes longer than one: the clock is wound forward in every call."""
+    passed = [0.0]
+    infer = GraphPolicy.infer
+
+    def slow(self: GraphPolicy, observed: PolicyInput) -> PolicyOutput:
+        passed[0] += 1.2
+        return infer(self, observed)
+
+    monkeypatch.setattr(GraphPolicy, "infer", slow)
+    monkeypatch.setattr("edge.doctor.policy.time.perf_counter", lambda: passed[0])
+    check = check_inference(load_bundle(write_foreign(tmp_path / "b")), load_arm("so101"), "so101", "", 1)
+    assert check.status is Status.FAIL
+    assert check.found == "a chunk takes 1200 ms and covers 1000 ms of motion: too slow to keep up" and check.fix
 
 
 def test_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:

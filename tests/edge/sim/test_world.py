@@ -10,6 +10,7 @@ import pytest
 
 from edge.cameras import open_camera
 from edge.errors import InputError
+from edge.log.recorder import Recorder
 from edge.run.workcell import Workcell
 from edge.sim.bench import DrawnBench
 from lab.experts.reach_expert import InverseKinematics
@@ -57,10 +58,10 @@ def test_the_run_is_judged_at_the_published_pose(tmp_path: Path) -> None:
     bench = DrawnBench(FRANKA, 3, tmp_path)
     writer = WorldWriter(bench.world_file, 7)
     writer.publish(1000, HOME, HOME)
-    far = bench.verdict("reach the blue cube")
+    far = bench.verdict("reach the blue cube", Recorder(1, 7).samples())
     pose = InverseKinematics(bench.scene.model, HOME).solve(Placement.sample(np.random.default_rng(3)).goal_m("blue"))
     writer.publish(2000, HOME, pose)
-    near = bench.verdict("reach the blue cube")
+    near = bench.verdict("reach the blue cube", Recorder(1, 7).samples())
     assert far is not None and not far.success and near is not None and near.success
     writer.close()
 
