@@ -8,7 +8,7 @@ import pytest
 
 from tools.ends import campaign, table
 
-FIRST, COUNT = 415, 20
+FIRST, COUNT = 1178, 20
 
 
 @pytest.mark.real_time

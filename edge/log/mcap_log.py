@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edge import __version__
 from edge.errors import InputError
@@ -40,10 +40,20 @@ class LogError(InputError):
     """A log that cannot be written or read; the message names the fix."""
 
 
+class Stream(Protocol):
+    """What a log is written to."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def tell(self) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class LogWriter:
     """Writes records and the messages that follow from them. The stream must stay open until `finish`."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.records = 0
         self.missing = 0
         self._complete = False
@@ -200,7 +210,7 @@ def require_mcap(what: str) -> None:
         raise LogError(f"{what} needs the 'log' extra ({error.name} is missing): pip install 'vla-edge[log]'") from None
 
 
-def _open_writer(stream: IO[bytes]) -> Writer:
+def _open_writer(stream: Stream) -> Writer:
     from mcap.writer import Writer
 
     writer = Writer(stream, chunk_size=CHUNK_BYTES)

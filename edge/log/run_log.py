@@ -26,10 +26,10 @@ FINISH_TIMEOUT_S = 30.0
 
 
 class RunLog:
-    """A journal in memory from the first moment, and a writer beside it that waits for the file.
+    """A journal in memory, and a writer beside it.
 
-    The file is opened when the run is known to start, so one that never does leaves none behind. An older recording is
-    overwritten only when `overwrite` says so. `close` (or leaving the `with`) ends both.
+    Its file has no name until the run is known to start, so one that never does leaves none behind. An older recording
+    is overwritten only when `overwrite` says so. `close` (or leaving the `with`) ends both.
     Raises `LogError` when the `log` extra is not installed.
     """
 
@@ -56,7 +56,7 @@ class RunLog:
         self._line, theirs = socket.socketpair()
         descriptors = [self._memory.descriptor, theirs.fileno()]
         arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
-        arguments += ["--line", str(descriptors[1])]
+        arguments += ["--line", str(descriptors[1]), "--folder", str(self.path.parent)]
         self.process = start_module("edge.log.writer", arguments, end=0, pass_fds=descriptors)
         theirs.close()
         self._line.setblocking(False)
@@ -65,7 +65,9 @@ class RunLog:
 
     def open(self) -> None:
         """Opens the file, and hands it to the writer. Raises `LogError`: an older recording, or no place for one."""
-        assert self._line is not None
+        assert self._line is not None and self.process is not None
+        if self.process.poll() is not None:
+            raise LogError(f"--log {self.path}: {self._ended_early()}")
         try:
             empty = self.path.is_file() and self.path.stat().st_size == 0
             with self.path.open("wb" if self._overwrite or empty else "xb") as file:

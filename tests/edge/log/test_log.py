@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mcap.reader import make_reader
 from mcap.writer import Writer
 
 from edge.cli.run import main
+from edge.errors import SafetyStop
 from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LogError, LogReader, encode_message
 from edge.log.records import Beat, Kind, Loop, Record
@@ -329,3 +331,44 @@ def test_the_docs_name_every_topic() -> None:
         assert f"| `{topic}` |" in text
         for name in TOPICS[topic].fields:
             assert f"`{name}`" in text, f"{topic} {name}"
+
+
+def test_a_run_that_waits_long_for_its_start_loses_no_record(tmp_path: Path) -> None:
+    """The ring holds a minute; an operator may take an hour."""
+    path = tmp_path / "run.mcap"
+    with RunLog(path, capacity=1 << 16) as log:
+        log.prepare({})
+        for tick in range(20_000):  # many times the ring
+            log.journal.put(Kind.LOOP, Loop.body(tick, 0, 0))
+            if tick % 500 == 0:
+                wait_for(lambda: log._ring.used == 0)
+        assert list(tmp_path.iterdir()) == [], "nothing has a name yet"
+        log.open()
+        log.journal.put(Kind.LOOP, Loop.body(20_000, 0, 0))
+        assert log.close() is None
+    assert [content["ticks"] for topic, _, content in messages(path) if topic == "/loop"] == list(range(20_001))
+
+
+def test_a_writer_that_has_died_before_the_start_keeps_the_arm_from_moving(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "run.mcap")
+    log.prepare({})
+    assert log.process is not None
+    log.process.kill()
+    log.process.wait()
+    with pytest.raises(LogError, match="the log's writer ended by itself"):
+        log.open()
+    assert not (tmp_path / "run.mcap").exists()
+
+
+def test_a_full_disk_is_told_at_once_and_in_words(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "run.mcap")
+    log.begin({})
+    assert log.process is not None
+    resource.prlimit(log.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    with pytest.raises(SafetyStop, match=r"the log's writer ended by itself \(File too large\); .*mcap recover"):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            log.journal.put(Kind.LOOP, Loop.body(1, 0, 0))
+            log.check()
+            time.sleep(0.01)
+    assert "File too large" in (log.close() or "")
