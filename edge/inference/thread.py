@@ -72,7 +72,7 @@ class InferenceThread:
         if not self._results:
             return None
         result = self._results.popleft()
-        self.ending = len(result.increments_rad) < self.shape.horizon
+        self.ending = len(result.rows_rad) < self.shape.horizon
         return result
 
     def status(self) -> PlannerStatus | None:

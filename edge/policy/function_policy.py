@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge.bundle import ChunkShape
-from edge.plan.goals import increments_to
 from edge.plan.trajectory import FloatArray, from_micro
-from edge.policy.base import PolicyInput, PolicyOutput
+from edge.policy.base import NO_ROWS, PolicyInput, PolicyOutput
 from firmware_bridge.messages import StateReport
 
 NO_FRAMES = np.zeros((0, 0, 0, 3), dtype=np.uint8)
@@ -91,13 +90,14 @@ class FunctionPolicy:
             np.stack(observed.frames) if len(observed.frames) else NO_FRAMES,
         )
         try:
-            increments_rad = self._increments(self._function(observation), observed.prefix_rad)
+            rows = self._rows(self._function(observation), len(observed.prefix_rad))
         except PolicyEnded:
             raise
         except Exception as error:  # of somebody else's code: the arm stops, whatever it is
             self.error = error
             raise RuntimeError(f"the function raised {type(error).__name__}: {error}") from error
-        return PolicyOutput(increments_rad, (time.perf_counter_ns() - began_ns,))
+        engine_ns = (time.perf_counter_ns() - began_ns,)
+        return PolicyOutput(NO_ROWS, engine_ns, rows) if self._goals else PolicyOutput(rows, engine_ns)
 
     def _follow(self, observed: PolicyInput, report: StateReport) -> None:
         """Keeps the commanded position at the beginning of the observed step, from the increments that were executed.
@@ -110,11 +110,10 @@ class FunctionPolicy:
             self._start_rad = self._start_rad + observed.actions_rad[self._step - observed.step :].sum(axis=0)
         self._step = observed.step
 
-    def _increments(self, answer: ArrayLike | None, prefix_rad: FloatArray) -> FloatArray:
+    def _rows(self, answer: ArrayLike | None, delay: int) -> FloatArray:
         if answer is None:
             raise PolicyEnded
-        rows = np.asarray(answer, dtype=np.float64)
-        delay, most = len(prefix_rad), self.shape.horizon
+        rows, most = np.asarray(answer, dtype=np.float64), self.shape.horizon
         if rows.ndim != 2 or rows.shape[1] != self.joints or not delay < len(rows) <= most:
             raise ValueError(f"the answer is {rows.shape}; return (n, {self.joints}) with n from {delay + 1} to {most}")
-        return increments_to(rows, self._start_rad, prefix_rad) if self._goals else rows
+        return rows

@@ -1,4 +1,4 @@
-"""Joint goals as increments."""
+"""Goals of any kind as positions."""
 
 from __future__ import annotations
 
@@ -6,31 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from edge.plan.goals import GoalKind, absolute_goals, increments_to
-
-START = np.array([0.5, -1.0])
-
-
-def test_a_path_that_begins_at_the_arm_is_followed_exactly() -> None:
-    goals = START + np.outer(np.linspace(0.01, 0.1, 10), [1.0, -2.0])
-    increments = increments_to(goals, START, np.zeros((0, 2)))
-    np.testing.assert_allclose(START + np.cumsum(increments, axis=0), goals, atol=1e-12)
-
-
-def test_committed_steps_are_kept_and_a_distance_is_spread_over_the_rest() -> None:
-    goals = START + np.outer(np.linspace(0.01, 0.1, 10), [1.0, -2.0])
-    prefix = np.array([[0.002, 0.0], [0.004, 0.0]])  # less than the path asks for: the arm lags behind
-    increments = increments_to(goals, START, prefix)
-    np.testing.assert_array_equal(increments[:2], prefix)
-    np.testing.assert_allclose(START + increments.sum(axis=0), goals[-1], atol=1e-12)
-    np.testing.assert_allclose(np.ptp(increments[2:], axis=0), 0.0, atol=1e-12)  # no jump of velocity at the splice
-
-
-def test_what_is_not_finite_stays_so() -> None:
-    goals = np.tile(START, (5, 1))
-    goals[3, 1] = np.inf
-    assert not np.isfinite(increments_to(goals, START, np.zeros((0, 2)))[3:, 1]).any()
-
+from edge.plan.goals import GoalKind, absolute_goals
 
 KINDS = [GoalKind.POSITION, GoalKind.RELATIVE, GoalKind.INCREMENT]
 

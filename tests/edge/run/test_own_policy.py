@@ -60,7 +60,7 @@ class Own:
         if self._waiting is None or self.rig.host_ns < self._waiting[0]:
             return None
         (_, result), self._waiting = self._waiting, None
-        self.ending = len(result.increments_rad) < STEPS
+        self.ending = len(result.rows_rad) < STEPS
         return result
 
     def status(self) -> PlannerStatus | None:
@@ -153,9 +153,25 @@ def test_a_function_that_fails_stops_the_run(start: Callable[..., Own], answer: 
     assert isinstance(run.policy.error, (ValueError, KeyError))
 
 
-def test_a_jump_is_refused(start: Callable[..., Own]) -> None:
-    with pytest.raises(SafetyStop, match=r"5 chunks in a row were refused, the last: .*by the host: (velocity|accel)"):
+def test_goals_that_begin_far_from_the_arm_are_refused(start: Callable[..., Own]) -> None:
+    with pytest.raises(SafetyStop, match=r"first goal is .* rad away, and at most 0\.1 is allowed"):
         start(lambda observation: np.tile(HOME + 1.0, (STEPS, 1))).go(4000)
+
+
+def jumps(by_rad: float) -> PolicyFunction:
+    goal = HOME + by_rad * (np.arange(7) == 0)
+    return lambda observation: np.tile(goal if observation.step > 4 else HOME, (STEPS, 1))
+
+
+def test_a_jump_becomes_a_motion_within_the_limits(start: Callable[..., Own]) -> None:
+    run = start(jumps(0.05)).go(5000)
+    np.testing.assert_allclose(run.commanded_rad(), HOME + 0.05 * (np.arange(7) == 0), atol=2e-3)
+    assert run.controller.counters.goals.changed > 0
+
+
+def test_a_jump_that_the_arm_cannot_follow_nearly_enough_is_refused(start: Callable[..., Own]) -> None:
+    with pytest.raises(SafetyStop, match=r"5 chunks in a row were refused, .*deviation of joint 1: .* allows 0\.025"):
+        start(jumps(0.5)).go(6000)
 
 
 def test_a_function_that_ends_leaves_the_rest_of_its_plan(start: Callable[..., Own]) -> None:
