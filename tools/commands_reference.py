@@ -21,6 +21,8 @@ PARSERS = {
     "edge-build": "edge.cli.build",
     "edge-calibrate": "edge.cli.calibrate",
     "edge-adapter": "edge.cli.adapter",
+    "edge-serve": "edge.cli.serve",
+    "edge-ros2": "edge.cli.ros2",
     "bridge-sim": "edge.cli.bridge_sim",
     "servo-sim": "firmware_bridge.adapters.feetech.servo_sim",
     "edge-train": "export.commands.train_options",

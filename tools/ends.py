@@ -30,7 +30,7 @@ ROLES = {
     "inference": "edge.inference.process",
     "log": "edge.log.writer",
     "progress": "edge.cli.progress",
-    "page": "edge.view.server",
+    "page": "edge.doors.view.server",
     "device": "bridge-sim",
 }
 """Children of a run, by what their command lines hold."""

@@ -54,5 +54,7 @@ fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+# openpi's own client, for the tests of the server: it asks for numpy 1, which it does not need.
+[ "${1:-}" != tests ] || "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps openpi-client==0.1.2
 # pip would compile on one core. Some packages hold files that are no Python 3, which is of no consequence here either.
 "$VENV/bin/python" -m compileall -qq -j 0 "$VENV/lib" || true

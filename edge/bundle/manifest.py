@@ -38,6 +38,7 @@ FeedKind = Literal[
     "frame",
     "frames",
     "state",
+    "commanded",
     "state_history",
     "action_history",
     "history_mask",
@@ -94,6 +95,7 @@ class Feed:
     frame            the image of `camera`, uint8 (H, W, 3); of several observations (n, H, W, 3), the newest last
     frames           the images of all cameras, uint8 (cameras, H, W, 3)
     state            measured positions in the policy's units, each in its axis's column: (columns) or (n, columns)
+    commanded        where the joints are commanded to be at the observed step, in the same units (columns)
     state_history    those at the last `history` steps (history, columns); `action_history` the actions of these steps
     history_mask     bool (history), the rows that hold a pair; `has_history` bool (), whether any does
     tokens           the prompt's token ids (budget); `token_mask` bool (budget), which of them count
@@ -363,7 +365,7 @@ class Manifest:
         """What control needs. A chunk whose row 0 is due at once is one step shorter."""
         policy = self.policy
         horizon = policy.horizon - (policy.first_goal_step == 0)
-        looks = any(feed.kind == "state" for feed in self.graph.feeds.values())
+        looks = any(feed.kind in ("state", "commanded") for feed in self.graph.feeds.values())
         max_delay = horizon - 1 if policy.max_delay is None else min(policy.max_delay, horizon - 1)
         return ChunkShape(horizon, policy.history, max_delay, policy.observations if looks or not self.continues else 0)
 

@@ -82,6 +82,7 @@ def feed_shape(manifest: Manifest, feed: Feed, port: str) -> tuple[int, ...] | N
         return (text.budget,)
     shapes: dict[str, tuple[int, ...]] = {
         "state": (*several, WIDE),
+        "commanded": (WIDE,),
         "state_history": (policy.history, WIDE),
         "action_history": (policy.history, WIDE),
         "history_mask": (policy.history,),
@@ -116,7 +117,7 @@ def _check_feed(manifest: Manifest, port: str, feed: Feed, tensor: TensorSpec) -
             f"'{port}' is {list(tensor.shape)}, {feed.kind} needs {wanted}".replace("'columns'", "columns")
         )
     actions = feed.kind in ("action_history", "committed_goals") or feed.axes_only
-    if actions or feed.kind in ("state", "state_history"):
+    if actions or feed.kind in ("state", "commanded", "state_history"):
         _check_columns(manifest, port, tensor.shape[-1] if tensor.shape else 0, actions)
     if feed.kind == "constant":
         count = 1

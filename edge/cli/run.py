@@ -15,6 +15,7 @@ from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
+from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
@@ -25,9 +26,9 @@ from edge.run.outcome import RunOutcome
 from edge.run.outputs import Kind, check_outputs
 from edge.run.replay_table import replay_log
 from edge.run.report import picture_of, table, write_report
+from edge.run.scratch import scratch_folder
 from edge.run.signals import Operator
 from edge.run.supervision import OnLoss
-from edge.view.launch import LiveView
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.say import say
 
@@ -51,8 +52,10 @@ CLEAR_LINE = "\r\x1b[K"
 def main(argv: list[str] | None = None) -> int:
     root = parser()
     args = root.parse_args(argv)
-    if not args.replay and not (args.arm and (args.bundle or args.to_home)):
-        root.error("--arm and --bundle are required for a run, --arm for --to-home, or --replay FILE.mcap alone")
+    if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home)):
+        root.error(
+            "--arm and --bundle or --policy are required for a run, --arm for --to-home, or --replay FILE.mcap alone"
+        )
     with Operator(to_the_end=argv is None) as operator:
         try:
             if args.replay:
@@ -85,8 +88,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace, operator: Operator) -> int:
     with RunLog(args.log, overwrite=args.overwrite) if args.log else nullcontext() as log:
-        arm, bundle = load_arm(args.arm), load_bundle(args.bundle)
+        arm = load_arm(args.arm)
         with ExitStack() as stack:
+            bundle = _bundle(args, arm, stack)
             view = _open_view(args, arm, bundle, stack)
             progress = Progress(args.duration)
             stack.callback(progress.close)
@@ -104,6 +108,20 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
                 realtime=args.realtime == "auto",
             )
         return _finish(args, arm, outcome, log)
+
+
+def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
+    """The bundle given, or that of a server, which is asked what it is. Raises `VlaEdgeError`."""
+    if args.policy is None:
+        return load_bundle(args.bundle)
+    if args.bundle is not None:
+        raise InputError("--bundle and --policy: choose one")
+    from edge.policy.remote import ServerAddress, describe_server, read_spec
+
+    folder = stack.enter_context(scratch_folder())
+    address = ServerAddress(args.policy, args.policy_timeout, args.policy_key_file)
+    spec = read_spec(args.policy_spec) if args.policy_spec else None
+    return describe_server(address, arm, args.task, folder / "server", spec)
 
 
 def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log: RunLog | None) -> int:

@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
             """
             edge-run --arm franka --bundle bundle --task "reach the red cube"     # simulated arm
             edge-run --arm franka --bundle bundle --bridge serial:/dev/ttyACM0 --camera v4l2:/dev/video0
+            edge-run --arm so101 --policy openpi://10.0.0.2:8000 --policy-spec server.toml --camera v4l2:/dev/video0
             edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
             edge-run --replay run.mcap
             """,
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
 def _add_what(add: Add) -> None:
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
+    add("--policy", metavar="URL", help="in place of a bundle a server: openpi://HOST:PORT, openpis:// with TLS")
+    add("--policy-spec", type=Path, metavar="FILE.toml", help="what a server's numbers mean; edge-serve says it itself")
+    add("--policy-key-file", default="", metavar="FILE", help="its API key")
+    add("--policy-timeout", type=_positive, default=5.0, metavar="S", help="for one chunk (default %(default)g)")
     add("--bridge", default="sim:", metavar="URL", help=f"the arm (default sim:, simulated): {bridge_forms()}")
     add(
         "--camera",

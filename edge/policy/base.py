@@ -116,7 +116,10 @@ class PolicyDriver:
 
 
 POLICIES: Registry[PolicyDriver] = Registry(
-    "vla_edge.policies", "policy", {GRAPH: "edge.policy.graph_policy:GraphPolicies"}, InputError
+    "vla_edge.policies",
+    "policy",
+    {GRAPH: "edge.policy.graph_policy:GraphPolicies", "openpi": "edge.policy.remote:OpenPi"},
+    InputError,
 )
 
 

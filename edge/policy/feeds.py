@@ -21,9 +21,12 @@ Buffer: TypeAlias = NDArray[Any]
 Fill: TypeAlias = Callable[[PolicyInput, np.random.Generator], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Surroundings:
-    """What feeds are made with: the bundle's manifest, the arm's part of it, its axes, the task's prompts."""
+    """What feeds are made with: the bundle's manifest, the arm's part of it, its axes, the task's prompts.
+
+    `prompter` may be another one for the next chunk.
+    """
 
     manifest: Manifest
     arm: ArmSpec
@@ -65,6 +68,15 @@ def _state(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill:
     return fill
 
 
+def _commanded(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill:
+    into = buffer.reshape(-1)
+
+    def fill(observed: PolicyInput, draw: np.random.Generator) -> None:
+        around.axes.write_states(into, observed.commanded_rad[0])
+
+    return fill
+
+
 def _state_history(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill:
     into = buffer.reshape(buffer.shape[-2:])
 
@@ -99,22 +111,19 @@ def _has_history(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill:
     return fill
 
 
-def _text(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill | None:
-    prompter, into, is_mask = around.prompter, buffer.reshape(-1), feed.kind == "token_mask"
-    assert prompter is not None, "the manifest has text where it has tokens"
-    columns = _state_columns(around)
-    state = np.zeros((1, columns))
+def _text(feed: Feed, buffer: Buffer, around: Surroundings) -> Fill:
+    into, is_mask = buffer.reshape(-1), feed.kind == "token_mask"
+    state = np.zeros((1, _state_columns(around)))
 
     def fill(observed: PolicyInput, draw: np.random.Generator) -> None:
-        around.axes.write_states(state, observed.measured_rad[-1:])
+        prompter = around.prompter
+        assert prompter is not None, "the manifest has text where it has tokens"
+        if not prompter.fixed:
+            around.axes.write_states(state, observed.measured_rad[-1:])
         prompt = prompter.prompt(state[0])
         into[:] = prompt.mask if is_mask else prompt.tokens
 
-    if not prompter.fixed:
-        return fill
-    prompt = prompter.prompt(state[0])
-    into[:] = prompt.mask if is_mask else prompt.tokens
-    return None
+    return fill
 
 
 def _state_columns(around: Surroundings) -> int:
@@ -192,6 +201,7 @@ MAKERS: dict[str, Callable[[Feed, Buffer, Surroundings], Fill | None]] = {
     "frame": _frame,
     "frames": _frames,
     "state": _state,
+    "commanded": _commanded,
     "state_history": _state_history,
     "action_history": _action_history,
     "history_mask": _history_mask,

@@ -67,11 +67,15 @@ class GraphPolicy:
         self.observations, self.execute_steps = manifest.policy.observations, manifest.policy.execute
         self._axes = Axes(spec, arm, manifest.policy.first_goal_step)
         self._clock_ns, self._continues = clock_ns, manifest.continues
-        around = Surroundings(manifest, spec, self._axes, prompter)
+        self._around = around = Surroundings(manifest, spec, self._axes, prompter)
         self._stages = [_stage(name, engines, around) for name in manifest.engines]
         engine, _, output = manifest.graph.result.partition(".")
         result = engines[engine].outputs[output]
         self._result = result.reshape(result.shape[-2:])
+
+    def set_prompter(self, prompter: Prompter | None) -> None:
+        """Another task, from the next chunk on."""
+        self._around.prompter = prompter
 
     @property
     def joints(self) -> int:

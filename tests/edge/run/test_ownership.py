@@ -17,7 +17,15 @@ from edge.run.motion import MotionMachine
 
 ROOT = Path(__file__).resolve().parents[3]
 OWNERS = {Controller, Replanner, LatencyEstimate, Splicer, Timeline, StepHistory, MotionMachine}
-FOLDERS = ("edge", "bench", "tests/edge/run", "tests/edge/log", "tests/edge/plan", "tests/edge/view", "tests/bench")
+FOLDERS = (
+    "edge",
+    "bench",
+    "tests/edge/run",
+    "tests/edge/log",
+    "tests/edge/plan",
+    "tests/edge/doors/view",
+    "tests/bench",
+)
 
 
 def assigned(tree: ast.AST) -> Iterator[ast.Attribute]:

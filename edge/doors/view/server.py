@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
 from edge.run.commands import Command
-from edge.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
 from firmware_bridge.say import say
 
 HOST = "127.0.0.1"
@@ -245,7 +245,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="edge.view.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="edge.doors.view.server", description=__doc__)
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
     parser.add_argument("--joints", type=int, required=True)
     parser.add_argument("--port", type=int, default=0)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edge.doors.view.server import HOST
+from edge.doors.view.snapshot import Phase, ViewRecords, of_report, of_run
 from edge.errors import InputError
 from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.motion import Motion
-from edge.view.server import HOST
-from edge.view.snapshot import Phase, ViewRecords, of_report, of_run
 from firmware_bridge.children import start_module
 from firmware_bridge.messages import StateReport
 
@@ -33,7 +33,7 @@ class LiveView:
         token = secrets.token_urlsafe(24)
         descriptor = self._records.memory.descriptor
         self.process = start_module(
-            "edge.view.server",
+            "edge.doors.view.server",
             ["--memory", str(descriptor), "--joints", str(joints), "--port", str(port)],
             pass_fds=[descriptor],
             stdin=subprocess.PIPE,

@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 
 from edge.cli.run import main as run_command
+from edge.doors.view.launch import LiveView
+from edge.doors.view.server import MOST_KNOWN, STRANGER_S
+from edge.doors.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from edge.errors import InputError
 from edge.log.trace import read_trace, violations
 from edge.run.commands import Command, CommandQueue
-from edge.view.launch import LiveView
-from edge.view.server import MOST_KNOWN, STRANGER_S
-from edge.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from tests.edge.run.test_controller import Run
 from tests.support import FRANKA
 

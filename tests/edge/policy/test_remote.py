@@ -1,0 +1,206 @@
+"""A policy behind openpi's protocol: an arm that a server of somebody else's moves, and every way it can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.arms import load_arm
+from edge.bundle import load_bundle
+from edge.doors.openpi_server import PolicyServer
+from edge.doors.served import ServedBundle
+from edge.errors import InputError
+from edge.log.trace import read_trace, violations
+from edge.policy.base import PolicyInput, open_policy
+from edge.policy.remote import RemoteAxis, RemoteCamera, RemoteSpec, ServerAddress, describe_server
+from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
+from edge.sim.scenes import open_scene
+from tests.openpi_servers import openpi_server
+
+HORIZON = 16
+ARMS = {"franka": "rad", "so101": "deg"}
+SPECS = {
+    name: RemoteSpec(20.0, HORIZON, {"front": RemoteCamera("observation/image", 96, 96)}, unit=unit, execute=8)
+    for name, unit in ARMS.items()
+}
+
+
+class Swings:
+    """Moves the first joint to and fro by what is 0.2 rad in the policy's unit; counts its observations."""
+
+    def __init__(self, arm: str) -> None:
+        self.size = np.rad2deg(0.2) if ARMS[arm] == "deg" else 0.2
+        self.home: np.ndarray | None = None
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, observation: dict[str, Any]) -> Any:
+        self.seen.append(observation)
+        state = observation["observation/state"]
+        if self.home is None and np.any(state):
+            self.home = state.copy()
+        goals = np.tile(state if self.home is None else self.home, (HORIZON, 1))
+        phase = 0.35 * (len(self.seen) * 8 + np.arange(HORIZON))
+        goals[:, 0] += self.size * np.sin(phase / 2) if self.home is not None else 0.0
+        return {"actions": goals}
+
+
+def _address(port: int, timeout_s: float = 1.0) -> ServerAddress:
+    return ServerAddress(f"openpi://127.0.0.1:{port}", timeout_s)
+
+
+def _run(
+    port: int, arm_name: str, folder: Path, duration_s: float = 4.0, timeout_s: float = 1.0
+) -> tuple[LockstepOutcome, Any]:
+    arm, task = load_arm(arm_name), "reach the red cube"
+    bundle = describe_server(_address(port, timeout_s), arm, task, folder / "bundle", SPECS[arm_name])
+    policy = open_policy(bundle, arm.name, task, 1)
+    settings = LockstepSettings(task, duration_s, execute_steps=8, seed=1, trace=folder / "trace.csv")
+    outcome = run_lockstep(bundle, arm, policy, open_scene(arm, 3), settings)
+    return outcome, read_trace(folder / "trace.csv")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_server_of_somebody_elses_moves_the_arm(arm: str, tmp_path: Path) -> None:
+    policy = Swings(arm)
+    with openpi_server(policy) as port:
+        outcome, trace = _run(port, arm, tmp_path)
+    assert outcome.stop is None and violations(trace, load_arm(arm).limits) == []
+    counters = outcome.controller.counters
+    assert len(counters.committed_ids) >= 0.9 * counters.chunks > 5
+    assert np.ptp(trace.q[:, 0]) > 0.2, "half of what its goals move"
+    last = policy.seen[-1]
+    assert last["observation/image"].shape == (96, 96, 3) and last["observation/image"].std() > 1
+    assert last["prompt"] == "reach the red cube" and last["observation/state"].shape == (load_arm(arm).dof,)
+
+
+def _spoiled(kind: str) -> Callable[[dict[str, Any]], Any]:
+    swings = Swings("franka")
+
+    def answer(observation: dict[str, Any]) -> Any:
+        good = swings(observation)
+        if len(swings.seen) < 6:
+            return good
+        actions = good["actions"]
+        return {
+            "ends the connection": None,
+            "garbage": b"\xc1\xff garbage",
+            "an error": "CUDA out of memory\n" * 50,
+            "a chunk of another width": {"actions": actions[:, :3]},
+            "a shorter chunk": {"actions": actions[:4]},
+            "not finite": {"actions": actions * np.nan},
+            "no actions": {"action": actions},
+            "text for numbers": {"actions": "up"},
+            "far outside": {"actions": actions + 100.0},
+        }[kind]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("ends the connection", "garbage", "an error", "a chunk of another width", "a shorter chunk", "not finite"),
+        *("no actions", "text for numbers", "far outside"),
+    ],
+)
+def test_a_server_that_goes_wrong_ends_the_run_in_order(kind: str, tmp_path: Path) -> None:
+    with openpi_server(_spoiled(kind)) as port:
+        outcome, trace = _run(port, "franka", tmp_path)
+    assert outcome.stop is not None and len(str(outcome.stop)) < 400 and str(outcome.stop).isprintable()
+    assert violations(trace, load_arm("franka").limits) == []
+    assert trace.state[-1] in ("HOLD", "IDLE") and np.ptp(trace.q[-50:], axis=0).max() < 1e-6, "at rest"
+
+
+def test_a_server_that_hangs_costs_its_time_and_no_more() -> None:
+    def answer(observation: dict[str, Any]) -> Any:
+        time.sleep(3.0)
+        return {}
+
+    with openpi_server(answer) as port, pytest.raises(InputError, match=r"did not answer within 0\.2 s"):
+        began_s = time.monotonic()
+        try:
+            describe_server(_address(port, 0.2), load_arm("franka"), "x", Path("never-made"), SPECS["franka"])
+        finally:
+            assert time.monotonic() - began_s < 2.5
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("openpi://127.0.0.1:1", "no policy server answers"),
+        ("http://127.0.0.1:1", "openpi://HOST:PORT"),
+        ("openpi://no.such.host.invalid:8000", "no policy server answers"),
+    ],
+)
+def test_an_address_without_a_server_is_one_line(url: str, what: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=what) as refused:
+        describe_server(ServerAddress(url), load_arm("franka"), "x", tmp_path / "bundle", SPECS["franka"])
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 260
+
+
+def test_a_server_that_does_not_say_what_it_is_has_to_be_described(tmp_path: Path) -> None:
+    with openpi_server(Swings("franka")) as port, pytest.raises(InputError, match="--policy-spec"):
+        describe_server(_address(port), load_arm("franka"), "x", tmp_path / "bundle", None)
+
+
+def test_joints_of_another_arm_are_refused(tmp_path: Path) -> None:
+    axes = tuple(RemoteAxis(joint) for joint in reversed(load_arm("franka").joints))
+    spec = RemoteSpec(20.0, HORIZON, axes=axes)
+    with openpi_server(Swings("franka")) as port:
+        bundle = describe_server(_address(port), load_arm("franka"), "x", tmp_path / "bundle", spec)
+    with pytest.raises(InputError, match="joint 1 of this policy"):
+        open_policy(bundle, "franka", "x", 1)
+
+
+@contextmanager
+def serving(served: ServedBundle, key: str | None = None) -> Iterator[int]:
+    server, loop = PolicyServer(served, key), asyncio.new_event_loop()
+    listening = loop.run_until_complete(server.open("127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(listening.close)
+        asyncio.run_coroutine_threadsafe(listening.wait_closed(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        server.close()
+
+
+def test_a_bundle_behind_our_own_server_computes_the_same_chunks(bundle_path: Path, tmp_path: Path) -> None:
+    """The server says what its numbers mean; history, prefix and noise are those of the policy in place."""
+    arm, bundle, task = load_arm("franka"), load_bundle(bundle_path), "reach the blue cube"
+    here, draw = open_policy(bundle, arm.name, task, 1), np.random.default_rng(5)
+    served = ServedBundle(bundle, arm, "", "onnxruntime", 1, seed=7)
+    key = tmp_path / "key"
+    key.write_text("a long secret\n")
+    with serving(served, "a long secret") as port:
+        address = ServerAddress(f"openpi://127.0.0.1:{port}", 20.0, str(key))
+        there = open_policy(describe_server(address, arm, task, tmp_path / "bundle", None), arm.name, task, 1)
+        with pytest.raises(InputError, match="401"):
+            describe_server(ServerAddress(address.url), arm, task, tmp_path / "without", None)
+        for number in range(2, 5):
+            rows = here.shape.history
+            q = arm.home_rad + draw.normal(0, 0.05, (rows, arm.dof))
+            committed = np.cumsum(draw.normal(0, 0.005, (3, arm.dof)), axis=0) + q[-1]
+            observed = PolicyInput(
+                [draw.integers(0, 256, (*camera.frame_px, 3), dtype=np.uint8) for camera in here.cameras],
+                q,
+                draw.normal(0, 0.01, (rows, arm.dof)),
+                np.arange(rows) > 1,
+                np.diff(np.concatenate((q[-1:], committed)), axis=0),
+                (7, number),  # describing the server took its first chunk
+                measured_rad=q[-1:],
+                commanded_rad=np.concatenate((q[-1:], committed)),
+            )
+            goals = q[-1] + np.cumsum(here.infer(observed).increments_rad, axis=0)
+            np.testing.assert_allclose(there.infer(observed).goals_rad, goals, atol=1e-5)
