@@ -96,6 +96,11 @@ ends: setup ## 2,000 random ends of runs: signals, killed processes, streams and
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python -m tools.ends --bundle demo/bundle --count $(or $(COUNT),2000)
 
+hostile-files: $(VENV)/.tests ## 100,000 generated files for every reader of files, 500 through the real commands; hours: INPUTS=1000 make hostile-files
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --inputs $(or $(INPUTS),100000) --bundle demo/bundle \
+	  --policy tests/export/families/lerobot/act
+
 soak: setup ## half an hour under random faults of camera, inference, line and scheduling
 	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
 	$(BIN)/python tools/soak.py --bundle demo/bundle --out soak

@@ -27,14 +27,16 @@ MOST_LINE = 300
 """Printable characters of a message, with the name of the command before it."""
 MOST_MESSAGE = 260
 """Printable characters of a message; the name of a command, and what was being done, come before it."""
+MOST_NAME, MOST_FIX = 110, 90
+"""Of them for the file and for what to do; the rest says what is wrong."""
 MOST_BYTES = 4 << 20
 MOST_TOML_BYTES = 64 << 10
 MOST_TOML_LINE = 2000
 """A dotted name takes the parser a time that grows with the square of its length."""
 MOST_DEPTH = 32
 MOST_ENTRIES = 4 << 20
-MOST_DIGITS = 19
-"""Of a whole number: nanoseconds since 1970 have as many."""
+MOST_DIGITS = 40
+"""Of a whole number: nanoseconds since 1970 have 19, and transformers writes 31 where it means "without a limit"."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """What stands in place of a file in a checkout without Git LFS."""
 
@@ -239,8 +241,7 @@ class Reader:
 
     def refuse(self, path: Path, problem: str) -> Exception:
         """The error that says of a file what is wrong with it."""
-        fix = one_line(self.fix, MOST_MESSAGE // 2)
-        name = one_line(str(path), MOST_MESSAGE // 3)
+        fix, name = one_line(self.fix, MOST_FIX), one_line(str(path), MOST_NAME)
         left = MOST_MESSAGE - len(name) - len(fix) - 4
         return self.error(f"{name}: {one_line(problem, left)}; {fix}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from export.families.base import CheckpointError
+from firmware_bridge.reading import Reader
 
 Fields = TypeVar("Fields")
 OF_EVERY_POLICY = frozenset({"type", "input_features", "output_features", "normalization_mapping"})
@@ -26,14 +27,16 @@ OF_TRAINING = frozenset(
 TRAINING_PREFIXES = ("optimizer_", "scheduler_")
 
 
+DOCUMENT = Reader(CheckpointError, "copy it again")
+MOST_DOCUMENT_BYTES = 64 << 20
+"""A tokenizer's vocabulary is the largest of them."""
+
+
 def read_document(file: Path) -> dict[str, Any]:
     """A JSON object. Raises `CheckpointError`."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: missing; copy the whole folder") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({str(error)[:120]}); copy it again") from None
+    if not file.exists():
+        raise CheckpointError(f"{file}: missing; copy the whole folder")
+    document = DOCUMENT.json(file, MOST_DOCUMENT_BYTES)
     if not isinstance(document, dict):
         raise CheckpointError(f"{file}: is no JSON object; copy it again")
     return document

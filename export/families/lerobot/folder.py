@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from export.families.base import CheckpointError
 from export.families.lerobot.adapter import ADAPTER_CONFIG, AdaptedWeights
-from export.families.lerobot.documents import read_document
+from export.families.lerobot.documents import DOCUMENT, read_document
 from export.families.lerobot.statistics import Normaliser, read_normaliser
 from export.families.lerobot.weights import FolderWeights, WeightsFile
+from firmware_bridge.reading import Between, Name, Sized, shown
 
+EMPTY = Annotated[int, Between(0, 16)]
+"""Cameras that a policy has and nobody sees through."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 SUPPORTED = ("act", "diffusion", "smolvla", "pi0", "pi05")
@@ -153,8 +156,8 @@ def _steps(path: Path, name: str) -> tuple[Step, ...]:
     try:
         for entry in document["steps"]:
             state = entry.get("state_file")
-            if state is not None and Path(state).name != state:
-                raise CheckpointError(f"{file}: names a file outside the folder: {state}")
+            if state is not None and not (isinstance(state, str) and len(state) <= 128 and Path(state).name == state):
+                raise CheckpointError(f"{file}: state_file is {shown(state)}, no file of the folder; copy it again")
             called = str(entry.get("registry_name") or entry["class"])
             steps.append(Step(called, dict(entry.get("config") or {}), None if state is None else path / state))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -162,7 +165,7 @@ def _steps(path: Path, name: str) -> tuple[Step, ...]:
     for step in steps:
         if step.name == DEVICE and step.config.get("float_dtype") not in (None, "float32"):
             raise CheckpointError(
-                f"{file}: '{DEVICE}' casts to {step.config['float_dtype']}; only float32 is implemented: "
+                f"{file}: '{DEVICE}' casts to {shown(step.config['float_dtype'])}; only float32 is implemented: "
                 "set float_dtype to null"
             )
     return tuple(steps)
@@ -181,7 +184,8 @@ def _renamed(path: Path, steps: Sequence[Step]) -> dict[str, str]:
     for step in steps:
         if step.name != RENAME:
             continue
-        for theirs, ours in (step.config.get("rename_map") or {}).items():
+        names = DOCUMENT.into(dict[str, str], step.config.get("rename_map") or {}, path / PREPROCESSOR, "rename_map")
+        for theirs, ours in names.items():
             if ours in robots:
                 raise CheckpointError(
                     f"{path / PREPROCESSOR}: '{RENAME}' makes both '{robots[ours]}' and '{theirs}' "
@@ -196,8 +200,8 @@ def _cameras(
 ) -> tuple[tuple[Camera, ...], tuple[str, ...]]:
     cameras: list[Camera] = []
     empty = []
-    count = config.get("empty_cameras") or 0
-    nobodys = {f"observation.images.empty_camera_{number}" for number in range(count if isinstance(count, int) else 0)}
+    count = DOCUMENT.into(EMPTY, config.get("empty_cameras") or 0, path / CONFIG, "empty_cameras")
+    nobodys = {f"observation.images.empty_camera_{number}" for number in range(count)}
     for feature, shape, kind in _features(path, config, "input_features"):
         if kind == "STATE" and feature == STATE:
             continue
@@ -251,10 +255,13 @@ def _width(path: Path, config: Mapping[str, Any], table: str, name: str, kind: s
 def _features(
     path: Path, config: Mapping[str, Any], table: str, file: str = CONFIG
 ) -> list[tuple[str, tuple[int, ...], str]]:
-    try:
-        return [
-            (str(name), tuple(int(size) for size in entry["shape"]), str(entry["type"]))
-            for name, entry in config[table].items()
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path / file}: '{table}' is incomplete ({error!r}); copy the folder again") from None
+    entries = DOCUMENT.into(dict[str, _Feature], config.get(table), path / file, table, extra=True)
+    return [(name, entry.shape, entry.type) for name, entry in entries.items()]
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """An entry of the features of a config."""
+
+    shape: Annotated[tuple[Annotated[int, Between(1, 1 << 14)], ...], Sized(1, 4)]
+    type: Name

@@ -187,6 +187,8 @@ def _tasks(info: DatasetInfo) -> tuple[str, ...]:
     ]
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DatasetError(f"{path}: columns {table.column_names}; it must have task_index and one text")
+    if not pa.types.is_integer(table.schema.field("task_index").type):
+        raise DatasetError(f"{path}: task_index holds {table.schema.field('task_index').type}, not whole numbers")
     found = dict(zip(table.column("task_index").to_pylist(), table.column(texts[0]).to_pylist()))
     if set(found) != set(range(table.num_rows)):
         raise DatasetError(f"{path}: task_index does not count from 0 to {table.num_rows - 1}")

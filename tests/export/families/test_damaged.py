@@ -102,7 +102,7 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         "is of type F64",
     ),
     "config gone": (lambda folder: (folder / "config.json").unlink(), "config.json: missing"),
-    "config cut": (cut("config.json", 0.5), "config.json: cannot be read"),
+    "config cut": (cut("config.json", 0.5), "config.json: is not JSON"),
     "config of another family": (
         document("config.json", lambda held: held.update(type={"act": "diffusion", "diffusion": "act"}[held["type"]])),
         "config.json: '",
@@ -146,14 +146,14 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         "step 'mine.Smooth' is not implemented",
     ),
     "an option of the normaliser": (document(PRE, option(3, "clip", 5.0)), "option 'clip' of the normaliser"),
-    "half precision in a step": (document(PRE, option(2, "float_dtype", "float16")), "casts to float16"),
+    "half precision in a step": (document(PRE, option(2, "float_dtype", "float16")), "casts to 'float16'"),
     "an unknown normalisation": (
         document(PRE, option(3, "norm_map", {"STATE": "LOG"})),
         "normalisation 'LOG' of 'observation.state'",
     ),
     "statistics gone": (lambda folder: (folder / NORMALISER).unlink(), f"{NORMALISER}: missing"),
     "statistics cut": (cut(RESTORER, 0.5), "cannot be read"),
-    "statistics outside the folder": (document(PRE, step(3, state_file="../other")), "a file outside the folder"),
+    "statistics outside the folder": (document(PRE, step(3, state_file="../other")), "no file of the folder"),
     "statistics of another width": (
         tensors(
             RESTORER, lambda held: held.update({name: held[name][:5].clone() for name in held if "action" in name})
