@@ -186,6 +186,19 @@ def act_variant() -> Made:
     return Made(policy, pre, post, inputs_for(14, {"top": (48, 64)}), answer_at_once, torch.bfloat16)
 
 
+def act_full() -> Made:
+    """The defaults as they are: 52 M parameters, two cameras of 480 x 640. Too large to commit."""
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    cameras = {"front": (480, 640), "wrist": (480, 640)}
+    torch.manual_seed(51)
+    policy = ACTPolicy(config := ACTConfig(**features(cameras), pretrained_backbone_weights=None))
+    unsettle(policy, 52)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 53))
+    return Made(policy, pre, post, replace(inputs_for(54, cameras), count=8), answer_at_once)
+
+
 def answer_diffusion(policy: Any, preprocessor: Any, postprocessor: Any, seen: Observation) -> torch.Tensor:
     """Both observations go into the policy's own queues; a DDPM scheduler gets its noise, one row a step."""
     from diffusers.schedulers import scheduling_ddpm
@@ -545,6 +558,23 @@ def pi0_waving() -> Made:
     return waving(pi("pi0", "PI0", 121, EYES, waving_numbers(False)), False)
 
 
+def diffusion_full() -> Made:
+    """The defaults but for DDIM with ten steps: 278 M parameters. Too large to commit."""
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    cameras = {"front": (240, 320), "wrist": (240, 320)}
+    sampled = {"noise_scheduler_type": "DDIM", "num_inference_steps": 10, "n_action_steps": 63}
+    torch.manual_seed(55)
+    policy = DiffusionPolicy(
+        config := DiffusionConfig(**features(cameras), **sampled, pretrained_backbone_weights=None)
+    )
+    unsettle(policy, 56)
+    pre, post = make_pre_post_processors(config, dataset_stats=statistics(cameras, 57))
+    inputs = inputs_for(58, cameras, history=2, noise={"noise": (64, len(JOINTS))})
+    return Made(policy, pre, post, replace(inputs, count=8), answer_diffusion)
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
@@ -552,7 +582,7 @@ FAMILIES: dict[str, Callable[[], Made]] = {
         *(smolvla_waving, pi05_waving, pi0_waving),
     )
 }
-LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full,)}
+LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full, act_full, diffusion_full)}
 """Made when they are named."""
 
 
