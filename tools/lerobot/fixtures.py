@@ -575,11 +575,76 @@ def diffusion_full() -> Made:
     return Made(policy, pre, post, replace(inputs, count=8), answer_diffusion)
 
 
+def wave_from(first: int, rows: int) -> np.ndarray:
+    """Degrees away from where a wave starts, of rows from a step on: there and back in ten steps."""
+    steps = np.arange(first, first + rows)
+    return (WAVE * (1 - np.cos(2 * np.pi * steps / WAVE_STEPS)) / 2).astype(np.float32)[:, None]
+
+
+def waving_goals(made: Made, rows: int, steps: int) -> Made:
+    """Trains a policy that takes no text by its own loss, as `waving` does; rows begin at its first observation."""
+    rng, config = np.random.default_rng(7), made.policy.config
+    several, batch = config.n_obs_steps, 16
+    goals = torch.from_numpy(np.tile(CENTRE + wave_from(2 - several, rows), (batch, 1, 1)))
+    optimiser = torch.optim.AdamW(made.policy.parameters(), lr=1e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    torch.manual_seed(8)
+    made.policy.train()
+    for _ in range(steps):
+        leading = (batch, several) if several > 1 else (batch,)
+        states = (CENTRE + 10 * rng.standard_normal((*leading, len(JOINTS)))).astype(np.float32)
+        seen = {
+            f"observation.images.{name}": torch.from_numpy(rng.random((*leading, 3, *size), np.float32))
+            for name, size in EYES.items()
+        }
+        held = made.preprocessor({"observation.state": torch.from_numpy(states), "action": goals, **seen})
+        loss, _ = made.policy.forward({**held, "action_is_pad": torch.zeros(batch, rows, dtype=torch.bool)})
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(made.policy.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    print(f"waving: loss {float(loss.detach()):.4f}", end="; ")
+    return made
+
+
+def act_waving() -> Made:
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(8)
+    config = ACTConfig(
+        **features(EYES), pretrained_backbone_weights=None, chunk_size=20, n_action_steps=10, use_vae=False,
+        dim_model=32, n_heads=4, dim_feedforward=64, n_encoder_layers=1, latent_dim=4, dropout=0.0,
+    )  # fmt: skip
+    torch.manual_seed(131)
+    policy = ACTPolicy(config)
+    pre, post = make_pre_post_processors(config, dataset_stats=waving_numbers(False))
+    return waving_goals(Made(policy, pre, post, inputs_for(132, EYES), answer_at_once), 20, 600)
+
+
+def diffusion_waving() -> Made:
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(16)
+    config = DiffusionConfig(
+        **features(EYES), pretrained_backbone_weights=None, use_group_norm=True, horizon=16, n_action_steps=10,
+        use_separate_rgb_encoder_per_camera=False, spatial_softmax_num_keypoints=8, down_dims=(32, 64),
+        kernel_size=3, n_groups=4, diffusion_step_embed_dim=32, noise_scheduler_type="DDIM", num_inference_steps=8,
+    )  # fmt: skip
+    torch.manual_seed(141)
+    policy = DiffusionPolicy(config)
+    pre, post = make_pre_post_processors(config, dataset_stats=waving_numbers(False))
+    inputs = inputs_for(142, EYES, history=2, noise={"noise": (16, len(JOINTS))})
+    return waving_goals(Made(policy, pre, post, inputs, answer_diffusion, torch.float16), 16, 1200)
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
         *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0),
-        *(smolvla_waving, pi05_waving, pi0_waving),
+        *(act_waving, diffusion_waving, smolvla_waving, pi05_waving, pi0_waving),
     )
 }
 LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full, act_full, diffusion_full)}

@@ -1,4 +1,4 @@
-"""Folders of LeRobot's SmolVLA, pi0 and pi0.5 through export, runtime and firmware, on the simulated clock.
+"""Folders of LeRobot's through export, runtime and firmware, on the simulated clock.
 
 The policies were trained by LeRobot's own loss to wave (`waving` in `tools/lerobot/fixtures.py`).
 """
@@ -18,6 +18,7 @@ from edge.log.trace import read_trace, violations
 from edge.policy.base import open_policy
 from edge.sim.lockstep import LockstepSettings, run_lockstep
 from export.commands.export import main
+from export.families.lerobot.policy import Beside
 from export.families.pi import config as pi_config
 from tests.export.families.lerobot_engines import BESIDE, FOLDERS, NARROW
 
@@ -27,11 +28,11 @@ WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["smolvla_waving", "pi05_waving", "pi0_waving"])
+@pytest.mark.parametrize("name", ["act_waving", "smolvla_waving", "pi05_waving", "pi0_waving"])
 def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty seconds: nothing beyond a limit, nearly every chunk committed, and the arm goes where the goals do."""
     monkeypatch.setattr(pi_config, "SIZES", NARROW)
-    beside = BESIDE[name]
+    beside = BESIDE.get(name, Beside())
     named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer)]
     told = [str(part) for option, path in named if path is not None for part in (option, path)]
     bundle_at, trace = tmp_path / "bundle", tmp_path / "trace.csv"
