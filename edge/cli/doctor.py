@@ -24,7 +24,8 @@ from edge.doctor.policy import bundle_bytes, check_arm, check_bundle, check_fit,
 from edge.doctor.servos import check_servos
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
-from edge.run.report import check_output, write_report
+from edge.run.outputs import check_outputs
+from edge.run.report import write_report
 from edge.run.scratch import scratch_folder
 from firmware_bridge.errors import BridgeError, PortError
 
@@ -84,8 +85,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
                 checks.append(check)
                 print(line(check), flush=True)
         if args.json:
-            write_report(args.json, document(checks))
-    except InputError as error:
+            _write(args.json, checks)
+    except VlaEdgeError as error:
         complain("edge-doctor", error)
         return error.exit_code
     except PortError as error:
@@ -97,10 +98,17 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     return 0 if passed(checks) else 1
 
 
+def _write(path: Path, checks: list[Check]) -> None:
+    try:
+        write_report(path, document(checks))
+    except OSError as error:
+        raise VlaEdgeError(f"--json {path}: {error.strerror}; the findings are above") from None
+
+
 def _check_input(args: argparse.Namespace) -> None:
     """What cannot be understood is refused before anything is opened. Raises `InputError` or `PortError`."""
     if args.json:
-        check_output("--json", args.json)
+        check_outputs({"--json": (args.json, "report")}, [args.bundle] if args.bundle else [], None)
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
     if args.bridge:

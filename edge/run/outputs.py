@@ -19,13 +19,13 @@ Kind = Literal["report", "picture", "recording"]
 
 
 def check_outputs(
-    outputs: Mapping[str, tuple[Path, Kind]], inputs: Iterable[Path] = (), overwrite: bool = False
+    outputs: Mapping[str, tuple[Path, Kind]], inputs: Iterable[Path] = (), overwrite: bool | None = False
 ) -> None:
     """Whether all outputs, by the option that names them, can be written without a loss.
 
     Never written are the files and folders in `inputs`, whatever lies in a bundle's folder, and two outputs in one
     place. What is there already may be replaced where `overwrite` says so, and where it is the report or the picture of
-    an earlier run. Raises `InputError`.
+    an earlier run. None is for a command that has no such option. Raises `InputError`.
     """
     taken: dict[Path, str] = {}
     read = [path.resolve() for path in inputs if path.exists()]
@@ -43,7 +43,8 @@ def check_outputs(
             raise InputError(f"{option} {path}: that file belongs to a bundle; name another")
         if not overwrite and path.stat().st_size > 0 and not _replaceable(path, kind):
             what = "a recording" if kind == "recording" else f"a file that is no {kind} of a run"
-            raise InputError(f"{option} {path}: {what} is there already; name another, or add --overwrite")
+            fix = "name another" if overwrite is None else "name another, or add --overwrite"
+            raise InputError(f"{option} {path}: {what} is there already; {fix}")
 
 
 def _replaceable(path: Path, kind: Kind) -> bool:
@@ -57,5 +58,7 @@ def _replaceable(path: Path, kind: Kind) -> bool:
             found = json.loads(path.read_bytes())
         except (ValueError, RecursionError):
             return False
-        return isinstance(found, dict) and OURS in str(found.get("created_by")) and "ended" in found
+        return (
+            isinstance(found, dict) and OURS in str(found.get("created_by")) and ("ended" in found or "checks" in found)
+        )
     return False

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli import doctor
 from edge.errors import InputError
 from edge.log.mcap_log import LogError
 from edge.log.run_log import RunLog
@@ -112,3 +113,15 @@ def test_a_recording_is_opened_when_the_run_begins_and_over_nothing(tmp_path: Pa
         log.begin({})
         assert log.close() is None
     assert path.read_bytes().startswith(b"\x89MCAP")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "photo.json"])
+def test_the_doctor_s_findings_take_the_place_of_their_like_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    assert doctor.main(["--json", str(tmp_path / name)]) == 2
+    assert capsys.readouterr().err.strip().endswith("is there already; name another")
+    assert (tmp_path / name).read_bytes() == b"PK\x03\x04"
+    (tmp_path / name).write_text(json.dumps({"created_by": "vla-edge 0.1", "checks": []}))
+    check_outputs({"--json": (tmp_path / name, "report")}, overwrite=None)
