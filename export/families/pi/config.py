@@ -10,7 +10,7 @@ import torch
 
 from export.families.base import CheckpointError
 from export.families.lerobot.documents import read_fields
-from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, RENAME, RESTORE, Folder
+from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, PREPROCESSOR, RENAME, RESTORE, Folder
 from export.families.lerobot.weights import Weights
 from export.families.pi.network import Gemma, PiShape
 from export.families.vla.siglip import TowerShape, tower_tensors
@@ -105,8 +105,32 @@ def read_shape(folder: Folder, config: PiConfig) -> PiShape:
     )
 
 
+def check_steps(folder: Folder, config: PiConfig) -> None:
+    """Refuses processors that are not implemented. LeRobot before 0.5.1 had no relative actions.
+
+    Raises `CheckpointError`.
+    """
+    if _has_relative(folder):
+        folder.expect_steps(STEPS[folder.kind], AFTER)
+        return
+    kept = [name for name in STEPS[folder.kind] if name != RELATIVE]
+    folder.expect_steps(kept, [name for name in AFTER if name != ABSOLUTE])
+    if folder.kind == "pi05" and folder.state_width != config.max_state_dim:
+        raise CheckpointError(
+            f"{folder.path / PREPROCESSOR}: no step '{RELATIVE}', so LeRobot 0.4 or 0.5.0 wrote it: the former puts "
+            f"{config.max_state_dim} numbers of the state into the prompt, the latter {folder.state_width}, and the "
+            "folder does not say which; train on with 0.5.1 or newer and export that"
+        )
+
+
+def _has_relative(folder: Folder) -> bool:
+    return any(step.name in (RELATIVE, ABSOLUTE) for step in (*folder.before, *folder.after))
+
+
 def relative_axes(folder: Folder) -> tuple[bool, ...]:
     """Which actions are relative to the state, as the step does it. Raises `CheckpointError`."""
+    if not _has_relative(folder):
+        return (False,) * folder.action_width
     before, after = folder.step(RELATIVE).config, folder.step(ABSOLUTE).config
     enabled = bool(before.get("enabled"))
     if enabled != bool(after.get("enabled")):

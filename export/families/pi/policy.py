@@ -7,9 +7,8 @@ from export.families.lerobot.pictures import state_of
 from export.families.lerobot.policy import Beside, Policy
 from export.families.lerobot.weights import check_values, compare
 from export.families.pi.config import (
-    AFTER,
-    STEPS,
     PiTensors,
+    check_steps,
     expected_tensors,
     read_config,
     read_shape,
@@ -28,7 +27,7 @@ STATE_BINS = 256
 def read_pi(folder: Folder, beside: Beside) -> Policy:
     """Checks all of a folder but the values of the weights that engines take. Raises `CheckpointError`."""
     config = read_config(folder)
-    folder.expect_steps(STEPS[folder.kind], AFTER)
+    check_steps(folder, config)
     shape = read_shape(folder, config)
     weights = PiTensors(folder.weights, shape.adaptive)
     compare(weights, expected_tensors(shape), folder.kind)

@@ -227,3 +227,19 @@ def test_openpis_names_are_read(folder: Path) -> None:
     reweigh(folder, convert)
     after = build(folder)["backbone"].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("folder", ["pi05", "pi0"], indirect=True)
+def test_folders_from_before_relative_actions(folder: Path) -> None:
+    """LeRobot 0.4 and 0.5.0. What they put into pi0.5's prompt differs, and the folder does not say which wrote it."""
+
+    def forget(document: Any) -> None:
+        steps = document["steps"]
+        steps[:] = [step for step in steps if "actions_processor" not in step["registry_name"]]
+
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        rewrite(folder / name, forget)
+    if folder.name == "pi05":
+        assert "puts 32 numbers of the state into the prompt, the latter 6" in refusal(folder)
+    else:
+        assert read_fixture("pi0", folder).relative == (False,) * 6
