@@ -73,6 +73,10 @@ class ClockSync:
         host_us = host_ns / 1000
         return host_us + self._offset_us + self.drift * (host_us - self._origin_us)
 
+    def age_us(self, host_ns: int) -> float:
+        """How long ago the last exchange was: the estimate drifts from there on."""
+        return max(0.0, host_ns / 1000 - self._origin_us)
+
     def unwrap(self, device_us: int) -> int:
         """The unwrapped device time, near the last exchange, that the wire carries as `device_us` (modulo 2**32)."""
         last_us = self._last_device_us or 0

@@ -13,8 +13,8 @@ from firmware_bridge.transports.base import Transport
 CLOCK_POLL_S = 50e-6
 OVERTAKEN_BY = 64
 """Frames. A device that counts from further back has begun anew."""
-LOST_AT_ONCE = 1024
-"""Frames. No line that is still alive loses as many between two that arrive."""
+LOST_AT_ONCE, FRAMES_PER_MS = 1024, 2
+"""Frames that a device may have sent between two reports, and so many in each millisecond that it says has passed."""
 MOST_WAITING = 64
 """Messages kept for `receive`; of more, the newest."""
 MOST_EXCHANGES = 8
@@ -43,6 +43,7 @@ class Link:
         self._waiting: deque[Message] = deque(maxlen=MOST_WAITING)
         self._asked_ns: deque[int] = deque(maxlen=MOST_EXCHANGES)
         self._newest: int | None = None
+        self._last_report: tuple[int, int] | None = None
 
     @property
     def bad_frames(self) -> int:
@@ -105,6 +106,8 @@ class Link:
         elif isinstance(message, (StateReport, Event)) and self._overtaken(frame.sequence):
             self.overtaken_frames += 1
         else:
+            if isinstance(message, StateReport):
+                self._count_jump(frame.sequence, message.device_us)
             self._waiting.append(message)
 
     def _fits(self, message: Message) -> bool:
@@ -119,7 +122,16 @@ class Link:
         behind = 0 if self._newest is None else (self._newest - sequence) & 0xFFFF
         if 0 < behind <= OVERTAKEN_BY:
             return True
-        if OVERTAKEN_BY < behind <= 0x10000 - LOST_AT_ONCE:
-            self.sequence_jumps += 1
         self._newest = sequence
         return False
+
+    def _count_jump(self, sequence: int, device_us: int) -> None:
+        """Compares the frames since the last report with the time that the device says has passed: a host that has not
+        looked for long misses many, and the device has had the time to send them.
+        """
+        if self._last_report is not None:
+            last_sequence, last_us = self._last_report
+            passed_ms = ((device_us - last_us) & 0xFFFFFFFF) // 1000
+            frames = (sequence - last_sequence) & 0xFFFF
+            self.sequence_jumps += frames > LOST_AT_ONCE + FRAMES_PER_MS * passed_ms
+        self._last_report = (sequence, device_us)

@@ -52,7 +52,7 @@ def _state(client: DeviceClient, arm: ArmProfile) -> Check:
     report = client.wait_for_state()
     check_states([(report.state, report.reason)])
     device_us = client.link.clock.unwrap(report.device_us)
-    ReportJudge(arm).check(report, device_us, client.link.clock.device_us(client.last_state_ns))
+    ReportJudge(arm).check(report, device_us, client.link.clock, client.last_state_ns)
     latched = report.state in LATCHED
     name = stop_text(report.state, report.reason) if latched else DeviceState(report.state).name
     found = f"{name}, at " + " ".join(f"{q / 1e6:.3f}" for q in report.measured_urad)

@@ -67,8 +67,8 @@ class ConnectedArm:
         """
         state, link = self.client.wait_for_state(), self.client.link
         check_states([(state.state, state.reason)])
-        device_us, estimate_us = link.clock.unwrap(state.device_us), link.clock.device_us(self.client.last_state_ns)
-        ReportJudge(self.profile).check(state, device_us, estimate_us, link.sequence_jumps)
+        device_us, at_ns = link.clock.unwrap(state.device_us), self.client.last_state_ns
+        ReportJudge(self.profile).check(state, device_us, link.clock, at_ns, link.sequence_jumps)
         if state.state in LATCHED:
             raise SafetyStop(
                 f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"

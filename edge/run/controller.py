@@ -108,7 +108,7 @@ class Controller:
             self.client.heartbeat(loop_tick)
             self._next_heartbeat_ns = now_ns + HEARTBEAT_NS
         now_us = self.client.link.clock.device_us(now_ns)
-        self._observe(inbox, now_us)
+        self._observe(inbox, now_ns)
         self._take_answers(inbox)
         self._history.advance(self.timeline, now_us)
         if self.splicer.can_send(now_us):
@@ -161,7 +161,7 @@ class Controller:
 
     # The device ------------------------------------------------------------------------------------------------------
 
-    def _observe(self, inbox: Inbox, now_us: float) -> None:
+    def _observe(self, inbox: Inbox, now_ns: int) -> None:
         check_states(inbox.states)
         for state, reason in inbox.states:
             self._machine.update(DeviceReport(state, reason, self.counters.pauses.reason))
@@ -172,7 +172,7 @@ class Controller:
             self._history.rest(report.measured_urad)
         link = self.client.link
         device_us = link.clock.unwrap(report.device_us)
-        self._judge.check(report, device_us, now_us, link.sequence_jumps)
+        self._judge.check(report, device_us, link.clock, now_ns, link.sequence_jumps)
         self._last_state = report
         self.splicer.reported(device_us)
         self._history.observe(device_us, report.measured_urad)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from edge.arms import ArmProfile
 from edge.errors import SafetyStop
+from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.codes import MICRO, TICK_US, DeviceState, StateFlag, StopReason
 from firmware_bridge.constants import BUFFER_LOW_US, CHUNK_SLOTS
 from firmware_bridge.messages import StateReport
@@ -26,6 +27,8 @@ MEASURED_SLACK_US = 100_000
 AHEAD_US, BEHIND_US = 100_000, 2_000_000
 """How far a report may be from the host's estimate of the device's clock: ahead of it only by what a device that was
 held up makes good, behind it while the clock of a slow device is being found out."""
+MOST_DRIFT = 1e-3
+"""Between two clocks that have not been compared for a while, as when a run waits for its start."""
 HALF_U16, U16, U32 = 0x8000, 0xFFFF, 0xFFFFFFFF
 FIX = "look for another program or device on the line, then check the device's power and firmware"
 
@@ -40,11 +43,11 @@ class ReportJudge:
         self._units = arm.units
         self._last: tuple[StateReport, int] | None = None
 
-    def check(self, report: StateReport, device_us: int, estimate_us: float, jumps: int = 0) -> None:
-        """Takes a report with its time, unwrapped, the host's estimate of the device's time now, and how often the
-        device's sequence numbers have jumped. Raises `SafetyStop`.
+    def check(self, report: StateReport, device_us: int, clock: ClockSync, now_ns: int, jumps: int = 0) -> None:
+        """Takes a report that came at `now_ns`, with its time, unwrapped, the host's estimate of the device's clock,
+        and how often the device's sequence numbers have jumped. Raises `SafetyStop`.
         """
-        found = self._alone(report) or self._clock(device_us, estimate_us)
+        found = self._alone(report) or self._off_clock(device_us, clock, now_ns)
         if found is None and jumps:
             found = "the sequence numbers of its frames jump"
         if found is None and self._last is not None:
@@ -79,9 +82,11 @@ class ReportJudge:
                 return self._at(joint, "measured at", measured, where)
         return None
 
-    def _clock(self, device_us: int, estimate_us: float) -> str | None:
-        if device_us - estimate_us > AHEAD_US or estimate_us - device_us > BEHIND_US:
-            return f"a time {(device_us - estimate_us) * MICRO:+.1f} s off its own clock"
+    def _off_clock(self, device_us: int, clock: ClockSync, now_ns: int) -> str | None:
+        ahead_us = device_us - clock.device_us(now_ns)
+        drift_us = MOST_DRIFT * clock.age_us(now_ns)
+        if ahead_us > AHEAD_US + drift_us or -ahead_us > BEHIND_US + drift_us:
+            return f"a time {ahead_us * MICRO:+.1f} s off its own clock"
         return None
 
     def _after(self, last: StateReport, last_us: int, report: StateReport, device_us: int) -> str | None:

@@ -129,3 +129,12 @@ def test_an_answer_counts_once() -> None:
         line.arriving = encode_frame(SESSION, number, TimeReply(5000, 1, 1))
         link.receive()
     assert link.bad_frames == 49 and link.clock.uncertainty_us == 0.0
+
+
+@pytest.mark.parametrize("minutes", [0.5, 5, 60])
+def test_a_host_that_has_not_looked_for_long_misses_many_frames_and_finds_no_jump(minutes: float) -> None:
+    frames = round(60_000 * minutes)
+    _, link = heard((7, report(1000)), ((7 + frames) & 0xFFFF, report((1000 + 1000 * frames) & 0xFFFFFFFF)))
+    assert link.sequence_jumps == 0
+    _, link = heard((7, report(1000)), (30_007, report(11_000)))
+    assert link.sequence_jumps == 1, "as many in 10 ms"

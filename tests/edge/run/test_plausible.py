@@ -14,6 +14,8 @@ from edge.log.recorder import Recorder
 from edge.plan.replanner import ControlSettings
 from edge.run.arm import ConnectedArm
 from edge.run.controller import Controller
+from edge.run.plausible import ReportJudge
+from firmware_bridge.clock_sync import ClockSync
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.framing import Frame, FrameReader, encode_frame
 from firmware_bridge.link import LOST_AT_ONCE, OVERTAKEN_BY
@@ -141,7 +143,7 @@ def test_every_other_field(run: Run, name: str) -> None:
     assert len(run.refused(changed(FIELDS[name]))) < 300
 
 
-@pytest.mark.parametrize("by", [OVERTAKEN_BY + 20, 20_000, -LOST_AT_ONCE - 1])
+@pytest.mark.parametrize("by", [OVERTAKEN_BY + 20, 20_000, -LOST_AT_ONCE - 200])
 def test_sequence_numbers_that_jump(run: Run, by: int) -> None:
     assert "sequence" in run.refused(lambda frame: [replace(frame, sequence=(frame.sequence - by) & 0xFFFF)])
 
@@ -222,3 +224,15 @@ def test_fifty_copies_of_every_frame_change_nothing_and_the_stop_acts(run: Run) 
     run.rig.client.disarm()
     assert run.line.state == DeviceState.IDLE
     assert run.rig.client.link.skipped_frames > 10_000
+
+
+@pytest.mark.parametrize("hours", [0, 1, 12])
+@pytest.mark.parametrize("ppm", [100, -100])
+def test_clocks_that_drift_while_a_run_waits_for_its_start_are_no_lie(hours: float, ppm: float) -> None:
+    clock, report = ClockSync(), Rig().armed().state()
+    clock.add(0, 1000, 0, 0)
+    now_ns = round(3.6e12 * hours)
+    device_us = round(clock.device_us(now_ns) + ppm * 1e-6 * now_ns / 1000)
+    ReportJudge(FRANKA).check(report, device_us, clock, now_ns)
+    with pytest.raises(SafetyStop, match="off its own clock"):
+        ReportJudge(FRANKA).check(report, device_us + 200_000 + round(2e-3 * now_ns / 1000), clock, now_ns)
