@@ -97,6 +97,7 @@ def flooded_run(folder: Path, quiet_s: float, flood_s: float) -> tuple[RunOutcom
         enemy = subprocess.Popen([*command, "enemy", *arguments], stdout=subprocess.PIPE, text=True)
         stack.callback(enemy.kill)
         outcome = arm.run(wave, duration_s=quiet_s + flood_s + 30, display=Display(page=watched), realtime=True)
+        assert outcome.error is None, outcome.error
         said, _ = enemy.communicate(timeout=30)
         assert enemy.returncode == 0
     return outcome, watched, [float(line) for line in said.split()], read_trace(folder / "trace.csv")
