@@ -187,6 +187,7 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
+	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.adapter --out tests/export/families/lerobot
 
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
 	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out runs/full

@@ -623,28 +623,11 @@ def act_waving() -> Made:
     return waving_goals(Made(policy, pre, post, inputs_for(132, EYES), answer_at_once), 20, 600)
 
 
-def diffusion_waving() -> Made:
-    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
-    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
-
-    torchvision.models.resnet18 = narrow_resnet(16)
-    config = DiffusionConfig(
-        **features(EYES), pretrained_backbone_weights=None, use_group_norm=True, horizon=16, n_action_steps=10,
-        use_separate_rgb_encoder_per_camera=False, spatial_softmax_num_keypoints=8, down_dims=(32, 64),
-        kernel_size=3, n_groups=4, diffusion_step_embed_dim=32, noise_scheduler_type="DDIM", num_inference_steps=8,
-    )  # fmt: skip
-    torch.manual_seed(141)
-    policy = DiffusionPolicy(config)
-    pre, post = make_pre_post_processors(config, dataset_stats=waving_numbers(False))
-    inputs = inputs_for(142, EYES, history=2, noise={"noise": (16, len(JOINTS))})
-    return waving_goals(Made(policy, pre, post, inputs, answer_diffusion, torch.float16), 16, 1200)
-
-
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
         *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0),
-        *(act_waving, diffusion_waving, smolvla_waving, pi05_waving, pi0_waving),
+        *(act_waving, smolvla_waving, pi05_waving, pi0_waving),
     )
 }
 LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full, act_full, diffusion_full)}

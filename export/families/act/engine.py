@@ -1,7 +1,7 @@
 """The form of ACT that its engine runs: raw frames and state in, goals in the robot's units out.
 
-What no input changes is computed once: positions, the latent's token, and the chunk's own attention in the first layer
-of the decoder, which starts from zeros.
+What no input changes is computed once: positions, the latent's token, and in the first layer of the decoder, which
+starts from zeros, the chunk's own attention and what it asks the encoder.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ class StaticAttention(nn.Module):
         self.out = Projection([attention.out_proj], precise=False)
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
+        return self.mix(self.query(query), key, value)
+
+    def mix(self, queries: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """With queries that are projected already."""
+        q, k, v = self._split(queries), self._split(self.key(key)), self._split(self.value(value))
         mixed = torch.softmax(q @ k.transpose(1, 2), dim=-1) @ v
-        return self.out(mixed.transpose(0, 1).reshape(1, query.shape[1], -1))
+        return self.out(mixed.transpose(0, 1).reshape(1, queries.shape[1], -1))
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(1, tokens, width) to (heads, tokens, width / heads)."""
@@ -83,11 +87,14 @@ class StaticDecoderLayer(nn.Module):
         x = x + self.attention(seen + rows, seen + rows, seen)
         return x if self.first else self.norm1(x)
 
+    def queries(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """What the chunk asks the encoder's tokens."""
+        return self.across.query((self.norm2(x) if self.first else x) + rows)
+
     def forward(
-        self, x: torch.Tensor, rows: torch.Tensor, memory: torch.Tensor, placed_memory: torch.Tensor
+        self, x: torch.Tensor, queries: torch.Tensor, memory: torch.Tensor, placed_memory: torch.Tensor
     ) -> torch.Tensor:
-        seen = self.norm2(x) if self.first else x
-        x = x + self.across(seen + rows, placed_memory, memory)
+        x = x + self.across.mix(queries, placed_memory, memory)
         if self.first:
             return x + self.feed_forward(self.norm3(x))
         x = self.norm2(x)
@@ -126,7 +133,8 @@ class StaticAct(nn.Module):
         self.head = Projection([network.action_head], precise=True)
         first: Any = self.decoder[0]
         self.begun = nn.Buffer(first.attend_itself(torch.zeros_like(self.rows), self.rows))
-        del first.attention
+        self.begun_queries = nn.Buffer(first.queries(self.begun, self.rows))
+        del first.attention, first.across.query
 
     def forward(self, state: torch.Tensor, *frames: torch.Tensor) -> torch.Tensor:
         tokens = [self.latent, self.state_in(self.state(state)[None, None])]
@@ -138,7 +146,9 @@ class StaticAct(nn.Module):
         memory = self.encoder_norm(memory)
         placed, x = memory + self.places, self.begun
         for index, layer in enumerate(_each(self.decoder)):
-            x = layer(layer.attend_itself(x, self.rows) if index else x, self.rows, memory, placed)
+            x = layer.attend_itself(x, self.rows) if index else x
+            queries = layer.queries(x, self.rows) if index else self.begun_queries
+            x = layer(x, queries, memory, placed)
         return self.restored(self.head(self.decoder_norm(x))[0])
 
 

@@ -20,23 +20,16 @@ from export.families.lerobot.weights import WeightsFile
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-FIXED: Mapping[str, tuple[object, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none", None),
-    "fan_in_fan_out": (False, None),
-    "use_dora": (False, None),
-    "lora_bias": (False, None),
-    "layer_replication": (None,),
-    "megatron_config": (None,),
-    "trainable_token_indices": (None,),
-    "use_qalora": (False, None),
-    "target_parameters": (None, []),
-    "alora_invocation_tokens": (None,),
-    "arrow_config": (None,),
-    "layers_to_transform": (None,),
-    "layers_pattern": (None,),
+IMPLEMENTED = {"alpha_pattern", "lora_alpha", "use_rslora"}
+OF_TRAINING = {
+    *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config"),
+    *("exclude_modules", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform"),
+    *("loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_version"),
+    *("qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type"),
 }
-"""Options that change what a merge computes, with the values under which it is the sum above."""
+"""How an adapter began, and which modules it is of: what came of it is in the tensors. A rank is a tensor's own."""
+FIXED = {"peft_type": "LORA", "bias": "none"}
+"""Every other option has to be unset: it may change what a merge computes."""
 
 
 class AdaptedWeights:
@@ -49,12 +42,15 @@ class AdaptedWeights:
             WeightsFile(path / ADAPTER_WEIGHTS),
         )
         file = self._config_file = path / ADAPTER_CONFIG
-        for name, allowed in FIXED.items():
-            if name in self._config and self._config[name] not in allowed:
+        for name, value in self._config.items():
+            unset = value in (None, False, [], {}) or value == FIXED.get(name)
+            if not unset and name not in IMPLEMENTED | OF_TRAINING:
                 raise CheckpointError(
-                    f"{file}: '{name}' is {self._config[name]!r}, which is not merged here; merge it with PEFT's "
+                    f"{file}: '{name}' is {value!r}, which is not merged here; merge it with PEFT's "
                     "merge_and_unload() and export the result"
                 )
+        if self._config.get("peft_type") != FIXED["peft_type"] or "lora_alpha" not in self._config:
+            raise CheckpointError(f"{file}: describes no LoRA; merge the adapter with PEFT's merge_and_unload()")
         self._pairs: dict[str, tuple[str, str]] = {}
         self._whole: dict[str, str] = {}
         for name in self._adapter.shapes:

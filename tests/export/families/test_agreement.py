@@ -30,6 +30,13 @@ def test_engines_agree_with_lerobot(name: str, tmp_path: Path) -> None:
     assert (np.abs(found - np.roll(made.wanted, 1, axis=0)).max(axis=(0, 1)) > 10 * OF_RANGE * span).all()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_rounded_act_keeps_to_its_gates(precision: str, tmp_path: Path) -> None:
+    report = Exported("act", precision, tmp_path).maker.report()
+    assert report["passed"] and report["negative_control"]["caught"], report["agreement"]
+
+
 @pytest.mark.parametrize("name", ["act", "act_variant", "diffusion", "diffusion_variant"])
 def test_the_restated_network_agrees_with_lerobot(name: str) -> None:
     """The reference of every verification, and what is traced, on a few observations."""
