@@ -47,8 +47,7 @@ def main() -> int:
 
     print(f"\n== run: {args.task}, simulated {ARM}, real firmware over a serial line")
     arguments = ["--arm", ARM, "--bundle", str(bundle), "--task", args.task, "--duration", str(args.duration)]
-    arguments += ["--scene-seed", str(args.scene_seed), "--report", str(report), "--trace", str(trace)]
-    arguments.append("--overwrite")
+    arguments += ["--scene-seed", str(args.scene_seed), "--report", str(report), "--trace", str(trace), "--overwrite"]
     code = edge_run(arguments)
     if code != 0:
         return code

@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": HERE}
 
 
-@pytest.mark.parametrize("wait_s", [0.0, 0.005, 0.02, 0.05, 0.2])
+@pytest.mark.parametrize("wait_s", [0.0, 0.02, 0.2])
 @pytest.mark.parametrize("where", ["main", "thread"])
 @pytest.mark.parametrize("module", ["sleeps", "imports_slowly"])
 def test_no_child_outlives_a_parent_killed_at_any_moment(module: str, where: str, wait_s: float) -> None:
@@ -79,7 +79,7 @@ def test_a_child_outlives_the_thread_that_started_it(monkeypatch: pytest.MonkeyP
     started[0].wait()
 
 
-@pytest.mark.parametrize("entries", ["", ":", ".", f":{HERE}", f"{HERE}:", f".:{HERE}:"])
+@pytest.mark.parametrize("entries", ["", ":", f".:{HERE}:"])
 def test_nothing_in_the_current_folder_is_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: str
 ) -> None:

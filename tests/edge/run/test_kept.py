@@ -48,7 +48,8 @@ def test_the_store_of_samples_does_not_grow_with_the_duration(duration_s: float)
     assert most < 16e6
 
 
-def test_a_day_of_chunks_takes_the_room_of_an_hour_and_a_half() -> None:
+def test_a_day_of_chunks_takes_the_room_of_an_hour_and_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 1000)
     counters, result = Counters(), PlanResult.untimed(1, Outcome.CHUNK, np.zeros((15, 7)), "")
 
     def chunks(count: int) -> int:
