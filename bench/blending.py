@@ -11,18 +11,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from edge.plan.ensemble import ensembled
 from edge.plan.timeline import START_SHARES, soft_start
 from edge.run.controller import Controller
 from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.plan.trajectory import FloatArray, from_micro
 
-ENSEMBLE_DECAY = 0.01
 SYNCHRONOUS_STEPS = 5
 """Executed of each chunk, as many as in the other ways."""
 
@@ -69,16 +68,12 @@ class TemporalEnsembling(NaiveSwitching):
 
     def __init__(self, planner: Planner) -> None:
         super().__init__(planner)
-        self._named: defaultdict[int, list[FloatArray]] = defaultdict(list)
+        self._chunks: list[tuple[int, FloatArray]] = []
 
     def _targets(self, step: int, targets_rad: FloatArray) -> FloatArray:
-        averaged = []
-        for index, target in enumerate(targets_rad):
-            named = self._named[step + index]
-            named.append(target)
-            weights = np.exp(-ENSEMBLE_DECAY * np.arange(len(named)))
-            averaged.append(np.average(named, axis=0, weights=weights))
-        return np.array(averaged)
+        self._chunks = [chunk for chunk in self._chunks if chunk[0] + len(chunk[1]) > step]
+        self._chunks.append((step, targets_rad))
+        return ensembled(self._chunks, step)
 
 
 class Synchronous:

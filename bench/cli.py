@@ -20,6 +20,10 @@ COMMANDS = {
         "success, jerk and time to done against latency, for four ways to join chunks",
     ),
     "goals": ("bench.goals", "from a policy's goals to knots: what is accepted, how far off, how slow, in what time"),
+    "splices": (
+        "bench.splices",
+        "the largest jump where chunks of goals join, against latency, beside naive switching",
+    ),
     "precisions": ("bench.precisions", "FP32, BF16 and INT8 of the shipped checkpoint: size, agreement, success"),
     "log": ("bench.log_cost", "what a log costs the control loop"),
     "roofline": ("bench.roofline", "what this machine could do, what it does, and what a Jetson is predicted to do"),
@@ -42,6 +46,7 @@ EXAMPLES = {
     "link": "edge-bench link --clock",
     "closed-loop": "edge-bench closed-loop --bundle bundle --json runs/closed-loop.json",
     "goals": "edge-bench goals --json runs/goals.json",
+    "splices": "edge-bench splices --json runs/splices.json",
     "precisions": "edge-bench precisions --out runs/precision",
     "log": "edge-bench log --bundle bundle",
     "roofline": "edge-bench roofline --preset paper --layers 4",

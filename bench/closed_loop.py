@@ -201,14 +201,14 @@ def _episode(name: str, latency_ms: float, number_: int, shared: Settings) -> Ep
     )
 
 
-def jumps_and_steps(trace: Trace) -> tuple[FloatArray, FloatArray]:
+def jumps_and_steps(trace: Trace, step_ticks: int = STEP_TICKS) -> tuple[FloatArray, FloatArray]:
     """Changes of the commanded step at every splice, and lengths of the steps in motion, rad."""
     splices = np.flatnonzero((np.diff(trace.chunk) != 0) & (trace.chunk[:-1] != 0) & (trace.chunk[1:] != 0)) + 1
-    splices = splices[(splices >= STEP_TICKS) & (splices + STEP_TICKS < len(trace.q))]
-    before = trace.q[splices] - trace.q[splices - STEP_TICKS]
-    after = trace.q[splices + STEP_TICKS] - trace.q[splices]
+    splices = splices[(splices >= step_ticks) & (splices + step_ticks < len(trace.q))]
+    before = trace.q[splices] - trace.q[splices - step_ticks]
+    after = trace.q[splices + step_ticks] - trace.q[splices]
     moving = np.maximum(np.abs(before), np.abs(after)).max(axis=1, initial=0) >= MOVES_RAD
-    steps = np.abs(trace.q[STEP_TICKS:] - trace.q[:-STEP_TICKS])[::STEP_TICKS].max(axis=1)
+    steps = np.abs(trace.q[step_ticks:] - trace.q[:-step_ticks])[::step_ticks].max(axis=1)
     return np.abs(after - before).max(axis=1, initial=0)[moving], steps[steps >= MOVES_RAD]
 
 

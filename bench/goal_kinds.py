@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.arms import ArmProfile
-from edge.plan.shaping import MOST_GOALS, GoalShaper, ShapedChunk
-from edge.plan.timeline import Timeline
+from edge.plan.shaping import GoalShaper, ShapedChunk
+from edge.plan.timeline import MOST_STEPS, Timeline
 from edge.plan.trajectory import BoolArray, FloatArray, to_micro
 
 COUNT_RAD = 2 * np.pi / 4096
@@ -60,10 +60,10 @@ def under_way(
     spacing_us = round(1e6 / hz)
     timeline = at_rest(arm, spacing_us)
     motion = np.array(arm.home_rad) + minimum_jerk(2 * STEPS, spacing_us * 1e-6, distance_rad, duration_s)
-    first = shaper.shape(timeline, 0, motion[:MOST_GOALS], spacing_us)
+    first = shaper.shape(timeline, 0, motion[:MOST_STEPS], spacing_us)
     assert isinstance(first, ShapedChunk), str(first)
     timeline.accept(first.knots)
-    return Situation(timeline, (first,), splice, motion[splice : splice + MOST_GOALS], spacing_us)
+    return Situation(timeline, (first,), splice, motion[splice : splice + MOST_STEPS], spacing_us)
 
 
 def _pan(arm: ArmProfile, degrees: float) -> FloatArray:

@@ -2,7 +2,7 @@
 
 Each kind on every arm and at every rate: chunks are made into knots by the stage that a run uses, sent to the compiled
 firmware, executed whole on a simulated clock, and judged from the device's own 1 kHz trace. The time is that of the
-processor, of one thread, from goals to checked knots. Then two solvers on the same program of seven joints.
+processor, of one thread, from goals to checked knots, the best of five. Then two solvers on programs of single joints.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ SESSION = 1
 START_MS = 60
 """From the first chunk's COMMIT to its knot 0."""
 HEARTBEAT_MS = 10
+REPEATS = 5
+"""Of which the fastest counts: other work on the machine slows a thread down, and is not the stage's."""
 PROGRAMS = 200
 SOLVED = (("white noise of 0.25 degree", 50.0, 0.25, 30.0, 1.2), ("60 degrees in 0.7 s", 30.0, 0.02, 60.0, 0.7))
 """Programs for two solvers: rate in Hz, noise and swing in degrees, time of the swing in s."""
@@ -82,9 +84,12 @@ def _row(kind: str, shaper: GoalShaper, arm: ArmProfile, hz: float, chunks: int,
     KINDS[kind](shaper, arm, hz, np.random.default_rng(seed))
     for _ in range(chunks):
         at = KINDS[kind](shaper, arm, hz, draw)
-        began_ns = time.thread_time_ns()
-        chunk = shaper.shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
-        took_ms.append((time.thread_time_ns() - began_ns) / 1e6)
+        repeated_ms = []
+        for _ in range(REPEATS):
+            began_ns = time.thread_time_ns()
+            chunk = shaper.shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
+            repeated_ms.append((time.thread_time_ns() - began_ns) / 1e6)
+        took_ms.append(min(repeated_ms))
         if isinstance(chunk, ChunkRefusal):
             refusals[str(chunk)] += 1
             continue
@@ -115,9 +120,11 @@ def _row(kind: str, shaper: GoalShaper, arm: ArmProfile, hz: float, chunks: int,
 def exceeded(trace: Trace, arm: ArmProfile) -> list[str]:
     """Limits that a trace violates: the operating ones where chunks are executed; the device's own stop at the end of
     the last one keeps to the compiled ones."""
-    streaming = np.flatnonzero(trace.state == "STREAMING")
-    plan = trace.part(slice(int(streaming[0]), int(streaming[-1]) + 1))
-    return violations(plan, arm.operating, arm.edges) + violations(trace, arm.limits, arm.edges)
+    streaming, found = np.flatnonzero(trace.state == "STREAMING"), violations(trace, arm.limits, arm.edges)
+    if streaming.size:
+        plan = trace.part(slice(int(streaming[0]), int(streaming[-1]) + 1))
+        found += violations(plan, arm.operating, arm.edges)
+    return found
 
 
 def _middle(values: Sequence[float]) -> dict[str, float] | None:

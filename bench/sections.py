@@ -14,6 +14,7 @@ TITLES = {
     "link": "Link",
     "closed-loop": "Closed loop",
     "goals": "From goals to knots",
+    "splices": "Where chunks of goals join",
     "precisions": "Precisions",
     "log": "Log",
 }
@@ -26,6 +27,7 @@ MODULES = {
     "link": "bench.link_tables",
     "closed-loop": "bench.closed_loop_tables",
     "goals": "bench.goals_tables",
+    "splices": "bench.splices_tables",
     "precisions": "bench.precision_tables",
     "log": "bench.log_cost",
 }

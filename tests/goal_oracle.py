@@ -1,7 +1,7 @@
 """The least that a joint must depart from its goals, by another solver on another form of the problem: an oracle.
 
 osqp (Stellato et al. 2020, OSQP: an operator splitting solver for quadratic programs), sparse, over positions,
-velocities and accelerations of all knots, with the limits asked at eight points of every segment. Where it does not
+velocities and accelerations of all knots, with the limits asked at eleven points of every segment. Where it does not
 converge, HiGHS says whether anything is feasible, and daqp solves this form of the problem too.
 """
 
@@ -17,7 +17,8 @@ from scipy import optimize, sparse
 from edge.plan.nearest import JointBounds, JointStart
 from tests.goal_chunks import Rows
 
-POINTS = 8
+POINTS = np.array([1 / 64, 1 / 32, 1 / 16, *(np.arange(1, 9) / 8)])
+"""Of a segment. The early ones hold a curve that leaves a splice at the velocity limit."""
 TANGENTS = 24
 TICK_S = 1e-3
 
@@ -52,7 +53,7 @@ def least_deviation(goals: Rows, start: JointStart, bounds: JointBounds, step_s:
         hold([(1, of("x", k + 1)), (-1, x), (-1, w), (-1 / 3, a), (-1 / 6, b)], 0.0, 0.0)
         hold([(1, of("w", k + 1)), (-1, w), (-1 / 2, a), (-1 / 2, b)], 0.0, 0.0)
         hold([(1, a)], -acceleration, acceleration)
-        for u in np.arange(1, POINTS + 1) / POINTS:
+        for u in POINTS:
             hold([(1, w), (u - u * u / 2, a), (u * u / 2, b)], -velocity, velocity)
             hold([(1, x), (u, w), (u * u / 2 - u**3 / 6, a), (u**3 / 6, b)], low, high)
         if bounds.jerk * step_s < 2 * bounds.acceleration:

@@ -27,6 +27,9 @@ OVER = 1e-4
 """Share of the velocity limit that is kept back for what a curve may still exceed."""
 STRAY_RAD = 1e-5
 """The same of each position limit."""
+INSIDE = (1.0, 16.0, 256.0)
+"""How many times that much is kept back, the later ones where the rounds do not suffice: where a curve turns moves with
+what holds it."""
 RUN_OVER_RAD = 1e-4
 """What a stop after the last knot may lack of its room; far less than the device keeps back for a stop."""
 TOLERANCE, MOST_ITERATIONS = 1e-9, 2000
@@ -108,22 +111,40 @@ class Program:
         self.least[:n], self.most[:n] = self._low, self._high
 
     def nearest(self, multipliers: FloatArray | None = None, bounded: bool = True) -> Nearest | None:
-        """None when nothing is within the limits, or, if `bounded`, nothing that is near enough to the goals."""
-        rows, least, most = self.rows, self.least, self.most
+        """None when nothing is within the limits, or, if `bounded`, nothing that is near enough to the goals.
+
+        `multipliers` of a like program save the solver most of its work.
+        """
+        for inside in INSIDE:
+            found, settled = self._held(inside, multipliers, bounded)
+            if found is None or settled:
+                break
+        return found
+
+    def _held(self, inside: float, multipliers: FloatArray | None, bounded: bool) -> tuple[Nearest | None, bool]:
+        """The nearest positions with so much kept back at the limits, and whether the curve keeps to them."""
+        n, rows, least, most = len(self.wanted), self.rows, self.least, self.most
+        stray, over = (inside - 1) * STRAY_RAD / self._unit, (inside - 1) * OVER * self._fastest
+        if inside > 1.0:
+            least, most = least.copy(), most.copy()
+            for part, more in ((slice(0, n), stray), (slice(2 * n, 4 * n), over)):
+                least[part] += more
+                most[part] -= more
         for _ in range(ROUNDS):
             found = self._solve(rows, least, most, multipliers, bounded)
             if found is None:
-                return None
+                return None, False
             x, held = found
-            cuts = self._cuts(x)
+            cuts = self._cuts(x, stray, over)
             if not cuts:
                 break
             rows = np.vstack([rows, *(row for row, _, _ in cuts)])
             least = np.append(least, [low for _, low, _ in cuts])
             most = np.append(most, [high for _, _, high in cuts])
             multipliers = np.append(held, np.zeros(len(cuts)))
-        share = math.sqrt(float(np.square(x - self.wanted).mean()))
-        return Nearest(self._q + self._unit * x, share, held[: len(self.most)])
+        away = x - self.wanted
+        share = math.sqrt(float(away @ away) / n)
+        return Nearest(self._q + self._unit * x, share, held[: len(self.most)]), not cuts
 
     def _solve(
         self, rows: FloatArray, least: FloatArray, most: FloatArray, multipliers: FloatArray | None, bounded: bool
@@ -164,24 +185,29 @@ class Program:
 
     # Between what is held ---------------------------------------------------------------------------------------------
 
-    def _cuts(self, x: FloatArray) -> list[Cut]:
-        """What else must hold: where the curve is too fast or outside between the knots, and a stop after the last."""
+    def _cuts(self, x: FloatArray, stray: float, over: float) -> list[Cut]:
+        """What else must hold: where the curve is too fast or outside between the knots, and a stop after the last.
+
+        It is held there, `stray` and `over` inside.
+        """
         velocity, acceleration = self._spline.velocity, self._spline.acceleration
         w = velocity[0] @ x + velocity[1] * self._w0
         a = acceleration[0] @ x + acceleration[1] * self._w0
-        return self._too_fast(w, a) + self._strays(x, w, a) + self._runs_over(x, w)
+        return self._too_fast(w, a, over) + self._strays(x, w, a, stray) + self._runs_over(x, w)
 
-    def _too_fast(self, w: FloatArray, a: FloatArray) -> list[Cut]:
+    def _too_fast(self, w: FloatArray, a: FloatArray, over: float) -> list[Cut]:
         """The velocity of a segment turns where its acceleration changes sign."""
+        if max(w.max(), -w.min()) + 0.25 * max(a.max(), -a.min()) <= self._fastest:  # the most that it can turn further
+            return []
         turns = np.flatnonzero(a[:-1] * a[1:] < 0.0)
         u = a[turns] / (a[turns] - a[turns + 1])
-        over = np.abs(w[turns] + 0.5 * a[turns] * u) > (1 + OVER) * self._fastest
+        fast = np.abs(w[turns] + 0.5 * a[turns] * u) > (1 + OVER) * self._fastest
         return [
-            self._cut(self._spline.velocity_at(segment, share), -self._fastest, self._fastest)
-            for segment, share in zip(turns[over].tolist(), u[over].tolist())
+            self._cut(self._spline.velocity_at(segment, share), over - self._fastest, self._fastest - over)
+            for segment, share in zip(turns[fast].tolist(), u[fast].tolist())
         ]
 
-    def _strays(self, x: FloatArray, w: FloatArray, a: FloatArray) -> list[Cut]:
+    def _strays(self, x: FloatArray, w: FloatArray, a: FloatArray, stray: float) -> list[Cut]:
         low, high = self._low, self._high
         overshoot = 8 / 27 * np.abs(w).max()  # the most that a Hermite segment leaves the range of its ends
         if x.max() + overshoot <= high and x.min() - overshoot >= low:
@@ -194,7 +220,7 @@ class Program:
         at = np.append(0.0, x)[:-1] + u * (w[:-1] + u * (0.5 * a[:-1] + u * bend / 6))
         beyond = np.argwhere(np.maximum(at - high, low - at) * self._unit > STRAY_RAD)
         return [
-            self._cut(self._spline.position_at(segment, float(u[root, segment])), low, high)
+            self._cut(self._spline.position_at(segment, float(u[root, segment])), low + stray, high - stray)
             for root, segment in beyond.tolist()
         ]
 

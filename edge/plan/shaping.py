@@ -18,13 +18,11 @@ from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.plan.checks import ChunkRefusal, check_chunk, check_finite, judge
 from edge.plan.nearest import JointBounds, JointStart, Nearest, Program, prepare
-from edge.plan.timeline import Timeline
+from edge.plan.timeline import MOST_STEPS, Timeline
 from edge.plan.trajectory import FloatArray, Knots, from_micro
-from firmware_bridge.codes import MAX_KNOTS, MICRO
+from firmware_bridge.codes import MICRO
 from firmware_bridge.constants import MAX_SPACING_US
 
-MOST_GOALS = MAX_KNOTS - 1
-"""A chunk on the wire holds the knot that it leaves from, and this many goals."""
 PACES = (*(1.04**power for power in range(36)), 4.0)
 """How many times as long as wanted the steps may take; each within 5 % of the one before."""
 
@@ -71,17 +69,17 @@ class GoalShaper:
         if arm.gripper is not None:
             self._beyond[arm.gripper] = math.inf  # it closes further than it goes, and means "hold"
         self._bounds = [JointBounds(*row) for row in zip(*limits.rows(), arm.goals.deviation_rad)]
-        prepare(MOST_GOALS)
+        prepare(MOST_STEPS)
 
     def shape(
         self, timeline: Timeline, splice: int, goals_rad: FloatArray, spacing_us: int
     ) -> ShapedChunk | ChunkRefusal:
         """Knots that leave the committed one at `splice` for `goals_rad` (n, J), goal i due i + 1 steps later.
 
-        Steps take `spacing_us`, or as much longer as the limits make necessary. Goals beyond the wire's `MOST_GOALS`
+        Steps take `spacing_us`, or as much longer as the limits make necessary. Goals beyond the wire's `MOST_STEPS`
         are left for the next chunk.
         """
-        given = goals_rad[:MOST_GOALS]
+        given = goals_rad[:MOST_STEPS]
         refusal = check_finite(given) or self._too_far_beyond(given)
         if refusal is not None:
             return refusal

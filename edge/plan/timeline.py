@@ -20,9 +20,11 @@ from edge.plan.trajectory import (
     spline_velocities,
     to_micro,
 )
-from firmware_bridge.codes import MICRO
+from firmware_bridge.codes import MAX_KNOTS, MICRO
 
 KEPT_STEPS = 256
+MOST_STEPS = MAX_KNOTS - 1
+"""A chunk on the wire holds the knot that it leaves from, and one for each of so many steps."""
 START_SHARES = np.array([0.25, 0.75])
 """Of the first steps after standstill, what is commanded."""
 
@@ -125,9 +127,11 @@ class Timeline:
         """The knots that a chunk observed at step `observed` would command, from its splice at `observed + delay` on.
 
         increments_rad (horizon, J); the first `delay` rows are the committed prefix and are not used again. The first
-        knot is the one already committed, so the commanded position cannot jump.
+        knot is the one already committed, so the commanded position cannot jump. Rows that the wire has no room for are
+        left for the next chunk.
         """
-        return self._join(observed + delay, to_micro(np.cumsum(increments_rad[delay:], axis=0)), spacing_us)
+        rises_rad = np.cumsum(increments_rad[delay : delay + MOST_STEPS], axis=0)
+        return self._join(observed + delay, to_micro(rises_rad), spacing_us)
 
     def through(self, splice: int, q_rad: FloatArray, spacing_us: int) -> Knots:
         """Knots that leave the committed one at `splice` with its velocity, and pass through `q_rad` (n, J)."""

@@ -12,8 +12,8 @@ from bench.goal_kinds import KINDS, Situation, at_rest, joints_of, minimum_jerk,
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.plan.checks import ChunkRefusal, check_chunk
-from edge.plan.shaping import MOST_GOALS, PACES, GoalShaper, ShapedChunk
-from edge.plan.timeline import Timeline
+from edge.plan.shaping import PACES, GoalShaper, ShapedChunk
+from edge.plan.timeline import MOST_STEPS, Timeline
 from edge.plan.trajectory import from_micro, segment_accelerations
 from tests.goal_chunks import ARMS, SHAPERS, Core, Rows
 
@@ -162,7 +162,7 @@ def test_a_chunk_of_any_length_is_sent_as_far_as_the_wire_reaches(steps: int) ->
     goals = HOME + np.radians(0.3) * rng.standard_normal((steps, 6))
     timeline = at_rest(SO101, 33_333)
     chunk = accepted(SO101, timeline, 0, goals, 33_333)
-    assert len(chunk.knots.q_urad) == 1 + min(steps, MOST_GOALS)
+    assert len(chunk.knots.q_urad) == 1 + min(steps, MOST_STEPS)
     assert Core(SO101).refusal(timeline, chunk.knots) is None
 
 
@@ -215,3 +215,15 @@ def test_a_splice_at_the_velocity_limit_can_be_left() -> None:
         chunk = SHAPERS["so101"].shape(at.timeline, splice, at.goals_rad + 0.05, at.spacing_us)
         assert isinstance(chunk, ShapedChunk), (splice, str(chunk), from_micro(at.timeline.dq_urad_s(splice)))
         assert core_of(SO101, at).refusal(at.timeline, chunk.knots) is None
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_a_curve_that_comes_to_rest_at_a_limit_stays_inside_between_its_knots(name: str) -> None:
+    """Where it turns moves with what holds it: at any spacing the rounds must end, or more be kept back."""
+    arm = ARMS[name]
+    low, high = bounds(arm)
+    for spacing_us in range(50_000, 400_000, 3_500):
+        for limit in (low, high):
+            goals = np.tile(np.where(np.arange(arm.dof) == arm.dof - 1, limit, np.array(arm.home_rad)), (11, 1))
+            chunk = SHAPERS[name].shape(at_rest(arm, spacing_us), 0, goals, spacing_us)
+            assert isinstance(chunk, ShapedChunk) or chunk.reason == "deviation", (spacing_us, str(chunk))

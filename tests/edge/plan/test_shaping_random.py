@@ -28,8 +28,9 @@ from tests.goal_oracle import least_deviation
 REASONS = {"deviation", "goal beyond limit", "no way"}
 NEAR, LATE = 1.05, 1.05
 """How much further than the optimum, and slower than the least that is feasible, a chunk may be."""
-ROUNDING_RAD = 1e-5
-"""Below it a deviation is that of whole microradians, and of what is kept back at the limits."""
+ROUNDING_RAD = 5e-5
+"""Below it a deviation is that of whole microradians, and of what is kept back at the limits: a thousandth of the
+bound of a joint."""
 
 
 @dataclass(frozen=True)

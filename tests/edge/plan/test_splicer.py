@@ -125,3 +125,10 @@ def test_a_slow_plan_comes_back_to_its_time_in_two_chunks_at_least() -> None:
         splicer.accept()
         spacings.append(chunk.knots.spacing_us)
     assert spacings == [150_000, 100_000]
+
+
+@pytest.mark.parametrize("steps", [48, 49, 50, 52, 100])
+def test_increments_are_sent_as_far_as_the_wire_reaches(steps: int) -> None:
+    splicer = Splicer(FRANKA, STEP_S, LEAD_US)
+    knots = splicer.propose(0, 0, np.full((steps, 7), 1e-4), HELD, STEP_US, 0.0)
+    assert isinstance(knots, Knots) and len(knots.q_urad) == min(steps + 1, 50)
