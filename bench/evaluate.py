@@ -219,7 +219,7 @@ class _Player:
             done_at=[*done_at, outcome.verdict.success],
             stop=outcome.stop,
             chunks=len(counters.committed_ids),
-            refused=counters.refused,
+            refused=list(counters.refused),
             interventions=counters.interventions,
             splices_rad_s2=list(counters.splice_acceleration),
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -50,6 +53,7 @@ def test_one_run_is_judged_after_each_duration() -> None:
     """The expert has not lifted anything after a second, and holds it after six and at the end."""
     report = evaluate(EvaluationSettings(None, "franka_hand", 1, (1.0, 6.0, 7.0)))
     assert [count.succeeded for count in report.counts] == [0, 1, 1] and report.succeeded == 1
+    assert json.loads(json.dumps(asdict(report)))["rows"][0]["refused"] == []
     hold = report.rows[0].verdict.hold
     assert hold is not None and hold.reached_s is not None and 1.0 < hold.reached_s < 6.0 and hold.held_s > 1.0
     assert [line.split(" after ")[1].split(":")[0] for line in lines(report)[:3]] == ["1 s", "6 s", "7 s"]
