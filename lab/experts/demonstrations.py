@@ -42,6 +42,8 @@ PLAIN_STEPS = 35
 """Of an episode with one instruction: the longest way takes about 25, then the arm rests."""
 OFF_M = (0.01, 0.10)
 """How far from its goal the tip of a returning arm begins."""
+MOST_RISE_M, RISE_SPREAD_M = 0.07, 0.008
+"""How far above or below it, and by how much the turned joints may change that."""
 OFF_POSTURE_RAD = 0.03
 """Spread of the joints about the pose with the pointer straight down: an arm that drifts turns as well."""
 CLEAR_M = 0.012
@@ -121,19 +123,25 @@ class Recorder:
     def pose_off(
         self, goal: NDArray[np.float64], goal_m: NDArray[np.float64], placement: Placement, rng: np.random.Generator
     ) -> NDArray[np.float64]:
-        """A pose, (7,), with the tip off its goal in any direction, and no cube or table on its way back."""
+        """A pose, (7,), with the tip off its goal in any direction, and no cube or table on its way back.
+
+        As many begin below the goal as above it, and as far: the height is drawn before cubes and table have a say.
+        Where most ways back lead down, a policy that sees the height poorly learns to sink.
+        """
         low, high = np.array(self.arm.operating.position_min_rad), np.array(self.arm.operating.position_max_rad)
+        rise_m = rng.uniform(-MOST_RISE_M, MOST_RISE_M)
         while True:
-            direction = rng.normal(size=3)
+            aside = rng.uniform(-OFF_M[1], OFF_M[1], 2)
             try:
-                q = self.ik.solve(goal_m + rng.uniform(*OFF_M) * direction / np.linalg.norm(direction))
+                q = self.ik.solve(goal_m + np.array([*aside, rise_m]))
             except ValueError:
                 continue
             q += rng.normal(0.0, OFF_POSTURE_RAD, DOF)
             if not np.all((q > low + LIMIT_MARGIN_RAD) & (q < high - LIMIT_MARGIN_RAD)):
                 continue
             tips = [self.ik.tip_m(q + share * (goal - q)) for share in np.linspace(0.0, 1.0, 12)]
-            near = OFF_M[0] <= np.linalg.norm(tips[0] - goal_m) <= OFF_M[1]
+            off_m = tips[0] - goal_m
+            near = OFF_M[0] <= np.linalg.norm(off_m) <= OFF_M[1] and abs(off_m[2] - rise_m) < RISE_SPREAD_M
             if near and all(clear(tip, placement) for tip in tips):
                 return q
 

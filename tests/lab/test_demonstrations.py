@@ -101,6 +101,20 @@ def test_a_return_begins_at_rest_off_its_goal_on_every_side_and_ends_at_rest_on_
         assert sides[:, axis].min() < -0.02 and sides[:, axis].max() > 0.02, f"both sides of axis {axis}"
 
 
+def test_as_many_returns_lead_up_as_down(recorder: Recorder) -> None:
+    """Cubes and table stand below the goal only; a way back must not lead down on average for that."""
+    rises = []
+    for number in range(120):
+        rng = np.random.default_rng([11, number])
+        placement = Placement.sample(rng)
+        goal_m = placement.goal_m("red")
+        off = recorder.pose_off(recorder.ik.solve(goal_m), goal_m, placement, rng)
+        rises.append(recorder.ik.tip_m(off)[2] - goal_m[2])
+    low, high = np.percentile(rises, [10, 90])
+    assert low < -0.04 and high > 0.04
+    assert abs(np.mean(rises)) < 3 * np.std(rises) / np.sqrt(len(rises)) and abs(np.mean(rises)) < 0.012
+
+
 def test_a_returning_tip_keeps_clear_of_cubes_and_table(recorder: Recorder) -> None:
     low, beside = 0, 2 * CUBE_HALF_M + CLEAR_M
     for number in range(40):
