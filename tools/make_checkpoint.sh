@@ -12,7 +12,8 @@ mkdir -p "$WORK"
 [ -f "$WORK/scenes/scenes.json" ] ||
     "$BIN/python" -m lab.experts.pointing --scenes 30000 --seed 2 --out "$WORK/scenes"
 "$BIN/edge-train" point --data "$WORK/scenes" --out "$WORK/vlm" --steps 1000 --seed 0
-"$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 3600 --seed 0
+# The shipped checkpoint knew no other prefix than those of demonstrations; later stages take over what the prior has.
+"$BIN/edge-train" prior --data "$WORK/trajectories" --out "$WORK/prior" --steps 3600 --seed 0 --perturb-prefix 0
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vlm/checkpoint.pt" \
     --data "$WORK/demonstrations" --out "$WORK/vla" --steps 3000 --distillation-steps 2000 --seed 0
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vla/checkpoint.pt" --freeze-prior \
