@@ -4,6 +4,7 @@ from edge.bundle.loading import Bundle, BundleError, add_to_verification, load_b
 from edge.bundle.manifest import (
     ACTION_PRIOR,
     MANIFEST,
+    PUNCTUATION,
     REFERENCE,
     TOKENIZER,
     VERIFICATION,
@@ -27,6 +28,7 @@ from edge.bundle.manifest import (
 __all__ = [
     "ACTION_PRIOR",
     "MANIFEST",
+    "PUNCTUATION",
     "REFERENCE",
     "TOKENIZER",
     "VERIFICATION",

@@ -290,6 +290,10 @@ class StateBins:
             raise ValueError("state_bins need an offset and a scale other than 0 for each column of the state")
 
 
+PUNCTUATION = ".,;:!?\"'()[]{}\u2019\u201c\u201d\u2026"
+"""What stands around a word of a task and is not part of it."""
+
+
 @dataclass(frozen=True)
 class TextSpec:
     """How a task becomes tokens.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edge.bundle import StateBins, TextSpec
+from edge.bundle import PUNCTUATION, StateBins, TextSpec
 from edge.errors import InputError
 from firmware_bridge.reading import one_line, shown
 
@@ -33,9 +33,13 @@ class Prompter:
 
     def __init__(self, text: TextSpec, tokenizer_file: Path, task: str) -> None:
         self._text, self._tokenizer = text, open_tokenizer(tokenizer_file)
+        if any("\ud800" <= letter <= "\udfff" for letter in task):
+            raise InputError(f"the task {shown(task)} is not text in UTF-8; type it again, or set LANG=C.UTF-8")
         self._task = _cleaned(task) if text.clean else task
-        if not self._task.strip():
+        if not self._tokenizer.encode(self._task.strip(), add_special_tokens=False).ids:
             raise InputError("the task is empty; give one with --task TEXT")
+        if self._unknown() and not self._unknown(_spoken(self._task)):
+            self._task = _spoken(self._task)  # a vocabulary of words has none with a full stop
         self._check_words()
         bins = text.state_bins
         states = [np.zeros(0)] if bins is None else _extremes(bins)
@@ -75,14 +79,17 @@ class Prompter:
             written, at = written + parts.get(name, name), at + len(name)
         return written
 
-    def _check_words(self) -> None:
-        encoding = self._tokenizer.encode(self._task, add_special_tokens=False)
-        unknown_token = getattr(self._tokenizer.model, "unk_token", None)
-        unknown = [
-            self._task[start:end]
-            for token, (start, end) in zip(encoding.tokens, encoding.offsets)
-            if token == unknown_token
+    def _unknown(self, task: str | None = None) -> list[str]:
+        """The words of the task that the tokenizer has no token for."""
+        task = self._task if task is None else task
+        encoding = self._tokenizer.encode(task, add_special_tokens=False)
+        token_of_none = getattr(self._tokenizer.model, "unk_token", None)
+        return [
+            task[start:end] for token, (start, end) in zip(encoding.tokens, encoding.offsets) if token == token_of_none
         ]
+
+    def _check_words(self) -> None:
+        unknown = self._unknown()
         if unknown:
             words = sorted(word for word in self._tokenizer.get_vocab() if not word.startswith("<"))
             raise InputError(
@@ -131,6 +138,11 @@ def _growth(normalizer: Any) -> int:
         least = len(pattern["String"]) if isinstance(pattern, dict) and pattern.get("String") else 1
         return max(1, -(-len(str(normalizer.get("content", ""))) // least))
     return 1 + len(str(normalizer.get("prepend", ""))) if normalizer.get("type") == "Prepend" else 1
+
+
+def _spoken(task: str) -> str:
+    """The task without the punctuation around its words."""
+    return " ".join(filter(None, (word.strip(PUNCTUATION) for word in task.split())))
 
 
 def _cleaned(task: str) -> str:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from edge.bundle import PUNCTUATION
 
 PAD, UNKNOWN = "<pad>", "<unknown>"
+MARKS = re.escape(PUNCTUATION)
+AROUND = rf"(^|\s)[{MARKS}]+|[{MARKS}]+(?=\s|$)"
+"""Punctuation before a word or behind one; inside of it, as in "don't", it belongs to the word."""
 SPECIAL = (PAD, UNKNOWN, "<|vision_start|>", "<|vision_end|>")
 """Their order gives the ids 0 to 3, which the tiny preset relies on."""
 
 
 def word_tokenizer(instructions: tuple[str, ...]) -> Tokenizer:
-    """One token per lower-case word that occurs in `instructions`.
+    """One token per lower-case word that occurs in `instructions`, without the punctuation around it.
 
     Anything else is unknown, and refused on the robot.
     """
-    words = sorted({word for text in instructions for word in text.lower().split()})
+    bare = {word.strip(PUNCTUATION) for text in instructions for word in text.lower().split()}
+    words = sorted(bare - {""})
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(Regex(AROUND), " "), normalizers.Strip()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
 
