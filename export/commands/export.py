@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -123,10 +124,11 @@ def _export(args: argparse.Namespace) -> int:
         report = exporter.write(args.out, stage)
     for name, agreement in report["agreement"].items():
         limits = ", ".join(f"{what} {limit:g}" for what, limit in agreement["gate"].items())
-        found = f"max abs {agreement['max_abs']:.1e}, relative {agreement['relative_rms']:.1e}"
-        if "of_range" in agreement:
-            found = f"{agreement['of_range']:.1e} of an axis's range, relative {agreement['relative_rms']:.1e}"
-        print(f"{name:<32} {found}, cosine {agreement['cosine']:.8f} (gate: {limits})")
+        number = {key: math.nan if value is None else value for key, value in agreement.items() if key != "gate"}
+        found = f"max abs {number['max_abs']:.1e}, relative {number['relative_rms']:.1e}"
+        if "of_range" in number:
+            found = f"{number['of_range']:.1e} of an axis's range, relative {number['relative_rms']:.1e}"
+        print(f"{name:<32} {found}, cosine {number['cosine']:.8f} (gate: {limits})")
     caught = report["negative_control"]["caught"]
     print(
         f"{'negative control':<32} "

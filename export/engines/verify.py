@@ -90,8 +90,11 @@ class Agreement:
         )
 
     def to_plain(self) -> dict[str, Any]:
+        """For JSON, which has no NaN: None stands for it."""
         limits = {name: value for name, value in asdict(self.gate).items() if value is not None}
-        return {**asdict(self), "gate": limits, "passed": self.passed}
+        found = {"max_abs": self.max_abs, "relative_rms": self.relative_rms, "cosine": self.cosine}
+        numbers = {name: value if np.isfinite(value) else None for name, value in found.items()}
+        return {"samples": self.samples, **numbers, "gate": limits, "passed": self.passed}
 
 
 def compare(pairs: Iterable[Pair], gate: Gate, still: float = 0.0) -> Agreement:

@@ -102,7 +102,7 @@ def test_a_prior_is_trained_on_two_arms(tmp_path: Path, other_arm: Path, capsys:
     assert [arm.name for arm in load_checkpoint(prior).embodiments] == ["fr3", "arm"]
     assert main(["vla", "--prior", str(prior), "--data", str(one), "--out", str(tmp_path / "b"), *few]) == 0
     assert main(["vla", "--prior", str(prior), *data, "--out", str(tmp_path / "c"), *few]) == 2
-    assert "the policy sees 1 camera(s), the dataset has none" in capsys.readouterr().err
+    assert "which the policy sees; it has none" in capsys.readouterr().err
     assert main(["prior", "--data", str(one), "--weights", "1", "2", "--out", str(tmp_path / "d"), *few]) == 2
     assert "give each one" in capsys.readouterr().err
     assert main(["prior", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "e"), *few]) == 2

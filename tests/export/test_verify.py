@@ -89,7 +89,13 @@ def test_the_worst_sample_decides_and_nan_never_passes() -> None:
 def test_samples_are_of_the_arms_that_the_policy_knows() -> None:
     checkpoint = load_checkpoint(SHIPPED)
     config, arm = checkpoint.config, checkpoint.embodiments[0]
-    other = replace(arm, index=3, actions=replace(arm.actions, slots=(30, 31)), states=replace(arm.states, slots=(5,)))
+    two, one = ((0.0,) * count for count in (2, 1))
+    other = replace(
+        arm,
+        index=3,
+        actions=replace(arm.actions, slots=(30, 31), offset=two, scale=(1.0, 1.0)),
+        states=replace(arm.states, slots=(5,), offset=one, scale=(1.0,)),
+    )
     samples = draw_samples(replace(config, noise_scale=0.25), 32, 0, (arm, other))
     assert {int(sample["embodiment"]) for sample in samples} == {arm.index, 3}
     for sample in samples:
@@ -162,7 +168,7 @@ def test_a_comparison_that_cannot_fail_is_itself_a_failure(bundle_path: Path) ->
     for name, part in (("history_encoder", "encoder"), ("backbone", "backbone"), ("action_decoder", "decoder")):
         spec = bundle.manifest.engines[name]
         found.query_perturbed(name, checkpoint.part(part))
-        found.ask(name, checkpoint.part(part), lambda: None)
+        found.query(name, checkpoint.part(part), lambda: None)
         found.judge(name, OnnxRuntimeEngine(bundle.file(spec.file), spec, threads=1), lambda: None)
     report = found.report()
     assert all(agreement["passed"] for agreement in report["agreement"].values())

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.cli import main
@@ -237,7 +238,7 @@ def test_a_policy_in_torch_keeps_its_words_when_another_is_opened(out: Path, mon
 
     def evaluate(settings: Any, bundle: Any, open_policy: Any) -> SimpleNamespace:
         policies = [open_policy(bundle, "franka", f"reach the {colour} cube", 1) for colour in ("red", "blue")]
-        tokens.extend(policy._backbone.inputs["tokens"].tolist() for policy in policies)
+        tokens.extend(policy._around.prompter.prompt(np.zeros(1)).tokens.tolist() for policy in policies)
         return SimpleNamespace(episodes=0, succeeded=0, rows=())
 
     monkeypatch.setattr(closed_loop, "evaluate", evaluate)

@@ -104,7 +104,7 @@ def test_a_bench_in_real_time_has_both_cameras_and_a_judge(tmp_path: Path) -> No
     bench = SimulatedBench(load_arm("so101"), 3, tmp_path, None, task="pick up the red cube")
     try:
         frames = []
-        for url in bench.camera_urls(2):
+        for url in bench.camera_urls(("front", "wrist")):
             camera = open_camera(url, (128, 128))
             frames.append(camera.grab().image)
             camera.close()

@@ -71,40 +71,40 @@ def test_nothing_is_asked_or_told_before_the_first_time() -> None:
 
 
 def test_opening_is_a_move_and_closing_a_grasp(hand: Hand) -> None:
-    assert hand.asked(0.06) == [("move", 0.06)]
-    assert hand.asked(0.02) == [("grasp", 0.02)]
+    assert hand.commanded(0.06) == [("move", 0.06)]
+    assert hand.commanded(0.02) == [("grasp", 0.02)]
 
 
 def test_a_width_within_the_deadband_is_no_command(hand: Hand) -> None:
-    assert hand.asked(0.0415) == []
-    assert hand.asked(0.0425) == [("move", 0.0425)]
-    assert hand.asked(0.0410) == []
+    assert hand.commanded(0.0415) == []
+    assert hand.commanded(0.0425) == [("move", 0.0425)]
+    assert hand.commanded(0.0410) == []
 
 
 def test_an_object_is_grasped_once_and_held(hand: Hand) -> None:
     hand.gripper.least = 0.03
-    assert hand.asked(0.01) == [("grasp", 0.01)]
-    assert hand.asked(0.01) == [] == hand.asked(0.009), "it is closed as far as it goes"
-    assert hand.asked(0.05) == [("move", 0.05)]
+    assert hand.commanded(0.01) == [("grasp", 0.01)]
+    assert hand.commanded(0.01) == [] == hand.asked(0.009), "it is closed as far as it goes"
+    assert hand.commanded(0.05) == [("move", 0.05)]
     told = hand.memory.reported()
     assert told is not None and (told.commands, told.refused) == (1, 0)
 
 
 def test_a_drive_that_is_off_moves_nothing_and_forgets(hand: Hand) -> None:
-    assert hand.asked(0.08, enable=False) == []
-    assert hand.asked(0.08) == [("move", 0.08)]
+    assert hand.commanded(0.08, enable=False) == []
+    assert hand.commanded(0.08) == [("move", 0.08)]
     hand.gripper.width = 0.03  # moved by hand meanwhile
-    assert hand.asked(0.03, enable=False) == [] == hand.asked(0.03)
+    assert hand.commanded(0.03, enable=False) == [] == hand.asked(0.03)
 
 
 def test_what_the_hand_cannot_do_is_not_asked_of_it(hand: Hand) -> None:
-    assert hand.asked(0.2) == [("move", 0.08)]
-    assert hand.asked(-0.1) == [("grasp", 0.0)]
+    assert hand.commanded(0.2) == [("move", 0.08)]
+    assert hand.commanded(-0.1) == [("grasp", 0.0)]
 
 
 def test_a_refused_command_is_counted(hand: Hand) -> None:
     hand.gripper.least = 0.07
-    hand.asked(0.05)
+    hand.commanded(0.05)
     hand.loop.step()
     told = hand.memory.reported()
     assert told is not None and (told.commands, told.refused) == (1, 1)
