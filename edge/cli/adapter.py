@@ -23,7 +23,7 @@ from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import print_to_stderr
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 FLUSH_EVERY_STEPS = 250
 SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         adapter = Adapter(device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us)
         periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
-            say(json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout)
+            print_line(
+                json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout
+            )
             before_ns = time.monotonic_ns()
             while not adapter.may_leave:
                 if stopping:
@@ -95,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
                     device.flush()
         counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
         statistics = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
-        say(statistics, sys.stdout)
+        print_line(statistics, sys.stdout)
     return 0
 
 

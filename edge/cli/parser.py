@@ -9,8 +9,8 @@ import textwrap
 from typing import Any
 
 from edge import __version__
+from firmware_bridge.printing import print_line
 from firmware_bridge.reading import one_line
-from firmware_bridge.say import say
 
 PATIENCE_S = 2.0
 """How long a last word waits for a reader."""
@@ -41,4 +41,4 @@ def add_version(root: argparse.ArgumentParser) -> None:
 
 def complain(prog: str, error: object) -> None:
     """What went wrong, on stderr: one line of at most 300 printable characters, whatever stands in the message."""
-    say(one_line(f"{prog}: {error}"), sys.stderr, PATIENCE_S)
+    print_line(one_line(f"{prog}: {error}"), sys.stderr, PATIENCE_S)

@@ -21,7 +21,7 @@ from edge.inference.mailbox import Mailbox, SharedMemory
 from firmware_bridge.children import start_module
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 TYPE = np.dtype([("seconds", "<f8"), ("chunks", "<i8"), ("buffered_ms", "<i8"), ("state", "<i8"), ("stretch", "<f8")])
 LAYOUT = "{percentage:3.0f}%|{bar:8}| {desc}"
@@ -90,7 +90,7 @@ def main() -> int:
                 if terminal:
                     bar.set_description_str(text)
                 else:
-                    say(f"edge-run: {text}", sys.stderr)
+                    print_line(f"edge-run: {text}", sys.stderr)
     return 0
 
 

@@ -30,7 +30,7 @@ from edge.run.scratch import scratch_folder
 from edge.run.signals import Operator
 from edge.run.supervision import OnLoss
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 SETTINGS = {
     "task": "task",
@@ -126,7 +126,7 @@ def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bund
 
 def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log: RunLog | None) -> int:
     """The table, the report, the plot, the log: each whatever became of the one before."""
-    say(table(outcome.report), sys.stdout, PATIENCE_S)
+    print_line(table(outcome.report), sys.stdout, PATIENCE_S)
     problems = _write_report(args, arm, outcome)
     if log is not None:
         problem = log.close()
@@ -157,12 +157,12 @@ def _write_report(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome
         problems.append(f"{picture}: {error.strerror}; there is no plot")
     if written:
         missing = "" if plotted else "; no plot: pip install 'vla-edge[plot]'"
-        say(f"\nwrote {' and '.join(written)}{missing}", sys.stdout, PATIENCE_S)
+        print_line(f"\nwrote {' and '.join(written)}{missing}", sys.stdout, PATIENCE_S)
     return problems
 
 
 def _print(text: str, wait_s: float = 0.0) -> None:
-    say(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", sys.stdout, wait_s)
+    print_line(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", sys.stdout, wait_s)
 
 
 def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack: ExitStack) -> LiveView | None:

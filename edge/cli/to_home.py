@@ -24,7 +24,7 @@ from edge.run.signals import Operator
 from edge.run.slow_run import SlowRun
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 
 def to_home(args: argparse.Namespace, operator: Operator) -> int:
@@ -79,8 +79,8 @@ def _move(connected: ConnectedArm, operator: Operator) -> int:
         complain("edge-run", f"safety stop: {end.error}")
         return 1
     if end.ended == "user":
-        say(f"edge-run: stopped on the way, after {run.share:.0%} of it; drive off", sys.stdout, PATIENCE_S)
+        print_line(f"edge-run: stopped on the way, after {run.share:.0%} of it; drive off", sys.stdout, PATIENCE_S)
         return 0
     away = np.abs(from_micro(connected.client.wait_for_state().measured_urad) - connected.profile.home_rad).max()
-    say(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off", sys.stdout, PATIENCE_S)
+    print_line(f"edge-run: the arm is {1000 * away:.0f} mrad from home, drive off", sys.stdout, PATIENCE_S)
     return 0 if away <= POSE_TOLERANCE_RAD else 1

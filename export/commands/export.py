@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     add("--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)")
     add("--samples", type=int, default=64, metavar="N", help="observations to verify on (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
-    told = root.add_argument_group("what a LeRobot folder does not say")
-    add = told.add_argument
+    unnamed = root.add_argument_group("what a LeRobot folder does not name")
+    add = unnamed.add_argument
     add("--dataset", type=Path, metavar="DIR",
         help="the dataset it was trained on: rate, robot and names of the axes")  # fmt: skip
     add("--arm", metavar="NAME", help="the arm instead, a profile's name or file")

@@ -14,8 +14,8 @@ from typing import Any
 from firmware_bridge.adapters.base import DriveError, Measurement
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.velocity import RateLimits, VelocityFollower
+from firmware_bridge.printing import harmless, print_line
 from firmware_bridge.registry import missing
-from firmware_bridge.say import harmless, say
 
 BRIDGED_PERIODS = 20
 PERIOD_S = 0.001
@@ -191,4 +191,4 @@ def _line(error: BaseException) -> str:
 
 def print_to_stderr(text: str) -> None:
     """The adapter's own line of output."""
-    say(f"edge-adapter: {text}", sys.stderr)
+    print_line(f"edge-adapter: {text}", sys.stderr)

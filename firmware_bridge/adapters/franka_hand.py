@@ -10,7 +10,7 @@ from firmware_bridge.adapters.franka_fci import RECONNECT_S, FrankaDrive
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.hand_process import HandProcess
 from firmware_bridge.adapters.velocity import RateLimits
-from firmware_bridge.say import harmless
+from firmware_bridge.printing import harmless
 
 JOINTS = 7
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from firmware_bridge.adapters.base import DriveError
 from firmware_bridge.children import start_module
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 DEADBAND_M = 0.002
 SPEED_M_S = 0.1
@@ -180,7 +180,7 @@ def main() -> int:
             loop.step()
             time.sleep(IDLE_S)
     except Exception as error:  # libfranka's exceptions share no other base
-        say(f"edge-adapter: the hand: {error}", sys.stderr)
+        print_line(f"edge-adapter: the hand: {error}", sys.stderr)
         return 1
 
 

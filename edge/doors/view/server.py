@@ -29,7 +29,7 @@ import numpy as np
 
 from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
 from edge.run.commands import Command
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 
 HOST = "127.0.0.1"
 MOST_BODY = 200
@@ -255,11 +255,11 @@ def main(argv: list[str] | None = None) -> int:
         server = ViewServer(ViewRecords(args.joints, args.memory), secret["token"], secret["about"], args.port)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else "a port is a number up to 65535"
-        say(json.dumps({"error": f"port {args.port}: {why}"}), sys.stdout)
+        print_line(json.dumps({"error": f"port {args.port}: {why}"}), sys.stdout)
         return 2
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     os.nice(NICENESS)  # whatever arrives here, the loop that moves the arm comes first
-    say(json.dumps({"port": server.server_address[1]}), sys.stdout)
+    print_line(json.dumps({"port": server.server_address[1]}), sys.stdout)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     signal.sigwait({signal.SIGTERM})
     until_s = time.monotonic() + LINGER_S

@@ -20,7 +20,7 @@ from firmware_bridge.adapters.feetech.servos import ACCELERATION, name_of, prepa
 from firmware_bridge.adapters.feetech.timing import bus_cycle, question_s
 from firmware_bridge.adapters.feetech.torque import TORQUE_AT, TORQUE_SIZE, TorqueState, TorqueSwitch
 from firmware_bridge.errors import BridgeError, LinkLost
-from firmware_bridge.say import harmless
+from firmware_bridge.printing import harmless
 
 SERVOS = 6
 CYCLE_PERIODS = bus_cycle(SERVOS).period_ms

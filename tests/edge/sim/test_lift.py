@@ -13,6 +13,7 @@ import pytest
 from edge.arms import load_arm
 from edge.cameras import open_camera
 from edge.cameras.base import CameraError
+from edge.log.recorder import Recorder
 from edge.errors import InputError
 from edge.sim.axes import Axes
 from edge.sim.bench import SimulatedBench
@@ -111,10 +112,10 @@ def test_a_bench_in_real_time_has_both_cameras_and_a_judge(tmp_path: Path) -> No
         assert frames[0].shape == (128, 128, 3) and (frames[0] != frames[1]).any()
         with pytest.raises(CameraError, match="has no camera 'back'; it has front, wrist"):
             open_camera(f"{bench.camera_url}?camera=back", (128, 128))
-        verdict = bench.verdict("pick up the red cube")
+        verdict = bench.verdict("pick up the red cube", Recorder(1, 6).samples())
         assert verdict is not None and not verdict.success
         assert verdict.text == "red cube NOT lifted, held 13 mm above the table"
-        assert bench.verdict("pick up something") is None
+        assert bench.verdict("pick up something", Recorder(1, 6).samples()) is None
     finally:
         bench.close()
 

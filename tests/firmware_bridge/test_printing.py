@@ -12,16 +12,16 @@ from typing import TextIO
 
 import pytest
 
-from firmware_bridge.say import harmless, say
+from firmware_bridge.printing import harmless, print_line
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVES = """
 import os, sys
-from firmware_bridge.say import say
+from firmware_bridge.printing import print_line
 os.read(0, 1)
 for _ in range(3):
-    say("nobody reads this", sys.stdout)
-    say("nor this", sys.stderr)
+    print_line("nobody reads this", sys.stdout)
+    print_line("nor this", sys.stderr)
 """
 
 
@@ -32,14 +32,14 @@ def pipe(encoding: str = "utf-8") -> tuple[TextIO, TextIO]:
 
 def test_a_line_arrives() -> None:
     reader, writer = pipe()
-    say("grün", writer)
+    print_line("grün", writer)
     assert reader.readline() == "grün\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_text_has_a_form_in_any_encoding(encoding: str) -> None:
     reader, writer = pipe(encoding)
-    say("Würfel \u2713 \udce4 \U0001f916", writer)
+    print_line("Würfel \u2713 \udce4 \U0001f916", writer)
     assert reader.readline().startswith("W")
 
 
@@ -47,7 +47,7 @@ def test_a_reader_that_has_gone_costs_the_text_alone() -> None:
     reader, writer = pipe()
     reader.close()
     for _ in range(3):
-        say("lost", writer)
+        print_line("lost", writer)
     writer.close()
 
 
@@ -55,10 +55,10 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
     reader, writer = pipe()
     began_s = time.monotonic()
     for _ in range(3000):
-        say("x" * 100, writer)
+        print_line("x" * 100, writer)
     assert time.monotonic() - began_s < 5
     began_s = time.monotonic()
-    say("and this", writer, wait_s=0.2)
+    print_line("and this", writer, wait_s=0.2)
     assert 0.1 < time.monotonic() - began_s < 5
     reader.close()
 
@@ -66,11 +66,11 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
 def test_streams_that_are_none() -> None:
     closed = io.StringIO()
     closed.close()
-    say("lost", None)
-    say("lost", closed)
+    print_line("lost", None)
+    print_line("lost", closed)
     with Path("/dev/full").open("w") as full:
-        say("lost", full)
-        say("lost", full)
+        print_line("lost", full)
+        print_line("lost", full)
 
 
 def test_the_process_ends_as_if_it_had_been_read() -> None:

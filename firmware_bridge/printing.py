@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TextIO
 
 
-def say(text: str, file: TextIO | None, wait_s: float = 0.0, end: str = "\n") -> None:
+def print_line(text: str, file: TextIO | None, wait_s: float = 0.0, end: str = "\n") -> None:
     """Writes a line to a stream. What nobody takes within `wait_s`, or what nobody reads any more, is lost."""
     if file is None:
         return
