@@ -235,7 +235,10 @@ def test_bridge_sim_describes_itself_and_traces(tmp_path: Path, plant: str) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim", "export.commands.export", "export.commands.train"],
+    [
+        *("edge.cli.run", "edge.cli.doctor", "edge.cli.bridge_sim"),
+        *(pytest.param(f"export.commands.{name}", marks=pytest.mark.long) for name in ("export", "train")),
+    ],
 )
 def test_help_is_worth_reading(command: str) -> None:
     result = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True)

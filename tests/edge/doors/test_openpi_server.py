@@ -62,6 +62,8 @@ async def _closed(listening: Any) -> None:
     await listening.wait_closed()
 
 
+pytestmark = pytest.mark.long  # servers and their clients
+
 OBSERVATION = {
     "observation/image": np.full((8, 8, 3), 51, np.uint8),
     "observation/state": np.array([0.5, -0.5]),

@@ -25,6 +25,8 @@ from edge.plan.trajectory import from_micro
 from tests.goal_chunks import ARMS, SHAPERS, Core
 from tests.goal_oracle import least_deviation
 
+pytestmark = pytest.mark.long  # hundreds of chunks, each beside another solver
+
 REASONS = {"deviation", "goal beyond limit", "no way"}
 NEAR, LATE = 1.05, 1.05
 """How much further than the optimum, and slower than the least that is feasible, a chunk may be."""

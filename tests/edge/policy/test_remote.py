@@ -25,6 +25,8 @@ from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
 from edge.sim.scenes import open_scene
 from tests.openpi_servers import openpi_server
 
+pytestmark = pytest.mark.long  # servers, and timeouts that pass
+
 HORIZON = 16
 ARMS = {"franka": "rad", "so101": "deg"}
 SPECS = {
