@@ -17,6 +17,8 @@ from firmware_bridge.reading import Between, Name, Sized
 BUNDLE_FORMAT = 2
 ACTION_PRIOR = "action_prior"
 """The project's own policy family."""
+REMOTE = "remote"
+"""The precision of a policy that another machine computes."""
 MANIFEST, VERIFICATION, TOKENIZER = "manifest.json", "verification.json", "tokenizer.json"
 REFERENCE = "reference.npz"
 """A few observations with FP32 torch's answers, for whoever builds engines from the bundle."""
@@ -356,6 +358,11 @@ class Manifest:
     @property
     def precision(self) -> str:
         return self.policy.precision
+
+    @property
+    def follows_text(self) -> bool:
+        """Whether the policy takes an instruction; one on another machine may."""
+        return self.text is not None or self.precision == REMOTE
 
     @property
     def continues(self) -> bool:

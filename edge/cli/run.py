@@ -10,10 +10,10 @@ from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
-from edge.bundle import Bundle, load_bundle
+from edge.bundle import ACTION_PRIOR, Bundle, load_bundle
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
-from edge.cli.run_options import parser
+from edge.cli.run_options import DEFAULT_TASK, parser
 from edge.cli.to_home import to_home
 from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
@@ -91,6 +91,7 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
         arm = load_arm(args.arm)
         with ExitStack() as stack:
             bundle = _bundle(args, arm, stack)
+            args.task = _task(args.task, bundle)
             view = _open_view(args, arm, bundle, stack)
             progress = Progress(args.duration)
             stack.callback(progress.close)
@@ -121,7 +122,15 @@ def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bund
     folder = stack.enter_context(scratch_folder())
     address = ServerAddress(args.policy, args.policy_timeout, args.policy_key_file)
     spec = read_spec(args.policy_spec) if args.policy_spec else None
-    return describe_server(address, arm, args.task, folder / "server", spec)
+    return describe_server(address, arm, args.task or "", folder / "server", spec)
+
+
+def _task(task: str | None, bundle: Bundle) -> str:
+    """The task given, or one that the bundle is known to follow. Raises `InputError`: no arm guesses what to do."""
+    manifest = bundle.manifest
+    if task is None and manifest.family != ACTION_PRIOR and manifest.follows_text:
+        raise InputError("this policy follows an instruction; give one with --task TEXT")
+    return task if task is not None else DEFAULT_TASK if manifest.family == ACTION_PRIOR else ""
 
 
 def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log: RunLog | None) -> int:

@@ -57,10 +57,16 @@ def _add_what(add: Add) -> None:
         "--camera",
         action="append",
         default=[],
-        metavar="URL",
-        help=f"one per camera of the bundle (default with a simulated arm: sim:): {CAMERAS.forms()}",
+        metavar="[NAME=]URL",
+        help="one per camera of the bundle, by its name there where it has several (default with a simulated arm: "
+        f"sim:): {CAMERAS.forms()}",
     )
-    add("--task", default=DEFAULT_TASK, metavar="TEXT", help="what to do, as text (default: '%(default)s')")
+    add(
+        "--task",
+        metavar="TEXT",
+        help=f"what to do, as text, for a policy that follows an instruction (default for those of edge-train: "
+        f"'{DEFAULT_TASK}')",
+    )
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
     add("--scene-seed", type=int, default=0, help="with a simulated arm: where the cubes stand (default %(default)d)")
 

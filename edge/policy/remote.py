@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -39,7 +40,7 @@ from edge.bundle import (
 )
 from edge.bundle.files import replacing
 from edge.bundle.loading import sha256 as file_sha256
-from edge.bundle.manifest import MANIFEST, VERIFICATION, ActionKind, Unit
+from edge.bundle.manifest import MANIFEST, REMOTE, VERIFICATION, ActionKind, Unit
 from edge.errors import InputError
 from edge.policy.axes import Axes
 from edge.policy.base import PolicyDriver
@@ -56,6 +57,8 @@ STATE, COMMANDED = "state", "commanded"
 PREFIX, WEIGHTS, MASK = "prefix", "prefix_weights", "prefix_mask"
 STATES, ACTIONS, HISTORY_MASK = "state_history", "action_history", "history_mask"
 CONNECT_S = 5.0
+PORT = 8000
+"""Of openpi's own server."""
 Key = Annotated[str, Sized(1, 128)]
 READER = Reader(InputError, "correct it as docs/howto/remote.md shows")
 
@@ -111,7 +114,10 @@ class RemoteSpec:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """`openpi://HOST[:PORT]`, or `openpis://` with TLS. `timeout_s` is for one chunk; a key is read from `key_file`."""
+    """`openpi://HOST[:PORT]`, or `openpis://` with TLS; the port is 8000 unless given.
+
+    `timeout_s` is for one chunk; a key is read from `key_file`.
+    """
 
     url: Annotated[str, Sized(1, 256)]
     timeout_s: Annotated[float, Between(0.01, 600)] = 5.0
@@ -121,8 +127,9 @@ class ServerAddress:
     def websocket(self) -> str:
         """Raises `InputError`."""
         for scheme, plain in (("openpi://", "ws://"), ("openpis://", "wss://")):
-            if self.url.startswith(scheme):
-                return plain + self.url.removeprefix(scheme)
+            host = self.url.removeprefix(scheme)
+            if host != self.url and host:
+                return f"{plain}{host}" if re.search(r":\d+(/|$)", host) else f"{plain}{host}:{PORT}"
         raise InputError(f"{one_line(self.url, 80)}: a policy server is openpi://HOST:PORT, or openpis:// with TLS")
 
     def headers(self) -> dict[str, str]:
@@ -349,7 +356,7 @@ def _manifest(server: RemoteServer, arm: ArmProfile, files: dict[str, str] | Non
     policy = PolicySpec(
         FAMILY,
         spec.horizon,
-        precision="remote",
+        precision=REMOTE,
         history=history,
         source=server.address.url,
         observations=spec.observations,
