@@ -84,7 +84,7 @@ def test_a_width_within_the_deadband_is_no_command(hand: Hand) -> None:
 def test_an_object_is_grasped_once_and_held(hand: Hand) -> None:
     hand.gripper.least = 0.03
     assert hand.commanded(0.01) == [("grasp", 0.01)]
-    assert hand.commanded(0.01) == [] == hand.asked(0.009), "it is closed as far as it goes"
+    assert hand.commanded(0.01) == [] == hand.commanded(0.009), "it is closed as far as it goes"
     assert hand.commanded(0.05) == [("move", 0.05)]
     told = hand.memory.reported()
     assert told is not None and (told.commands, told.refused) == (1, 0)
@@ -94,7 +94,7 @@ def test_a_drive_that_is_off_moves_nothing_and_forgets(hand: Hand) -> None:
     assert hand.commanded(0.08, enable=False) == []
     assert hand.commanded(0.08) == [("move", 0.08)]
     hand.gripper.width = 0.03  # moved by hand meanwhile
-    assert hand.commanded(0.03, enable=False) == [] == hand.asked(0.03)
+    assert hand.commanded(0.03, enable=False) == [] == hand.commanded(0.03)
 
 
 def test_what_the_hand_cannot_do_is_not_asked_of_it(hand: Hand) -> None:
