@@ -6,9 +6,12 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.machine_watch import STILL_MS, MachineWatch
 
 
+@pytest.mark.real_time
 def test_a_processor_that_stands_still_is_noticed() -> None:
     with MachineWatch() as watch:
         time.sleep(0.3)  # until the watchers run

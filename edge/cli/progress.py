@@ -10,7 +10,7 @@ import argparse
 import shutil
 import signal
 import sys
-import time
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -69,19 +69,20 @@ def main() -> int:
     parser.add_argument("--duration", type=float, required=True)
     parser.add_argument("--line", type=float, required=True)
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ended = threading.Event()  # an exception in the middle of drawing would leave half a line
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     mailbox = Mailbox(TYPE, SharedMemory(Mailbox.size_of(TYPE), args.memory), 0)
     terminal, seen = sys.stderr.isatty(), 0
     while mailbox.number == 0:
-        time.sleep(PERIOD_S)
+        if ended.wait(PERIOD_S):
+            return 0
     shape = shutil.get_terminal_size()  # 80 x 24 where a terminal does not know its size
     options: dict[str, Any] = {"bar_format": LAYOUT, "ncols": shape.columns, "nrows": shape.lines, "leave": False}
     with (
         suppress(OSError),
         tqdm(total=args.duration, disable=not terminal, **options) as bar,
     ):  # a terminal that is gone
-        while True:
-            time.sleep(PERIOD_S if terminal else args.line)
+        while not ended.wait(PERIOD_S if terminal else args.line):
             found = mailbox.read(seen)
             if found is not None:
                 seen, record = found

@@ -10,7 +10,6 @@ and the arm ends its plan in order.
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from contextlib import ExitStack
@@ -381,8 +380,6 @@ def _manifest(server: RemoteServer, arm: ArmProfile, files: dict[str, str] | Non
 
 def spec_of(policy: GraphPolicy, horizon: int, prefix: Literal["none", "frozen", "guided"]) -> RemoteSpec:
     """How a policy of ours is described to clients; see `edge.doors.served`."""
-    if not math.isfinite(policy.arm.step_s):
-        raise InputError("the policy has no rate")
     return RemoteSpec(
         rate_hz=1 / policy.arm.step_s,
         horizon=horizon,

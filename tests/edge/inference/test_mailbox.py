@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from edge.inference.mailbox import Mailbox, SharedMemory
 
@@ -58,6 +59,7 @@ def test_a_record_in_flux_is_not_read() -> None:
     assert found is not None and found[0] == 3
 
 
+@pytest.mark.real_time
 def test_two_processes_never_tear_a_record() -> None:
     memory, box = make()
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(memory.descriptor)], pass_fds=[memory.descriptor])
