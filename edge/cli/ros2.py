@@ -13,6 +13,7 @@ from edge.registry import missing
 from edge.run.display import Display
 from edge.run.front import connect
 from firmware_bridge.errors import BridgeError
+from firmware_bridge.printing import print_line
 
 STEP_S, HORIZON, EXECUTE_STEPS = 0.04, 25, 3
 """A trajectory is sent a second ahead, and begins within about 0.2 s."""
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         complain("edge-ros2", error)
         return error.exit_code if isinstance(error, VlaEdgeError) else 2
     except KeyboardInterrupt:
-        print("edge-ros2: stopped before the arm was armed; it has not moved", file=sys.stderr)
+        complain("edge-ros2", "stopped before the arm was armed; it has not moved")
         return 0
 
 
@@ -80,15 +81,15 @@ def _run(args: argparse.Namespace) -> int:
             )
         finally:
             node.close()
-    print(f"edge-ros2: {node.accepted} trajectories accepted, {node.refused} refused; ended: {outcome.ended}")
+    _print(f"{node.accepted} trajectories accepted, {node.refused} refused; ended: {outcome.ended}")
     if outcome.error:
-        print(f"edge-ros2: safety stop: {outcome.error}", file=sys.stderr)
+        complain("edge-ros2", f"safety stop: {outcome.error}")
         return 1
     return 0
 
 
 def _print(text: str) -> None:
-    print(f"edge-ros2: {text}", flush=True)
+    print_line(f"edge-ros2: {text}", sys.stdout)
 
 
 if __name__ == "__main__":

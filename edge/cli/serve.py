@@ -15,6 +15,7 @@ from edge.cli.parser import add_version, complain, count, described
 from edge.engines import engine_choices
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
+from firmware_bridge.printing import print_line
 
 PORT = 8000
 MOST_KEY = 256
@@ -75,8 +76,8 @@ async def _serve(args: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
-        print(json.dumps({"host": args.host, "port": listening.sockets[0].getsockname()[1]}), flush=True)
-        print(f"edge-serve: {bundle.manifest.family} for {arm.name}; Ctrl-C ends it", file=sys.stderr)
+        print_line(json.dumps({"host": args.host, "port": listening.sockets[0].getsockname()[1]}), sys.stdout)
+        print_line(f"edge-serve: {bundle.manifest.family} for {arm.name}; Ctrl-C ends it", sys.stderr)
         await stopped.wait()
     finally:
         listening.close()

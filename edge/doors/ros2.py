@@ -72,7 +72,7 @@ class Ros2Node:
         self._session = _opened(options)
         try:
             self._declare(options)
-        except Exception:
+        except BaseException:  # whatever it is, the session has threads of its own
             self._session.close()
             raise
         self._thread = threading.Thread(target=self._serve, name="ros2", daemon=True)
