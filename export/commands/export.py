@@ -19,7 +19,7 @@ from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
 from export.families.action_prior.config import PRESETS, ConfigError
 from export.families.action_prior.folder import with_folders
-from export.families.base import CheckpointError, Exporter, Told, family_of
+from export.families.base import CheckpointError, Exporter, Given, family_of
 from export.training.readings import UNITS
 
 TOLD = "--dataset, --arm, --rate, --units, --base and --tokenizer"
@@ -160,18 +160,18 @@ def _check_place(out: Path) -> None:
 
 def _exporter(args: argparse.Namespace) -> Exporter:
     """The trained policy, of the family that recognises it, or one of the size asked for with random weights."""
-    told = Told(args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer)
-    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations, told)
+    given = Given(args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer)
+    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations, given)
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:
         if args.preset or args.prior or shapes:
             raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
-        told = dataclasses.replace(told, vlm=args.vlm)
-        options = (*options[:-1], told)
+        given = dataclasses.replace(given, vlm=args.vlm)
+        options = (*options[:-1], given)
         return family_of(args.checkpoint)(*options).open(args.checkpoint)
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
-    if told != Told():
+    if given != Given():
         raise CheckpointError(f"{TOLD} belong to a LeRobot folder; leave them out")
     try:
         config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes).checked()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge.engines import Engine
-from export.engines.verify import ACTION, LATENT, STILL, Agreement, Gate, Pair, compare, perturb, run_engine
+from export.engines.verify import ACTION, LATENT, STILL, Agreement, Gate, Pair, compare, perturb, run_engine, verdict
 from export.families.lerobot.folder import ACTION as ACTIONS
 from export.families.lerobot.folder import STATE
 from export.families.lerobot.policy import Part, Policy, training_range
@@ -131,19 +131,8 @@ class Chain:
         whole_off = [(one[result].numpy(), off[result].numpy()) for one, off in zip(self._found, self._wrong)]
         found = self._agreements({**self._pairs, WHOLE: whole})
         control = self._agreements({**self._control, WHOLE: whole_off})
-        caught = all(not agreement.passed for agreement in control.values())
-        return {
-            "passed": all(agreement.passed for agreement in found.values()) and caught,
-            "reference": f"torch {torch.__version__}, float32, the {self._policy.folder.kind} network restated",
-            "seed": self._seed,
-            "agreement": {name: agreement.to_plain() for name, agreement in found.items()},
-            "negative_control": {
-                "what": f"the reference's weights off by {self._gates.perturbation:g} of their spread; "
-                "every comparison must fail",
-                "caught": caught,
-                "agreement": {name: agreement.to_plain() for name, agreement in control.items()},
-            },
-        }
+        reference = f"the {self._policy.folder.kind} network restated"
+        return verdict(found, control, reference, self._seed, self._gates.perturbation)
 
     def answer(self, part: Part, module: nn.Module, values: Values) -> Values:
         """The values of a part's outputs."""

@@ -14,7 +14,7 @@ from export.families.action_prior.checkpoint import Checkpoint, is_checkpoint, l
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.folder import PretrainedParts, fingerprint
 from export.families.action_prior.parts import PolicyParts
-from export.families.base import CheckpointError, Exporter, Family, Stage, Told
+from export.families.base import CheckpointError, Exporter, Family, Given, Stage
 
 CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
 
@@ -58,7 +58,7 @@ class ActionPrior(Family):
 
     def open(self, checkpoint: Path) -> Exporter:
         parts = load_checkpoint(checkpoint)
-        if self.told != Told():
+        if self.given != Given():
             raise CheckpointError(
                 f"{checkpoint}: a checkpoint of edge-train says itself which arm, rate and units; leave out "
                 "--dataset, --arm, --rate, --units, --base, --tokenizer and --vlm"

@@ -86,8 +86,8 @@ class LeRobot(Family):
             raise CheckpointError(
                 "int8 is calibrated on recorded observations: add --observations DIR, the dataset it was trained on"
             )
-        policy = read_policy(checkpoint, self.told.base, Beside(self.told.tokenizer, self.told.vlm))
-        robot = find_robot(policy.folder, self.told, absolute=not any(policy.relative))
+        policy = read_policy(checkpoint, self.given.base, Beside(self.given.tokenizer, self.given.vlm))
+        robot = find_robot(policy.folder, self.given, absolute=not any(policy.relative))
         return LeRobotExporter(policy, robot, self.precision, self._samples(policy), self.seed)
 
     def _samples(self, policy: Policy) -> Samples:

@@ -1,4 +1,4 @@
-"""What no file of a folder says: the arm, its rate, and the unit of its numbers. Told or measured, never guessed.
+"""What no file of a folder says: the arm, its rate, and the unit of its numbers. Given or measured, never guessed.
 
 LeRobot's SO arms record degrees, zero in the middle of each joint's travel (0.4.3 and newer), or -100 to 100 of the
 calibrated travel (0.4.0 to 0.4.2 by default); the jaw is 0 to 100 of its own travel in both.
@@ -14,7 +14,7 @@ import torch
 
 from edge.arms import ArmProfile, ProfileError, available_arms, load_arm
 from edge.bundle.manifest import Unit
-from export.families.base import CheckpointError, Told
+from export.families.base import CheckpointError, Given
 from export.families.lerobot.folder import ACTION, STATE, Folder
 from export.families.lerobot.policy import training_range
 from export.training.lerobot.errors import DatasetError
@@ -52,17 +52,17 @@ class Robot:
         return 1 / self.rate_hz
 
 
-def find_robot(folder: Folder, told: Told, absolute: bool = True) -> Robot:
+def find_robot(folder: Folder, given: Given, absolute: bool = True) -> Robot:
     """Puts together what dataset and options say. Raises `CheckpointError` for what is missing, or at odds.
 
     With `absolute` the actions are positions, and tell the unit as the states do.
     """
-    info = _dataset(folder, told.dataset)
-    arm = _arm(folder, told, info)
-    rate_hz = _rate(told, info)
+    info = _dataset(folder, given.dataset)
+    arm = _arm(folder, given, info)
+    rate_hz = _rate(given, info)
     how = {}
     order, names, how["axes"] = _order(folder, arm, info)
-    units, how["units"] = _units(folder, arm, told, order, info, (STATE, ACTION) if absolute else (STATE,))
+    units, how["units"] = _units(folder, arm, given, order, info, (STATE, ACTION) if absolute else (STATE,))
     rows = readings(arm)[units]
     axes = tuple(
         Axis(joint, column, names[column], *bundle_unit(arm, index, units, row))
@@ -98,10 +98,10 @@ def _dataset(folder: Folder, path: Path | None) -> DatasetInfo | None:
     return info
 
 
-def _arm(folder: Folder, told: Told, info: DatasetInfo | None) -> ArmProfile:
+def _arm(folder: Folder, given: Given, info: DatasetInfo | None) -> ArmProfile:
     known = ", ".join(available_arms())
     suggested = None if info is None or info.robot is None else ARMS.get(info.robot)
-    name = told.arm or suggested
+    name = given.arm or suggested
     if name is None and info is not None:
         raise CheckpointError(f"{info.file}: robot_type '{info.robot}' is no arm known here; add --arm ({known})")
     if name is None:
@@ -109,9 +109,9 @@ def _arm(folder: Folder, told: Told, info: DatasetInfo | None) -> ArmProfile:
             f"{folder.path}: no file of a LeRobot folder says which arm, how fast, and in which unit; "
             f"add --dataset DIR (the dataset it was trained on), or --arm ({known}) and --rate HZ"
         )
-    if told.arm and suggested and told.arm != suggested:
+    if given.arm and suggested and given.arm != suggested:
         raise CheckpointError(
-            f"--arm {told.arm}, and the dataset was recorded with a '{info and info.robot}'; leave one out"
+            f"--arm {given.arm}, and the dataset was recorded with a '{info and info.robot}'; leave one out"
         )
     try:
         arm = load_arm(name)
@@ -126,16 +126,16 @@ def _arm(folder: Folder, told: Told, info: DatasetInfo | None) -> ArmProfile:
     return arm
 
 
-def _rate(told: Told, info: DatasetInfo | None) -> float:
-    if told.rate_hz is None and info is None:
+def _rate(given: Given, info: DatasetInfo | None) -> float:
+    if given.rate_hz is None and info is None:
         raise CheckpointError(
             "no file of a LeRobot folder says how fast it was recorded; add --rate HZ, or --dataset DIR"
         )
-    if told.rate_hz is not None and info is not None and told.rate_hz != info.fps:
+    if given.rate_hz is not None and info is not None and given.rate_hz != info.fps:
         raise CheckpointError(
-            f"--rate {told.rate_hz:g}, and the dataset was recorded at {info.fps:g} Hz; leave out --rate"
+            f"--rate {given.rate_hz:g}, and the dataset was recorded at {info.fps:g} Hz; leave out --rate"
         )
-    rate = info.fps if told.rate_hz is None and info is not None else told.rate_hz
+    rate = info.fps if given.rate_hz is None and info is not None else given.rate_hz
     if rate is None or not 1 / LONGEST_STEP_S <= rate <= 1 / SHORTEST_STEP_S:
         raise CheckpointError(f"a rate of {rate} Hz; {1 / LONGEST_STEP_S:g} to {1 / SHORTEST_STEP_S:g} is possible")
     return rate
@@ -163,21 +163,21 @@ def _order(folder: Folder, arm: ArmProfile, info: DatasetInfo | None) -> tuple[l
 def _units(
     folder: Folder,
     arm: ArmProfile,
-    told: Told,
+    given: Given,
     order: list[int],
     info: DatasetInfo | None,
     features: Sequence[str],
 ) -> tuple[str, str]:
-    """The one reading that the training data fit, or the one that was told and that they fit."""
+    """The one reading that the training data fit, or the one that was given and that they fit."""
     ranges = [training_range(folder, feature) for feature in features]
     low = torch.stack([least[order] for least, _ in ranges]).amin(0).tolist()
     high = torch.stack([most[order] for _, most in ranges]).amax(0).tolist()
     table = readings(arm)
-    if told.units is not None:
-        beyond = _beyond(arm, table[told.units], low, high)
+    if given.units is not None:
+        beyond = _beyond(arm, table[given.units], low, high)
         if beyond is not None:
-            raise CheckpointError(f"--units {told.units} does not fit: {beyond}; name the unit that the data are in")
-        return told.units, "told"
+            raise CheckpointError(f"--units {given.units} does not fit: {beyond}; name the unit that the data are in")
+        return given.units, "given"
     fits = [
         name for name in UNITS if _beyond(arm, table[name], low, high) is None and _moves(arm, table[name], low, high)
     ]

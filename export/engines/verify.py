@@ -6,9 +6,9 @@ the policy is in memory at a time: its answers are kept, the part is let go, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -111,6 +111,33 @@ def compare(pairs: Iterable[Pair], gate: Gate, still: float = 0.0) -> Agreement:
     return Agreement(len(errors), float(np.max(errors)), float(np.max(relative)), cosine, gate)
 
 
+class Judged(Protocol):
+    """A comparison with its gate."""
+
+    @property
+    def passed(self) -> bool: ...
+
+    def to_plain(self) -> dict[str, Any]: ...
+
+
+def verdict(
+    found: Mapping[str, Judged], control: Mapping[str, Judged], reference: str, seed: int, perturbation: float
+) -> dict[str, Any]:
+    """What verification.json says: of every comparison, and of the negative control, in which each must fail."""
+    caught = all(not agreement.passed for agreement in control.values())
+    return {
+        "passed": all(agreement.passed for agreement in found.values()) and caught,
+        "reference": f"torch {torch.__version__}, float32, {reference}",
+        "seed": seed,
+        "agreement": {name: agreement.to_plain() for name, agreement in found.items()},
+        "negative_control": {
+            "what": f"the reference's weights off by {perturbation:g} of their spread; every comparison must fail",
+            "caught": caught,
+            "agreement": {name: agreement.to_plain() for name, agreement in control.items()},
+        },
+    }
+
+
 class Trail:
     """Samples and the latents that one chain of parts has made of them so far."""
 
@@ -195,19 +222,7 @@ class Verification:
         wanted = [right for _, right in self._pairs["action_decoder.chunk"]]
         found = self._agreements({**self._pairs, "whole_chunk": list(zip(self._whole, wanted))})
         control = self._agreements({**self._control_pairs, "whole_chunk": list(zip(self._whole, self._whole_off))})
-        caught = all(not agreement.passed for agreement in control.values())
-        return {
-            "passed": all(agreement.passed for agreement in found.values()) and caught,
-            "reference": f"torch {torch.__version__}, float32, unmodified transformers classes",
-            "seed": self.seed,
-            "agreement": {name: agreement.to_plain() for name, agreement in found.items()},
-            "negative_control": {
-                "what": f"the reference's weights off by {self.gates.perturbation:g} of their spread; "
-                "every comparison must fail",
-                "caught": caught,
-                "agreement": {name: agreement.to_plain() for name, agreement in control.items()},
-            },
-        }
+        return verdict(found, control, "unmodified transformers classes", self.seed, self.gates.perturbation)
 
     def _agreements(self, pairs: dict[str, list[Pair]]) -> dict[str, Agreement]:
         return {

@@ -37,7 +37,7 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Told:
+class Given:
     """What a checkpoint does not say and the user does: options of the command, None where they were not given.
 
     dataset  the folder of the dataset it was trained on: rate, robot, names of the axes
@@ -63,7 +63,7 @@ class Family:
     flow_steps    in the decoder; None for the checkpoint's own
     samples       observations to verify on, drawn with `seed`
     observations  recorded ones to calibrate and verify on instead
-    told          what the checkpoint does not say
+    given          what the checkpoint does not say
     """
 
     precision: str = "fp32"
@@ -71,7 +71,7 @@ class Family:
     samples: int = 64
     seed: int = 0
     observations: Path | None = None
-    told: Told = Told()
+    given: Given = Given()
 
     @classmethod
     def recognises(cls, checkpoint: Path) -> bool:

@@ -49,7 +49,7 @@ def demonstrations() -> Windows:
 
 @dataclass
 class Scripted:
-    """A policy that answers as it is told; z is the number of the row."""
+    """A policy that answers as it is given; z is the number of the row."""
 
     windows: Windows
     answer: Answer

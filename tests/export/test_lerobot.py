@@ -38,8 +38,8 @@ def test_a_dataset_of_lerobots_own_writer() -> None:
     step, episode = np.arange(72) % 24, np.arange(72) // 24
     wanted = 30 * np.sin(0.1 * step[:, None] + episode[:, None] + np.arange(6))
     assert np.abs(rows.columns["action"] - wanted).max() < 1e-5
-    told = np.array([rows.tasks[task] for task in rows.task])
-    assert np.array_equal(told == "wave", (episode == 1) & (step >= 12))
+    given = np.array([rows.tasks[task] for task in rows.task])
+    assert np.array_equal(given == "wave", (episode == 1) & (step >= 12))
 
 
 def test_frames_of_lerobots_videos_and_images_are_those_recorded() -> None:

@@ -1,4 +1,4 @@
-"""In which unit a recording is: what fits the arm, what has to be told, what is no reading at all; and its cameras."""
+"""In which unit a recording is: what fits the arm, what has to be given, what is no reading at all; and its cameras."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def recorded(folder: Path, values: np.ndarray, robot: str = "so_follower", form:
     return folder
 
 
-def refused(folder: Path, told: str | None = None) -> str:
+def refused(folder: Path, given: str | None = None) -> str:
     with pytest.raises(DatasetError) as caught:
-        read_demonstrations(folder, units=told)
+        read_demonstrations(folder, units=given)
     text = str(caught.value)
     assert "\n" not in text and len(text) <= 400
     return text
@@ -97,10 +97,10 @@ def test_what_touches_100_and_never_leaves_it_is_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("units", "told"), [("degrees", "radians"), ("normalised", "radians")])
-def test_a_unit_that_does_not_fit_is_refused(tmp_path: Path, units: str, told: str) -> None:
-    text = refused(recorded(tmp_path / "d", in_units(swing(0.9), units)), told)
-    assert f"--units {told} does not fit: shoulder_pan goes from " in text
+@pytest.mark.parametrize(("units", "given"), [("degrees", "radians"), ("normalised", "radians")])
+def test_a_unit_that_does_not_fit_is_refused(tmp_path: Path, units: str, given: str) -> None:
+    text = refused(recorded(tmp_path / "d", in_units(swing(0.9), units)), given)
+    assert f"--units {given} does not fit: shoulder_pan goes from " in text
 
 
 @pytest.mark.parametrize("axis", range(5))
@@ -142,12 +142,12 @@ def test_every_arm_s_values_are_held_against_its_range_and_speed(tmp_path: Path)
         read_demonstrations(good)
     spec = {"observation.state": Vector(tuple("abcdefg")), "action": Vector(tuple("abcdefg"))}
     home = np.tile(load_arm("franka").home_rad, (20, 1))
-    for name, change, told in (("range", 30.0, "fr3_joint2 goes from"), ("speed", 1.2, "fr3_joint2 jumps from")):
+    for name, change, given in (("range", 30.0, "fr3_joint2 goes from"), ("speed", 1.2, "fr3_joint2 jumps from")):
         states = home.copy()
         states[10:, 1] += change
         with DatasetWriter(tmp_path / name, DatasetSpec(10, "fr3", spec)) as writer:
             writer.add_episode({"observation.state": states, "action": 0 * states}, "go")
-        with pytest.raises(DatasetError, match=f"after fr3.toml {told}"):
+        with pytest.raises(DatasetError, match=f"after fr3.toml {given}"):
             read_demonstrations(tmp_path / name)
 
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from export.engines.robot import find_robot
-from export.families.base import CheckpointError, Told
+from export.families.base import CheckpointError, Given
 from export.families.lerobot.folder import Folder, read_folder
 from tests.export.families.lerobot_engines import FOLDERS
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
-SO101 = Told(arm="so101", rate_hz=30)
+SO101 = Given(arm="so101", rate_hz=30)
 
 
 def folder_between(low: list[float], high: list[float]) -> Folder:
@@ -59,14 +59,14 @@ def test_the_training_data_tell_the_unit() -> None:
 
 def test_two_readings_are_asked_about_and_both_are_shown(tmp_path: Path) -> None:
     folder = folder_between(*IN_EITHER)
-    told = Told(dataset=dataset(tmp_path / "data"))
+    given = Given(dataset=dataset(tmp_path / "data"))
     with pytest.raises(CheckpointError) as refused:
-        find_robot(folder, told)
+        find_robot(folder, given)
     text = str(refused.value)
     assert "add --units degrees|normalised" in text and "so101_follower" in text
     assert "degrees: shoulder_pan is -110 to 110; normalised: shoulder_pan is -100 to 100" in text
-    assert find_robot(folder, replace(told, units="degrees")).axes[0].unit == "deg"
-    normalised = find_robot(folder, replace(told, units="normalised")).axes
+    assert find_robot(folder, replace(given, units="degrees")).axes[0].unit == "deg"
+    normalised = find_robot(folder, replace(given, units="normalised")).axes
     assert normalised[0].unit == "plus_minus_100" and normalised[0].travel == pytest.approx((-1.91986, 1.91986))
     assert normalised[4].travel == pytest.approx((-math.pi, math.pi)), "LeRobot calibrates the wrist over a whole turn"
 
@@ -87,34 +87,34 @@ def test_numbers_that_no_reading_fits_are_refused() -> None:
 def test_a_dataset_says_rate_robot_and_order(tmp_path: Path) -> None:
     names = [f"main_{joint}" for joint in reversed(JOINTS)]
     rows = tuple(list(reversed(row)) for row in IN_DEGREES)
-    robot = find_robot(folder_between(*rows), Told(dataset=dataset(tmp_path / "data", names=names, fps=25)))
+    robot = find_robot(folder_between(*rows), Given(dataset=dataset(tmp_path / "data", names=names, fps=25)))
     assert (robot.arm.name, robot.rate_hz, robot.units) == ("so101", 25, "degrees")
     assert [axis.column for axis in robot.axes] == [5, 4, 3, 2, 1, 0]
     assert [axis.source for axis in robot.axes] == list(reversed(names))
 
 
 @pytest.mark.parametrize(
-    ("told", "changes", "message"),
+    ("given", "changes", "message"),
     [
-        (Told(), None, "add --dataset DIR"),
-        (Told(arm="so101"), None, "add --rate HZ"),
-        (Told(rate_hz=30.0), None, "add --dataset DIR"),
-        (Told(arm="so101", rate_hz=2000.0), None, "1 to 500 is possible"),
-        (Told(arm="so100", rate_hz=30.0), None, "so100"),
-        (Told(arm="panda", rate_hz=30.0), None, "panda has 7 axes"),
-        (Told(), {"robot_type": "koch"}, "robot_type 'koch' is no arm known here; add --arm"),
-        (Told(arm="panda"), {}, "leave one out"),
-        (Told(rate_hz=20.0), {}, "leave out --rate"),
-        (Told(), {"names": ["a", "b", "c", "d", "e", "f"]}, "the columns are a, b, c"),
-        (Told(), {"codebase_version": "v2.1"}, "v2.1"),
-        (Told(), {"features": {}}, "column"),
+        (Given(), None, "add --dataset DIR"),
+        (Given(arm="so101"), None, "add --rate HZ"),
+        (Given(rate_hz=30.0), None, "add --dataset DIR"),
+        (Given(arm="so101", rate_hz=2000.0), None, "1 to 500 is possible"),
+        (Given(arm="so100", rate_hz=30.0), None, "so100"),
+        (Given(arm="panda", rate_hz=30.0), None, "panda has 7 axes"),
+        (Given(), {"robot_type": "koch"}, "robot_type 'koch' is no arm known here; add --arm"),
+        (Given(arm="panda"), {}, "leave one out"),
+        (Given(rate_hz=20.0), {}, "leave out --rate"),
+        (Given(), {"names": ["a", "b", "c", "d", "e", "f"]}, "the columns are a, b, c"),
+        (Given(), {"codebase_version": "v2.1"}, "v2.1"),
+        (Given(), {"features": {}}, "column"),
     ],
 )
 def test_what_is_missing_or_at_odds_is_refused(
-    told: Told, changes: dict[str, Any] | None, message: str, tmp_path: Path
+    given: Given, changes: dict[str, Any] | None, message: str, tmp_path: Path
 ) -> None:
     if changes is not None:
-        told = replace(told, dataset=dataset(tmp_path / "data", **changes))
+        given = replace(given, dataset=dataset(tmp_path / "data", **changes))
     with pytest.raises(CheckpointError) as refused:
-        find_robot(folder_between(*IN_DEGREES), told)
+        find_robot(folder_between(*IN_DEGREES), given)
     assert message in str(refused.value) and "\n" not in str(refused.value)

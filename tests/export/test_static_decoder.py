@@ -16,7 +16,7 @@ from export.families.action_prior.policy import ActionPrior
 
 VARIANTS = {
     "tiny": tiny(),
-    "told where steps end": dataclasses.replace(tiny(), target_time=True),
+    "given where steps end": dataclasses.replace(tiny(), target_time=True),
     "actions only": dataclasses.replace(tiny(), encoder_sees="actions", pose_weight=0.0),
     "latent added": dataclasses.replace(tiny(), latent_injection="add"),
     "causal": dataclasses.replace(tiny(), encoder_causal=True, decoder_causal=True),

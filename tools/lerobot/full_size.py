@@ -44,8 +44,8 @@ def main() -> int:
     args = parser.parse_args()
     bundle = args.folder.with_name(f"{args.folder.name}-bundle-{args.precision}")
     named = [("--vlm", args.vlm), ("--tokenizer", args.tokenizer)]
-    told = [str(part) for option, path in named if path is not None for part in (option, path)]
-    command = [sys.executable, "-m", "export.commands.export", str(args.folder), "-o", str(bundle), *ARM, *told]
+    given = [str(part) for option, path in named if path is not None for part in (option, path)]
+    command = [sys.executable, "-m", "export.commands.export", str(args.folder), "-o", str(bundle), *ARM, *given]
     report: dict[str, Any] = {
         "export": watched([*command, "--precision", args.precision, "--samples", str(args.samples)])
     }

@@ -13,6 +13,7 @@ from export.families.lerobot.documents import read_fields
 from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, PREPROCESSOR, RENAME, RESTORE, Folder
 from export.families.lerobot.weights import Weights
 from export.families.pi.network import Gemma, PiShape
+from export.families.vla.layer import layer_tensors
 from export.families.vla.siglip import TowerShape, tower_tensors
 from export.families.vla.text import TOKENIZE
 
@@ -212,15 +213,7 @@ def expected_tensors(shape: PiShape) -> dict[str, tuple[int, ...]]:
             queries, shared = stack.heads * stack.head_dim, stack.kv_heads * stack.head_dim
             for name in ("input_layernorm", "post_attention_layernorm"):
                 tensors |= _norm(f"{layer}{name}", hidden, adaptive)
-            tensors |= {
-                f"{layer}self_attn.q_proj.weight": (queries, hidden),
-                f"{layer}self_attn.k_proj.weight": (shared, hidden),
-                f"{layer}self_attn.v_proj.weight": (shared, hidden),
-                f"{layer}self_attn.o_proj.weight": (hidden, queries),
-                f"{layer}mlp.gate_proj.weight": (ffn, hidden),
-                f"{layer}mlp.up_proj.weight": (ffn, hidden),
-                f"{layer}mlp.down_proj.weight": (hidden, ffn),
-            }
+            tensors |= layer_tensors(layer, hidden, ffn, queries, shared, hidden)
     width = expert.hidden
     mlp = [("time_mlp_in", width, width), ("time_mlp_out", width, width)]
     if not shape.adaptive:

@@ -10,6 +10,7 @@ from export.families.base import CheckpointError
 from export.families.lerobot.documents import read_document, read_fields
 from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, RENAME, Folder
 from export.families.smolvla.network import SmolVlaShape
+from export.families.vla.layer import layer_tensors
 from export.families.vla.siglip import TowerShape, tower_tensors
 from export.families.vla.text import NEW_LINE, TOKENIZE
 
@@ -192,13 +193,7 @@ def expected_tensors(shape: SmolVlaShape) -> dict[str, tuple[int, ...]]:
             tensors |= {
                 f"{layer}input_layernorm.weight": (hidden,),
                 f"{layer}post_attention_layernorm.weight": (hidden,),
-                f"{layer}self_attn.q_proj.weight": (queries, hidden),
-                f"{layer}self_attn.k_proj.weight": (shared, seen),
-                f"{layer}self_attn.v_proj.weight": (shared, seen),
-                f"{layer}self_attn.o_proj.weight": (hidden, queries),
-                f"{layer}mlp.gate_proj.weight": (ffn, hidden),
-                f"{layer}mlp.up_proj.weight": (ffn, hidden),
-                f"{layer}mlp.down_proj.weight": (hidden, ffn),
+                **layer_tensors(layer, hidden, ffn, queries, shared, seen),
             }
     width = shape.expert_hidden
     for name, made, taken in (

@@ -6,8 +6,7 @@ import asyncio
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from websockets.sync.client import connect
 from edge.doors.openpi_server import MOST_CLIENTS, PolicyServer
 from edge.errors import InputError
 from edge.policy.openpi import pack, unpack
+from tests.openpi_servers import serving
 
 
 class Adds:
@@ -40,26 +40,6 @@ class Adds:
             return {"actions": np.tile(state + observation["observation/image"].mean() / 255, (4, 1))}
         finally:
             self.inside -= 1
-
-
-@contextmanager
-def serving(policy: Any, key: str | None = None, host: str = "127.0.0.1") -> Iterator[int]:
-    server, loop = PolicyServer(policy, key), asyncio.new_event_loop()
-    listening = loop.run_until_complete(server.open(host, 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        asyncio.run_coroutine_threadsafe(_closed(listening), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        server.close()
-
-
-async def _closed(listening: Any) -> None:
-    listening.close()
-    await listening.wait_closed()
 
 
 pytestmark = pytest.mark.long  # servers and their clients

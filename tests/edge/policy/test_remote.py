@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ import pytest
 
 from edge.arms import load_arm
 from edge.bundle import load_bundle
-from edge.doors.openpi_server import PolicyServer
 from edge.doors.served import ServedBundle
 from edge.errors import InputError
 from edge.log.trace import read_trace, violations
@@ -23,7 +19,7 @@ from edge.policy.base import PolicyInput, open_policy
 from edge.policy.remote import RemoteAxis, RemoteCamera, RemoteSpec, ServerAddress, describe_server
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
 from edge.sim.scenes import open_scene
-from tests.openpi_servers import openpi_server
+from tests.openpi_servers import openpi_server, serving
 
 pytestmark = pytest.mark.long  # servers, and timeouts that pass
 
@@ -160,22 +156,6 @@ def test_joints_of_another_arm_are_refused(tmp_path: Path) -> None:
         bundle = describe_server(_address(port), load_arm("franka"), "x", tmp_path / "bundle", spec)
     with pytest.raises(InputError, match="joint 1 of this policy"):
         open_policy(bundle, "franka", "x", 1)
-
-
-@contextmanager
-def serving(served: ServedBundle, key: str | None = None) -> Iterator[int]:
-    server, loop = PolicyServer(served, key), asyncio.new_event_loop()
-    listening = loop.run_until_complete(server.open("127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(listening.close)
-        asyncio.run_coroutine_threadsafe(listening.wait_closed(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        server.close()
 
 
 def test_a_bundle_behind_our_own_server_computes_the_same_chunks(bundle_path: Path, tmp_path: Path) -> None:

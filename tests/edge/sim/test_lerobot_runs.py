@@ -34,10 +34,10 @@ def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(pi_config, "SIZES", NARROW)
     beside = BESIDE.get(name, Beside())
     named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer)]
-    told = [str(part) for option, path in named if path is not None for part in (option, path)]
+    given = [str(part) for option, path in named if path is not None for part in (option, path)]
     bundle_at, trace = tmp_path / "bundle", tmp_path / "trace.csv"
     arm = ["--arm", "so101", "--rate", "15", "--units", "degrees"]
-    assert main([str(FOLDERS / name), "-o", str(bundle_at), *arm, *told, "--samples", "4"]) == 0
+    assert main([str(FOLDERS / name), "-o", str(bundle_at), *arm, *given, "--samples", "4"]) == 0
     bundle, profile = load_bundle(bundle_at), load_arm("so101")
     policy = open_policy(bundle, "so101", TASK, threads=1)
     settings = LockstepSettings(TASK, 20.0, bundle.manifest.policy.execute, trace=trace)
