@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -188,6 +188,15 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.adapter --out tests/export/families/lerobot
+
+# Beside the newest one's environment; what those versions need more of is little.
+OLDER_NEEDS := draccus==0.10.0 mergedeep pyyaml-include toml imageio jsonlines deepdiff orderly-set cachebox
+
+lerobot-older: $(LEROBOT)/.installed ## documents of the same policies by an older LeRobot's code: VERSION=0.4.4 make lerobot-older
+	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
+	  --target runs/lerobot-$(VERSION) lerobot==$(VERSION) $(OLDER_NEEDS)
+	PYTHONPATH=runs/lerobot-$(VERSION) $(LEROBOT)/bin/python -m tools.lerobot.older \
+	  tests/export/families/lerobot --out tests/export/families/older
 
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
 	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out runs/full

@@ -64,10 +64,6 @@ READERS: dict[str, Callable[[Folder, Beside], Policy]] = {
 def read_policy(path: Path, base: Path | None = None, beside: Beside = NOTHING) -> Policy:
     """Reads and checks a whole folder, with what is `beside` it. Raises `CheckpointError`."""
     folder = read_folder(path, base)
-    if folder.kind not in READERS:
-        raise CheckpointError(
-            f"{folder.config_file}: a policy of type '{folder.kind}'; {', '.join(READERS)} are supported"
-        )
     return READERS[folder.kind](folder, beside)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from export.families.base import CheckpointError
 from export.families.lerobot.adapter import ADAPTER_CONFIG, AdaptedWeights
 from export.families.lerobot.documents import DOCUMENT, read_document
+from export.families.lerobot.others import why_not
 from export.families.lerobot.statistics import Normaliser, read_normaliser
 from export.families.lerobot.weights import FolderWeights, WeightsFile
 from firmware_bridge.reading import Between, Name, Sized, shown
@@ -28,6 +29,8 @@ RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "
 NORMALISE, RESTORE = "normalizer_processor", "unnormalizer_processor"
 BEFORE, AFTER = (RENAME, BATCH, DEVICE, NORMALISE), (RESTORE, DEVICE)
 """The steps that most families have, in their order."""
+FORMER_NAMES = {"delta_actions_processor": "relative_actions_processor"}
+"""Of steps that LeRobot renamed and left otherwise as they were (0.5.1)."""
 PICTURES = ("observation.images.", "observation.")
 
 
@@ -106,15 +109,12 @@ def read_folder(path: Path, base: Path | None = None) -> Folder:
     config = read_document(path / CONFIG)
     kind = config.get("type")
     if kind not in SUPPORTED:
-        named = (
-            f"a policy of type '{kind}'" if kind is not None else "no 'type' of a policy, so LeRobot did not write it"
-        )
-        raise CheckpointError(f"{path / CONFIG}: {named}; {', '.join(SUPPORTED)} are supported")
+        raise CheckpointError(f"{path / CONFIG}: {why_not(config)}; {', '.join(SUPPORTED)} are supported")
     if not (path / PREPROCESSOR).is_file() and not (path / POSTPROCESSOR).is_file():
         raise CheckpointError(
             f"{path}: no {PREPROCESSOR} there: LeRobot wrote this folder before it had processors (0.4); convert it "
             "where LeRobot is installed: python -m lerobot.processor.migrate_policy_normalization "
-            f"--pretrained-path {path}"
+            f"--pretrained-path {path}, and export the folder that it writes beside it"
         )
     before, after = _steps(path, PREPROCESSOR), _steps(path, POSTPROCESSOR)
     cameras, empty = _cameras(path, config, _renamed(path, before))
@@ -159,6 +159,7 @@ def _steps(path: Path, name: str) -> tuple[Step, ...]:
             if state is not None and not (isinstance(state, str) and len(state) <= 128 and Path(state).name == state):
                 raise CheckpointError(f"{file}: state_file is {shown(state)}, no file of the folder; copy it again")
             called = str(entry.get("registry_name") or entry["class"])
+            called = FORMER_NAMES.get(called, called)
             steps.append(Step(called, dict(entry.get("config") or {}), None if state is None else path / state))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: is no processor of LeRobot's ({error!r}); copy it again") from None

@@ -56,7 +56,10 @@ class Normaliser:
         kind = "ACTION" if feature == "action" else self.kinds.get(feature)
         mode = self.modes.get(kind or "", IDENTITY)
         skipped = self.only is not None and kind != "ACTION" and feature not in self.only
-        if mode == IDENTITY or skipped or feature not in self.statistics:
+        if mode == IDENTITY or skipped:
+            return NOTHING
+        if feature not in self.statistics:
+            self._refuse_migrated(feature)
             return NOTHING
         if mode == MEAN_STD:
             mean, std = (self._statistic(feature, name, width, mode) for name in ("mean", "std"))
@@ -76,6 +79,16 @@ class Normaliser:
             )
         span = torch.where(high == low, torch.tensor(self.eps), high - low)
         return Affine(low + span / 2, span / 2, span / 2)
+
+    def _refuse_migrated(self, feature: str) -> None:
+        """LeRobot's migration of folders from before processors turns underscores of a name into dots. LeRobot then
+        finds no statistics and passes unchanged what training normalised. Raises `CheckpointError`."""
+        dotted = feature.replace("_", ".")
+        if dotted in self.statistics:
+            raise CheckpointError(
+                f"{self.file}: has the statistics of '{feature}' as '{dotted}', a fault of LeRobot's migration, with "
+                f"which they are not used; rename these tensors to '{feature}.*' there"
+            )
 
     def bounds(self, feature: str, width: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The widest range that the statistics know of a feature, two of (width,); None without statistics."""

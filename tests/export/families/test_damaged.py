@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from export.engines.lerobot import read_policy
 from export.families.base import CheckpointError
+from export.families.lerobot.others import OTHERS
 from tests.export.families.lerobot_engines import FOLDERS
 
 WEIGHTS, PRE, POST = "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json"
@@ -84,6 +85,26 @@ def option(number: int, name: str, value: object) -> Callable[[dict[str, Any]], 
     return lambda held: held["steps"][number]["config"].update({name: value})
 
 
+def moved(names: Callable[[str], str]) -> Callable[[dict[str, Any]], None]:
+    """Keys with other names, in the places that they had."""
+
+    def apply(held: dict[str, Any]) -> None:
+        held |= {names(name): held.pop(name) for name in list(held)}
+
+    return apply
+
+
+def with_underscore(name: str) -> str:
+    return name.replace("images.front", "images.wrist_left")
+
+
+MIGRATED = (
+    document("config.json", lambda held: moved(with_underscore)(held["input_features"])),
+    document(PRE, lambda held: moved(with_underscore)(held["steps"][3]["config"]["features"])),
+    tensors(NORMALISER, moved(lambda name: with_underscore(name).replace("wrist_left", "wrist.left"))),
+)
+"""A folder with a camera 'wrist_left', as LeRobot's script converts it."""
+
 DAMAGES: dict[str, tuple[Change, str]] = {
     "weights gone": (lambda folder: (folder / WEIGHTS).unlink(), "model.safetensors: missing"),
     "weights empty": (cut(WEIGHTS, 0), "cannot be read"),
@@ -107,7 +128,7 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         document("config.json", lambda held: held.update(type={"act": "diffusion", "diffusion": "act"}[held["type"]])),
         "config.json: '",
     ),
-    "a family that is not supported": (config(type="vqbet"), "a policy of type 'vqbet'; act, diffusion"),
+    "a family that is not supported": (config(type="vqbet"), "a policy of type 'vqbet' (VQ-BeT draws codes"),
     "no family": (config(type=None), "no 'type' of a policy"),
     "a field that nobody knows": (config(mixture_of_experts=4), "'mixture_of_experts' (4) is a field that is not"),
     "a field of another type": (config(n_action_steps="ten"), "'n_action_steps' is \"ten\""),
@@ -133,6 +154,10 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "no processors": (
         lambda folder: [(folder / name).unlink() for name in (PRE, POST)],
         "migrate_policy_normalization --pretrained-path",
+    ),
+    "statistics under the name that LeRobot's migration gives them": (
+        lambda folder: [move(folder) for move in MIGRATED],
+        "has the statistics of 'observation.images.wrist_left' as 'observation.images.wrist.left'",
     ),
     "no preprocessor": (lambda folder: (folder / PRE).unlink(), "policy_preprocessor.json: missing"),
     "a step that is not implemented": (
@@ -183,6 +208,26 @@ def test_a_damaged_folder_is_refused_by_name(name: str, damage: str, tmp_path: P
         read_policy(folder)
     text = str(refused.value)
     assert message in text and "\n" not in text and str(folder) in text
+
+
+NVIDIAS_CONFIG = {"architectures": ["Gr00tN1d7"], "model_type": "Gr00tN1d7", "model_name": "nvidia/Cosmos-Reason2-2B"}
+
+
+@pytest.mark.parametrize(
+    ("held", "named"),
+    [
+        *(({"type": kind}, f"a policy of type '{kind}' ({reason})") for kind, reason in OTHERS.items()),
+        ({"type": "next_year"}, "a policy of type 'next_year'; act"),
+        (NVIDIAS_CONFIG, "NVIDIA's own folder of GR00T (GR00T N1.7"),
+        ({"model_type": "qwen3"}, "no 'type' of a policy"),
+    ],
+)
+def test_a_policy_without_an_exporter_is_refused_by_name(held: dict[str, Any], named: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(held))
+    with pytest.raises(CheckpointError) as refused:
+        read_policy(tmp_path)
+    text = str(refused.value)
+    assert named in text and text.endswith("act, diffusion, smolvla, pi0, pi05 are supported") and "\n" not in text
 
 
 @pytest.mark.parametrize("name", ["act", "act_variant", "diffusion", "diffusion_variant"])
