@@ -17,7 +17,7 @@ IN_TWO   := -n 2 --dist loadfile
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -88,6 +88,9 @@ latency: setup ## how well the clocks agree, and how long a commit takes, on thi
 
 faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
 	$(BIN)/python -m edge.sim.faults --seeds 50
+
+network: setup ## ten minutes of chunks over a network line at 1 % loss and 5 ms jitter, judged from the device's trace
+	$(BIN)/python -m edge.sim.network_run --minutes 10
 
 stops: $(VENV)/.tests ## twenty million ticks of stops from any motion under any session limits, against the bound of each axis
 	$(BIN)/python -m pytest -q -s -m slow tests/firmware_bridge/test_stop_bounds.py

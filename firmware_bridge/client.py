@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 
 from firmware_bridge.codes import (
     MAGIC,
@@ -17,7 +18,7 @@ from firmware_bridge.codes import (
     Refusal,
     StopReason,
 )
-from firmware_bridge.constants import HOST_CLOCK_LIMIT_US, HOST_SILENCE_LIMIT_US, NOBODY
+from firmware_bridge.constants import HOST_CLOCK_LIMIT_US, HOST_HEARTBEAT_US, HOST_SILENCE_LIMIT_US, NOBODY
 from firmware_bridge.errors import HandshakeError, LinkLost, Refused
 from firmware_bridge.link import Link
 from firmware_bridge.messages import (
@@ -42,6 +43,7 @@ from firmware_bridge.messages import (
 
 REPLY_TIMEOUT_NS = 150_000_000
 REPLY_TRIES = 8
+NO_ANSWER = "the device does not answer to {}; check cable and power"
 POLL_S = 0.002
 CLOCK_PROBES = 8
 CLOCK_PROBE_S = 0.05
@@ -201,9 +203,24 @@ class DeviceClient:
         raise LinkLost("the device sends no state; check port and baud rate")
 
     def arm(self, pose_urad: tuple[int, ...], loop_tick: int) -> None:
-        """Switches the drive on at the pose the host believes in. Raises `HandshakeError`."""
-        self.heartbeat(loop_tick)
-        self._command(Arm(pose_urad), "arming")
+        """Switches the drive on at the pose the host believes in. Raises `HandshakeError`.
+
+        The heart beats until the answer is there: the first beat may be lost, and without one the arm is armed in vain.
+        """
+        beats = count()
+
+        def beat() -> None:
+            self.heartbeat(loop_tick - next(beats) % 2)  # an unchanged tick is none
+
+        for attempt in range(REPLY_TRIES):
+            beat()
+            try:
+                if self._attempt(Arm(pose_urad), "arming", beat):
+                    return
+            except Refused as refused:
+                if refused.refusal != Refusal.HEARTBEAT_MISSING or attempt + 1 == REPLY_TRIES:
+                    raise
+        raise HandshakeError(NO_ANSWER.format("arming"))
 
     def stop(self) -> None:
         """Asks for a controlled stop; the device reports HOLD once it stands still."""
@@ -342,19 +359,27 @@ class DeviceClient:
         raise HandshakeError(f"the device {failure}")
 
     def _command(self, message: Message, what: str) -> None:
-        for _ in range(REPLY_TRIES):
-            sequence = self.link.send(message)
-            deadline_ns = self.link.clock_ns() + REPLY_TIMEOUT_NS
-            while self.link.clock_ns() < deadline_ns:
-                for received in self.link.receive():
-                    if isinstance(received, Ack) and received.sequence == sequence:
-                        return
-                    if isinstance(received, Nak) and received.sequence == sequence:
-                        raise Refused(f"the device refuses {what}: {refusal_text(received)}")
-                    if isinstance(received, StateReport):
-                        self._last_state_ns = self.link.clock_ns()
-                self._idle(POLL_S)
-        raise HandshakeError(f"the device does not answer to {what}; check cable and power")
+        if not any(self._attempt(message, what) for _ in range(REPLY_TRIES)):
+            raise HandshakeError(NO_ANSWER.format(what))
+
+    def _attempt(self, message: Message, what: str, beat: Callable[[], None] | None = None) -> bool:
+        """Sends a command once; whether it was carried out, as far as is known. Raises `Refused`."""
+        sequence = self.link.send(message)
+        sent_ns = self.link.clock_ns()
+        beat_ns = sent_ns + 1000 * HOST_HEARTBEAT_US
+        while (now_ns := self.link.clock_ns()) < sent_ns + REPLY_TIMEOUT_NS:
+            if beat is not None and now_ns >= beat_ns:
+                beat()
+                beat_ns += 1000 * HOST_HEARTBEAT_US
+            for received in self.link.receive():
+                if isinstance(received, Ack) and received.sequence == sequence:
+                    return True
+                if isinstance(received, Nak) and received.sequence == sequence:
+                    raise Refused(f"the device refuses {what}: {refusal_text(received)}", received.refusal)
+                if isinstance(received, StateReport):
+                    self._last_state_ns = self.link.clock_ns()
+            self._idle(POLL_S)
+        return False
 
 
 def refusal_text(nak: Nak) -> str:

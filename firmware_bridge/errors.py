@@ -16,7 +16,11 @@ class HandshakeError(BridgeError):
 
 
 class Refused(HandshakeError):
-    """The device has answered to a command, and does not carry it out."""
+    """The device has answered to a command, and does not carry it out; `refusal` is its reason on the wire."""
+
+    def __init__(self, message: str, refusal: int) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class LinkLost(BridgeError):

@@ -84,6 +84,11 @@ def decode_frame(encoded: bytes) -> Frame:
     return Frame(session, sequence, BY_TYPE[kind].unpack(payload))
 
 
+def type_of(encoded: bytes) -> int:
+    """The message type of an encoded frame, which follows the first COBS code; 0, no type's, where there is none."""
+    return encoded[1] & 0x1F if len(encoded) > 1 else 0
+
+
 class FrameReader:
     """Cuts a byte stream into frames; a damaged one is counted and skipped, and the next delimiter resynchronises."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from edge.arms import available_arms, load_arm
 from edge.arms.drives import DRIVES
 from edge.cli.parser import add_version, complain, described
-from edge.errors import VlaEdgeError
+from edge.errors import InputError, VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
@@ -24,6 +24,7 @@ from firmware_bridge.adapters.franka_fci import print_to_stderr
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
 from firmware_bridge.printing import print_line
+from firmware_bridge.transports.network import DEFAULT_PORT, NetworkListener, listen
 
 FLUSH_EVERY_STEPS = 250
 SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -34,18 +35,31 @@ def parser() -> argparse.ArgumentParser:
         prog="edge-adapter",
         **described(
             "Runs the firmware's core beside an arm that speaks its own protocol, where the arm's line ends. "
-            "The first line of stdout is JSON with the port for the host, the last, after SIGTERM, statistics.",
+            "The first line of stdout is JSON with where the host finds it, the last, after SIGTERM, statistics.",
             """
             edge-adapter --arm franka --drive fci:172.16.0.2
             edge-adapter --arm so101 --drive feetech:/dev/ttyACM0 --trace trace.csv
+            edge-adapter --arm franka --drive fci:172.16.0.2 --listen --key-file arm.key
             """,
-            "edge-run --bridge URL starts one by itself. The drive stays off until a host arms the device. "
+            "edge-run --bridge URL starts one by itself; with --listen the host is another computer, and connects with "
+            "--bridge 'net:HOST?key_file=FILE'. The drive stays off until a host arms the device. "
             "Exit code 2: bad input, or no such arm at the URL.",
         ),
     )
     add_version(root)
     root.add_argument("--arm", required=True, metavar="NAME", help=f"compiled profile: {', '.join(available_arms())}")
     root.add_argument("--drive", required=True, metavar="URL", help=DRIVES.forms())
+    root.add_argument(
+        "--listen",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help=f"a line over the network in place of the pseudo-terminal (default: UDP port {DEFAULT_PORT} on every "
+        "address, without a key on this computer alone)",
+    )
+    root.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="the key that both ends have, in a file of rights 0600"
+    )
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
     root.add_argument(
         "--world", type=Path, metavar="FILE", help="publishes the measured pose, for a camera that is simulated"
@@ -60,7 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda number, _: stopping.append(number))
     with ExitStack() as stack:
         try:
+            if args.key_file is not None and args.listen is None:
+                raise InputError("--key-file is for a line over the network; add --listen")
             arm, url = load_arm(args.arm), DRIVES.read(args.drive)
+            line, where = _open_line(args)
+            stack.callback(line.close)
             drive = url.open(arm, print_to_stderr)
             stack.callback(drive.close)
             if len(drive.position_rad) != arm.dof:
@@ -70,8 +88,6 @@ def main(argv: list[str] | None = None) -> int:
         except (VlaEdgeError, BridgeError) as error:
             complain("edge-adapter", error)
             return 2
-        line = Terminal()
-        stack.callback(line.close)
         world = WorldWriter(args.world, arm.dof) if args.world else None
         if world is not None:
             stack.callback(world.close)
@@ -79,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         adapter = Adapter(device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us)
         periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
-            print_line(
-                json.dumps({"port": line.port, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout
-            )
+            print_line(json.dumps({**where, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout)
             before_ns = time.monotonic_ns()
             while not adapter.may_leave:
                 if stopping:
@@ -96,9 +110,20 @@ def main(argv: list[str] | None = None) -> int:
                 if adapter.ticks % FLUSH_EVERY_STEPS == 0:
                     device.flush()
         counted = {"periods": adapter.ticks, "lost_periods": adapter.lost_periods}
+        if isinstance(line, NetworkListener):
+            counted |= line.statistics()
         statistics = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
         print_line(statistics, sys.stdout)
     return 0
+
+
+def _open_line(args: argparse.Namespace) -> tuple[Terminal | NetworkListener, dict[str, str]]:
+    """The line for the host, and where it is found. Raises `PortError`."""
+    if args.listen is None:
+        terminal = Terminal()
+        return terminal, {"port": terminal.port}
+    listener, place = listen(args.listen, args.key_file)
+    return listener, {"listen": str(place)}
 
 
 class Durations:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from edge.arms import ArmProfile
 from edge.run.arm import ConnectedArm
 from edge.log.trace import Trace, read_trace
 from firmware_bridge.client import DeviceClient, KnotChunk
-from firmware_bridge.fault_proxy import Faults, FaultyTransport
+from firmware_bridge.fault_proxy import FaultyNetwork, Faults, FaultyTransport
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
@@ -31,6 +32,9 @@ HEARTBEAT_EVERY_MS = 10
 RUN_MS = 2600
 ONSET_MS = (500, 1200)
 HOST_CLOCK_ORIGIN_NS = 10**12
+
+
+LineMaker: TypeAlias = Callable[[LockstepDevice, Faults, int, Callable[[], int]], FaultyTransport | FaultyNetwork]
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,25 @@ class Bench:
     """Whether the host's process runs."""
     loop_hangs: bool = False
     """Whether its control loop hangs while its I/O goes on."""
+    over: LineMaker = FaultyTransport
+    """The line to the device: a serial one, or a network."""
     spoil: Callable[[KnotChunk], KnotChunk] | None = None
     """Makes an illegal chunk of a legal one."""
     chunks: dict[int, KnotChunk] = field(default_factory=dict)
     committed: int = 0
     refused: int = 0
+    commit_ms: list[float] = field(default_factory=list)
+    """From sending a chunk to the acknowledgement of its commit, in the host's time."""
 
     def __post_init__(self) -> None:
         self._drift = 1.0 + 1e-6 * self.draw.uniform(-100, 100)
-        self.line = FaultyTransport(self.device, Faults(), self.seed, self.clock_ns)
+        self.line = self.over(self.device, Faults(), self.seed, self.clock_ns)
         self.client = DeviceClient(Link(self.line, self.clock_ns, self.draw.randrange(1, 2**16)), self._idle)
         self._motion = Motion(self.arm, self.draw)
         self._zero_us = 0
         self._loop_tick = 1
         self._next_id = 1
+        self._sent_ns = 0
 
     def clock_ns(self) -> int:
         """The host's clock: another origin than the device's, and up to 100 ppm off."""
@@ -107,12 +116,12 @@ class Bench:
 
     def take_over_line(self, faults: Faults) -> None:
         """Puts faults on the line from now on."""
-        self.line = FaultyTransport(self.device, faults, self.seed, self.clock_ns)
-        self.client.link.transport = self.line
+        self.line.change(faults)
 
     def _host(self, at_ms: int) -> None:
         inbox = self.client.poll(self.clock_ns())
         self.committed += len(inbox.committed)
+        self.commit_ms += [1e-6 * (self.clock_ns() - self._sent_ns)] * len(inbox.committed)
         self.refused += len(inbox.refused)
         if at_ms % HEARTBEAT_EVERY_MS == 0:
             self._loop_tick += not self.loop_hangs
@@ -128,6 +137,7 @@ class Bench:
             chunk = self.spoil(chunk)
         else:
             self.chunks[chunk.id] = chunk
+        self._sent_ns = self.clock_ns()
         self.client.send_chunk(chunk)
 
     def _device_us(self) -> int:
@@ -140,12 +150,17 @@ class Bench:
 
 
 def run_with_fault(
-    arm: ArmProfile, seed: int, draw: Random, strike: Callable[[Bench, int], None], trace: Path
+    arm: ArmProfile,
+    seed: int,
+    draw: Random,
+    strike: Callable[[Bench, int], None],
+    trace: Path,
+    over: LineMaker = FaultyTransport,
 ) -> FaultRun:
     """One run; `strike(bench, since_ms)` is called at every tick from the onset of the fault on."""
     device = LockstepDevice(SimulatedArm(arm.name, arm.home_rad, trace=trace))
     try:
-        bench = Bench(arm, device, draw, seed)
+        bench = Bench(arm, device, draw, seed, over=over)
         bench.arm_device()
         onset_ms = draw.randrange(*ONSET_MS)
         onset_us = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from firmware_bridge.adapters.base import ArmDrive, Measurement
-from firmware_bridge.adapters.terminal import Terminal
+from firmware_bridge.adapters.terminal import HostLine
 from firmware_bridge.codes import TICK_US, DeviceState
 from firmware_bridge.hosted import HostedDevice
 
@@ -43,7 +43,7 @@ class Adapter:
         self,
         device: HostedDevice,
         drive: ArmDrive,
-        line: Terminal,
+        line: HostLine,
         clock_ns: Callable[[], int],
         bridged_periods: int,
         cycle_periods: int = 1,

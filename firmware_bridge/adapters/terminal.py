@@ -1,9 +1,26 @@
-"""The host's end of an adapter: a pseudo-terminal, so that a host finds there what it would find on a serial line."""
+"""An adapter's end of the line to the host: by default a pseudo-terminal, where a host finds what it would find on a
+serial line; `firmware_bridge.transports.network` has the one for a host on another computer.
+"""
 
 from __future__ import annotations
 
 import os
 import tty
+from typing import Protocol
+
+
+class HostLine(Protocol):
+    """What an adapter needs of its line to the host. No call blocks or raises: the arm's loop needs no host."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all that was written has gone; while not, more belongs into the core's own queue."""
+
+    def read(self) -> bytes:
+        """What has come since the last call."""
+
+    def write(self, data: bytes) -> None:
+        """Sends what the line takes now, and the rest with the next call."""
 
 
 class Terminal:

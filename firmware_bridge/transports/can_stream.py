@@ -13,6 +13,7 @@ from typing import Protocol
 
 from firmware_bridge.codes import MessageType
 from firmware_bridge.errors import LinkLost
+from firmware_bridge.framing import type_of
 from firmware_bridge.transports.base import LineRate
 from firmware_bridge.url import option
 
@@ -109,8 +110,8 @@ def padded(part: bytes) -> bytes:
 
 
 def is_urgent(frame: bytes) -> bool:
-    """Whether an encoded protocol frame must not wait behind chunks; its type follows the first COBS code."""
-    return len(frame) > 1 and (frame[1] & 0x1F) in URGENT
+    """Whether an encoded protocol frame must not wait behind chunks."""
+    return type_of(frame) in URGENT
 
 
 class CanTransport:

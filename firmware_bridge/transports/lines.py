@@ -13,6 +13,7 @@ LINES: Registry[Line] = Registry(
         "serial": "firmware_bridge.transports.serial_port:SerialLine",
         "slcan": "firmware_bridge.transports.slcan:SlcanLine",
         "can": "firmware_bridge.transports.python_can:PythonCanLine",
+        "net": "firmware_bridge.transports.network:NetworkLine",
     },
     PortError,
 )

@@ -26,7 +26,7 @@ def through(faults: Faults, seed: int = 0, step_ns: int = 1_000_000) -> list[tup
     for index in range(600):
         if index < len(WRITES):
             line.push(WRITES[index], index * step_ns)
-        data = line.pull(index * step_ns)
+        data = b"".join(line.pull(index * step_ns))
         if data:
             out.append((index, data))
     return out

@@ -1,4 +1,4 @@
-"""One contract for every line: the same device behaves alike on serial, SLCAN, python-can, in process and in QEMU.
+"""One contract for every line: the same device behaves alike on serial, SLCAN, CAN, network, in process and in QEMU.
 
 Lines that live in this process run on the device's clock, those to another process in real time.
 """
@@ -22,6 +22,7 @@ from edge.run.arm import wire_limits
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
+from firmware_bridge.fault_proxy import Faults, FaultyNetwork
 from firmware_bridge.link import Link
 from firmware_bridge.messages import Commit, Limits, StateReport
 from firmware_bridge.microcontroller import EmulatedDevice, compile_firmware
@@ -29,6 +30,8 @@ from firmware_bridge.simulator import LockstepDevice, SimulatedArm, SimulatorPro
 from firmware_bridge.transports import LINES as REGISTERED
 from firmware_bridge.transports import LoopbackTransport, Transport, open_transport
 from firmware_bridge.transports.can_stream import CanBus, CanIds, cut
+from firmware_bridge.transports.datagrams import NUMBER_SIZE, read_key
+from firmware_bridge.transports.network import NetworkTransport, UdpSocket, listen
 from firmware_bridge.transports.python_can import PythonCanBus
 from tests.support import FRANKA, swing
 
@@ -37,7 +40,7 @@ KERNEL_BUS = os.environ.get("VLA_EDGE_CAN", "vcan0")
 """For the marked tests on the kernel's own CAN, with both ends on this bus. To make one:
 `ip link add vcan0 type vcan && ip link set vcan0 mtu 72 up`."""
 LINES = [
-    *("can", "can-fd", "loopback"),
+    *("can", "can-fd", "loopback", "net", "net-faulty"),
     *(pytest.param(kind, marks=pytest.mark.real_time) for kind in ("serial", "slcan", "slcan-fd", "qemu")),
     *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd", "real")),
 ]
@@ -103,6 +106,41 @@ class BusDevice(LineDevice):
         self.bus.close()
 
 
+class NetworkDevice(LineDevice):
+    """The device where a network line ends, with both ends on this computer."""
+
+    def __init__(self, key_file: Path) -> None:
+        super().__init__()
+        self.listener, place = listen("127.0.0.1:0", key_file)
+        self.socket = UdpSocket(place, connected=True)
+        self.host = NetworkTransport(self.socket, read_key(key_file), self.now_ns, b"h" * NUMBER_SIZE)
+        while not self.host.is_open:
+            self.host.read()
+            self.sleep(0.001)
+
+    def pump(self) -> None:
+        self.device.write(self.listener.read())
+        self.listener.write(self.device.read())
+
+    def close(self) -> None:
+        super().close()
+        self.listener.close()
+
+
+class FaultyNetworkDevice(LineDevice):
+    """The same over a network that loses 1 % and delays by up to 5 ms, so that one datagram overtakes another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = FaultyNetwork(self.device, Faults(loss=0.01, jitter_ms=5.0, duplicate=0.01), 1, self.now_ns)
+        while not self.network.host.is_open:
+            self.network.read()
+            self.sleep(0.001)
+
+    def pump(self) -> None:
+        self.network.pump()
+
+
 class LoopbackDevice(LineDevice):
     """The device at the other end of a loopback."""
 
@@ -134,6 +172,15 @@ def open_line(kind: str, stack: ExitStack, folder: Path) -> Line:
         bus = PythonCanBus(interface, channel, 1_000_000, 5_000_000 if fd else None)
         device: LineDevice = BusDevice(bus, fd, 0.001 if name == "socketcan" else 0.0)
         transport = open_transport(f"can:{interface}:{channel}" + ("?fd=1" if fd else ""))
+    elif kind == "net":
+        key = folder / "arm.key"
+        key.touch(0o600)
+        key.write_text("a key of sixteen bytes")
+        device = network = NetworkDevice(key)
+        transport = network.host
+    elif kind == "net-faulty":
+        device = faulty = FaultyNetworkDevice()
+        transport = faulty.network
     elif kind == "loopback":
         transport, end = LoopbackTransport.pair()
         device = LoopbackDevice(end)
