@@ -32,7 +32,7 @@ from edge.log.run_log import CAPACITY, RunLog
 from edge.log.mcap_log import LogWriter
 from edge.log.recorder import Recorder
 from edge.log.records import Clock, Journal, KeepClock, Kind, Loop, Poll, RingJournal
-from edge.log.ring import Ring
+from edge.inference.ring import Ring
 from edge.log.taps import open_recorder
 from edge.log.writer import POLL_S, drain
 

@@ -28,7 +28,7 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "msgpack", "mujoco", "numpy", "onnxruntime"),
+        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "PIL", "msgpack", "mujoco", "numpy", "onnxruntime"),
         *("prometheus_client", "pyarrow", "pycuda", "rosbags", "tokenizers", "tomli", "tqdm", "websockets", "zenoh"),
         *("zstandard",),
     },
@@ -100,7 +100,7 @@ def test_the_robots_side_loads_no_torch(module: str) -> None:
 def test_the_robot_installs_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     robot = " ".join(project["dependencies"])
-    assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib", "mcap"))
+    assert not any(name in robot for name in ("torch", "transformers", "mujoco", "matplotlib", "mcap", "PIL"))
 
 
 MOST_ROOMS, MOST_FLOORS = 16, 9

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from edge.cameras.base import CameraDriver, CameraError
+from edge.cameras.base import CameraDriver, CameraError, Frame
 from edge.cameras.faults import FaultOptions
 from edge.cameras.health import HealthOptions
 from edge.cameras.watched import LiveCamera, OnDemandCamera, Watch
@@ -57,11 +57,13 @@ def open_camera(
     name: str = "1",
     clock_ns: Callable[[], int] = time.monotonic_ns,
     exact: bool = False,
+    on_frame: Callable[[Frame], None] | None = None,
 ) -> WatchedCamera:
     """Opens a camera that gives frames of `frame_px` (height, width) and waits for its first one.
 
     `name` is what it is called in messages. With `exact` a camera whose own frames have another size is refused: a cut
-    changes the field of view that a policy was trained with. Raises `CameraError`.
+    changes the field of view that a policy was trained with. `on_frame` is told every frame, in the thread that takes
+    it. Raises `CameraError`.
     """
     driver, health, faults = read_camera(url)
     open_source = faults.around(lambda: driver.open(frame_px, clock_ns), clock_ns)
@@ -76,7 +78,7 @@ def open_camera(
         )
     watch = Watch(called, health.limits(source.traits), source.traits.fix)
     if source.traits.period_ns == 0:
-        return OnDemandCamera(source, watch, clock_ns)
-    camera = LiveCamera(source, open_source, watch, clock_ns)
+        return OnDemandCamera(source, watch, clock_ns, on_frame)
+    camera = LiveCamera(source, open_source, watch, clock_ns, on_frame)
     camera.wait_first()
     return camera

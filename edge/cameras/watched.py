@@ -34,8 +34,16 @@ class Watch:
 class OnDemandCamera:
     """Draws its frame in the moment it is asked for one."""
 
-    def __init__(self, source: FrameSource, watch: Watch, clock_ns: Callable[[], int]) -> None:
-        self.traits = source.traits
+    on_demand = True
+
+    def __init__(
+        self,
+        source: FrameSource,
+        watch: Watch,
+        clock_ns: Callable[[], int],
+        on_frame: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self.traits, self._on_frame = source.traits, on_frame
         self._source, self._watch, self._clock_ns = source, watch, clock_ns
         self._state = HealthState.opened(clock_ns())
         self._frame: Frame | None = None
@@ -51,6 +59,8 @@ class OnDemandCamera:
         try:
             self._frame = self._source.read()
             self._state = seen(self._state, self._frame)
+            if self._on_frame is not None:
+                self._on_frame(self._frame)
         except CameraLost as error:
             self._state = gone(self._state, str(error))
 
@@ -61,10 +71,17 @@ class OnDemandCamera:
 class LiveCamera:
     """Takes every frame in a thread of its own and keeps the newest; opens a camera that was lost again."""
 
+    on_demand = False
+
     def __init__(
-        self, source: FrameSource, reopen: Callable[[], FrameSource], watch: Watch, clock_ns: Callable[[], int]
+        self,
+        source: FrameSource,
+        reopen: Callable[[], FrameSource],
+        watch: Watch,
+        clock_ns: Callable[[], int],
+        on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
-        self.traits = source.traits
+        self.traits, self._on_frame = source.traits, on_frame
         self._reopen, self._watch, self._clock_ns = reopen, watch, clock_ns
         self._slot: tuple[HealthState, Frame | None] = (HealthState.opened(clock_ns()), None)
         self._ended = threading.Event()
@@ -101,6 +118,8 @@ class LiveCamera:
                     frame = reopened.read()
                     self._slot = (seen(self._slot[0], frame), frame)
                     self._first.set()
+                    if self._on_frame is not None:
+                        self._on_frame(frame)
             except VlaEdgeError as error:
                 state, last = self._slot
                 self._slot = (gone(state, str(error), last), None)

@@ -24,6 +24,7 @@ from edge.run.ending import SAFETY_STOP
 from edge.run.front import run_policy
 from edge.run.outcome import RunOutcome
 from edge.run.outputs import Kind, check_outputs
+from edge.run.recompute import recompute_log
 from edge.run.replay_table import replay_log
 from edge.run.report import picture_of, table, write_report
 from edge.run.scratch import scratch_folder
@@ -52,6 +53,8 @@ CLEAR_LINE = "\r\x1b[K"
 def main(argv: list[str] | None = None) -> int:
     root = parser()
     args = root.parse_args(argv)
+    if args.recompute and not args.replay:
+        root.error("--recompute goes with --replay FILE.mcap")
     if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home)):
         root.error(
             "--arm and --bundle or --policy are required for a run, --arm for --to-home, or --replay FILE.mcap alone"
@@ -59,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     with Operator(to_the_end=argv is None) as operator:
         try:
             if args.replay:
-                return replay_log(args.replay)
+                return _replay(args)
             _check_outputs(args)
             return to_home(args, operator) if args.to_home else _run(args, operator)
         except (VlaEdgeError, BridgeError) as error:
@@ -68,6 +71,17 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             complain("edge-run", "stopped before the arm was armed; it has not moved")
             return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    """The decisions again, and with --recompute the chunks too."""
+    if args.recompute and args.bundle is None:
+        raise InputError("--recompute computes the chunks again; give the bundle of that run with --bundle")
+    bundle = load_bundle(args.bundle) if args.recompute else None
+    code = replay_log(args.replay)
+    if bundle is not None:
+        code = max(code, recompute_log(args.replay, bundle, args.engine, args.threads, args.arm))
+    return code
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
             edge-run --arm franka --bundle bundle --bridge serial:/dev/ttyACM0 --camera v4l2:/dev/video0
             edge-run --arm so101 --policy openpi://10.0.0.2:8000 --policy-spec server.toml --camera v4l2:/dev/video0
             edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
-            edge-run --replay run.mcap
+            edge-run --replay run.mcap --recompute --bundle bundle
             """,
             "Ctrl-C, SIGTERM and the end of the terminal stop the arm under control, and the report is still written; "
             "SIGUSR2 pauses it, SIGUSR1 starts it again, SIGRTMIN moves it slowly home from a pause. Exit codes: 0 "
@@ -149,6 +149,11 @@ def _add_records(add: Add) -> None:
         type=Path,
         metavar="FILE.mcap",
         help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
+    )
+    add(
+        "--recompute",
+        action="store_true",
+        help="with --replay and --bundle: also computes every chunk again from the logged frames, and compares it",
     )
     add("--trace", type=Path, metavar="FILE.csv", help="with sim:, fci: and feetech: the device's own 1 kHz trace")
 

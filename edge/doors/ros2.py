@@ -30,6 +30,7 @@ from edge.doors.ros2_wire import (
 )
 from edge.doors.trajectory import TrajectoryError, TrajectoryFollower, checked
 from edge.errors import InputError
+from edge.inference.film import NewestFrames
 from edge.plan.trajectory import from_micro
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
@@ -63,6 +64,8 @@ class Ros2Options:
 
 class Ros2Node:
     """Opens the session, declares the node, and serves until `close`. A `LivePage`: no call of the loop's waits."""
+
+    frames: NewestFrames | None = None
 
     def __init__(self, arm: ArmProfile, follower: TrajectoryFollower, options: Ros2Options) -> None:
         self.refused = self.accepted = 0

@@ -23,6 +23,8 @@ class Frames:
         self._cameras, self._earlier, self._step_ns = cameras, observations - 1, step_ns
         self._kept: deque[list[Frame]] = deque(maxlen=LOOKS * (observations + 1))
         self._looked_ns: int | None = None
+        self.observed: list[list[Frame]] = []
+        """Of each camera the frames of the last observation, the newest last."""
 
     def look(self, now_ns: int) -> None:
         """Keeps a frame of each camera, if it is time; nothing where the newest alone count."""
@@ -45,13 +47,15 @@ class Frames:
         newest = [camera.grab() for camera in self._cameras]
         captured_ns = min((frame.captured_ns for frame in newest), default=0)
         if not self._earlier:
+            self.observed = [[frame] for frame in newest]
             return [frame.image for frame in newest], captured_ns
         self._kept.append(newest)
         rows = [
             [self._nearest(number, frame.captured_ns - back * self._step_ns) for number, frame in enumerate(newest)]
             for back in range(self._earlier, 0, -1)
         ]
-        return [np.stack([frame.image for frame in seen]) for seen in zip(*rows, newest)], captured_ns
+        self.observed = [list(seen) for seen in zip(*rows, newest)]
+        return [np.stack([frame.image for frame in seen]) for seen in self.observed], captured_ns
 
     def _nearest(self, camera: int, at_ns: int) -> Frame:
         frame = min((looks[camera] for looks in self._kept), key=lambda one: abs(one.captured_ns - at_ns))

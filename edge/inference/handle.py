@@ -10,6 +10,7 @@ from collections.abc import Callable
 from edge.arms import ArmProfile
 from edge.bundle import ArmSpec, Bundle
 from edge.errors import InputError
+from edge.inference.film import NOWHERE, FrameOutlets
 from edge.inference.process import InferenceSettings, arguments_of
 from edge.inference.records import (
     FloatArray,
@@ -33,8 +34,14 @@ class InferenceProcess:
     ending = finished = False
 
     def __init__(
-        self, bundle: Bundle, arm: ArmProfile, settings: InferenceSettings, tap: Callable[[Planner], Planner]
+        self,
+        bundle: Bundle,
+        arm: ArmProfile,
+        settings: InferenceSettings,
+        tap: Callable[[Planner], Planner],
+        outlets: FrameOutlets = NOWHERE,
     ) -> None:
+        self._outlets = outlets.descriptors
         self.shape, self._joints, self._settings, self._tap = bundle.manifest.shape, arm.dof, settings, tap
         self.parts = tuple(bundle.manifest.engines)
         self.trained: ArmSpec | None = bundle.arm(arm.embodiment, arm.joints)
@@ -45,7 +52,9 @@ class InferenceProcess:
         records = PlanningRecords(self.shape, self._joints)  # fresh: a process may have died while it wrote
         descriptor = records.memory.descriptor
         self.process = start_module(
-            "edge.inference.process", arguments_of(self._settings, descriptor), pass_fds=[descriptor]
+            "edge.inference.process",
+            arguments_of(self._settings, descriptor, self._outlets),
+            pass_fds=[descriptor, *self._outlets.values()],
         )
         self.planner = self._tap(SharedPlanner(records))
         self._listener = SharedPlanner(records)  # a status is handed out once to each reader

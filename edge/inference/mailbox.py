@@ -26,7 +26,7 @@ class SharedMemory:
         if descriptor is None:
             descriptor = os.memfd_create("vla-edge")
             os.ftruncate(descriptor, size)
-        self.descriptor = descriptor
+        self.descriptor, self.size = descriptor, size
         self._map = mmap.mmap(descriptor, size)
 
     def view(self, offset: int, size: int) -> NDArray[np.uint8]:

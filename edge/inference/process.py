@@ -11,17 +11,19 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.arms import load_arm
 from edge.bundle import load_bundle
 from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
+from edge.inference.film import DRAWN_NS, FrameOutlets, FrameSink, told
 from edge.inference.frames import LOOKS, Frames
 from edge.inference.layout import Newest
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
@@ -55,8 +57,18 @@ class InferenceSettings:
 class Inference:
     """Answers requests with one policy and its cameras."""
 
-    def __init__(self, policy: Policy, cameras: Sequence[Camera], seed: int, clock_ns: Callable[[], int]) -> None:
-        self.policy = policy
+    def __init__(
+        self,
+        policy: Policy,
+        cameras: Sequence[Camera],
+        seed: int,
+        clock_ns: Callable[[], int],
+        sinks: Sequence[FrameSink] = (),
+    ) -> None:
+        self.policy, self._sinks = policy, sinks
+        self._drawn = [camera for camera in cameras if sinks and getattr(camera, "on_demand", False)]
+        self._drawn_ns = 0
+        self._answered = 0
         self._frames = Frames(cameras, policy.observations, round(1e9 * policy.step_s))
         self._seed = seed
         self._clock_ns = clock_ns
@@ -68,23 +80,12 @@ class Inference:
         try:
             images, captured_ns = self._frames.observe()
             camera_ns = self._clock_ns() - started_ns
-            output = self.policy.infer(
-                PolicyInput(
-                    images,
-                    request.states_rad,
-                    request.actions_rad,
-                    request.mask,
-                    request.prefix_rad,
-                    (self._seed, request.id),
-                    request.step,
-                    request.measured_rad,
-                    request.commanded_rad,
-                )
-            )
+            output = self.policy.infer(policy_input(request, images, self._seed))
         except CameraUnhealthy as unhealthy:
             return self._nothing(request, Outcome.PAUSED, str(unhealthy))
         except (VlaEdgeError, ValueError, RuntimeError) as error:
             return self._nothing(request, Outcome.FAILED, str(error))
+        self._answered = request.id
         return PlanResult(
             request.id,
             Outcome.CHUNK,
@@ -98,6 +99,23 @@ class Inference:
     def look(self, now_ns: int) -> None:
         """Takes a frame in between, for a policy that sees earlier ones too."""
         self._frames.look(now_ns)
+        if self._drawn and now_ns - self._drawn_ns >= DRAWN_NS:
+            self._drawn_ns = now_ns
+            for camera in self._drawn:
+                with suppress(CameraUnhealthy):  # an observation says so
+                    camera.grab()
+
+    @property
+    def watched(self) -> bool:
+        """Whether there are cameras that draw for those who watch."""
+        return bool(self._drawn)
+
+    def keep(self) -> None:
+        """Hands on the frames of the chunk that was answered last, once."""
+        if self._answered:
+            for sink in self._sinks:
+                sink.observed(self._answered, self._frames.observed)
+        self._answered = 0
 
     def _nothing(self, request: PlanRequest, outcome: Outcome, message: str) -> PlanResult:
         nothing = np.full((self.policy.shape.horizon, request.states_rad.shape[1]), np.nan)
@@ -144,6 +162,21 @@ class Inference:
             sleep(period_s)
 
 
+def policy_input(request: PlanRequest, frames: Sequence[NDArray[np.uint8]], seed: int) -> PolicyInput:
+    """What the chunk of a request is computed from."""
+    return PolicyInput(
+        frames,
+        request.states_rad,
+        request.actions_rad,
+        request.mask,
+        request.prefix_rad,
+        (seed, request.id),
+        request.step,
+        request.measured_rad,
+        request.commanded_rad,
+    )
+
+
 def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: float, runs_on: str) -> None:
     """Answers requests until the process is ended; `runs_on` is what runs the policy, in words."""
     records.statuses.write(PlannerStatus(Phase.WARMING, 0, 0, 0, ""))
@@ -164,18 +197,21 @@ def serve(records: PlanningRecords, inference: Inference, inject_latency_ms: flo
         if inject_latency_ms:
             time.sleep(inject_latency_ms / 1000)
         records.results.write(result)
+        inference.keep()
 
 
-def arguments_of(settings: InferenceSettings, descriptor: int) -> list[str]:
-    """What this module is started with as a process."""
+def arguments_of(settings: InferenceSettings, descriptor: int, outlets: dict[str, int]) -> list[str]:
+    """What this module is started with as a process; `outlets` are the descriptors of `FrameOutlets`."""
     values = {field.name: getattr(settings, field.name) for field in fields(InferenceSettings)}
-    return ["--memory", str(descriptor), "--settings", json.dumps(values)]
+    arguments = ["--memory", str(descriptor), "--settings", json.dumps(values)]
+    return [*arguments, "--outlets", json.dumps(outlets)]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="edge.inference.process", description=__doc__)
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
     parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--outlets", type=json.loads, default={}, help="descriptors of where frames go to, by name")
     args = parser.parse_args(argv)
     settings = InferenceSettings(**args.settings)
     if settings.cpus:
@@ -187,12 +223,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         records.statuses.write(PlannerStatus(Phase.LOADING, 0, 0, 0, ""))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
+        sinks = FrameOutlets.opened([spec.frame_px for spec in policy.cameras], args.outlets).sinks
         cameras = []
-        for spec, url in zip(policy.cameras, settings.cameras, strict=True):
-            cameras.append(
-                opened.enter_context(closing(open_camera(url, spec.frame_px, spec.name, exact=spec.fit == "exact")))
-            )
-        inference = Inference(policy, cameras, settings.seed, time.monotonic_ns)
+        for number, (spec, url) in enumerate(zip(policy.cameras, settings.cameras, strict=True)):
+            seen = told(sinks, number)
+            camera = open_camera(url, spec.frame_px, spec.name, exact=spec.fit == "exact", on_frame=seen)
+            cameras.append(opened.enter_context(closing(camera)))
+        inference = Inference(policy, cameras, settings.seed, time.monotonic_ns, sinks)
         serve(records, inference, settings.inject_latency_ms, ", ".join(sorted(set(policy.describe()))))
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))

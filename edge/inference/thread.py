@@ -11,8 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from queue import SimpleQueue
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
 
 from edge.bundle import ArmSpec
 from edge.errors import InputError, SafetyStop
@@ -22,6 +22,7 @@ from edge.policy.function_policy import PolicyEnded
 
 END_TIMEOUT_S = 1.0
 READY_TIMEOUT_S = 60.0
+LOOK_S = 0.02
 
 
 class InferenceThread:
@@ -56,12 +57,21 @@ class InferenceThread:
     def _serve(self) -> None:
         if self._cpus:
             os.sched_setaffinity(0, self._cpus)  # of this thread
-        while (request := self._requests.get()) is not None:
+        while (request := self._next()) is not None:
             if self._requests.empty():
                 try:
                     self._results.append(self._inference.answer(request))
+                    self._inference.keep()
                 except PolicyEnded:
                     self.finished = True
+
+    def _next(self) -> PlanRequest | None:
+        """Looks through the cameras, for those who watch, until the next request comes; None at the end."""
+        while self._inference.watched:
+            self._inference.look(time.monotonic_ns())
+            with suppress(Empty):
+                return self._requests.get(timeout=LOOK_S)
+        return self._requests.get()
 
     # The planner -----------------------------------------------------------------------------------------------------
 

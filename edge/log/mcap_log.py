@@ -10,7 +10,7 @@ import json
 import struct
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,8 @@ MOST_CHUNK_BYTES = 16 << 20
 MOST_WAITING = 1 << 16
 """Messages before the journal that they follow from; a flush writes both."""
 LENGTH = struct.Struct("<I")
+CAMERAS = "/camera/"
+"""Before a camera's name: topics of frames, which do not follow from the journal."""
 
 
 class LogError(InputError):
@@ -61,12 +63,23 @@ class LogWriter:
         self._messages = Messages()
         self._last_wall_ns = 0
         self._writer = _open_writer(stream)
-        self._channels = {
-            topic: self._writer.register_channel(
-                topic, "json", self._writer.register_schema(schema_name(topic), "jsonschema", schema(topic))
-            )
-            for topic in TOPICS
-        }
+        self._schemas: dict[tuple[str, bytes], int] = {}
+        self._channels = {topic: self.add_channel(topic, schema_name(topic), schema(topic)) for topic in TOPICS}
+
+    def add_channel(self, topic: str, name: str, schema: bytes) -> int:
+        """A channel of JSON messages, by a schema of that name."""
+        if (name, schema) not in self._schemas:
+            self._schemas[name, schema] = self._writer.register_schema(name, "jsonschema", schema)
+        channel: int = self._writer.register_channel(topic, "json", self._schemas[name, schema])
+        return channel
+
+    def add_message(self, channel: int, content: dict[str, Any], wall_ns: int) -> None:
+        """A message at a Unix time, ns."""
+        self._writer.add_message(channel, wall_ns, encode_message(content), wall_ns)
+
+    def wall_ns(self, host_ns: int) -> int:
+        """Unix time of a monotonic time of the run, ns; known once the header has been added."""
+        return host_ns + self._to_wall_ns
 
     def add(self, batch: list[Record]) -> None:
         """Writes some records, in order; a gap in their numbers is counted."""
@@ -78,11 +91,11 @@ class LogWriter:
                 self._to_wall_ns = anchor["wall_ns"] - anchor["monotonic_ns"]
             self._complete = self._complete or record.kind is Kind.ENDED
             for topic, content in self._messages.of(record):
-                self._message(topic, content, record.host_ns + self._to_wall_ns)
+                self._message(topic, content, self.wall_ns(record.host_ns))
         if batch:
             packed = b"".join(LENGTH.pack(len(data)) + data for data in (record.pack() for record in batch))
             content = {"records": b64encode(packed).decode("ascii")}
-            self._message("/journal", content, batch[-1].host_ns + self._to_wall_ns)
+            self._message("/journal", content, self.wall_ns(batch[-1].host_ns))
 
     def count(self) -> None:
         """Writes how many records there are and how many are missing."""
@@ -101,7 +114,7 @@ class LogWriter:
 
     def _message(self, topic: str, content: dict[str, Any], wall_ns: int) -> None:
         self._last_wall_ns = wall_ns
-        self._writer.add_message(self._channels[topic], wall_ns, encode_message(content), wall_ns)
+        self.add_message(self._channels[topic], content, wall_ns)
 
 
 def encode_message(content: dict[str, Any]) -> bytes:
@@ -119,9 +132,14 @@ class LogReader:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._messages = Messages()
 
-    def records(self) -> Iterator[Record]:
-        """All records in order. Ends early at damage (`truncated`). Raises `LogError` for a file that is no log."""
+    def records(self, on_frame: Callable[[str, bytes], None] | None = None) -> Iterator[Record]:
+        """All records in order; `on_frame` is told the messages with frames between them, by topic.
+
+        Ends early at damage (`truncated`). Raises `LogError` for a file that is no log.
+        """
         for topic, _, data in self.messages():
+            if on_frame is not None and topic.startswith(CAMERAS):
+                on_frame(topic, data)
             yield from self._take(topic, data)
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
@@ -158,7 +176,7 @@ class LogReader:
 
     def _take(self, topic: str, data: bytes) -> Iterator[Record]:
         if topic != "/journal":
-            if topic != "/log":
+            if topic != "/log" and not topic.startswith(CAMERAS):
                 self._waiting.append((topic, data))
                 if len(self._waiting) > MOST_WAITING:
                     raise LogError(f"{self.path}: has messages without their journal; record the run again")
@@ -206,6 +224,7 @@ def require_mcap(what: str) -> None:
     """Raises `LogError` with the fix when the `log` extra is not installed."""
     try:
         import mcap.writer  # noqa: F401
+        import PIL.Image  # noqa: F401
     except ImportError as error:
         raise LogError(f"{what} needs the 'log' extra ({error.name} is missing): pip install 'vla-edge[log]'") from None
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edge.errors import SafetyStop
+from edge.inference.film import CameraView, FrameRings
 from edge.inference.layout import pack_plain
 from edge.inference.mailbox import SharedMemory
 from edge.inference.records import PlannerStatus
+from edge.inference.ring import Ring
 from edge.log.mcap_log import LogError, require_mcap
 from edge.log.records import Beat, Journal, Kind, Loop, RingJournal
-from edge.log.ring import Ring
 from edge.realtime.scheduler import FixedStep
 from firmware_bridge.children import start_module
 
@@ -45,19 +48,27 @@ class RunLog:
         self._line: socket.socket | None = None
         self._opened = False
         self._problem: str | None = None
+        self.frames: FrameRings | None = None
+        """Where the frames of the run go."""
 
     def begin(self, header: dict[str, Any]) -> None:
         """`prepare`, then `open`."""
         self.prepare(header)
         self.open()
 
-    def prepare(self, header: dict[str, Any]) -> None:
+    def prepare(self, header: dict[str, Any], cameras: Sequence[CameraView] = ()) -> None:
         """Starts the writer; the first record is what is known before the run, and ties its clock to the calendar."""
         self._line, theirs = socket.socketpair()
         descriptors = [self._memory.descriptor, theirs.fileno()]
+        film: list[str] = []
+        if cameras:
+            self.frames = FrameRings([view.frame_px for view in cameras])
+            self.frames.touch()
+            descriptors.append(self.frames.memory.descriptor)
+            film = ["--frames", str(descriptors[2]), "--cameras", json.dumps(cameras)]
         arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
         arguments += ["--line", str(descriptors[1]), "--folder", str(self.path.parent)]
-        self.process = start_module("edge.log.writer", arguments, end=0, pass_fds=descriptors)
+        self.process = start_module("edge.log.writer", arguments + film, end=0, pass_fds=descriptors)
         theirs.close()
         self._line.setblocking(False)
         anchor = {"wall_ns": time.time_ns(), "monotonic_ns": time.monotonic_ns()}
@@ -78,20 +89,34 @@ class RunLog:
             raise LogError(f"--log {self.path}: {error.strerror}") from None
         self._opened = True
 
-    def check(self) -> None:
-        """Looks whether the writer is at work, without waiting. Raises `SafetyStop` when it is not."""
-        if self.process is not None and self.process.poll() is not None:
+    def check(self) -> str | None:
+        """Looks whether the writer is at work, without waiting; returns what it has to say, once.
+
+        Raises `SafetyStop` when it has died. One that finds no room on the disk goes on without writing.
+        """
+        assert self.process is not None
+        told = self._told()
+        if self.process.poll() is not None:
             raise SafetyStop(self._ended_early())
+        return told
+
+    def _told(self) -> str | None:
+        """A line of the writer, if there is a new one: what it could not do."""
+        if self._line is None:
+            return None
+        try:
+            why = self._line.recv(300).decode(errors="replace")
+        except OSError:
+            return None
+        if not why:
+            return None
+        self._problem = f"the log ends early ({why}); {self._recover()}"
+        return self._problem
 
     def _ended_early(self) -> str:
-        assert self.process is not None and self._line is not None
+        assert self.process is not None
         if self._problem is None:
-            try:
-                why = self._line.recv(300).decode(errors="replace")
-            except OSError:
-                why = ""
-            why = why or f"exit {self.process.returncode}"
-            self._problem = f"the log's writer ended by itself ({why}); {self._recover()}"
+            self._problem = f"the log's writer ended by itself (exit {self.process.returncode}); {self._recover()}"
         return self._problem
 
     def _recover(self) -> str:
@@ -119,8 +144,11 @@ class RunLog:
         self.journal.put(Kind.ENDED, pack_plain(report))
 
     def summary(self) -> dict[str, Any]:
-        """For the report: the file, and how many records found no room so far."""
-        return {"file": str(self.path), "missing_records": self._ring.dropped}
+        """For the report: the file, and how many records and frames found no room so far."""
+        found: dict[str, Any] = {"file": str(self.path), "missing_records": self._ring.dropped}
+        if self.frames is not None:
+            found["frames"] = self.frames.counts()
+        return found
 
     def close(self) -> str | None:
         """Lets the writer finish; returns what went wrong, in one line, or None."""
@@ -136,10 +164,16 @@ class RunLog:
             self.process.kill()
             self.process.wait()
             self._problem = f"the log's writer was not done after {FINISH_TIMEOUT_S:.0f} s; {self._recover()}"
+        self._told()
         self._line.close()
         self._line = None
         if self._problem is None and self._ring.dropped and self._opened:
             self._problem = f"{self._ring.dropped} records are missing in {self.path}: its writer was held up"
+        counts = self.frames.counts() if self.frames is not None else {}
+        if self._problem is None and counts.get("used_dropped"):
+            self._problem = (
+                f"{counts['used_dropped']} frames of chunks are missing in {self.path}; it cannot be recomputed"
+            )
         return self._problem
 
     def __enter__(self) -> RunLog:

@@ -7,26 +7,33 @@ ring is still written and the file closed in order.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
+from edge.inference.film import FrameRings, unpacked
 from edge.inference.mailbox import SharedMemory
+from edge.inference.ring import Ring
 from edge.log.mcap_log import LogWriter
+from edge.log.pictures import FrameWriter
 from edge.log.records import Record
-from edge.log.ring import Ring
 
 POLL_S = 0.02
 FLUSH_NS = 500_000_000
 BATCH = 512
+RESERVE_BYTES = 64 << 20
+"""On the disk, for records and decisions: with less, frames are left out."""
+FRAMES_NS, FRAMES_AT_END_NS = 20_000_000, 10_000_000_000
+"""Spent on frames before the records have their turn again; at the end, on all that are left."""
 NICENESS = 10
 """The ring holds many seconds; the processor belongs to control and inference first."""
 
@@ -48,55 +55,104 @@ def drain(ring: Ring, log: LogWriter) -> int:
 
 
 class Recording:
-    """The stream of a log: a file without a name, in the folder where it is to be, until `move` gives it its place."""
+    """The stream of a log: a file without a name, in the folder where it is to be, until `move` gives it its place.
 
-    def __init__(self, folder: Path) -> None:
+    What the disk does not take ends the file after the last write that was whole; from then on all is let go.
+    `report` is called once with the reason.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
         # Closed by `close`, or by `move`.
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self.placed = False
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._report, self._folder = report, folder
+        self._at = 0
+        self.placed = self.ended = False
 
     def move(self, descriptor: int) -> None:
         """What there is goes into the open file `descriptor`, and so does all that follows."""
-        place = os.fdopen(descriptor, "wb")
-        self._file.seek(0)
-        shutil.copyfileobj(self._file, place)
-        place.flush()
-        self._file.close()
-        self._file, self.placed = place, True
+        before, self._file = self._file, os.fdopen(descriptor, "wb", buffering=0)
+        before.seek(0)
+        self._at, self.placed = 0, True
+        while data := before.read(1 << 20):
+            self.write(data)
+        before.close()
 
     def write(self, data: bytes) -> int:
-        return self._file.write(data)
+        if not self.ended:
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self.ended = True
+                with suppress(OSError):
+                    self._file.truncate(self._at)
+                self._report(error.strerror or str(error))
+        self._at += len(data)
+        return len(data)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._at
 
     def flush(self) -> None:
-        self._file.flush()
+        """Every write is the system's at once."""
+
+    def has_room(self) -> bool:
+        """Whether the disk has more than what the rest of the log needs before its frames."""
+        found = os.statvfs(self._file.fileno())
+        return found.f_bavail * found.f_frsize > RESERVE_BYTES and not self.ended
 
     def close(self) -> None:
-        with suppress(OSError):  # it tries once more to write the rest
+        with suppress(OSError):
             self._file.close()
 
 
-def serve(ring: Ring, log: LogWriter, recording: Recording, line: socket.socket) -> None:
-    """Writes until the other end of `line` is closed, then once more, and finishes a file that was given its place."""
+class Film:
+    """Takes the frames out of their rings, those of chunks first, and writes them while there is room and time."""
+
+    def __init__(self, rings: FrameRings, frames: FrameWriter) -> None:
+        self._rings, self._frames = rings, frames
+        self.room = True
+
+    def write(self, until_ns: int, keep: bool) -> bool:
+        """Whether there is more. Without `keep`, before the run's start, frames that pass by are let go."""
+        rings, written = self._rings, self._rings.written
+        while time.monotonic_ns() < until_ns:
+            data, kind = rings.used.pop(), "used"
+            if data is None:
+                data, kind = rings.passing.pop(), "passing"
+            if data is None:
+                return False
+            if self.room and (keep or kind == "used"):
+                self._frames.write(*unpacked(data))
+                written[kind] += 1
+            elif keep:
+                written[f"{kind}_left"] += 1
+        return True
+
+
+def serve(ring: Ring, log: LogWriter, recording: Recording, line: socket.socket, film: Film | None) -> None:
+    """Writes until the other end of `line` is closed, then the rest, and finishes a file that was given its place."""
     flushed_ns = time.monotonic_ns()
-    ended = False
+    ended = more = False
     while not ended:
-        if select.select([line], [], [], POLL_S)[0]:
+        if select.select([line], [], [], 0 if more else POLL_S)[0]:
             _, files, _, _ = socket.recv_fds(line, 16, 1)
             if files:
                 recording.move(files[0])
             ended = not files
         drain(ring, log)
         now_ns = time.monotonic_ns()
+        if film is not None:
+            more = film.write(now_ns + (FRAMES_AT_END_NS if ended else FRAMES_NS), recording.placed)
         if now_ns - flushed_ns >= FLUSH_NS:
             log.count()
             log.flush()
             flushed_ns = now_ns
+            if film is not None:
+                film.room = recording.has_room()
     if recording.placed:
         log.finish(ring.dropped)
-        recording.flush()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,6 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--line", type=int, required=True, help="socket that brings the open file, and closes at the end"
     )
+    parser.add_argument("--frames", type=int, help="descriptor of the frames' shared memory")
+    parser.add_argument("--cameras", type=json.loads, default=[], help="name and size of each camera, as JSON")
     args = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the run, whose end closes the line
         signal.signal(number, signal.SIG_IGN)
@@ -114,12 +172,20 @@ def main(argv: list[str] | None = None) -> int:
     os.nice(NICENESS)
     ring = Ring(SharedMemory(Ring.size_of(args.capacity), args.memory), args.capacity)
     line = socket.socket(fileno=args.line)
-    try:
-        with closing(Recording(args.folder)) as recording:
-            serve(ring, LogWriter(recording), recording, line)
-    except OSError as error:  # what the file did not take
+
+    def report(why: str) -> None:
         with suppress(OSError):
-            line.send((error.strerror or str(error)).encode())
+            line.send(why.encode())
+
+    try:
+        with closing(Recording(args.folder, report)) as recording:
+            log, film = LogWriter(recording), None
+            if args.frames is not None:
+                rings = FrameRings([tuple(size) for _, size in args.cameras], args.frames)
+                film = Film(rings, FrameWriter(log, [name for name, _ in args.cameras]))
+            serve(ring, log, recording, line, film)
+    except OSError as error:  # there is no place for a file at all
+        report(error.strerror or str(error))
         return 1
     return 0
 

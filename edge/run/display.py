@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.inference.film import FrameOutlets, NewestFrames
 from edge.inference.records import Planner
 from edge.log.records import Journal
 from edge.log.run_log import RunLog
@@ -29,6 +30,10 @@ class LivePage(Protocol):
 
     def note(self, text: str) -> None:
         """Shows a line until the next one."""
+
+    @property
+    def frames(self) -> NewestFrames | None:
+        """Where the newest frame of each camera goes; None where it shows none."""
 
     def pass_on(self, commands: CommandQueue) -> None:
         """Takes presses of buttons to the commands."""
@@ -52,6 +57,12 @@ class Display:
     @property
     def journal(self) -> Journal | None:
         return self.log.journal if self.log is not None else None
+
+    @property
+    def outlets(self) -> FrameOutlets:
+        """Where the frames go to."""
+        log = self.log.frames if self.log is not None else None
+        return FrameOutlets(log, self.page.frames if self.page is not None else None)
 
     def notify(self, text: str) -> None:
         """A status line. Whoever shows it cannot end the run by failing to."""

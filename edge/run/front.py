@@ -32,7 +32,7 @@ from edge.run.controller import HEARTBEAT_NS
 from edge.run.display import Display
 from edge.run.outcome import RunOutcome
 from edge.run.policies import FunctionRun, FunctionSettings, Runnable, described, runnable
-from edge.run.report import run_header, summarise
+from edge.run.report import cameras_header, run_header, summarise
 from edge.run.session import Session
 from edge.run.settings import RunSettings
 from edge.run.signals import Operator
@@ -134,7 +134,8 @@ class Arm:
         with logged(display, log) as shown:
             if shown.log is not None:
                 where = {"bridge": cell.url, "scene_seed": cell.scene_seed}
-                shown.log.prepare(run_header(policy.bundle, self.profile, run, where))
+                views = policy.views(run.cameras)
+                shown.log.prepare(run_header(policy.bundle, self.profile, run, where | cameras_header(views)), views)
             session = Session(self.profile, cell.bridge.transport, run, shown, load, operator)
             with closing(policy.open(session.client, run, shown)) as inference:
                 outcome = session.run(inference)

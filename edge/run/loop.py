@@ -84,7 +84,9 @@ class ControlLoop:
         self._supervisor.step(now_ns, tick)
         if self._display.log is not None:
             self._display.log.beat(self._inference.beat())
-            self._display.log.check()
+            problem = self._display.log.check()
+            if problem is not None and self._display.page is not None:
+                self._display.page.note(problem)
 
     def _policy_ends(self, now_ns: int) -> bool:
         """Lets the plan of a policy that has ended run out; whether the arm has come to rest behind it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from edge.arms import ArmProfile
 from edge.bundle import Bundle, CameraSpec, ChunkShape, load_bundle
 from edge.cameras import open_camera
 from edge.errors import InputError
+from edge.inference.film import CameraView, told
 from edge.inference.handle import InferenceProcess
 from edge.inference.process import Inference
 from edge.inference.source import InferenceHandle
@@ -59,6 +60,9 @@ class Runnable(Protocol):
     @property
     def cameras(self) -> tuple[CameraSpec, ...]: ...
 
+    def views(self, urls: Sequence[str]) -> tuple[CameraView, ...]:
+        """What it sees through the cameras with these URLs."""
+
     @property
     def step_s(self) -> float: ...
 
@@ -86,8 +90,12 @@ class BundleRun:
         self.execute_steps = bundle.manifest.policy.execute
         check_policy(bundle, arm, run.task, run.threads, run.engine)
 
+    def views(self, urls: Sequence[str]) -> tuple[CameraView, ...]:
+        return tuple(CameraView(spec.name, spec.frame_px) for spec in self.cameras)
+
     def open(self, client: DeviceClient, run: RunSettings, display: Display) -> InferenceHandle:
-        return InferenceProcess(self.bundle, self._arm, replace(run, bundle=str(self.bundle.path)), display.tap)
+        settings = replace(run, bundle=str(self.bundle.path))
+        return InferenceProcess(self.bundle, self._arm, settings, display.tap, display.outlets)
 
 
 class FunctionRun:
@@ -112,14 +120,21 @@ class FunctionRun:
     def error(self) -> Exception | None:
         return self._policy.error if self._policy is not None else None
 
+    def views(self, urls: Sequence[str]) -> tuple[CameraView, ...]:
+        return tuple(CameraView(str(number), FRAME_PX) for number in range(1, len(urls) + 1))
+
     def open(self, client: DeviceClient, run: RunSettings, display: Display) -> InferenceHandle:
         horizon, answer = self._settings.horizon, self._settings.answer
         policy = FunctionPolicy(self._function, self._arm.dof, horizon, answer, lambda: client.last_state)
         self._policy = policy
+        sinks, views = display.outlets.sinks, self.views(run.cameras)
         with ExitStack() as stack:
-            urls = enumerate(run.cameras, start=1)
-            cameras = [stack.enter_context(closing(open_camera(url, FRAME_PX, str(number)))) for number, url in urls]
-            inference = Inference(policy, cameras, run.seed, time.monotonic_ns)  # the link's clock is the journal's
+            cameras = [
+                stack.enter_context(closing(open_camera(url, view.frame_px, view.name, on_frame=told(sinks, number))))
+                for number, (url, view) in enumerate(zip(run.cameras, views))
+            ]
+            # Another clock than the link's, which is the journal's.
+            inference = Inference(policy, cameras, run.seed, time.monotonic_ns, sinks)
             return InferenceThread(inference, self.step_s, run.cpus, display.tap, self._ready, stack.pop_all())
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edge.arms import ArmProfile
 from edge.bundle import Bundle
 from edge.bundle.files import replacing
 from edge.errors import InputError
+from edge.inference.film import CameraView
 from edge.run import goal_counts
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
@@ -248,7 +250,7 @@ def run_header(bundle: Bundle | None, arm: ArmProfile, settings: RunSettings, mo
     manifest = bundle.manifest if bundle is not None else None
     return {
         "created_by": f"vla-edge {__version__}",
-        "machine": {"python": platform.python_version(), "numpy": np.__version__, "system": platform.platform()},
+        "machine": this_machine(),
         "arm": {"name": arm.name, "model": arm.model, "profile": f"{arm.hash32:08x}", "joints": arm.joints},
         "bundle": manifest
         and {
@@ -261,3 +263,27 @@ def run_header(bundle: Bundle | None, arm: ArmProfile, settings: RunSettings, mo
         "settings": asdict(settings),
         **more,
     }
+
+
+def cameras_header(views: Sequence[CameraView]) -> dict[str, Any]:
+    """The cameras of a run, in the policy's order, as its header has them."""
+    return {"cameras": [{"name": name, "height_px": height, "width_px": width} for name, (height, width) in views]}
+
+
+def this_machine() -> dict[str, str]:
+    """What the numbers of a run may depend on beside its inputs."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": platform.platform(),
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """Its model, as the kernel names it; else its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.machine()

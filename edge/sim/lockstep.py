@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.sim.scenes import (
     BenchVerdict,
@@ -31,6 +31,7 @@ from edge.cameras import Frame
 from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
 from edge.errors import SafetyStop
+from edge.inference.film import CameraView, told
 from edge.inference.process import Inference
 from edge.inference.source import ChunkSource
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
@@ -38,9 +39,13 @@ from edge.policy.base import BundlePolicy
 from edge.run.arm import ConnectedArm
 from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA
-from edge.log.recorder import Recorder
-from firmware_bridge.client import DeviceClient
-from firmware_bridge.link import Link
+from edge.log.file_log import FileLog
+from edge.log.records import Kind
+from edge.log.taps import open_client, open_recorder, tapped_planner
+from edge.run.ending import SAFETY_STOP
+from edge.run.made_from import pack_controller
+from edge.run.report import cameras_header, run_header
+from edge.run.settings import RunSettings
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 
 CONTROL_PERIOD_MS = 4
@@ -56,7 +61,7 @@ class LockstepSettings:
     """One episode.
 
     `latency_ms` is the simulated time from a request to its chunk, `jitter` the share by which each differs from it at
-    most; `joining` replaces the planner, for comparisons with other ways to join chunks.
+    most; `joining` replaces the planner, for comparisons with other ways to join chunks; `log` is a file to write.
     """
 
     task: str
@@ -67,6 +72,7 @@ class LockstepSettings:
     trace: Path | None = None
     jitter: float = 0.0
     joining: Callable[[Planner], JoiningPlanner] | None = None
+    log: Path | None = None
 
 
 class JoiningPlanner(Planner, Protocol):
@@ -97,9 +103,17 @@ class LockstepOutcome:
 class LockstepCamera:
     """Renders the world of the device in this process, as the scene's camera of that name sees it."""
 
+    on_demand = True
+
     def __init__(
-        self, model: mujoco.MjModel, device: LockstepDevice, frame_px: tuple[int, int], name: str = CAMERA
+        self,
+        model: mujoco.MjModel,
+        device: LockstepDevice,
+        frame_px: tuple[int, int],
+        name: str = CAMERA,
+        on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
+        self._on_frame = on_frame
         self._data = mujoco.MjData(model)
         self._model, self._device, self._name = model, device, name
         self._renderer = CameraRenderer(model, *frame_px)
@@ -110,7 +124,10 @@ class LockstepCamera:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._sequence += 1
-        return Frame(self._renderer.render(self._data, self._name), self._device.now_us * 1000, self._sequence)
+        frame = Frame(self._renderer.render(self._data, self._name), self._device.now_us * 1000, self._sequence)
+        if self._on_frame is not None:
+            self._on_frame(frame)
+        return frame
 
     def close(self) -> None:
         self._renderer.close()
@@ -150,13 +167,54 @@ def run_lockstep(
     shape, specs = bundle.manifest.shape, bundle.manifest.cameras
     names = scene_cameras(scene, [spec.name for spec in specs])
     with _device(arm, scene, settings) as device:
-        cameras = [LockstepCamera(scene.model, device, spec.frame_px, name) for spec, name in zip(specs, names)]
+
+        def clock_ns() -> int:
+            return device.now_us * 1000
+
+        log = None
+        if settings.log is not None:
+            views = [CameraView(spec.name, spec.frame_px) for spec in specs]
+            log = FileLog(settings.log, _header(bundle, arm, policy, settings, views), views, clock_ns)
+        cameras = [
+            LockstepCamera(scene.model, device, spec.frame_px, name, told([log] if log else [], number))
+            for number, (spec, name) in enumerate(zip(specs, names))
+        ]
         try:
-            source = Inference(policy, cameras, settings.seed, lambda: device.now_us * 1000)
-            return _run(shape, policy.arm.step_s, arm, source, scene, settings, device, source.look)
+            inference = Inference(policy, cameras, settings.seed, clock_ns, [log] if log else [])
+            source = KeepingSource(inference)
+            outcome = _run(shape, policy.arm.step_s, arm, source, scene, settings, device, inference.look, log)
+            if log is not None:
+                log.close({"ended": SAFETY_STOP if outcome.stop else "duration", "error": outcome.stop})
+            return outcome
         finally:
             for camera in cameras:
                 camera.close()
+
+
+def _header(
+    bundle: Bundle, arm: ArmProfile, policy: BundlePolicy, settings: LockstepSettings, views: Sequence[CameraView]
+) -> dict[str, Any]:
+    run = RunSettings(
+        arm.name,
+        str(bundle.path),
+        settings.task,
+        seed=settings.seed,
+        duration_s=settings.duration_s,
+        execute_steps=settings.execute_steps,
+    )
+    return run_header(bundle, arm, run, {"bridge": "lockstep", "runs_on": policy.describe(), **cameras_header(views)})
+
+
+class KeepingSource:
+    """Inference whose frames are handed on with each of its answers."""
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    def answer(self, request: PlanRequest) -> PlanResult:
+        result = self._inference.answer(request)
+        self._inference.keep()
+        return result
 
 
 def run_source(
@@ -193,6 +251,7 @@ def _run(
     settings: LockstepSettings,
     device: LockstepDevice,
     look: Callable[[int], None] = lambda now_ns: None,
+    log: FileLog | None = None,
 ) -> LockstepOutcome:
     def clock_ns() -> int:
         return device.now_us * 1000
@@ -200,12 +259,14 @@ def _run(
     def idle(seconds: float) -> None:
         device.tick(math.ceil(1000 * seconds))
 
-    client = DeviceClient(Link(device, clock_ns, SESSION), idle)
+    journal = log.journal if log is not None else None
+    client = open_client(device, clock_ns, SESSION, idle, journal)
     device.tick()
     connected = ConnectedArm.connect(arm, client)
-    planner: Planner = InlinePlanner(source, device, settings)
+    planner = tapped_planner(InlinePlanner(source, device, settings), journal)
     joining = settings.joining(planner) if settings.joining else None
-    recorder = Recorder(round(110 * (settings.duration_s + 1)), arm.dof)
+    recorder = open_recorder(round(110 * (settings.duration_s + 1)), arm.dof, journal)
+    latency_us = round(1000 * settings.latency_ms * (1 + settings.jitter))
     controller = Controller(
         client,
         joining or planner,
@@ -214,8 +275,10 @@ def _run(
         step_s,
         ControlSettings(settings.execute_steps, connected.lead_us()),
         recorder,
-        round(1000 * settings.latency_ms * (1 + settings.jitter)),
+        latency_us,
     )
+    if journal is not None:
+        journal.put(Kind.CONTROLLER, pack_controller(controller, step_s, latency_us))
     if joining is not None:
         joining.attach(controller)
     connected.switch_on()

@@ -13,6 +13,7 @@ import numpy as np
 from edge.doors.view.server import HOST
 from edge.doors.view.snapshot import Phase, ViewRecords, of_report, of_run
 from edge.errors import InputError
+from edge.inference.film import NewestFrames
 from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
@@ -24,6 +25,8 @@ from firmware_bridge.messages import StateReport
 
 class LiveView:
     """Starts the page's process. `publish` and `pass_on` are for the loop: they neither wait nor allocate for long."""
+
+    frames: NewestFrames | None = None
 
     def __init__(self, joints: int, about: dict[str, Any], port: int = 0) -> None:
         self._records = ViewRecords(joints)

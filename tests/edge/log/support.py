@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+from mcap.reader import make_reader
+from mcap.writer import Writer
 
 from edge.errors import SafetyStop
 from edge.inference.layout import pack_plain
-from edge.log.mcap_log import LogWriter
+from edge.log.mcap_log import LogWriter, encode_message
 from edge.log.records import Journal, Kind, Record, RingJournal
 from edge.log.taps import open_client, open_recorder, tapped_planner
 from edge.plan.replanner import ControlSettings
@@ -92,6 +98,26 @@ class LoggedRun:
 
     def close(self) -> None:
         self.rig.close()
+
+
+def rewrite(path: Path, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Writes a log again with each message as `change` returns it, by topic and content; None leaves it out."""
+    with path.open("rb") as file:
+        rows = [(s, c, m) for s, c, m in make_reader(file).iter_messages(log_time_order=False)]
+    stream, channels = BytesIO(), dict[str, int]()
+    writer = Writer(stream)
+    writer.start(profile="vla-edge-1", library="")
+    for schema, channel, message in rows:
+        assert schema is not None
+        if channel.topic not in channels:
+            number = writer.register_schema(schema.name, schema.encoding, schema.data)
+            channels[channel.topic] = writer.register_channel(channel.topic, "json", number)
+        content = change(channel.topic, json.loads(message.data))
+        if content is not None:
+            data = encode_message(content)
+            writer.add_message(channels[channel.topic], message.log_time, data, message.publish_time)
+    writer.finish()
+    path.write_bytes(stream.getvalue())
 
 
 def write_log(path: Path, records: list[Record]) -> Path:

@@ -23,12 +23,17 @@ def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_pa
     run = edge_run(*arguments, "--log", str(log))
     assert run.returncode == 0, run.stderr
     report = json.loads(report_file.read_text())
+    frames = report["log"].pop("frames")
     assert report["log"] == {"file": str(log), "missing_records": 0}
+    assert frames["dropped"] == frames["used_dropped"] == 0
+    report["log"]["frames"] = frames
 
-    replay = edge_run("--replay", str(log))
+    replay = edge_run("--replay", str(log), "--recompute", "--bundle", str(bundle_path))
     assert replay.returncode == 0, replay.stdout + replay.stderr
     assert "identical" in replay.stdout and "truncated" not in replay.stdout
     chunks = report["chunks"]
+    assert f"recomputed   {chunks['computed']} chunks from {chunks['computed']} frames" in replay.stdout
+    assert f"{chunks['computed']} to the last bit" in replay.stdout
     assert f"{chunks['requested']} requested, {chunks['computed']} taken" in replay.stdout
     assert f"{chunks['committed']} committed, {chunks['late']} late" in replay.stdout
 

@@ -11,14 +11,14 @@ from collections import deque
 import pytest
 
 from edge.inference.mailbox import SharedMemory
-from edge.log.ring import LENGTH_AND_CHECKSUM, Ring
+from edge.inference.ring import LENGTH_AND_CHECKSUM, Ring
 
 CAPACITY = 512
 PRODUCER = """
 import sys
 from edge.inference.mailbox import SharedMemory
-from edge.log.ring import Ring
-from tests.edge.log.test_ring import pattern
+from edge.inference.ring import Ring
+from tests.edge.inference.test_ring import pattern
 ring = Ring(SharedMemory(Ring.size_of({capacity}), int(sys.argv[1])), {capacity})
 for number in range({count}):
     while not ring.push(pattern(number)):

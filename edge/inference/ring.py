@@ -22,19 +22,24 @@ ALIGNMENT = 8
 
 
 class Ring:
-    """Records of any length; `capacity` bytes (a multiple of 8) for records and 8 bytes per record."""
+    """Records of any length, at `offset` of the memory; `capacity` is a multiple of 8: `stride` bytes per record."""
 
-    def __init__(self, memory: SharedMemory, capacity: int) -> None:
+    def __init__(self, memory: SharedMemory, capacity: int, offset: int = 0) -> None:
         if capacity % ALIGNMENT:
             raise ValueError(f"the capacity is a multiple of {ALIGNMENT} bytes, not {capacity}")
         self.capacity = capacity
-        self._words = memory.view(0, HEADER_BYTES).data.cast("Q")
-        self._bytes = memory.view(HEADER_BYTES, capacity).data
+        self._words = memory.view(offset, HEADER_BYTES).data.cast("Q")
+        self._bytes = memory.view(offset + HEADER_BYTES, capacity).data
 
     @staticmethod
     def size_of(capacity: int) -> int:
         """Bytes of shared memory that a ring takes."""
         return HEADER_BYTES + capacity
+
+    @staticmethod
+    def stride(length: int) -> int:
+        """Bytes that a record of this length takes: aligned, so that its length and checksum never wrap."""
+        return LENGTH_AND_CHECKSUM.size + -(-length // ALIGNMENT) * ALIGNMENT
 
     @property
     def dropped(self) -> int:
@@ -48,7 +53,7 @@ class Ring:
 
     def push(self, data: bytes) -> bool:
         """Producer: appends one record. False when there was no room; it is then counted and gone."""
-        size = _stride(len(data))
+        size = self.stride(len(data))
         head = self._words[HEAD]
         if head + size - self._words[TAIL] > self.capacity:
             self._words[DROPPED] += 1
@@ -67,12 +72,12 @@ class Ring:
             return None
         at = tail % self.capacity
         length, checksum = LENGTH_AND_CHECKSUM.unpack_from(self._bytes, at)
-        if _stride(length) > ready:
+        if self.stride(length) > ready:
             return None
         data = self._copy_out(at + LENGTH_AND_CHECKSUM.size, length)
         if zlib.crc32(data, tail & 0xFFFFFFFF) != checksum:
             return None
-        self._words[TAIL] = tail + _stride(length)
+        self._words[TAIL] = tail + self.stride(length)
         return data
 
     def _copy_in(self, at: int, data: bytes) -> None:
@@ -87,8 +92,3 @@ class Ring:
         first = min(length, self.capacity - at)
         data = bytes(self._bytes[at : at + first])
         return data if first == length else data + bytes(self._bytes[: length - first])
-
-
-def _stride(length: int) -> int:
-    """Bytes that a record of this length takes: aligned, so that its length and checksum never wrap."""
-    return LENGTH_AND_CHECKSUM.size + -(-length // ALIGNMENT) * ALIGNMENT
