@@ -10,9 +10,11 @@ OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 
 # Tests that need nothing special, and the part of them that computes or decides in no time but its own.
 ANYWHERE := not slow and not gpu and not hil
-# Two processes: a test file to each, so that what a file sets up for itself is set up once.
+# Two processes: a test file to each, so that what a file sets up for itself is set up once; the long ones come first.
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=25
-IN_TWO   := -n 2 --dist loadfile
+IN_TWO   := -n 2 --dist loadfile --no-loadscope-reorder
+# Lines to other processes wait more than they compute.
+LINES    := tests/firmware_bridge/test_lines.py
 
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
@@ -50,7 +52,8 @@ test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that
 	$(PYTEST) $(IN_TWO) -m "$(ANYWHERE) and not real_time"
 
 test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
-	$(PYTEST) -m "$(ANYWHERE) and real_time"
+	$(PYTEST) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)
+	$(PYTEST) -m "$(ANYWHERE) and real_time" --ignore $(LINES)
 
 logic: $(VENV)/.tests
 	$(PYTEST) -q $(IN_TWO) -m "$(ANYWHERE) and not real_time and not long" \
@@ -65,14 +68,14 @@ lint: setup
 core: core-coverage core-sanitize core-budget core-fuzz core-mutants ## the firmware core: every line and branch covered, sanitizers clean, a microcontroller's budget kept, 50 mutants killed
 
 core-coverage core-sanitize: core-%: $(VENV)/.tests
-	$(BIN)/python tools/core_checks.py $*
+	$(BIN)/python -m tools.core_checks $*
 
 core-budget: $(VENV)/.tests
 	$(BIN)/python tools/microcontroller.py
 	$(BIN)/python tools/misra.py
 
 core-fuzz: $(VENV)/.tests
-	$(BIN)/python tools/fuzz.py --seconds 20
+	$(BIN)/python tools/fuzz.py --seconds 10
 
 core-mutants: $(VENV)/.tests
 	$(BIN)/python tools/mutate_core.py --sample 50

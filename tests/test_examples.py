@@ -169,10 +169,17 @@ def test_a_function_that_hangs_delays_nothing_but_its_chunk(tmp_path: Path) -> N
 
 @pytest.mark.real_time
 def test_ctrl_c_ends_a_run_and_the_next_one_begins_afresh(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.csv"
+    trace, pressed = tmp_path / "trace.csv", []
+
+    def presses(observation: edge.Observation) -> np.ndarray:
+        """Ctrl-C in mid-motion, once: one that comes later would end the tests themselves."""
+        if observation.step >= 10 and not pressed:
+            pressed.append(observation.step)
+            os.kill(os.getpid(), signal.SIGINT)
+        return nod(observation)
+
     with edge.connect("franka", "sim:", scene_seed=None, trace=trace) as arm:
-        threading.Timer(2.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        assert arm.run(nod, duration_s=20).ended == "user"
+        assert arm.run(presses, duration_s=20).ended == "user"
         time.sleep(1.0)  # reports wait in the line meanwhile
         np.testing.assert_allclose(arm.q_rad()[0], arm.q_rad()[6] - HOME[6] + HOME[0], atol=1e-4)
         assert arm.run(lambda observation: None, duration_s=20).ended == "policy"

@@ -14,15 +14,13 @@ import tempfile
 from pathlib import Path
 
 from firmware_bridge.native import OVERRIDE, compile_device, compile_replay
+from tools import mutate_core
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "firmware_bridge/firmware/core/"
-TESTS = ("tests/firmware_bridge", "tests/test_vectors.py", "tests/edge/run/test_controller.py")
-IGNORED = ("test_lines.py", "test_misra.py", "test_native.py", "adapters")
-NOT_THESE = tuple(f"--ignore=tests/firmware_bridge/{name}" for name in IGNORED)
-"""The first repeats the others in real time, over other lines; the second reads the sources; the third compiles its own
-core; the last are about what stands beside the core, some of it libraries whose exceptions a sanitizer's runtime does
-not let through."""
+WHOLE = ("tests/firmware_bridge/test_stop_bounds.py", "tests/edge/run/test_controller.py")
+TESTS = tuple(dict.fromkeys((*mutate_core.TESTS.values(), *mutate_core.MORE_TESTS, *WHOLE)))
+"""Those that every mutant of the core has to get past, and what moves an arm with it."""
 SEED = "--hypothesis-seed=0"
 """The same examples every time: a gate must not depend on luck."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
@@ -32,7 +30,7 @@ def run_tests(folder: Path, extra: dict[str, str]) -> int:
     """Runs the tests of the bridge against the build in `folder`."""
     environment = {**os.environ, OVERRIDE: str(folder), **extra}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", SEED, *NOT_THESE, *TESTS], cwd=ROOT, env=environment
+        [sys.executable, "-m", "pytest", "-q", SEED, "-m", "not slow", *TESTS], cwd=ROOT, env=environment
     ).returncode
 
 

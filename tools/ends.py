@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -282,7 +282,7 @@ def _read_log(path: Path, complete: bool) -> list[str]:
     return ["the recording is cut off"] if complete and reader.truncated else [] if count else ["no record in it"]
 
 
-def campaign(count: int, first: int, bundle: Path, at_once: int) -> tuple[dict[str, list[int]], list[str]]:
+def campaign(seeds: Iterable[int], bundle: Path, at_once: int) -> tuple[dict[str, list[int]], list[str]]:
     """Ends and broken ones by cause, and each that is broken."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     broken: list[str] = []
@@ -292,7 +292,7 @@ def campaign(count: int, first: int, bundle: Path, at_once: int) -> tuple[dict[s
             return end_once(seed, bundle, Path(folder))
 
     with ThreadPoolExecutor(at_once) as pool:
-        for name, faults in pool.map(one, range(first, first + count)):
+        for name, faults in pool.map(one, seeds):
             rows[name][0] += 1
             rows[name][1] += bool(faults)
             broken += faults
@@ -316,7 +316,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="seed of the first (default %(default)d)")
     parser.add_argument("--at-once", type=int, default=2, metavar="N", help="runs side by side (default %(default)d)")
     args = parser.parse_args()
-    rows, broken = campaign(args.count, args.first, args.bundle.resolve(), args.at_once)
+    rows, broken = campaign(range(args.first, args.first + args.count), args.bundle.resolve(), args.at_once)
     print(table(rows))
     return 1 if broken else 0
 

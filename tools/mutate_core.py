@@ -313,8 +313,8 @@ def judge(mutants: list[Mutant], workers: int) -> dict[str, list[Mutant]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         builder = Builder(folder)
-        if not builder.build(None, folder / "original") or run_tests(folder / "original", GUARD_TESTS) != "survived":
-            raise SystemExit("mutate_core: the tests fail on the unchanged core")
+        if not builder.build(None, folder / "original"):
+            raise SystemExit("mutate_core: the unchanged core is not C")
 
         def one(item: tuple[int, Mutant]) -> tuple[Mutant, str]:
             number, mutant = item
@@ -324,10 +324,13 @@ def judge(mutants: list[Mutant], workers: int) -> dict[str, list[Mutant]]:
             return mutant, verdict
 
         with ThreadPoolExecutor(workers) as pool, tqdm(total=len(mutants), unit="mutant", disable=None) as bar:
+            unchanged = pool.submit(run_tests, folder / "original", GUARD_TESTS)
             for mutant, verdict in pool.map(one, enumerate(mutants)):
                 verdicts[verdict].append(mutant)
                 bar.update()
                 bar.set_postfix(survived=len(verdicts["survived"]), refresh=False)
+            if unchanged.result() != "survived":
+                raise SystemExit("mutate_core: the tests fail on the unchanged core")
     return verdicts
 
 

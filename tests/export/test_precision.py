@@ -282,7 +282,7 @@ def test_the_widened_form_rounds_like_torch(tmp_path: Path) -> None:
 def test_tensorrt_takes_the_graph(kind: str, request: pytest.FixtureRequest) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86-64 only")
     _, path = request.getfixturevalue(kind)
-    built = build_engine(find_tensorrt(), path, BuildSettings((86, 89, 120), 256 << 20, None))
+    built = build_engine(find_tensorrt(), path, BuildSettings((89,), 256 << 20, None))
     assert len(built.plan) > 500_000
 
 

@@ -39,9 +39,16 @@ ARM = SimulatedArm(FRANKA.name, FRANKA.home_rad)
 KERNEL_BUS = os.environ.get("VLA_EDGE_CAN", "vcan0")
 """For the marked tests on the kernel's own CAN, with both ends on this bus. To make one:
 `ip link add vcan0 type vcan && ip link set vcan0 mtu 72 up`."""
+
+
+def in_real_time(kind: str) -> list[pytest.MarkDecorator]:
+    """What such a line does is waiting, so that several may wait at once, each in a process of pytest's."""
+    return [pytest.mark.real_time, pytest.mark.xdist_group(kind)]
+
+
 LINES = [
     *("can", "can-fd", "loopback", "net", "net-faulty"),
-    *(pytest.param(kind, marks=pytest.mark.real_time) for kind in ("serial", "slcan", "slcan-fd", "qemu")),
+    *(pytest.param(kind, marks=in_real_time(kind)) for kind in ("serial", "slcan", "slcan-fd", "qemu")),
     *(pytest.param(kind, marks=pytest.mark.hil) for kind in ("socketcan", "socketcan-fd", "real")),
 ]
 
