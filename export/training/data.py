@@ -179,6 +179,24 @@ def fit_embodiments(datasets: Sequence[Demonstrations], quantile: float, first: 
     return tuple(embodiments)
 
 
+def given_before(data: Demonstrations, most: int) -> NDArray[np.int64]:
+    """How many steps from each on nobody demonstrated and a demonstration follows, (steps,); 0 for more than `most`.
+
+    An arm that was held, or carried off, and an expert that goes on from there: the steps of the disturbance are what
+    a robot has committed while it plans, right or wrong, and the demonstration is how to go on from them.
+    """
+    last = np.searchsorted(data.segment, data.segment, side="right")
+    follows = np.minimum(last, len(last) - 1)
+    told, count = _instructed(data)[data.instruction], last - np.arange(len(last))
+    leads = ~told & (last < len(last)) & told[follows] & (data.episode[follows] == data.episode) & (count <= most)
+    return np.where(leads, count, 0)
+
+
+def _instructed(data: Demonstrations) -> NDArray[np.bool_]:
+    """Which of the tasks tell what to do."""
+    return np.array([text != DISTURBED for text in data.instructions])
+
+
 class Windows:
     """All windows of one dataset, one per step, as batches of tensors (a `Source`)."""
 
@@ -188,6 +206,9 @@ class Windows:
         self._actions = embodiment.actions.spread_into(data.actions, config.action_slots)
         self._first = np.searchsorted(data.episode, data.episode)
         self.episode, self.bounds = data.episode, np.array([0, len(data.episode)])
+        self.given = given_before(data, config.max_delay)
+        leads_to = np.arange(len(data.episode)) + self.given
+        self.instruction, self._segment = data.instruction[leads_to], data.segment[leads_to]
         self._slots = np.zeros(config.action_slots, dtype=bool)
         self._slots[list(embodiment.actions.slots)] = True
 
@@ -195,13 +216,13 @@ class Windows:
         return len(self._states)
 
     def demonstrated(self) -> NDArray[np.int64]:
-        """The steps that show what to do: those whose task is `DISTURBED` show what went wrong."""
-        instructed = np.array([text != DISTURBED for text in self.data.instructions])
-        return np.flatnonzero(instructed[self.data.instruction])
+        """The steps that show what to do. Those whose task is `DISTURBED` show what went wrong; the last of them are
+        here, as what was committed before the demonstration begins (`given`)."""
+        return np.flatnonzero(_instructed(self.data)[self.instruction])
 
     def whole(self) -> NDArray[np.int64]:
         """Those of them whose chunk ends before the next instruction, or the end of the episode, cuts it short."""
-        ends = np.searchsorted(self.data.segment, self.data.segment, side="right")
+        ends = np.searchsorted(self._segment, self._segment, side="right")
         rows = self.demonstrated()
         return rows[rows + self.config.horizon <= ends[rows]]
 
@@ -227,7 +248,7 @@ class Windows:
         Before an episode the arm stood still: its history is filled up with its first state and no action, as the
         runtime fills it before the first chunk.
         """
-        segment = self.data.segment
+        segment = self._segment
         future = steps[:, None] + np.arange(self.config.horizon)
         past = steps[:, None] - np.arange(self.config.history, 0, -1)
         inside = future < len(self)
@@ -249,6 +270,7 @@ class Windows:
             past_actions=tensor(self._actions[past] * moving[..., None]),
             past_mask=tensor(np.ones(past.shape, dtype=bool)),
             embodiment=torch.full((len(steps),), self.embodiment.index, device=device),
+            given=tensor(self.given[steps]),
         )
 
     def frames(self, steps: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -258,6 +280,6 @@ class Windows:
 
     def observation(self, steps: NDArray[np.int64], text: InstructionTokens, device: torch.device) -> Observation:
         """What the policy sees at `steps`. The dataset must have been read with frames."""
-        tokens, mask = text.of(self.data.instruction[steps])
+        tokens, mask = text.of(self.instruction[steps])
         frames = torch.from_numpy(self.frames(steps))
         return Observation(frames.to(device), tokens.to(device), mask.to(device))

@@ -59,6 +59,7 @@ class Mixture:
         episodes = np.cumsum([0, *(int(part.episode[-1]) + 1 for part in self.parts)])
         self.episode = np.concatenate([part.episode + first for part, first in zip(self.parts, episodes)])
         """The episode of every window, no number twice."""
+        self.given = np.concatenate([part.given for part in self.parts])
 
     def __len__(self) -> int:
         return int(self.bounds[-1])

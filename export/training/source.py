@@ -29,6 +29,8 @@ class Source(Protocol):
 
     episode: NDArray[np.int64]
     """The number of every row's episode; held-out episodes are held out whole."""
+    given: NDArray[np.int64]
+    """How many of every row's first actions nobody demonstrated, as in `Window.given`; such rows are not validated."""
     bounds: NDArray[np.int64]
     """Where each dataset begins, and where the last one ends."""
 

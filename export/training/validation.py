@@ -78,6 +78,7 @@ def held_out_validation(
     """Validation as the settings want it; `latents(rows, window)` gives z, or z', of some rows."""
     if not settings.validate_every:
         return None
+    held_out = held_out[windows.given[held_out] == 0]
     rows = fixed_rows(held_out, settings.validation_windows, settings.judged_by)
     noise = fixed_noise(policy.config, len(rows), settings.judged_by).to(device)
     units = own_units(embodiments, policy.config).to(device)

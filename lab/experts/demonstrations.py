@@ -5,7 +5,7 @@ where it was when it was stopped. In an episode the expert is told two or three 
 mid-motion, so that neither the image, nor the instruction, nor the history alone tells what it does next. With
 --plain it is told once, near home, and the instructions take turns: what somebody would record who wants N
 demonstrations of each task. With --returns it begins at rest beside, above or below its goal, returns and rests, is
-carried off, and returns again: what an arm must have seen to stay where it is.
+held, pushed or carried off, and returns again: what an arm must have seen to stay where it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
 from edge.log.dataset import DatasetWriter
-from lab.experts.reach_expert import STEP_S, InverseKinematics, next_velocity
+from lab.experts.reach_expert import ACCELERATION_RAD_S2, STEP_S, InverseKinematics, next_velocity
 from lab.experts.lift_recorder import LiftRecorder, succeeded
 from lab.experts.recording import Episode, dataset_spec, write_episode
 from edge.sim.scene import ARM_QPOS, CUBE_HALF_M, DOF, TARGETS, Placement, build_model, place_cubes
@@ -49,8 +49,13 @@ OFF_POSTURE_RAD = 0.03
 CLEAR_M = 0.012
 """The tip of a returning arm keeps this far from cubes and table, where it begins and on its way."""
 RETURN_STEPS, CARRY_STEPS = (25, 50), (4, 12)
-"""A return takes about 12, then the arm rests for seconds; a part of `CARRIED` is carried off first."""
-CARRIED = 0.5
+"""A return takes about 12, then the arm rests for seconds."""
+DISTURBANCES = {"hold": 0.3, "push": 0.45, "carry": 0.25}
+"""What happens to a returning arm, and how often: it stands still, it drifts, or it is carried to another pose."""
+DISTURBED_TIMES, GO_ON_STEPS = (2, 4), (8, 40)
+"""So many of them in an episode, and so many steps of the expert between them: some strike on the way back."""
+PUSH_STEPS, PUSH_RAD_S = (1, 7), 0.2
+"""A push adds up to this to every joint's velocity, for as long as a robot commits ahead."""
 
 
 @dataclass
@@ -106,19 +111,47 @@ class Recorder:
         return play.episode
 
     def record_return(self, rng: np.random.Generator) -> ReachEpisode:
-        """Plays one that begins at rest off its goal, returns and rests, and may be carried off and return again.
+        """Plays one that begins at rest off its goal, is disturbed, returns, and so on, and rests at last.
 
-        What carries it off is recorded under the task `DISTURBED`.
+        Disturbances are recorded under the task `DISTURBED`.
         """
         placement, instruction = Placement.sample(rng), int(rng.integers(len(INSTRUCTIONS)))
         goal_m = placement.goal_m(list(TARGETS)[instruction % len(TARGETS)])
         goal, told = self.ik.solve(goal_m), INSTRUCTIONS[instruction]
         play = self._begin(placement, self.pose_off(goal, goal_m, placement, rng))
+        for _ in range(int(rng.integers(*DISTURBED_TIMES))):
+            self._disturb(play, goal, goal_m, placement, rng)
+            play.towards(goal, int(rng.integers(*GO_ON_STEPS)), told)
         play.towards(goal, int(rng.integers(*RETURN_STEPS)), told)
-        if rng.random() < CARRIED:
-            play.towards(self.pose_off(goal, goal_m, placement, rng), int(rng.integers(*CARRY_STEPS)), DISTURBED)
-            play.towards(goal, int(rng.integers(*RETURN_STEPS)), told)
         return play.episode
+
+    def _disturb(
+        self,
+        play: _Play,
+        goal: NDArray[np.float64],
+        goal_m: NDArray[np.float64],
+        placement: Placement,
+        rng: np.random.Generator,
+    ) -> None:
+        """Some steps under the task `DISTURBED`, from which the way back is free; none where it would not be."""
+        kind = str(rng.choice(list(DISTURBANCES), p=list(DISTURBANCES.values())))
+        if kind == "carry":
+            play.towards(self.pose_off(goal, goal_m, placement, rng), int(rng.integers(*CARRY_STEPS)), DISTURBED)
+            return
+        steps, gain, wanted = int(rng.integers(*PUSH_STEPS)), 0.0, np.zeros(DOF)
+        if kind == "push":
+            gain, wanted = rng.uniform(0.0, 1.2), rng.normal(0.0, rng.uniform(0.0, PUSH_RAD_S) / 2, DOF)
+        velocities = play.drifting(gain * play.velocity + wanted, steps)
+        after = play.command + velocities.sum(axis=0) * STEP_S
+        if self._inside(after) and self._way_clear(after, goal, placement):
+            play.drift(velocities, DISTURBED)
+
+    def _inside(self, q: NDArray[np.float64]) -> bool:
+        low, high = np.array(self.arm.operating.position_min_rad), np.array(self.arm.operating.position_max_rad)
+        return bool(np.all((q > low + LIMIT_MARGIN_RAD) & (q < high - LIMIT_MARGIN_RAD)))
+
+    def _way_clear(self, q: NDArray[np.float64], goal: NDArray[np.float64], placement: Placement) -> bool:
+        return all(clear(self.ik.tip_m(q + part * (goal - q)), placement) for part in np.linspace(0.0, 1.0, 12))
 
     def pose_off(
         self, goal: NDArray[np.float64], goal_m: NDArray[np.float64], placement: Placement, rng: np.random.Generator
@@ -128,7 +161,6 @@ class Recorder:
         As many begin below the goal as above it, and as far: the height is drawn before cubes and table have a say.
         Where most ways back lead down, a policy that sees the height poorly learns to sink.
         """
-        low, high = np.array(self.arm.operating.position_min_rad), np.array(self.arm.operating.position_max_rad)
         rise_m = rng.uniform(-MOST_RISE_M, MOST_RISE_M)
         while True:
             aside = rng.uniform(-OFF_M[1], OFF_M[1], 2)
@@ -137,12 +169,9 @@ class Recorder:
             except ValueError:
                 continue
             q += rng.normal(0.0, OFF_POSTURE_RAD, DOF)
-            if not np.all((q > low + LIMIT_MARGIN_RAD) & (q < high - LIMIT_MARGIN_RAD)):
-                continue
-            tips = [self.ik.tip_m(q + share * (goal - q)) for share in np.linspace(0.0, 1.0, 12)]
-            off_m = tips[0] - goal_m
+            off_m = self.ik.tip_m(q) - goal_m
             near = OFF_M[0] <= np.linalg.norm(off_m) <= OFF_M[1] and abs(off_m[2] - rise_m) < RISE_SPREAD_M
-            if near and all(clear(tip, placement) for tip in tips):
+            if near and self._inside(q) and self._way_clear(q, goal, placement):
                 return q
 
     def _begin(self, placement: Placement, command: NDArray[np.float64]) -> _Play:
@@ -176,24 +205,41 @@ class _Play:
     ) -> None:
         self.episode, self._segment = ReachEpisode(), 0
         self._model, self._data, self._camera = model, data, camera
-        self._command, self._velocity = command, np.zeros(DOF)
+        self.command, self.velocity = command, np.zeros(DOF)
 
     def towards(self, goal: NDArray[np.float64], steps: int, task: str) -> None:
-        """So many steps towards a pose (7,), recorded as the next segment under this task."""
-        model, data, episode = self._model, self._data, self.episode
+        """So many steps of the expert towards a pose (7,), recorded as the next segment under this task."""
         for _ in range(steps):
-            self._velocity = next_velocity(self._command, self._velocity, goal)
-            episode.states.append(np.array(data.qpos[ARM_QPOS]))
-            episode.actions.append(self._velocity * STEP_S)
-            episode.tasks.append(task)
-            episode.segment.append(self._segment)
-            if self._camera is not None:
-                episode.frames.setdefault(CAMERA, []).append(self._camera.render(data))
-            for step in range(1, PHYSICS_STEPS + 1):
-                data.ctrl[:] = self._command + self._velocity * (STEP_S * step / PHYSICS_STEPS)
-                mujoco.mj_step(model, data)
-            self._command = self._command + self._velocity * STEP_S
+            self._step(next_velocity(self.command, self.velocity, goal), task)
         self._segment += 1
+
+    def drifting(self, wanted_rad_s: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+        """Velocities (steps, 7) that go over to the wanted ones no faster than the expert accelerates."""
+        most, velocity, found = ACCELERATION_RAD_S2 * STEP_S, self.velocity, []
+        for _ in range(steps):
+            velocity = velocity + np.clip(wanted_rad_s - velocity, -most, most)
+            found.append(velocity)
+        return np.array(found)
+
+    def drift(self, velocities_rad_s: NDArray[np.float64], task: str) -> None:
+        """These steps, recorded as the next segment under this task."""
+        for velocity in velocities_rad_s:
+            self._step(velocity, task)
+        self._segment += 1
+
+    def _step(self, velocity: NDArray[np.float64], task: str) -> None:
+        model, data, episode = self._model, self._data, self.episode
+        self.velocity = velocity
+        episode.states.append(np.array(data.qpos[ARM_QPOS]))
+        episode.actions.append(velocity * STEP_S)
+        episode.tasks.append(task)
+        episode.segment.append(self._segment)
+        if self._camera is not None:
+            episode.frames.setdefault(CAMERA, []).append(self._camera.render(data))
+        for step in range(1, PHYSICS_STEPS + 1):
+            data.ctrl[:] = self.command + velocity * (STEP_S * step / PHYSICS_STEPS)
+            mujoco.mj_step(model, data)
+        self.command = self.command + velocity * STEP_S
 
 
 def record_lift(arm: ArmProfile, episodes: int, seed: int, out: Path, with_frames: bool) -> None:

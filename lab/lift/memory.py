@@ -186,6 +186,7 @@ class Memory:
             past_actions=self._actions[past] * moving[..., None],
             past_mask=torch.ones_like(moving),
             embodiment=self._arm[rows],
+            given=torch.zeros_like(rows),
         )
 
     def observation(self, rows: torch.Tensor, augment: bool) -> Observation:

@@ -44,6 +44,7 @@ def zeros(config: PolicyConfig, batch: int, device: torch.device) -> tuple[Windo
         past_actions=torch.zeros(batch, config.history, config.action_slots, device=device),
         past_mask=torch.ones(batch, config.history, dtype=torch.bool, device=device),
         embodiment=row,
+        given=row,
     )
     frames = torch.zeros(batch, config.cameras, *config.frame_px, 3, device=device)
     tokens = torch.zeros(batch, config.token_budget, dtype=torch.int64, device=device)

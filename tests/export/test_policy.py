@@ -37,6 +37,7 @@ def window(config: PolicyConfig) -> Window:
         past_actions=torch.randn(BATCH, config.history, config.action_slots),
         past_mask=torch.ones(BATCH, config.history, dtype=torch.bool),
         embodiment=torch.zeros(BATCH, dtype=torch.int64),
+        given=torch.zeros(BATCH, dtype=torch.int64),
     )
 
 

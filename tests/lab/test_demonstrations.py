@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from edge.arms import load_arm
@@ -23,8 +24,10 @@ from lab.experts.demonstrations import (
     main,
     start_pose,
 )
+from export.families.action_prior.batch import draw_batch, noised_chunk
 from export.families.action_prior.config import tiny
 from export.training.data import Windows, fit_embodiment, read_demonstrations
+from lab.experts.reach_expert import ACCELERATION_RAD_S2, STEP_S
 
 ARM = load_arm("franka")
 
@@ -56,13 +59,22 @@ def test_a_plain_episode_is_one_instruction_from_home_to_rest(recorder: Recorder
         assert moves[-1] < 0.06 * moves.max(), "the arm has come to its cube"
 
 
-def test_training_reads_returns_and_leaves_out_what_carried_them_off(tmp_path: Path) -> None:
+def test_what_disturbed_a_return_is_committed_and_never_imitated(tmp_path: Path) -> None:
     main(["--returns", "--no-frames", "--episodes", "4", "--seed", "8", "--out", str(tmp_path / "returns")])
-    data = read_demonstrations(tmp_path / "returns")
+    data, config = read_demonstrations(tmp_path / "returns"), tiny()
     told = np.array([text != DISTURBED for text in data.instructions])[data.instruction]
-    assert 0 < int((~told).sum()) < len(told)
-    windows = Windows(data, fit_embodiment(data, 0, 0.01), tiny())
-    assert set(windows.demonstrated()) == set(np.flatnonzero(told))
+    windows = Windows(data, fit_embodiment(data, 0, 0.01), config)
+    rows = windows.demonstrated()
+    leads = np.flatnonzero(windows.given)
+    assert set(rows) == set(np.flatnonzero(told)) | set(leads) and len(leads) > 8
+    assert not told[leads].any() and windows.given.max() == config.max_delay
+    assert set(windows.instruction[leads]) <= set(data.instruction[told]), "what to do next is what it is told"
+    window = windows.window(rows, torch.device("cpu"))
+    counts = noised_chunk(config, window, draw_batch(config, len(rows), (1,), torch.device("cpu"))).counts.any(dim=2)
+    row, step = torch.nonzero(counts, as_tuple=True)
+    assert told[rows[row] + step.numpy()].all(), "only what the expert did is an answer"
+    first = counts.int().argmax(dim=1)[torch.from_numpy(windows.given[rows] > 0)]
+    assert int((first <= config.max_delay).sum()) > 8, "and what follows a disturbance is one"
 
 
 @pytest.mark.parametrize("kind", ["--plain", "--returns"])
@@ -129,15 +141,21 @@ def test_a_returning_tip_keeps_clear_of_cubes_and_table(recorder: Recorder) -> N
     assert low >= 2, "some begin beside a cube, below its top"
 
 
-def test_an_arm_that_is_carried_off_returns_again(recorder: Recorder) -> None:
+def test_an_arm_that_is_held_pushed_or_carried_off_returns_from_where_it_is(recorder: Recorder) -> None:
+    held, moved = 0, 0
     for number in range(20):
         episode = recorder.record_return(np.random.default_rng([10, number]))
-        if DISTURBED in episode.tasks:
-            break
-    assert list(dict.fromkeys(episode.segment)) == [0, 1, 2] and episode.tasks[0] == episode.tasks[-1] != DISTURBED
-    way, segment = tips(recorder, episode), np.array(episode.segment)
-    away = np.linalg.norm(way - way[-1], axis=1)
-    assert away[segment == 0][-1] < 0.005 < 0.01 < away[segment == 2].max() and away[-5:].max() < 0.005
+        way, actions = tips(recorder, episode), np.array(episode.actions)
+        struck = np.array(episode.tasks) == DISTURBED
+        before = np.flatnonzero(np.diff(struck.astype(int)) == 1)
+        after = np.flatnonzero(np.diff(struck.astype(int)) == -1)
+        for first, last in zip(before, after):
+            held += not np.abs(actions[first + 1 : last + 1]).any()
+            moved += np.linalg.norm(way[last] - way[first]) > 0.01
+        jumps = np.abs(np.diff(actions, axis=0)).max()
+        assert jumps <= ACCELERATION_RAD_S2 * STEP_S**2 + 1e-9, "no step of it is one that an arm cannot take"
+        assert np.linalg.norm(way[-5:] - way[-1], axis=1).max() < 0.005
+    assert held >= 2 and moved >= 10
 
 
 def test_a_start_that_no_pose_reaches_is_drawn_again(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

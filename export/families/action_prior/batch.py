@@ -32,6 +32,7 @@ class Window:
     slots (batch, action_slots): the action slots this embodiment uses
     past_states, past_actions, past_mask: the history pairs before the step, (batch, history, ...)
     embodiment (batch,) int64
+    given (batch,) int64: how many of the first actions nobody demonstrated; they are always committed
     """
 
     states: torch.Tensor
@@ -42,6 +43,7 @@ class Window:
     past_actions: torch.Tensor
     past_mask: torch.Tensor
     embodiment: torch.Tensor
+    given: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -162,4 +164,5 @@ def totals(config: PolicyConfig, window: Window, draw: Draw) -> Totals:
 
 def _committed(window: Window, draw: Draw) -> torch.Tensor:
     horizon = window.actions.shape[1]
-    return (torch.arange(horizon, device=window.actions.device) < draw.delay[:, None]) & window.valid
+    count = torch.maximum(draw.delay, window.given)
+    return (torch.arange(horizon, device=window.actions.device) < count[:, None]) & window.valid
