@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 from edge.cli.parser import complain
 from export.commands.train_options import parser, schedule_of, settings_of
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig
+from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig, seen_by
 from export.families.action_prior.folder import with_folders
 from export.training.data import DISTURBED, DatasetError, Demonstrations, fit_embodiments
 from export.training.distil import distil
-from export.training.instructions import InstructionTokens, word_tokenizer
+from export.training.instructions import UNKNOWN, InstructionTokens, word_tokenizer
 from export.training.interrupts import Stopped
 from export.training.mapping import read_mapping
 from export.training.mixture import Mixture, read_all
@@ -115,12 +115,16 @@ def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
     else:
         prior = Checkpoint(with_folders(PRESETS[args.preset or "tiny"](), None, args.init_action), {}, (), None)
     prior = replace(prior, config=_changed(with_folders(prior.config, args.init_vlm, None), args))
+    vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
+    if vlm is not None and seen_by(vlm.config) != seen_by(prior.config):  # before the data is read, which takes minutes
+        raise CheckpointError(f"{args.vlm}: the VLM was trained with another configuration than this run's")
     datasets = _read(args, prior.config)
     if args.prior is None:
         prior = replace(prior, embodiments=fit_embodiments(datasets, prior.config.normalisation_quantile))
-    vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
     if args.init_vlm is not None:
         tokenizer = _tokenizer_of(args.init_vlm)
+    elif vlm is not None:
+        tokenizer = _words_of(vlm, args.vlm, datasets[0].instructions)
     else:
         tokenizer = _words(args.data[0], datasets[0].instructions, prior.config)
     return Start(prior, tokenizer, vlm, args.init_vlm, args.init_action), datasets
@@ -161,6 +165,17 @@ def _words(folder: Path, instructions: tuple[str, ...], config: PolicyConfig) ->
         raise DatasetError(
             f"{folder} needs {tokenizer.get_vocab_size()} tokens, the configuration has {config.vocabulary}"
         )
+    return tokenizer
+
+
+def _words_of(vlm: Checkpoint, file: Path, instructions: tuple[str, ...]) -> Tokenizer:
+    """The tokenizer that a VLM learnt with. Raises `CheckpointError` where it lacks a word of the instructions."""
+    if vlm.tokenizer is None:
+        raise CheckpointError(f"{file}: has no tokenizer, so no VLM; give the checkpoint.pt of stage 0 or 2 as --vlm")
+    tokenizer = Tokenizer.from_str(vlm.tokenizer)
+    for text in instructions:
+        if text != DISTURBED and UNKNOWN in tokenizer.encode(text, add_special_tokens=False).tokens:
+            raise CheckpointError(f"{file}: the VLM has not learnt all words of the instruction '{text}' of the data")
     return tokenizer
 
 

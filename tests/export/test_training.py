@@ -122,7 +122,11 @@ def test_all_stages_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert main(["point", "--data", str(other), "--out", str(tmp_path / "w"), *few]) == 0
     arguments = ["--prior", prior, "--vlm", str(tmp_path / "w" / "checkpoint.pt"), "--data", data]
     assert main(["vla", *arguments, "--out", str(tmp_path / "c"), *few]) == 2
-    assert "other instructions" in capsys.readouterr().err
+    assert "has not learnt all words of the instruction" in capsys.readouterr().err
+    more = write_scenes(tmp_path / "more", ("reach the mauve cube", *instructions))
+    assert main(["point", "--data", str(more), "--out", str(tmp_path / "m"), *few]) == 0
+    arguments[3] = str(tmp_path / "m" / "checkpoint.pt")
+    assert main(["vla", *arguments, "--out", str(tmp_path / "c"), *few]) == 0, "it knows these words, and another"
     assert main(["point", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "d"), *few]) == 2
     assert "rendered scenes" in capsys.readouterr().err
 
