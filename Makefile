@@ -19,7 +19,7 @@ LINES    := tests/firmware_bridge/test_lines.py
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size lerobot-plugin pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -190,6 +190,11 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/lerobot/requirements.txt
 	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/lerobot/requirements-nodeps.txt
 	touch $@
+
+# The plugin's tests: what the robot's side needs beside LeRobot, at the versions that LeRobot has.
+lerobot-plugin: $(LEROBOT)/.installed $(VENV)/.tests ## LeRobot's own tools on a simulated SO-101 through the plugin: record, replay, train, roll out; 3 minutes
+	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check "daqp>=0.8" "mcap>=1.6" "numpy<2.3" onnxruntime "setuptools>=77" tqdm
+	VLA_EDGE_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/plugins
 
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot

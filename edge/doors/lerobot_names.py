@@ -1,0 +1,58 @@
+"""An arm's axes as LeRobot names and measures them: `JOINT.pos`, degrees, a gripper from 0 to 100 of its travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.arms import ArmProfile
+from edge.arms.drives import drive_url
+from edge.arms.feetech import FeetechUrl
+from edge.bundle.manifest import ActionNumber, AxisSpec, StateNumber, Unit
+from edge.plan.trajectory import FloatArray
+from edge.policy.axes import Units
+
+SUFFIX = ".pos"
+UNITS: dict[str, Unit] = {"rad": "deg", "m": "m"}
+
+
+class LeRobotAxes:
+    """The axes of one arm. `names` are in the arm's order; a gripper's travel is that of the profile's limits."""
+
+    def __init__(self, arm: ArmProfile) -> None:
+        self.names = tuple(joint + SUFFIX for joint in arm.joints)
+        units = tuple("percent" if index == arm.gripper else UNITS[unit] for index, unit in enumerate(arm.units))
+        limits = zip(arm.limits.position_min_rad, arm.limits.position_max_rad)
+        axes = tuple(
+            AxisSpec(joint, StateNumber(0), ActionNumber(0), travel=travel) for joint, travel in zip(arm.joints, limits)
+        )
+        self._units = Units.of(axes, units, arm)
+
+    def shown(self, q: FloatArray) -> dict[str, float]:
+        """Positions (J,), rad or m, by LeRobot's names and in its units."""
+        return dict(zip(self.names, self._units.from_arm(q).tolist()))
+
+    def read(self, action: Mapping[str, Any]) -> FloatArray:
+        """Inverse of `shown`. Raises `ValueError` unless every axis has one finite number and nothing else is there."""
+        if set(action) != set(self.names):
+            odd = ", ".join(sorted(set(action) ^ set(self.names)))[:160]
+            raise ValueError(f"an action has {', '.join(self.names)}, each once; not so: {odd}")
+        try:
+            values = np.array([float(action[name]) for name in self.names])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an action is one number per joint: {error}") from None
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.names[int(np.argmin(np.isfinite(values)))]} is not finite")
+        return self._units.to_arm(values)
+
+
+def with_calibration(url: str, calibration: Path) -> str:
+    """The URL of a servo bus with the calibration that LeRobot has made of that arm, unless it names one or there is
+    none."""
+    drive = drive_url(url)
+    if not isinstance(drive, FeetechUrl) or drive.calibration is not None or not calibration.is_file():
+        return url
+    return f"{url}{'&' if '?' in url else '?'}calibration={calibration}"
