@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from edge import __version__
 from edge.errors import InputError
 from edge.inference.layout import parse_table
-from edge.log.older import messages_then
+from edge.log.older import FIRST_PROFILE, messages_then
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from mcap.stream_reader import StreamReader
     from mcap.writer import Writer
 
-PROFILE = "vla-edge-1"
-"""In the file's header; the number is that of the journal's format."""
+PROFILE = "vla-edge-2"
+"""In the file's header; the number is that of the form of journal and messages."""
+METADATA = ("created_by", "name", "task", "seed", "bridge")
+"""What of a run's header is the file's metadata too, which tools show without reading it; `name` is the arm's."""
 CHUNK_BYTES = 256 * 1024
 MOST_RECORD_BYTES = 64 << 20
 MOST_CHUNK_BYTES = 16 << 20
@@ -87,7 +89,9 @@ class LogWriter:
             self.missing = record.number - self.records
             self.records += 1
             if record.kind is Kind.HEADER:
-                anchor = decode(record.kind, record.body)["anchor"]
+                header = decode(record.kind, record.body)
+                self._writer.add_metadata("vla-edge", _about(header))
+                anchor = header["anchor"]
                 self._to_wall_ns = anchor["wall_ns"] - anchor["monotonic_ns"]
             self._complete = self._complete or record.kind is Kind.ENDED
             for topic, content in self._messages.of(record):
@@ -117,6 +121,11 @@ class LogWriter:
         self.add_message(self._channels[topic], content, wall_ns)
 
 
+def _about(header: dict[str, Any]) -> dict[str, str]:
+    told = {**header.get("settings", {}), **header.get("arm", {}), **header}
+    return {name: str(told[name]) for name in METADATA if name in told}
+
+
 def encode_message(content: dict[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -129,6 +138,7 @@ class LogReader:
         self.truncated = False
         """Known once the records have been read to their end."""
         self.checked = 0
+        self._profile = PROFILE
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._messages = Messages()
 
@@ -148,8 +158,10 @@ class LogReader:
         with _open_file(self.path) as file:
             for item in self._items(file):
                 name = type(item).__name__
-                if name == "Header" and item.profile != PROFILE:
-                    raise LogError(f"{self.path}: profile '{item.profile}'; this version reads {PROFILE}")
+                if name == "Header":
+                    if item.profile not in (FIRST_PROFILE, PROFILE):
+                        raise LogError(f"{self.path}: profile '{item.profile}'; this version reads {PROFILE}")
+                    self._profile = item.profile
                 if name == "Channel":
                     topics[item.id] = item.topic
                 elif name == "Message":
@@ -183,7 +195,7 @@ class LogReader:
             return
         for record in unpack_batch(data, self.path):
             try:
-                record, messages = messages_then(self._messages, record)
+                record, messages = messages_then(self._messages, record, self._profile)
             except (ValueError, KeyError, TypeError) as error:
                 raise LogError(f"{self.path}: record {record.number} is damaged: {error}") from None
             for name, content in messages:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edge.inference.film import FrameHead
 from edge.inference.layout import parse_table
 from edge.log.mcap_log import CAMERAS, LogError, LogReader, LogWriter
+from edge.log.topics import STAMP, field_type
 from firmware_bridge.reading import Between, Sized, typed
 
 SCHEMA = "foxglove.CompressedImage"
@@ -43,12 +44,7 @@ def schema() -> bytes:
     """JSON Schema of every message with a frame."""
     integer = {"type": "integer"}
     properties: dict[str, Any] = {
-        "timestamp": {
-            "type": "object",
-            "title": "time",
-            "properties": {"sec": integer, "nsec": integer},
-            "description": "of the capture, Unix time",
-        },
+        "timestamp": {**field_type(STAMP), "description": "of the capture, Unix time"},
         "frame_id": {"type": "string", "description": "name of the camera"},
         "data": {"type": "string", "contentEncoding": "base64", "description": "the whole image file"},
         "format": {"type": "string", "description": "jpeg or png"},

@@ -10,15 +10,22 @@ from firmware_bridge.framing import FrameReader
 
 
 class Seen:
-    """Mapping of the clocks, requests without a result, frames that are not whole yet."""
+    """Names of the joints, mappings of the clocks, requests without a result, frames that are not whole yet."""
 
     def __init__(self) -> None:
         self.host_ns = 0
         self.device_us: float = -1.0
         self.sent_ns: dict[int, int] = {}
         self.frames: list[str] = []
+        self.joints: tuple[str, ...] = ()
+        self._to_wall_ns = 0
         self._mapping: Mapping | None = None
         self._readers = {Kind.RECEIVED: FrameReader(), Kind.SENT: FrameReader()}
+
+    @property
+    def wall_ns(self) -> int:
+        """Unix time of the record that was taken last; monotonic before the run's header."""
+        return self.host_ns + self._to_wall_ns
 
     @property
     def bad_frames(self) -> int:
@@ -33,6 +40,10 @@ class Seen:
             self._mapping = body
         elif isinstance(body, PlanRequest):
             self.sent_ns = {body.id: body.sent_ns}
+        elif record.kind is Kind.HEADER:
+            self._to_wall_ns = body["anchor"]["wall_ns"] - body["anchor"]["monotonic_ns"]
+        elif record.kind is Kind.CONTROLLER:
+            self.joints = _joints_of(body.get("arm"))
         elif record.kind in self._readers:
             self.frames = [type(frame.message).__name__ for frame in self._readers[record.kind].feed(record.body)]
 
@@ -45,3 +56,9 @@ class Seen:
             return -1.0
         since_us = (host_ns - self._mapping.at_ns) / 1000
         return round(self._mapping.device_us + since_us * (1 + self._mapping.drift), 1)
+
+
+def _joints_of(arm: Any) -> tuple[str, ...]:
+    """Names in what a controller was made from, which is judged where it is made."""
+    joints = arm.get("joints") if isinstance(arm, dict) else None
+    return tuple(map(str, joints)) if isinstance(joints, list) else ()

@@ -1,6 +1,8 @@
 """The topics of a log: for each its records, and of every field the JSON type, the meaning and the value.
 
-Where a message shows a field of a record as it is, type and meaning are those of the record's own description.
+Where a message shows a field of a record as it is, type and meaning are those of the record's own description. Schemas
+keep to what Foxglove's viewer reads: arrays with `items`, objects with `properties`, no array directly in an array, one
+type a field. Topics that it knows by its own schemas have those names.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.layout import Item, items_of
 
 INTEGER, NUMBER, STRING, BOOLEAN, OBJECT = ("integer", "number", "string", "boolean", "object")
-ROW, TABLE = "row", "table"
-"""Lists of numbers, and of rows of numbers; null stands for a number that is not finite."""
+ROW, TABLE, WORDS, FLAGS, STAMP, JOINTS = "row", "table", "words", "flags", "stamp", "joints"
+"""Lists of numbers, of rows of numbers (`joints`), of words, of booleans; a Unix time; the states of joints. Null
+stands for a number that is not finite."""
 Message = tuple[str, dict[str, Any]]
 
 
@@ -44,6 +47,8 @@ class Topic:
     kinds: tuple[Kind, ...]
     fields: dict[str, Shown]
     when: Callable[[Any, Seen], bool] = lambda record, seen: True
+    schema: str | None = None
+    """Of a schema that Foxglove knows by this name; the fields are its fields and ours."""
 
 
 def same(record: type, *names: str) -> dict[str, Shown]:
@@ -54,7 +59,10 @@ def same(record: type, *names: str) -> dict[str, Shown]:
 def _shown(item: Item, value: Callable[[Any], Any]) -> Shown:
     code = item.code.lstrip("<")[0]
     kind = STRING if code in "Sj" else NUMBER if code in "fd" else INTEGER
-    return Shown((kind, ROW, TABLE)[len(item.shape)], item.text, lambda record, _: finite(value(record)))
+    if len(item.shape) == 2:
+        return Shown(TABLE, item.text, lambda record, _: [{"joints": row} for row in finite(value(record))])
+    row = FLAGS if code == "?" else ROW
+    return Shown(row if item.shape else kind, item.text, lambda record, _: finite(value(record)))
 
 
 def finite(value: Any) -> Any:
@@ -66,11 +74,32 @@ def finite(value: Any) -> Any:
     return listed(value)
 
 
-def _position(name: str) -> dict[str, Shown]:
-    def radians(sample: rec.Sample, seen: Seen) -> list[float]:
-        return [round(urad * MICRO, 6) for urad in getattr(sample, name)]
+def _joints(name: str) -> Topic:
+    def states(sample: rec.Sample, seen: Seen) -> list[dict[str, Any]]:
+        positions = [round(urad * MICRO, 6) for urad in getattr(sample, name)]
+        names = seen.joints if len(seen.joints) == len(positions) else map(str, range(1, len(positions) + 1))
+        return [{"name": name, "position": position} for name, position in zip(names, positions)]
 
-    return {"position_rad": Shown(ROW, "rad, one per joint, at device_us", radians)}
+    return Topic((Kind.SAMPLE,), STAMPED | {"joints": Shown(JOINTS, STATES, states)}, schema="foxglove.JointStates")
+
+
+def _timestamp(record: Any, seen: Seen) -> dict[str, int]:
+    return {"sec": seen.wall_ns // NANOS, "nsec": seen.wall_ns % NANOS}
+
+
+def _level(record: Any, seen: Seen) -> int:
+    """Foxglove's number of how serious it is; 0 for what is no news to a person."""
+    if isinstance(record, rec.LineLost):
+        return ERROR
+    return ERROR if record.get("error") else LEVELS.get(record["decision"], 0)
+
+
+def _said(record: Any, seen: Seen) -> str:
+    if isinstance(record, rec.LineLost):
+        return f"line lost: {record.text}"
+    details = {name: value for name, value in record.items() if name != "decision"}
+    words = [str(value) if name in PROSE else f"{name} {value}" for name, value in details.items() if value is not None]
+    return ", ".join(words) if record["decision"] == "said" else f"{record['decision']}: {', '.join(words)}"
 
 
 def _engine_ms(result: PlanResult, seen: Seen) -> list[float]:
@@ -114,6 +143,15 @@ HOST_NS = Shown(INTEGER, "host time, monotonic, ns", lambda _, seen: seen.host_n
 DEVICE_US = Shown(NUMBER, "device time, unwrapped, us; -1 before the clocks agree", lambda _, seen: seen.device_us)
 COMMON = {"host_ns": HOST_NS, "device_us": DEVICE_US}
 """In every message of every topic but `/journal` and `/log`."""
+NANOS = 1_000_000_000
+STAMPED = {"timestamp": Shown(STAMP, "Unix time of the record", _timestamp)}
+STATES = "in the order of the profile, at device_us; position in rad, of an axis that slides in m"
+INFO, WARNING, ERROR = 2, 3, 4
+LEVELS = {"said": INFO, "ended": INFO, "stop": ERROR} | dict.fromkeys(
+    ("refused", "paused", "late", "device event"), WARNING
+)
+"""Of the decisions that a person should hear of, by Foxglove's numbers."""
+PROSE = ("why", "reason", "error")
 HEADER = "versions, arm, task, seeds, settings, hashes of the bundle, time anchors"
 MADE_FROM = "arm profile, policy shape and settings that the controller was made from"
 LATE = "how long after its deadline this tick began, us"
@@ -122,8 +160,8 @@ TO_CHUNK = "from the request to the moment control took the result, ms"
 TOPICS: dict[str, Topic] = {
     "/run": Topic((Kind.HEADER,), {"header": Shown(OBJECT, HEADER, lambda header, _: header)}),
     "/control": Topic((Kind.CONTROLLER,), {"made_from": Shown(OBJECT, MADE_FROM, lambda made_from, _: made_from)}),
-    "/joints/commanded": Topic((Kind.SAMPLE,), _position("commanded_urad")),
-    "/joints/measured": Topic((Kind.SAMPLE,), _position("measured_urad")),
+    "/joints/commanded": _joints("commanded_urad"),
+    "/joints/measured": _joints("measured_urad"),
     "/buffer": Topic((Kind.SAMPLE,), same(rec.Sample, "buffered_ms")),
     "/state": Topic(
         (Kind.SAMPLE,), same(rec.Sample, "state") | {"name": Shown(STRING, "device state, its name", _state_name)}
@@ -165,6 +203,19 @@ TOPICS: dict[str, Topic] = {
             "details": Shown(OBJECT, "its numbers and its reason", _details),
         },
     ),
+    "/notices": Topic(
+        (Kind.DECISION, Kind.NOTE, Kind.LINE_LOST),
+        STAMPED
+        | {
+            "level": Shown(INTEGER, "2 information, 3 warning, 4 error", _level),
+            "message": Shown(STRING, "what a person should hear of", _said),
+            "name": Shown(STRING, "who says it", lambda _, __: "vla-edge"),
+            "file": Shown(STRING, "empty", lambda _, __: ""),
+            "line": Shown(INTEGER, "0", lambda _, __: 0),
+        },
+        when=lambda record, seen: _level(record, seen) > 0,
+        schema="foxglove.Log",
+    ),
     "/commands": Topic(
         (Kind.COMMAND,),
         same(rec.DeviceCall, "command")
@@ -193,13 +244,13 @@ TOPICS: dict[str, Topic] = {
         (Kind.RECEIVED,),
         {
             "data": Shown(STRING, "bytes of one read, base64; frames are cut anywhere", _base64),
-            "frames": Shown(ROW, "types of the frames that end here", _frames),
+            "frames": Shown(WORDS, "types of the frames that end here", _frames),
             "bad_frames": Shown(INTEGER, "damaged so far", lambda _, seen: seen.bad_frames),
         },
     ),
     "/wire/sent": Topic(
         (Kind.SENT,),
-        {"data": Shown(STRING, "one frame, base64", _base64), "frames": Shown(ROW, "its type", _frames)},
+        {"data": Shown(STRING, "one frame, base64", _base64), "frames": Shown(WORDS, "its type", _frames)},
     ),
     "/report": Topic((Kind.ENDED,), {"report": Shown(OBJECT, "the run's report, as in run.json", lambda end, _: end)}),
     "/journal": Topic(
@@ -246,19 +297,36 @@ def fields_of(topic: str) -> dict[str, Shown]:
 def schema(topic: str) -> bytes:
     """JSON Schema of a topic's messages."""
     fields = fields_of(topic)
-    properties = {name: _type(shown.kind) | {"description": shown.text} for name, shown in fields.items()}
+    properties = {name: field_type(shown.kind) | {"description": shown.text} for name, shown in fields.items()}
     whole = {"type": "object", "title": schema_name(topic), "properties": properties, "required": list(fields)}
     return json.dumps(whole).encode()
 
 
 def schema_name(topic: str) -> str:
     """Name of a topic's schema: `vla_edge.joints.measured`."""
-    return "vla_edge" + topic.replace("/", ".")
+    return TOPICS[topic].schema or "vla_edge" + topic.replace("/", ".")
 
 
-def _type(kind: str) -> dict[str, Any]:
-    if kind == ROW:
-        return {"type": "array"}
-    if kind == TABLE:
-        return {"type": "array", "items": {"type": "array", "items": {"type": ["number", "null"]}}}
-    return {"type": kind}
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": kind} for name, kind in properties.items()}}
+
+
+TYPES: dict[str, dict[str, Any]] = {
+    OBJECT: _object(),
+    ROW: _array({"type": NUMBER}),
+    WORDS: _array({"type": STRING}),
+    FLAGS: _array({"type": BOOLEAN}),
+    TABLE: _array({"type": "object", "properties": {"joints": _array({"type": NUMBER})}}),
+    STAMP: {**_object(sec=INTEGER, nsec=INTEGER), "title": "time"},
+    JOINTS: _array(_object(name=STRING, position=NUMBER)),
+}
+"""JSON Schema of the kinds of fields that are not plain types."""
+
+
+def field_type(kind: str) -> dict[str, Any]:
+    """JSON Schema of a field."""
+    return TYPES.get(kind, {"type": kind})

@@ -151,4 +151,4 @@ def test_edge_train_takes_the_recording(lerobot: LeRobot) -> None:
     line += ["--data", str(lerobot.folder / "dataset"), "--out", str(lerobot.folder / "prior")]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "read as degrees" in done.stderr and (lerobot.folder / "prior/checkpoint.pt").is_file()
+    assert "read as degrees" in done.stdout and (lerobot.folder / "prior/checkpoint.pt").is_file()

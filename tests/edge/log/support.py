@@ -14,7 +14,7 @@ from mcap.writer import Writer
 
 from edge.errors import SafetyStop
 from edge.inference.layout import pack_plain
-from edge.log.mcap_log import LogWriter, encode_message
+from edge.log.mcap_log import PROFILE, LogWriter, encode_message
 from edge.log.records import Journal, Kind, Record, RingJournal
 from edge.log.taps import open_client, open_recorder, tapped_planner
 from edge.plan.replanner import ControlSettings
@@ -106,7 +106,7 @@ def rewrite(path: Path, change: Callable[[str, dict[str, Any]], dict[str, Any] |
         rows = [(s, c, m) for s, c, m in make_reader(file).iter_messages(log_time_order=False)]
     stream, channels = BytesIO(), dict[str, int]()
     writer = Writer(stream)
-    writer.start(profile="vla-edge-1", library="")
+    writer.start(profile=PROFILE, library="")
     for schema, channel, message in rows:
         assert schema is not None
         if channel.topic not in channels:

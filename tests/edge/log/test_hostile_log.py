@@ -43,7 +43,7 @@ def rewritten(path: Path, kind: Kind, change: Change) -> Path:
                 if record.kind is kind and not found:
                     found, record = True, Record(record.number, record.host_ns, record.kind, change(record))
                 with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                    for name, content in messages_then(messages, record)[1]:
+                    for name, content in messages_then(messages, record, PROFILE)[1]:
                         writer.add_message(channels[name], time_ns, encode_message(content), time_ns)
                 batch += LENGTH.pack(len(record.pack())) + record.pack()
             packed = json.dumps({"records": b64encode(batch).decode()}).encode()

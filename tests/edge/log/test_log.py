@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,15 +25,16 @@ from mcap.writer import Writer
 from edge.cli.run import main
 from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LogError, LogReader
+from edge.log.pictures import schema as frame_schema
 from edge.log.records import Beat, Kind, Loop, Record
 from edge.log.run_log import RunLog
-from edge.log.topics import ROW, TABLE, TOPICS, fields_of
+from edge.log.topics import TOPICS, fields_of, schema
 from edge.run.replay import Replay
 from tests.edge.log.support import HEADER, LoggedRun, rewrite, write_log
 from tests.edge.run.test_controller import wave
+from tests.support import FRANKA
 
 ROOT = Path(__file__).resolve().parents[3]
-TYPES = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "object": dict, ROW: list, TABLE: list}
 KILLED = """
 import os, signal, sys, time
 from io import BytesIO
@@ -84,26 +86,91 @@ def log(run: LoggedRun, tmp_path: Path) -> Path:
     return write_log(tmp_path / "run.mcap", run.records)
 
 
-def test_every_topic_is_there_and_every_message_has_what_its_schema_promises(log: Path) -> None:
+def test_every_topic_is_there_and_every_message_has_its_fields(log: Path) -> None:
     seen = Counter()
     for topic, _, content in messages(log):
-        fields = fields_of(topic)
-        assert content.keys() == fields.keys(), topic
-        for name, shown in fields.items():
-            assert isinstance(content[name], TYPES[shown.kind]), f"{topic} {name}"
+        assert content.keys() == fields_of(topic).keys(), topic
         seen[topic] += 1
     assert seen.keys() == TOPICS.keys()
 
 
-def test_schemas_are_json_schemas_that_foxglove_reads(log: Path) -> None:
+def wrong_for_foxglove(schema: Any, at: str = "") -> list[str]:
+    """Where a schema breaks the rules of Foxglove's viewer, which drops the whole topic then."""
+    kind = schema.get("type")
+    if not isinstance(kind, str) or kind not in ("object", "array", "string", "number", "integer", "boolean"):
+        return [f"{at}: type {kind}"]
+    if kind == "object":
+        if not isinstance(schema.get("properties"), dict):
+            return [f"{at}: an object without properties"]
+        return [
+            wrong for name, one in schema["properties"].items() for wrong in wrong_for_foxglove(one, f"{at}.{name}")
+        ]
+    if kind == "array":
+        items = schema.get("items")
+        if not isinstance(items, dict) or items.get("type") == "array":
+            return [f"{at}: an array of {items}"]
+        return wrong_for_foxglove(items, f"{at}[]")
+    return []
+
+
+def fits(schema: dict[str, Any], value: Any) -> bool:
+    """Whether a message is as its schema says; null may stand for a number."""
+    kind = schema["type"]
+    if kind == "object":
+        return isinstance(value, dict) and all(
+            name in value and fits(one, value[name]) for name, one in schema["properties"].items()
+        )
+    if kind == "array":
+        return isinstance(value, list) and all(fits(schema["items"], one) for one in value)
+    types = {"string": str, "boolean": bool, "integer": int, "number": (int, float, type(None))}
+    return isinstance(value, types[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+WELL_KNOWN = {
+    "foxglove.JointStates": {"timestamp": {"sec", "nsec"}, "joints": {"name", "position"}},
+    "foxglove.Log": {"timestamp": {"sec", "nsec"}, "level": {}, "message": {}, "name": {}, "file": {}, "line": {}},
+    "foxglove.CompressedImage": {"timestamp": {"sec", "nsec"}, "frame_id": {}, "data": {}, "format": {}},
+}
+"""What the SDK's own schemas require; https://github.com/foxglove/foxglove-sdk/tree/main/schemas/jsonschema."""
+
+
+def test_every_schema_keeps_to_foxgloves_rules_and_every_message_to_its_schema(log: Path) -> None:
     with log.open("rb") as file:
-        summary = make_reader(file).get_summary()
-    assert summary is not None and summary.statistics is not None
-    assert summary.statistics.message_count > 2000 and summary.statistics.chunk_count > 1
-    for channel in summary.channels.values():
-        schema = summary.schemas[channel.schema_id]
-        assert (channel.message_encoding, schema.encoding) == ("json", "jsonschema")
-        assert json.loads(schema.data)["type"] == "object"
+        reader = make_reader(file)
+        summary = reader.get_summary()
+        assert summary is not None and summary.statistics is not None
+        assert summary.statistics.message_count > 2000 and summary.statistics.chunk_count > 1
+        assert summary.statistics.metadata_count == 1
+        schemas = {id: json.loads(schema.data) for id, schema in summary.schemas.items()}
+        assert [wrong for schema in schemas.values() for wrong in wrong_for_foxglove(schema)] == []
+        for schema, channel, message in reader.iter_messages():
+            assert schema is not None and (channel.message_encoding, schema.encoding) == ("json", "jsonschema")
+            assert fits(schemas[schema.id], json.loads(message.data)), channel.topic
+
+
+@pytest.mark.parametrize("schema", [json.loads(schema(topic)) for topic in TOPICS] + [json.loads(frame_schema())])
+def test_a_schema_by_a_name_of_foxgloves_has_its_fields(schema: dict[str, Any]) -> None:
+    assert wrong_for_foxglove(schema) == []
+    assert schema["title"].startswith("vla_edge.") or schema["title"] in WELL_KNOWN
+    for name, inner in WELL_KNOWN.get(schema["title"], {}).items():
+        field = schema["properties"][name]
+        assert name in schema["required"] and set(inner) <= set(field.get("items", field).get("properties", {}))
+
+
+def test_the_rules_find_what_the_viewer_drops() -> None:
+    assert wrong_for_foxglove({"type": "array"}) and wrong_for_foxglove({"type": "object"})
+    nested = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+    assert wrong_for_foxglove({"type": "object", "properties": {"table": nested}}) == [
+        f".table: an array of {nested['items']}"
+    ]
+    assert wrong_for_foxglove({"type": "object", "properties": {"x": {"type": ["number", "null"]}}})
+
+
+def test_notices_say_what_a_person_should_hear_of(log: Path) -> None:
+    notices = [content for topic, _, content in messages(log) if topic == "/notices"]
+    assert [notice["level"] for notice in notices if notice["message"].startswith("stop: ")] == [4]
+    assert all(notice["message"] and notice["level"] in (2, 3, 4) for notice in notices)
+    assert any(notice["message"].startswith("refused: ") and notice["level"] == 3 for notice in notices)
 
 
 def test_counts_agree_with_the_run(run: LoggedRun, log: Path) -> None:
@@ -118,15 +185,20 @@ def test_counts_agree_with_the_run(run: LoggedRun, log: Path) -> None:
     assert topics["/joints/measured"] == topics["/state"] == run.controller.recorder._count
 
 
+def positions(content: dict[str, Any]) -> list[float]:
+    assert [joint["name"] for joint in content["joints"]] == list(FRANKA.joints)
+    return [joint["position"] for joint in content["joints"]]
+
+
 def test_values_are_those_of_the_run(run: LoggedRun, log: Path) -> None:
     found = messages(log)
     samples = run.controller.recorder.samples()
     measured = [content for topic, _, content in found if topic == "/joints/measured"]
     kept = len(samples.device_us)
     assert [content["device_us"] for content in measured[-kept:]] == samples.device_us.tolist()
-    assert np.array([content["position_rad"] for content in measured[-kept:]]) == pytest.approx(samples.measured_rad)
+    assert np.array([positions(content) for content in measured[-kept:]]) == pytest.approx(samples.measured_rad)
     bad = [content for topic, _, content in found if topic == "/plan/result" and content["not_finite"]]
-    assert len(bad) == 1 and bad[0]["increments_rad"][0] == [None] * 7
+    assert len(bad) == 1 and bad[0]["increments_rad"][0] == {"joints": [None] * 7}
 
 
 def test_frames_both_ways_are_kept_byte_by_byte(run: LoggedRun, log: Path) -> None:
@@ -170,7 +242,7 @@ def test_a_message_that_says_something_else_than_the_journal_is_found(run: Logge
 
     def move(topic: str, content: dict[str, Any]) -> dict[str, Any]:
         if topic == "/joints/measured" and not moved:
-            content["position_rad"][2] += 1e-6
+            content["joints"][2]["position"] += 1e-6
             moved.append(topic)
         return content
 
@@ -373,3 +445,11 @@ def test_a_full_disk_ends_the_log_in_words_and_not_the_run(tmp_path: Path) -> No
     assert log.close() == told[0]
     reader = LogReader(path)
     assert len(list(reader.records())) >= 1000, "what was written before is whole"
+
+
+def test_the_layout_shows_fields_that_there_are() -> None:
+    text = (ROOT / "docs" / "reference" / "foxglove-layout.json").read_text()
+    shown = re.findall(r'"(?:value|topicPath|topicToRender)": "(/[a-z/]+)(?:\.([a-z_]+))?', text)
+    assert len(shown) > 8 and json.loads(text)["layout"]
+    for topic, field in shown:
+        assert not field or field in fields_of(topic), f"{topic}.{field}"
