@@ -75,6 +75,12 @@ class Nearest:
         return self.share <= 1.0
 
 
+def rounding_rad_s2(step_s: float) -> float:
+    """What rounding to whole microradians may add to an acceleration: 12 half units of a position in a second
+    difference of the spline, 6 of a velocity in an acceleration, 3 of a position in a velocity."""
+    return MICRO * (6 / step_s**2 + 3 / step_s)
+
+
 class Program:
     """The quadratic program of one joint that leaves `start` in steps of `step_s`, each for one of `goals` (n,).
 
@@ -84,9 +90,7 @@ class Program:
 
     def __init__(self, goals: FloatArray, start: JointStart, bounds: JointBounds, step_s: float) -> None:
         n, unit = len(goals), bounds.deviation
-        # What rounding to whole microradians may add: 12 half units of a position in a second difference of the
-        # spline, 6 of a velocity in an acceleration, 3 of a position in a velocity.
-        rounding = MICRO * (6 / step_s**2 + 3 / step_s)
+        rounding = rounding_rad_s2(step_s)
         self._acceleration = max(bounds.acceleration - rounding, 0.5 * bounds.acceleration)
         self._velocity = max((1 - OVER) * bounds.velocity - MICRO * (2 / step_s + 1), 0.5 * bounds.velocity)
         self._jerk, self._unit, self._step_s, self._q = bounds.jerk, unit, step_s, start.q

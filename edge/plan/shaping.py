@@ -2,9 +2,10 @@
 
 A policy that was trained elsewhere names positions that no limit has touched: noisy, on whole servo counts, faster than
 the arm, or away from what the chunk before it has committed. Here they become knots that leave the committed trajectory
-with its position and velocity, and that host and device accept. A joint whose goals pass as they are is left alone; the
-others take the knots nearest to their goals (`edge/plan/nearest.py`). Where those would be further away than the arm's
-profile allows, all joints take the shortest longer spacing of steps that needs less.
+with its position and velocity, that host and device accept, and that the device's limiter leaves alone. A joint whose
+goals are such knots as they are keeps them; the others take the knots nearest to their goals (`edge/plan/nearest.py`).
+Where those would be further away than the arm's profile allows, all joints take the shortest longer spacing of steps
+that needs less.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.plan.checks import ChunkRefusal, check_chunk, check_finite, judge
-from edge.plan.nearest import JointBounds, JointStart, Nearest, Program, prepare
+from edge.plan.nearest import TICK_S, JointBounds, JointStart, Nearest, Program, prepare, rounding_rad_s2
 from edge.plan.timeline import MOST_STEPS, Timeline
-from edge.plan.trajectory import FloatArray, Knots, from_micro
+from edge.plan.trajectory import BoolArray, FloatArray, Knots, from_micro, segment_accelerations
 from firmware_bridge.codes import MICRO
 from firmware_bridge.constants import MAX_SPACING_US
 
@@ -64,7 +65,7 @@ class GoalShaper:
             )
         self._limits = limits = arm.operating
         self._low, self._high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
-        self._velocity = np.array(limits.velocity_rad_s)
+        self._velocity, self._jerk = np.array(limits.velocity_rad_s), np.array(limits.jerk_rad_s3)
         self._beyond = np.array(arm.goals.beyond_rad)
         if arm.gripper is not None:
             self._beyond[arm.gripper] = math.inf  # it closes further than it goes, and means "hold"
@@ -85,7 +86,7 @@ class GoalShaper:
             return refusal
         goals = np.clip(given, self._low, self._high)
         knots = timeline.through(splice, goals, spacing_us)
-        sound = judge(knots, self._limits).sound
+        sound = judge(knots, self._limits).sound & self._followed(timeline, knots)
         if not sound.all():
             paths = _Paths(timeline, splice, goals, spacing_us, self._bounds)
             paths.keep(np.flatnonzero(sound).tolist())
@@ -104,6 +105,19 @@ class GoalShaper:
             not sound.all(),
             knots.spacing_us / spacing_us,
         )
+
+    def _followed(self, timeline: Timeline, knots: Knots) -> BoolArray:
+        """Which joints (J,) the device follows without its limiter: their acceleration changes no faster than the jerk
+        limit allows, and at the splice jumps by no more than is left of that in one tick."""
+        step_s = knots.spacing_s
+        start, end = segment_accelerations(knots.q_rad, knots.dq_rad_s, step_s)
+        rounding, jerk = rounding_rad_s2(step_s), np.abs(end - start) / step_s
+        jump = np.abs(start[0] - timeline.acceleration_rad_s2(knots.first))
+        smooth = np.all(jerk <= self._jerk + 2 * rounding / step_s, axis=0)
+        followed: BoolArray = np.logical_and(
+            smooth, jump <= np.maximum(self._jerk - jerk[0], 0.0) * TICK_S + 2 * rounding
+        )
+        return followed
 
     def _too_far_beyond(self, goals: FloatArray) -> ChunkRefusal | None:
         beyond = np.maximum(self._low - goals, goals - self._high)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench import cli
-from bench.goal_kinds import KINDS, under_way
+from bench.goal_kinds import KINDS, Situation, at_rest, under_way
 from bench.goals import exceeded, executed
+from edge.plan.shaping import ShapedChunk
 from edge.plan.trajectory import to_micro
 from tests.goal_chunks import ARMS, SHAPERS
 
@@ -26,10 +27,25 @@ def test_every_kind_is_accepted_by_the_device_and_keeps_its_limits(
     assert [row["kind"] for row in found["rows"]] == list(KINDS)
     for row in found["rows"]:
         assert row["refused"] == row["refused_by_device"] == row["violations"] == {}, row
+        assert row["limited_ticks"] == 0, row
         assert len(row["raw_ms"]) == row["chunks"] == 2
     assert "Of 16 chunks the host refused 0 and the firmware 0; limits that the device's trace violates: 0." in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("away_deg", [0.5, 3.0, 11.0])
+@pytest.mark.parametrize("hz", [10, 30, 50])
+def test_first_goals_that_are_off_leave_the_limiter_nothing_to_do(hz: int, away_deg: float) -> None:
+    """From standstill each joint is to be elsewhere at once, and to wave there."""
+    spacing_us = round(1e6 / hz)
+    wave = np.radians(4.0) * (1 - np.cos(np.arange(1, 50) / hz * 4))[:, None]
+    goals = np.array(SO101.home_rad) + np.radians(away_deg) * np.array([1, -1, 1, -1, 1, 0]) + wave
+    at = Situation(at_rest(SO101, spacing_us), (), 0, goals, spacing_us)
+    chunk = SHAPERS["so101"].shape(at.timeline, at.splice, at.goals_rad, at.spacing_us)
+    assert isinstance(chunk, ShapedChunk), chunk
+    refused, trace = executed(SO101, at, chunk.knots)
+    assert refused == [] and exceeded(trace, SO101) == [] and int(trace.limited.sum()) == 0
 
 
 def test_knots_on_noisy_goals_are_refused_by_the_device() -> None:
