@@ -29,7 +29,20 @@ MAY_IMPORT_OF_OURS = {
 }
 MAY_INSTALL = {
     "edge": {
-        *("av", "cuda", "cv2", "daqp", "matplotlib", "mcap", "PIL", "msgpack", "mujoco", "numpy", "onnxruntime"),
+        *(
+            "av",
+            "cuda",
+            "cv2",
+            "daqp",
+            "foxglove",
+            "matplotlib",
+            "mcap",
+            "PIL",
+            "msgpack",
+            "mujoco",
+            "numpy",
+            "onnxruntime",
+        ),
         *("prometheus_client", "pyarrow", "pycuda", "rosbags", "tokenizers", "tomli", "tqdm", "websockets", "zenoh"),
         *("zstandard",),
     },

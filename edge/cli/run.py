@@ -17,6 +17,7 @@ from edge.cli.run_options import DEFAULT_TASK, parser
 from edge.cli.to_home import to_home
 from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
+from edge.log.live import check_live
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
 from edge.run.display import Display
@@ -87,8 +88,8 @@ def _replay(args: argparse.Namespace) -> int:
 def _check_outputs(args: argparse.Namespace) -> None:
     outputs: dict[str, tuple[Path, Kind]] = {}
     if args.to_home:
-        if args.log:
-            raise InputError("--log: the move home keeps no log; leave it out")
+        if args.log or args.live:
+            raise InputError("--log, --live: the move home keeps no log; leave them out")
     else:
         outputs["--report"] = args.report, "report"
         outputs["the plot beside --report,"] = picture_of(args.report), "picture"
@@ -101,7 +102,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, operator: Operator) -> int:
-    with RunLog(args.log, overwrite=args.overwrite) if args.log else nullcontext() as log:
+    with _open_log(args) or nullcontext() as log:
         arm = load_arm(args.arm)
         with ExitStack() as stack:
             bundle = _bundle(args, arm, stack)
@@ -123,6 +124,14 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
                 realtime=args.realtime == "auto",
             )
         return _finish(args, arm, outcome, log)
+
+
+def _open_log(args: argparse.Namespace) -> RunLog | None:
+    if args.live:
+        check_live(args.live_port)
+    elif not args.log:
+        return None
+    return RunLog(args.log, overwrite=args.overwrite, live_port=args.live_port if args.live else None)
 
 
 def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
@@ -153,9 +162,9 @@ def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log:
     problems = _write_report(args, arm, outcome)
     if log is not None:
         problem = log.close()
-        if problem is None:
+        if problem is None and log.path is not None:
             _print(f"wrote {log.path}; edge-run --replay {log.path} takes its decisions again", PATIENCE_S)
-        elif problem != outcome.error:
+        elif problem is not None and problem != outcome.error:
             problems.append(problem)
     for problem in problems:
         complain("edge-run", problem)

@@ -12,6 +12,7 @@ from edge.arms.bridge import bridge_forms
 from edge.cameras import CAMERAS
 from edge.cli.parser import add_version, described
 from edge.engines import engine_choices
+from edge.log.live import DEFAULT_PORT
 from edge.run.supervision import OnLoss
 
 DEFAULT_TASK = "reach the red cube"
@@ -120,6 +121,8 @@ def _add_operator(add: Add) -> None:
         "(default), or start inference again and wait for SIGUSR1 to go on",
     )
     add("--view", action="store_true", help="serve a live page on 127.0.0.1 and print its address, which holds its key")
+    add("--live", choices=("foxglove",), help="show the log's messages as they come, to Foxglove on this machine")
+    add("--live-port", type=_live_port, default=DEFAULT_PORT, metavar="N", help="where (default %(default)d)")
     add("--view-port", type=_port, default=0, metavar="N", help="its port (default: any that is free)")
 
 
@@ -169,6 +172,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > MOST_PORT:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 (any that is free) to {MOST_PORT}")
     return int(text)
+
+
+def _live_port(text: str) -> int:
+    port = _port(text)
+    if port == 0:
+        raise argparse.ArgumentTypeError(f"Foxglove has to know the port; name one, as {DEFAULT_PORT}")
+    return port
 
 
 def _rate(text: str) -> float:

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from edge import __version__
 from edge.errors import InputError
 from edge.inference.layout import parse_table
+from edge.log.live import LiveServer
 from edge.log.older import FIRST_PROFILE, messages_then
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
@@ -55,9 +56,13 @@ class Stream(Protocol):
 
 
 class LogWriter:
-    """Writes records and the messages that follow from them. The stream must stay open until `finish`."""
+    """Writes records and the messages that follow from them, and shows the messages where there is a `live` server.
 
-    def __init__(self, stream: Stream) -> None:
+    The stream must stay open until `finish`.
+    """
+
+    def __init__(self, stream: Stream, live: LiveServer | None = None) -> None:
+        self._live = live
         self.records = 0
         self.missing = 0
         self._complete = False
@@ -73,11 +78,16 @@ class LogWriter:
         if (name, schema) not in self._schemas:
             self._schemas[name, schema] = self._writer.register_schema(name, "jsonschema", schema)
         channel: int = self._writer.register_channel(topic, "json", self._schemas[name, schema])
+        if self._live is not None:
+            self._live.add_channel(channel, topic, name, schema)
         return channel
 
     def add_message(self, channel: int, content: dict[str, Any], wall_ns: int) -> None:
         """A message at a Unix time, ns."""
-        self._writer.add_message(channel, wall_ns, encode_message(content), wall_ns)
+        data = encode_message(content)
+        self._writer.add_message(channel, wall_ns, data, wall_ns)
+        if self._live is not None:
+            self._live.add_message(channel, data, wall_ns)
 
     def wall_ns(self, host_ns: int) -> int:
         """Unix time of a monotonic time of the run, ns; known once the header has been added."""

@@ -32,13 +32,16 @@ class RunLog:
     """A journal in memory, and a writer beside it.
 
     Its file has no name until the run is known to start, so one that never does leaves none behind. An older recording
-    is overwritten only when `overwrite` says so. `close` (or leaving the `with`) ends both.
+    is overwritten only when `overwrite` says so. Without a `path` nothing is kept. With a `live_port` the messages are
+    shown there as they come. `close` (or leaving the `with`) ends both.
     Raises `LogError` when the `log` extra is not installed.
     """
 
-    def __init__(self, path: Path, capacity: int = CAPACITY, overwrite: bool = False) -> None:
-        require_mcap("--log")
-        self.path = path
+    def __init__(
+        self, path: Path | None, capacity: int = CAPACITY, overwrite: bool = False, live_port: int | None = None
+    ) -> None:
+        require_mcap("--log" if path else "--live")
+        self.path, self._live_port = path, live_port
         self._overwrite = overwrite
         self._memory = SharedMemory(Ring.size_of(capacity))
         self._memory.view(0, Ring.size_of(capacity))[:] = 0  # every page once, before the loop runs
@@ -67,7 +70,9 @@ class RunLog:
             descriptors.append(self.frames.memory.descriptor)
             film = ["--frames", str(descriptors[2]), "--cameras", json.dumps(cameras)]
         arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
-        arguments += ["--line", str(descriptors[1]), "--folder", str(self.path.parent)]
+        arguments += ["--line", str(descriptors[1])]
+        arguments += ["--folder", str(self.path.parent)] if self.path else []
+        arguments += ["--live", str(self._live_port)] if self._live_port is not None else []
         self.process = start_module("edge.log.writer", arguments + film, end=0, pass_fds=descriptors)
         theirs.close()
         self._line.setblocking(False)
@@ -79,6 +84,8 @@ class RunLog:
         assert self._line is not None and self.process is not None
         if self.process.poll() is not None:
             raise LogError(f"--log {self.path}: {self._ended_early()}")
+        if self.path is None:
+            return
         try:
             empty = self.path.is_file() and self.path.stat().st_size == 0
             with self.path.open("wb" if self._overwrite or empty else "xb") as file:
@@ -120,6 +127,8 @@ class RunLog:
         return self._problem
 
     def _recover(self) -> str:
+        if self.path is None:
+            return "nothing is shown live any more"
         return f"{self.path} is incomplete; `mcap recover` makes what there is readable"
 
     def loop(self, loop: FixedStep) -> None:
@@ -145,7 +154,7 @@ class RunLog:
 
     def summary(self) -> dict[str, Any]:
         """For the report: the file, and how many records and frames found no room so far."""
-        found: dict[str, Any] = {"file": str(self.path), "missing_records": self._ring.dropped}
+        found: dict[str, Any] = {"file": self.path and str(self.path), "missing_records": self._ring.dropped}
         if self.frames is not None:
             found["frames"] = self.frames.counts()
         return found

@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO
 
 from edge.inference.film import FrameRings, unpacked
 from edge.inference.mailbox import SharedMemory
 from edge.inference.ring import Ring
+from edge.log.live import LiveServer
 from edge.log.mcap_log import LogWriter
 from edge.log.pictures import FrameWriter
 from edge.log.records import Record
@@ -107,6 +108,24 @@ class Recording:
             self._file.close()
 
 
+class Nowhere(Recording):
+    """The stream of a run that is only shown."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        self.placed, self.ended = True, False
+
+    def write(self, data: bytes) -> int:
+        self._at += len(data)
+        return len(data)
+
+    def has_room(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 class Film:
     """Takes the frames out of their rings, those of chunks first, and writes them while there is room and time."""
 
@@ -159,7 +178,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="edge.log.writer", description=__doc__)
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the ring's shared memory")
     parser.add_argument("--capacity", type=int, required=True, help="bytes of the ring")
-    parser.add_argument("--folder", type=Path, required=True, help="where the file is going to be")
+    parser.add_argument("--folder", type=Path, help="where the file is going to be; there is none without")
+    parser.add_argument("--live", type=int, help="port on which the messages are shown")
     parser.add_argument(
         "--line", type=int, required=True, help="socket that brings the open file, and closes at the end"
     )
@@ -178,8 +198,10 @@ def main(argv: list[str] | None = None) -> int:
             line.send(why.encode())
 
     try:
-        with closing(Recording(args.folder, report)) as recording:
-            log, film = LogWriter(recording), None
+        with ExitStack() as stack:
+            recording = stack.enter_context(closing(Recording(args.folder, report) if args.folder else Nowhere()))
+            live = stack.enter_context(closing(LiveServer(args.live))) if args.live else None
+            log, film = LogWriter(recording, live), None
             if args.frames is not None:
                 rings = FrameRings([tuple(size) for _, size in args.cameras], args.frames)
                 film = Film(rings, FrameWriter(log, [name for name, _ in args.cameras]))
