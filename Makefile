@@ -19,7 +19,7 @@ LINES    := tests/firmware_bridge/test_lines.py
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-older lerobot-full-size lerobot-plugin pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 wheels wheel-check data-prior lerobot-fixtures lerobot-recording lerobot-older lerobot-full-size lerobot-plugin pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -199,6 +199,10 @@ lerobot-plugin: $(LEROBOT)/.installed $(VENV)/.tests ## LeRobot's own tools on a
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.adapter --out tests/export/families/lerobot
+
+lerobot-recording: setup $(LEROBOT)/.installed ## logs of a policy in simulation as a dataset, which LeRobot's own loader must read: BUNDLE=DIR make lerobot-recording
+	rm -rf runs/recorded && $(BIN)/python -m tools.recorded_run --bundle $(BUNDLE) --out runs/recorded
+	HF_HUB_OFFLINE=1 $(LEROBOT)/bin/python tools/lerobot_compat.py read runs/recorded/data
 
 # Beside the newest one's environment; what those versions need more of is little.
 OLDER_NEEDS := draccus==0.10.0 mergedeep pyyaml-include toml imageio jsonlines deepdiff orderly-set cachebox

@@ -23,6 +23,7 @@ PARSERS = {
     "edge-adapter": "edge.cli.adapter",
     "edge-serve": "edge.cli.serve",
     "edge-ros2": "edge.cli.ros2",
+    "edge-record": "edge.cli.record",
     "bridge-sim": "edge.cli.bridge_sim",
     "servo-sim": "firmware_bridge.adapters.feetech.servo_sim",
     "edge-train": "export.commands.train_options",

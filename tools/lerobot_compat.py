@@ -1,4 +1,4 @@
-"""Holds datasets against LeRobot's own reader and writer. Runs where `lerobot` 0.4.4 is installed, not in CI.
+"""Holds datasets against LeRobot's own reader and writer. Runs where `lerobot` is installed (0.4.4, 0.6.1), not in CI.
 
 `python tools/lerobot_compat.py read DIR` loads a dataset with LeRobot and compares every row with the files;
 `python tools/lerobot_compat.py write DIR` lets LeRobot write the small dataset that the reader's tests use.
@@ -70,7 +70,7 @@ def read(folder: Path) -> None:
     """Every row that LeRobot returns, against the files themselves."""
     dataset = LeRobotDataset("local/check", root=folder, video_backend="pyav")
     rows = pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet"))])
-    vectors = [key for key, feature in dataset.features.items() if feature["dtype"] == "float32"]
+    vectors = [key for key, feature in dataset.features.items() if feature["dtype"] in ("float32", "bool")]
     assert len(dataset) == len(rows), f"LeRobot sees {len(dataset)} rows of {len(rows)}"
     tasks = pq.read_table(folder / "meta" / "tasks.parquet").to_pylist()
     texts = {row.pop("task_index"): str(*row.values()) for row in tasks}

@@ -38,6 +38,8 @@ class Outcome(IntEnum):
     """No chunk, because a camera is not to be trusted now; the message says which and why."""
     HOMING = 3
     """A chunk of the move home: no inference was needed, and its latency says nothing of inference."""
+    LEADER = 4
+    """A chunk that follows a leader arm, in the policy's place."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class PlanResult(Described):
     """The answer to a request: increments or goals from its step on, and where the time went."""
 
     id: Annotated[int, Item("<i8", "number of the request")]
-    outcome: Annotated[Outcome, Item("<i8", "CHUNK, FAILED, PAUSED or HOMING")]
+    outcome: Annotated[Outcome, Item("<i8", "CHUNK, FAILED, PAUSED, HOMING or LEADER")]
     message: Annotated[str, Item(f"S{TEXT_BYTES}", "why there is no chunk")]
     camera_ns: Annotated[int, Item("<i8", "for the frames, ns")]
     engine_ns: Annotated[NDArray[np.int64], Item("<i8", "each engine, ns, in their order", ("up to engines",))]

@@ -183,7 +183,7 @@ TOPICS: dict[str, Topic] = {
     "/plan/result": Topic(
         (Kind.RESULT,),
         same(PlanResult, "id")
-        | {"outcome": Shown(STRING, "CHUNK, FAILED, PAUSED or WAY (home)", _outcome)}
+        | {"outcome": Shown(STRING, "CHUNK, FAILED, PAUSED, WAY (home) or LEADER", _outcome)}
         | same(PlanResult, "message", "increments_rad", "goals_rad")
         | {"not_finite": Shown(INTEGER, "numbers that are NaN or infinite", _not_finite)},
     ),

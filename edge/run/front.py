@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
 from edge.bundle import Bundle, load_bundle
 from edge.engines import DEFAULT_ENGINE
-from edge.errors import InputError
+from edge.errors import InputError, SafetyStop
 from edge.log.recorder import Samples
 from edge.log.run_log import RunLog
 from edge.plan.trajectory import from_micro
@@ -30,12 +30,15 @@ from edge.realtime.rights import cpus_here
 from edge.run.arm import ConnectedArm, client_in_real_time
 from edge.run.controller import HEARTBEAT_NS
 from edge.run.display import Display
+from edge.run.ending import drive
+from edge.run.homing import plan_move
 from edge.run.outcome import RunOutcome
 from edge.run.policies import FunctionRun, FunctionSettings, Runnable, described, runnable
 from edge.run.report import cameras_header, run_header, summarise
 from edge.run.session import Session
 from edge.run.settings import RunSettings
 from edge.run.signals import Operator
+from edge.run.slow_run import SlowRun
 from edge.run.workcell import Workcell
 from firmware_bridge.bus_load import bus_load
 from firmware_bridge.codes import MAX_KNOTS
@@ -67,6 +70,20 @@ class Arm:
         connected = self.connect()
         connected.client.poll(time.monotonic_ns())  # what has waited in the line is old
         return from_micro(connected.standing().measured_urad)
+
+    def move_to(self, target_rad: Sequence[float] | NDArray[np.float64], towards: str) -> None:
+        """Goes slowly to a pose (J,), which `towards` names, and switches the drive off there.
+
+        Raises `InputError` for a move that must not be made, `SafetyStop` when it did not arrive.
+        """
+        connected, operator = self.connect(), Operator()
+        if plan_move(self.profile, self.q_rad(), target_rad, towards) is not None:
+            with operator:
+                move = SlowRun(connected, operator, target_rad, towards)
+                end = drive(connected, operator, move.run)
+            if end.error is not None or end.ended != "arrived":
+                raise SafetyStop(end.error or f"stopped on the way {towards}")
+        self._connected = None
 
     def run(
         self,

@@ -23,6 +23,8 @@ UNITS = {"rad": 1.0, "deg": math.pi / 180, "m": 1.0, "mm": 1e-3, "1": 1.0, "perc
 """Factor from each unit to the one the policy works in: rad, m, or a plain number."""
 READING = "reading"
 """The unit of a group whose numbers are read as they fit the mapping's arm (`export.training.readings`)."""
+OWN_MAPPING = Path("meta") / "vla_edge_mapping.toml"
+"""In a dataset's folder, from `edge-record`: what its columns mean."""
 MAPPING = Reader(DatasetError, "docs/howto/data.md shows a whole mapping")
 Column: TypeAlias = Annotated[str, Sized(1, 128)]
 Elements: TypeAlias = Annotated[tuple[Annotated[int, Between(0, 4095)] | Column, ...], Sized(1, 74)]
@@ -141,12 +143,13 @@ def shipped_mappings() -> tuple[EmbodimentMapping, ...]:
 
 
 def choose_mapping(info: DatasetInfo, given: Sequence[EmbodimentMapping]) -> EmbodimentMapping:
-    """The mapping for a dataset's robot: a given one before a shipped one, one whose elements the dataset has before
-    others; a single given one fits any robot.
+    """The mapping for a dataset's robot: a given one before the dataset's own before a shipped one, one whose elements
+    the dataset has before others; a single given one fits any robot.
 
     Raises `DatasetError`, naming the robots that are known.
     """
-    known = (*given, *shipped_mappings())
+    own = info.folder / OWN_MAPPING
+    known = (*given, *([read_mapping(own)] if own.is_file() else []), *shipped_mappings())
     of_robot = [mapping for mapping in known if info.robot in mapping.robots]
     for mapping in of_robot:
         if mapping.names(info):

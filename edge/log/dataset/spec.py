@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import InputError
 
@@ -46,12 +49,36 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """A column of one truth value a step, bool (steps, 1)."""
+
+
+class FrameColumn(Protocol):
+    """The frames of an episode, RGB uint8 (steps, height, width, 3), made one at a time or held as an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int, /) -> NDArray[np.uint8]: ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
+
+
+Column: TypeAlias = "Vector | Camera | Flag"
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """Frames per second, the robot's name, and the columns by their LeRobot names ("observation.state", "action")."""
 
     fps: int
     robot: str
-    columns: Mapping[str, Vector | Camera]
+    columns: Mapping[str, Column]
 
     def __post_init__(self) -> None:
         for name in self.columns:
@@ -78,6 +105,9 @@ class DatasetSpec:
         for name, column in self.columns.items():
             if isinstance(column, Vector):
                 described[name] = {"dtype": "float32", "shape": [len(column.names)], "names": list(column.names)}
+                continue
+            if isinstance(column, Flag):
+                described[name] = {"dtype": "bool", "shape": [1], "names": None}
                 continue
             described[name] = {
                 "dtype": column.storage,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.log.dataset.spec import FrameColumn
+
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FRAMES_LOOKED_AT = 100
 """Images of an episode that count in its statistics, as many as LeRobot takes of a short one."""
@@ -29,10 +31,11 @@ def column_statistics(values: NDArray[Any]) -> Statistics:
     return {**result, **dict(zip(QUANTILES, marks))}
 
 
-def frame_statistics(frames: NDArray[np.uint8]) -> Statistics:
+def frame_statistics(frames: FrameColumn) -> Statistics:
     """Of frames (steps, height, width, 3): each (3, 1, 1) in 0 to 1, over evenly spread frames and every fourth row."""
     looked_at = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_LOOKED_AT)).astype(int))
-    pixels = column_statistics(frames[looked_at, ::4].reshape(-1, 3) / 255.0)
+    rows = np.stack([frames[int(step)][::4] for step in looked_at])
+    pixels = column_statistics(rows.reshape(-1, 3) / 255.0)
     shaped = {name: value.reshape(3, 1, 1) for name, value in pixels.items() if name != "count"}
     return {**shaped, "count": np.array([float(len(looked_at))])}
 

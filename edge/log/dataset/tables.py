@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from edge.bundle.files import replacing
-from edge.log.dataset.spec import INDEX_COLUMNS, DatasetSpec, Vector
+from edge.log.dataset.spec import INDEX_COLUMNS, DatasetSpec, Flag, Vector
 from edge.log.dataset.statistics import Statistics, from_plain
 from edge.log.dataset.video import png
 
@@ -27,6 +27,8 @@ def rows_table(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> pa.Tab
     for name, column in spec.columns.items():
         if isinstance(column, Vector):
             arrays[name] = _vectors(columns[name], len(column.names))
+        elif isinstance(column, Flag):
+            arrays[name] = pa.array(np.asarray(columns[name], np.bool_).reshape(-1))
         elif column.storage == "image":
             rows = [{"bytes": png(pixels), "path": f"frame-{row:06d}.png"} for row, pixels in enumerate(columns[name])]
             arrays[name] = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ class VideoWriter:
         self._stream.codec_context.time_base = self._tick = Fraction(1, fps)
         self.frames = 0
 
-    def write(self, frames: NDArray[np.uint8]) -> None:
-        """Appends RGB frames (steps, height, width, 3)."""
+    def write(self, frames: Iterable[NDArray[np.uint8]]) -> None:
+        """Appends RGB frames, each (height, width, 3)."""
         for pixels in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts, frame.time_base = self.frames, self._tick

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from edge.bundle.files import replacing
 from edge.log.dataset.spec import (
@@ -27,8 +26,10 @@ from edge.log.dataset.spec import (
     STATS_PATH,
     TASKS_PATH,
     VIDEO_PATH,
+    Column,
     DatasetSpec,
     DatasetWriteError,
+    Flag,
     Vector,
     part_path,
 )
@@ -81,16 +82,17 @@ class DatasetWriter:
 
     def add_episode(
         self,
-        columns: Mapping[str, NDArray[Any]],
+        columns: Mapping[str, Any],
         tasks: str | Sequence[str],
     ) -> None:
-        """Appends one: vectors (steps, width), frames (steps, height, width, 3), one task or one per step."""
+        """Appends one: vectors (steps, width), frames (steps, height, width, 3), flags (steps, 1), one task or one per
+        step. Frames may be made one at a time (`FrameColumn`)."""
         texts = [tasks] * len(next(iter(columns.values()))) if isinstance(tasks, str) else list(tasks)
         self._check(columns, texts)
         steps = len(texts)
         for text in texts:
             self._tasks.setdefault(text, len(self._tasks))
-        indexed: dict[str, NDArray[Any]] = {
+        indexed: dict[str, Any] = {
             **columns,
             "timestamp": np.arange(steps) / self.spec.fps,
             "frame_index": np.arange(steps),
@@ -134,25 +136,24 @@ class DatasetWriter:
             video.discard()
         self._lock.close()
 
-    def _check(self, columns: Mapping[str, NDArray[Any]], texts: Sequence[str]) -> None:
+    def _check(self, columns: Mapping[str, Any], texts: Sequence[str]) -> None:
         where = f"{self.folder}, episode {self.episodes}"
         if set(columns) != set(self.spec.columns):
             raise DatasetWriteError(f"{where}: has {sorted(columns)}, the dataset has {sorted(self.spec.columns)}")
         if not texts:
             raise DatasetWriteError(f"{where}: has no steps")
         for name, column in self.spec.columns.items():
-            is_vector = isinstance(column, Vector)
-            row = (len(column.names),) if isinstance(column, Vector) else (column.height_px, column.width_px, 3)
             values = columns[name]
-            if values.shape != (len(texts), *row) or (not is_vector and values.dtype != np.uint8):
+            row, dtype = _row(column)
+            if values.shape != (len(texts), *row) or (dtype is not None and values.dtype != dtype):
                 kind = f"{values.dtype} {values.shape}"
                 raise DatasetWriteError(f"{where}: {name} is {kind}, the dataset wants {(len(texts), *row)}")
-            if is_vector:
+            if isinstance(column, Vector):
                 bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
                 if bad.size:
                     raise DatasetWriteError(f"{where}: {name} is not finite in step {bad[0]}")
 
-    def _encode(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def _encode(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Appends the episode's frames to the part's videos; returns where they lie in them."""
         places: dict[str, Any] = {}
         chunk, file = divmod(self._part, FILES_PER_CHUNK)
@@ -167,10 +168,14 @@ class DatasetWriter:
             places[f"videos/{name}/to_timestamp"] = video.frames / self.spec.fps
         return places
 
-    def _describe(self, columns: Mapping[str, NDArray[Any]], texts: Sequence[str], videos: dict[str, Any]) -> None:
+    def _describe(self, columns: Mapping[str, Any], texts: Sequence[str], videos: dict[str, Any]) -> None:
         chunk, file = divmod(self._part, FILES_PER_CHUNK)
         statistics = {
-            name: frame_statistics(values) if values.ndim == 4 else column_statistics(values.reshape(len(texts), -1))
+            name: (
+                frame_statistics(values)
+                if name in self.spec.cameras
+                else column_statistics(values.reshape(len(texts), -1))
+            )
             for name, values in columns.items()
         }
         self._count(statistics)
@@ -238,3 +243,12 @@ class DatasetWriter:
             raise DatasetWriteError(
                 f"{self.folder}: holds a dataset with another rate, robot or columns; choose another folder"
             )
+
+
+def _row(column: Column) -> tuple[tuple[int, ...], type | None]:
+    """The shape of a step's value, and its type where only one is taken."""
+    if isinstance(column, Vector):
+        return (len(column.names),), None
+    if isinstance(column, Flag):
+        return (1,), np.bool_
+    return (column.height_px, column.width_px, 3), np.uint8

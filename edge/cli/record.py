@@ -1,0 +1,162 @@
+"""`edge-record`: episodes of a LeRobot v3 dataset, from logs, and back to the simulated arm."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.arms import available_arms, load_arm
+from edge.cli.parser import PATIENCE_S, add_version, complain, count, described
+from edge.errors import InputError, VlaEdgeError
+from edge.log.mcap_log import require_mcap
+from edge.registry import missing
+from edge.run.outputs import check_outputs
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.printing import print_line
+
+if TYPE_CHECKING:
+    from edge.log.episodes import Appended
+
+PROG = "edge-record"
+VERDICTS = ("success", "fail", "unknown")
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog=PROG,
+        **described(
+            "Episodes of a LeRobot v3 dataset from logged runs, and episodes played again on an arm.",
+            """
+            edge-run --arm so101 --bundle bundle --log run.mcap
+            edge-record --from run.mcap --out my-data --verdict success
+            edge-record --from logs/*.mcap --out my-data --fps 30 --task "put the cube away"
+            edge-record --play my-data --episode 3 --arm so101      # on the simulated arm
+            """,
+            "An episode is what lies between two ways home; pauses are left out, and the steps in which a person had "
+            "the arm are marked in the column 'intervention'. A log whose episodes the dataset has is passed over. "
+            "Exit codes: 0 done, 1 an output could not be written or the arm was stopped, 2 bad input.",
+        ),
+    )
+    add_version(root)
+    what = root.add_mutually_exclusive_group(required=True)
+    what.add_argument("--from", dest="logs", type=Path, nargs="+", metavar="FILE.mcap", help="logs of edge-run --log")
+    what.add_argument(
+        "--play", type=Path, metavar="DIR", help="a dataset, of which an arm follows one episode's actions"
+    )
+    made = root.add_argument_group("episodes from logs").add_argument
+    made("--out", type=Path, metavar="DIR", help="the dataset: a new folder, or one to be gone on with")
+    made(
+        "--fps", type=count, metavar="N", help="steps per second (default: 30, 20 or 10, as the slowest camera allows)"
+    )
+    made("--task", metavar="TEXT", help="what was to be done (default: as in the log)")
+    made("--verdict", choices=VERDICTS, default="unknown", help="how it ended (default %(default)s)")
+    played = root.add_argument_group("an episode on an arm").add_argument
+    played("--episode", type=int, default=0, metavar="N", help="its number (default %(default)d)")
+    played("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    played("--bridge", default="sim:", metavar="URL", help="the arm (default sim:, simulated)")
+    played("--log", type=Path, metavar="FILE.mcap", help="keeps a log of it")
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    root = parser()
+    args = root.parse_args(argv)
+    if args.logs and not args.out:
+        root.error("--from needs --out DIR, the dataset")
+    if args.play and not args.arm:
+        root.error("--play needs --arm NAME")
+    try:
+        return _from_logs(args) if args.logs else _play(args)
+    except (VlaEdgeError, BridgeError) as error:
+        complain(PROG, error)
+        return error.exit_code if isinstance(error, VlaEdgeError) else 2
+    except OSError as error:
+        complain(
+            PROG, f"{args.out or args.play}: {error.strerror or error}; what is in it stays, give the command again"
+        )
+        return 1
+    except KeyboardInterrupt:
+        complain(PROG, "stopped; whole episodes stay, give the command again to go on")
+        return 1
+
+
+def _from_logs(args: argparse.Namespace) -> int:
+    require_mcap("--from")
+    try:
+        from edge.log import episodes
+        from edge.log.dataset import DatasetWriter
+    except ImportError as error:
+        raise InputError(missing("a dataset", error)) from None
+    from edge.log.logged_run import read_run
+
+    for path in args.logs:
+        if not path.is_file():
+            raise InputError(f"--from {path}: there is no such file; name logs of edge-run --log")
+    code = 0
+    for path in args.logs:
+        run = read_run(path)
+        spec = episodes.spec_of(run, args.fps or _rate_there(args.out) or episodes.rate_of(run))
+        with DatasetWriter(args.out, spec) as writer:
+            if has := episodes.is_in(writer, run):
+                _print(f"{path}: is in {args.out} already, as episode {has[0]}")
+                continue
+            try:
+                found = episodes.append_run(writer, run, args.verdict, args.task)
+            except episodes.NoEpisode as problem:
+                complain(PROG, problem)
+                code = 2
+                continue
+            episodes.write_mapping(args.out, run)
+        _print(_told(path, found, spec.fps))
+    return code
+
+
+def _rate_there(folder: Path) -> int | None:
+    """Of a dataset that is gone on with."""
+    from edge.log.dataset.spec import INFO_PATH
+    from firmware_bridge.reading import parse_json, read_bytes
+
+    try:
+        return int(parse_json(read_bytes(folder / INFO_PATH))["fps"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # there is none, or the writer says what is wrong with it
+
+
+def _told(path: Path, found: Appended, fps: int) -> str:
+    numbers = (
+        f"episode {found.episodes[0]}"
+        if len(found.episodes) == 1
+        else f"episodes {found.episodes[0]} to {found.episodes[-1]}"
+    )
+    text = f"{path}: {numbers}, {found.steps} steps at {fps} a second"
+    text += f", {found.by_leader} of them by a person" if found.by_leader else ""
+    return text + (f"; {found.without_frame} left out for want of a frame" if found.without_frame else "")
+
+
+def _play(args: argparse.Namespace) -> int:
+    from edge.run.front import connect
+
+    try:
+        from edge.log.dataset.reading import read_actions
+    except ImportError as error:
+        raise InputError(missing("a dataset", error)) from None
+    actions = read_actions(args.play, args.episode)
+    points = actions.of_arm(load_arm(args.arm))
+    if args.log is not None:
+        check_outputs({"--log": (args.log, "recording")}, overwrite=None)
+    with connect(args.arm, args.bridge, task=actions.task) as arm:
+        _print(f"episode {args.episode} of {args.play}: {len(points)} steps at {actions.fps} a second")
+        arm.move_to(points[0], "to the first step")
+        outcome = arm.stream(points, step_s=1 / actions.fps, log=args.log, task=actions.task)
+    _print(f"ended: {outcome.ended}" + (f", {outcome.error}" if outcome.error else ""))
+    return 1 if outcome.error else 0
+
+
+def _print(text: str) -> None:
+    print_line(f"{PROG}: {text}", sys.stdout, PATIENCE_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
