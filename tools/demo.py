@@ -22,9 +22,10 @@ ARM = "franka"
 
 
 def is_current(bundle: Path) -> bool:
-    """Whether the bundle there was made from the shipped checkpoint."""
+    """Whether the bundle there was made from the shipped checkpoint, with a task of its own."""
     try:
-        return load_bundle(bundle).manifest.checkpoint_sha256 == sha256(CHECKPOINT)
+        found = load_bundle(bundle).manifest
+        return found.checkpoint_sha256 == sha256(CHECKPOINT) and found.text is not None and found.text.task != ""
     except BundleError:
         return False
 
@@ -42,7 +43,7 @@ def main() -> int:
     print("== export: checkpoint -> three engines")
     if is_current(bundle):
         print(f"{bundle} is up to date")
-    elif edge_export([str(CHECKPOINT), "-o", str(bundle)]) != 0:
+    elif edge_export([str(CHECKPOINT), "-o", str(bundle), "--task", args.task]) != 0:
         return 1
 
     print(f"\n== run: {args.task}, simulated {ARM}, real firmware over a serial line")

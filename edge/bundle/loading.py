@@ -11,6 +11,7 @@ from typing import Any
 from edge.bundle.external import OnnxDamaged, external_files
 from edge.bundle.files import replacing
 from edge.bundle.manifest import BUNDLE_FORMAT, MANIFEST, VERIFICATION, ArmSpec, Manifest
+from edge.bundle.signature import SIGNATURE, Unsigned, check_signature
 from edge.bundle.wiring import check_wiring
 from edge.errors import InputError
 from firmware_bridge.reading import Reader, one_line, shown
@@ -33,9 +34,21 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    manifest_sha256: str = ""
+    """Of the manifest as it was read: it stands for all other files. Empty for a bundle that is in no folder."""
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def task(self, given: str | None) -> str:
+        """The task given, or the bundle's own; empty for a policy that follows none.
+
+        Raises `BundleError` where neither says what to do: no arm guesses.
+        """
+        own = self.manifest.text.task if self.manifest.text is not None else ""
+        if given is None and not own and self.manifest.follows_text:
+            raise BundleError("this policy follows an instruction; give one with --task TEXT")
+        return own if given is None else given
 
     def arm(self, embodiment: str, joints: tuple[str, ...]) -> ArmSpec:
         """What the policy was trained with of an arm. Raises `BundleError` when it does not suit."""
@@ -79,8 +92,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_bundle(folder: str | Path) -> Bundle:
-    """Reads and checks a bundle. Raises `BundleError`."""
+def load_bundle(folder: str | Path, *, trust: str | Path | None = None, manifest_sha256: str = "") -> Bundle:
+    """Reads and checks a bundle: before anything else its signature, where `trust` names a public key.
+
+    With a hash of the manifest, the bundle has to be the one that was read before. Raises `BundleError`, and
+    `KeyRefused` for a key that is none.
+    """
     path = Path(folder)
     file = path / MANIFEST
     if not file.is_file():
@@ -90,10 +107,23 @@ def load_bundle(folder: str | Path) -> Bundle:
             else "make one with edge-export CHECKPOINT -o BUNDLE"
         )
         raise BundleError(f"{one_line(str(path), 160)}: no {MANIFEST} there; {hint}")
-    bundle = Bundle(path, read_manifest(file))
+    if trust is not None:
+        _check_trust(path, Path(trust))
+    found = sha256(file)
+    if manifest_sha256 not in ("", found):
+        raise BundleError(f"{one_line(str(path), 160)}: was changed while the run was starting; start it again")
+    bundle = Bundle(path, read_manifest(file), found)
     _check_files(bundle)
     _check_verification(bundle)
     return bundle
+
+
+def _check_trust(path: Path, key: Path) -> None:
+    try:
+        check_signature(path, key)
+    except Unsigned as error:
+        fix = "take it from who holds the key again, or have it signed: edge-export --sign"
+        raise BundleError(f"{one_line(str(path), 60)}: {error}; {fix}") from None
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -117,8 +147,10 @@ def read_manifest(file: Path) -> Manifest:
 def add_to_verification(bundle: Bundle, name: str, found: dict[str, Any]) -> None:
     """Writes what was found out about a sound bundle later on into its verification, as the entry `name`.
 
+    A signature no longer holds, and goes.
     The manifest is written last: stopped in between, the bundle is refused and has to be exported again.
     """
+    bundle.file(SIGNATURE).unlink(missing_ok=True)
     report = json.loads(bundle.file(VERIFICATION).read_text(encoding="utf-8"))
     _replace(bundle.file(VERIFICATION), json.dumps({**report, name: found}, indent=2) + "\n")
     document = json.loads(bundle.file(MANIFEST).read_text(encoding="utf-8"))

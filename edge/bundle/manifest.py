@@ -305,6 +305,7 @@ class TextSpec:
     special     whether the tokenizer adds its special tokens
     pad         the token behind the prompt's last
     state_bins  what {state} is made of, for every chunk anew
+    task        what to do when nobody says it; empty where somebody has to
     """
 
     tokenizer: Name
@@ -314,6 +315,7 @@ class TextSpec:
     special: bool = False
     pad: Annotated[int, Between(0, 1 << 31)] = 0
     state_bins: StateBins | None = None
+    task: Label = ""
 
     def __post_init__(self) -> None:
         if "{task}" not in self.template or ("{state}" in self.template) != (self.state_bins is not None):

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle import VERIFICATION, Bundle, load_bundle
-from edge.cli.parser import add_version, complain, described
+from edge.bundle.signature import SigningKey
+from edge.cli.parser import TRUST, add_version, complain, described
 from edge.engines import Engine, EngineError, OnnxRuntimeEngine
 from edge.engines.gpu import Gpu, present_gpu
 from edge.engines.memory_plan import TARGETS, EngineDemand, explain, memory_plan
@@ -51,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
         help="compute capabilities to build for without their GPU, such as 86,89,120 (TensorRT-RTX only)",
     )
     root.add_argument("--cache", type=Path, metavar="DIR", help="where engines go (default: BUNDLE/tensorrt)")
+    root.add_argument("--trust", type=Path, metavar="KEY", help=TRUST)
+    root.add_argument(
+        "--sign", type=Path, metavar="KEY", help="private key to sign the bundle with, what was built in it included"
+    )
     root.add_argument("--workspace-mb", type=int, default=512, metavar="N", help="for tactics (default %(default)d)")
     return root
 
@@ -58,12 +63,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        bundle = load_bundle(args.bundle)
+        signing = SigningKey(args.sign) if args.sign is not None else None
+        bundle = load_bundle(args.bundle, trust=args.trust)
         if args.target and not args.dry_run:
             raise InputError("--target plans for another machine; add --dry-run")
+        if signing is not None and (args.dry_run or args.cache):
+            raise InputError("--sign signs what is built in the bundle; leave out --dry-run and --cache")
         if args.dry_run:
             return _dry_run(bundle, args)
-        return _build(bundle, args)
+        code = _build(bundle, args)
+        if signing is not None and code == 0:
+            print(f"signed: {signing.sign(bundle.path)}")
+        return code
     except VlaEdgeError as error:
         complain("edge-build", error)
         return error.exit_code

@@ -14,8 +14,7 @@ from edge.arms import ArmProfile, available_arms
 from edge.arms.bridge import SIMULATED, Bridge, behind, bridge_forms, check_bridge, open_bridge
 from edge.bundle import Bundle
 from edge.cameras import CAMERAS, assigned, looks_at_bench, on_bench, read_camera, split_name
-from edge.cli.parser import add_version, complain, described
-from edge.cli.run_options import DEFAULT_TASK
+from edge.cli.parser import TRUST, add_version, complain, described
 from edge.doctor import machine, rights
 from edge.doctor.bridge import check_bridge as check_device
 from edge.doctor.cameras import against_rate, check_camera
@@ -50,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add_version(root)
     add = root.add_argument
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export: hashes, engines, two inferences")
+    add("--trust", type=Path, metavar="KEY", help=TRUST)
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add(
         "--bridge",
@@ -65,9 +65,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--task",
-        default=DEFAULT_TASK,
         metavar="TEXT",
-        help="the instruction for the inference (default: '%(default)s')",
+        help="the instruction for the inference (default: the bundle's own)",
     )
     add("--threads", type=int, default=1, metavar="N", help="threads per engine (default %(default)d)")
     add("--json", type=Path, metavar="FILE", help="all findings, with figures")
@@ -108,7 +107,9 @@ def _write(path: Path, checks: list[Check]) -> None:
 def _check_input(args: argparse.Namespace) -> None:
     """What cannot be understood is refused before anything is opened. Raises `InputError` or `PortError`."""
     if args.json:
-        check_outputs({"--json": (args.json, "report")}, [args.bundle] if args.bundle else [], None)
+        check_outputs({"--json": (args.json, "report")}, [path for path in (args.bundle, args.trust) if path], None)
+    if args.trust and not args.bundle:
+        raise InputError("--trust checks a bundle's signature; add --bundle DIR")
     if args.bridge and not args.arm:
         raise InputError("--bridge compares the device with a profile; add --arm NAME")
     if args.bridge:
@@ -121,7 +122,9 @@ def _check_input(args: argparse.Namespace) -> None:
 
 def _checks(args: argparse.Namespace, root: Path, stack: ExitStack) -> Iterator[Check]:
     arm_check, arm = check_arm(args.arm) if args.arm else (Check.skipped("arm", "--arm NAME"), None)
-    bundle_check, bundle = check_bundle(args.bundle) if args.bundle else (Check.skipped("bundle", "--bundle DIR"), None)
+    bundle_check, bundle = (
+        check_bundle(args.bundle, args.trust) if args.bundle else (Check.skipped("bundle", "--bundle DIR"), None)
+    )
     yield from _machine_checks(root, bundle)
     yield arm_check
     if arm is not None:
@@ -152,7 +155,11 @@ def _machine_checks(root: Path, bundle: Bundle | None) -> Iterator[Check]:
 def _inference(args: argparse.Namespace, bundle: Bundle | None, arm: ArmProfile | None) -> Check:
     if bundle is None or arm is None:
         return Check.skipped("inference", "a sound --bundle DIR and --arm NAME")
-    return check_inference(bundle, arm, args.arm, args.task, args.threads)
+    try:
+        task = bundle.task(args.task)
+    except VlaEdgeError:
+        return Check.skipped("inference", "--task TEXT, an instruction that the policy follows,")
+    return check_inference(bundle, arm, args.arm, task, args.threads)
 
 
 def _device_checks(

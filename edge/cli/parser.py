@@ -14,6 +14,10 @@ from firmware_bridge.reading import one_line
 
 PATIENCE_S = 2.0
 """How long a last word waits for a reader."""
+TRUST = (
+    "public key (PEM) of whoever signed the bundle with edge-export --sign; refuses one that is unsigned, signed by "
+    "another key or altered since (needs the 'sign' extra)"
+)
 MADE_BY = f"vla-edge {__version__}"
 
 

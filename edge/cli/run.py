@@ -10,10 +10,10 @@ from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
-from edge.bundle import ACTION_PRIOR, Bundle, load_bundle
+from edge.bundle import Bundle, load_bundle
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
-from edge.cli.run_options import DEFAULT_TASK, parser
+from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
 from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
@@ -78,7 +78,7 @@ def _replay(args: argparse.Namespace) -> int:
     """The decisions again, and with --recompute the chunks too."""
     if args.recompute and args.bundle is None:
         raise InputError("--recompute computes the chunks again; give the bundle of that run with --bundle")
-    bundle = load_bundle(args.bundle) if args.recompute else None
+    bundle = load_bundle(args.bundle, trust=args.trust) if args.recompute else None
     code = replay_log(args.replay)
     if bundle is not None:
         code = max(code, recompute_log(args.replay, bundle, args.engine, args.threads, args.arm))
@@ -97,7 +97,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
         if path is not None:
             outputs[option] = path, "recording"
     named = [args.arm, *(part for url in (args.bridge, *args.camera) for part in re.split("[:?&=]", url))]
-    inputs = [Path(name) for name in named if name] + ([args.bundle] if args.bundle else [])
+    inputs = [Path(name) for name in named if name] + [path for path in (args.bundle, args.trust) if path]
     check_outputs(outputs, inputs, args.overwrite)
 
 
@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
         arm = load_arm(args.arm)
         with ExitStack() as stack:
             bundle = _bundle(args, arm, stack)
-            args.task = _task(args.task, bundle)
+            args.task = bundle.task(args.task)
             view = _open_view(args, arm, bundle, stack)
             progress = Progress(args.duration)
             stack.callback(progress.close)
@@ -137,23 +137,17 @@ def _open_log(args: argparse.Namespace) -> RunLog | None:
 def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
     """The bundle given, or that of a server, which is asked what it is. Raises `VlaEdgeError`."""
     if args.policy is None:
-        return load_bundle(args.bundle)
+        return load_bundle(args.bundle, trust=args.trust)
     if args.bundle is not None:
         raise InputError("--bundle and --policy: choose one")
+    if args.trust is not None:
+        raise InputError("--trust is for a --bundle; a server is known by its address (openpis://) and its key file")
     from edge.policy.remote import ServerAddress, describe_server, read_spec
 
     folder = stack.enter_context(scratch_folder())
     address = ServerAddress(args.policy, args.policy_timeout, args.policy_key_file)
     spec = read_spec(args.policy_spec) if args.policy_spec else None
     return describe_server(address, arm, args.task or "", folder / "server", spec)
-
-
-def _task(task: str | None, bundle: Bundle) -> str:
-    """The task given, or one that the bundle is known to follow. Raises `InputError`: no arm guesses what to do."""
-    manifest = bundle.manifest
-    if task is None and manifest.family != ACTION_PRIOR and manifest.follows_text:
-        raise InputError("this policy follows an instruction; give one with --task TEXT")
-    return task if task is not None else DEFAULT_TASK if manifest.family == ACTION_PRIOR else ""
 
 
 def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log: RunLog | None) -> int:

@@ -10,12 +10,11 @@ from typing import Any
 from edge.arms import available_arms
 from edge.arms.bridge import bridge_forms
 from edge.cameras import CAMERAS
-from edge.cli.parser import add_version, described
+from edge.cli.parser import TRUST, add_version, described
 from edge.engines import engine_choices
 from edge.log.live import DEFAULT_PORT
 from edge.run.supervision import OnLoss
 
-DEFAULT_TASK = "reach the red cube"
 MOST_PORT = 65535
 Add = Callable[..., Any]
 
@@ -49,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_what(add: Add) -> None:
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
+    add("--trust", type=Path, metavar="KEY", help=TRUST)
     add("--policy", metavar="URL", help="in place of a bundle a server: openpi://HOST:PORT, openpis:// with TLS")
     add("--policy-spec", type=Path, metavar="FILE.toml", help="what a server's numbers mean; edge-serve says it itself")
     add("--policy-key-file", default="", metavar="FILE", help="its API key")
@@ -65,8 +65,8 @@ def _add_what(add: Add) -> None:
     add(
         "--task",
         metavar="TEXT",
-        help=f"what to do, as text, for a policy that follows an instruction (default for those of edge-train: "
-        f"'{DEFAULT_TASK}')",
+        help="what to do, as text, for a policy that follows an instruction (default: the bundle's own, where "
+        "edge-export was told one)",
     )
     add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
     add("--scene-seed", type=int, default=0, help="with a simulated arm: where the cubes stand (default %(default)d)")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.arms import available_arms, load_arm
 from edge.bundle import load_bundle
-from edge.cli.parser import add_version, complain, count, described
+from edge.cli.parser import TRUST, add_version, complain, count, described
 from edge.engines import engine_choices
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
@@ -38,8 +38,9 @@ def parser() -> argparse.ArgumentParser:
     add_version(root)
     add = root.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="folder made by edge-export")
+    add("--trust", type=Path, metavar="KEY", help=TRUST)
     add("--arm", required=True, metavar="NAME", help=f"what it moves: {', '.join(available_arms())}, or a .toml file")
-    add("--task", default="", metavar="TEXT", help="for observations without a prompt")
+    add("--task", metavar="TEXT", help="for observations without a prompt (default: the bundle's own)")
     add("--host", default="127.0.0.1", help="where to listen (default %(default)s); beyond loopback with a key alone")
     add("--port", type=int, default=PORT, metavar="N", help="0 for any that is free (default %(default)d)")
     add("--key-file", type=Path, metavar="FILE", help="clients have to send what stands in it as their API key")
@@ -68,8 +69,9 @@ async def _serve(args: argparse.Namespace) -> None:
     except ImportError as error:
         raise InputError(missing("edge-serve", error)) from None
     key = _key(args.key_file)
-    bundle, arm = load_bundle(args.bundle), load_arm(args.arm)
-    served = ServedBundle(bundle, arm, args.task, args.engine, args.threads, args.seed)
+    bundle, arm = load_bundle(args.bundle, trust=args.trust), load_arm(args.arm)
+    task = args.task if args.task is not None or bundle.manifest.text is None else bundle.manifest.text.task
+    served = ServedBundle(bundle, arm, task or "", args.engine, args.threads, args.seed)
     server = PolicyServer(served, key)
     listening = await server.open(args.host, args.port)
     stopped = asyncio.Event()

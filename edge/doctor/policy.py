@@ -49,16 +49,18 @@ def bundle_bytes(bundle: Bundle) -> int:
     return sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
 
 
-def check_bundle(path: Path) -> tuple[Check, Bundle | None]:
-    """Manifest, hashes and verification, and the bundle where they are sound."""
+def check_bundle(path: Path, trust: Path | None = None) -> tuple[Check, Bundle | None]:
+    """Signature, manifest, hashes and verification, and the bundle where they are sound."""
     try:
-        bundle = load_bundle(path)
+        bundle = load_bundle(path, trust=trust)
     except VlaEdgeError as error:
         return Check.failed("bundle", error), None
     size = bundle_bytes(bundle)
     manifest = bundle.manifest
+    signed = "no key to check a signature with" if trust is None else f"signed by the owner of {trust.name}"
     found = f"{len(manifest.files)} files, {size / 1e6:.1f} MB, hashes as listed, verified, {manifest.precision}"
-    return Check("bundle", Status.OK, found, "", {"bytes": size, "precision": manifest.precision}), bundle
+    figures = {"bytes": size, "precision": manifest.precision, "signed": trust is not None}
+    return Check("bundle", Status.OK, f"{found}; {signed}", "", figures), bundle
 
 
 def check_fit(bundle: Bundle, arm: ArmProfile) -> Check:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +51,8 @@ class InferenceSettings:
     """Added to every inference."""
     cpus: tuple[int, ...] = ()
     """Where inference may run; empty for anywhere."""
+    manifest_sha256: str = ""
+    """Of the bundle that control has checked: the engines that are opened are those of no other."""
 
 
 class Inference:
@@ -216,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = InferenceSettings(**args.settings)
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)
-    bundle = load_bundle(Path(settings.bundle))
+    bundle = load_bundle(settings.bundle, manifest_sha256=settings.manifest_sha256)
     joints = load_arm(settings.arm).dof
     records = PlanningRecords(bundle.manifest.shape, joints, args.memory)
     opened = ExitStack()

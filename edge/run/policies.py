@@ -94,7 +94,7 @@ class BundleRun:
         return tuple(CameraView(spec.name, spec.frame_px) for spec in self.cameras)
 
     def open(self, client: DeviceClient, run: RunSettings, display: Display) -> InferenceHandle:
-        settings = replace(run, bundle=str(self.bundle.path))
+        settings = replace(run, bundle=str(self.bundle.path), manifest_sha256=self.bundle.manifest_sha256)
         return InferenceProcess(self.bundle, self._arm, settings, display.tap, display.outlets)
 
 

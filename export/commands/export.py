@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge.bundle import MANIFEST
+from edge.bundle.signature import KeyRefused, SigningKey
 from edge.cli.parser import add_version, complain, count, described
 from export.engines.family import ActionPrior
 from export.engines.precision import PRECISIONS
@@ -22,6 +23,7 @@ from export.families.action_prior.folder import with_folders
 from export.families.base import CheckpointError, Exporter, Given, family_of
 from export.training.readings import UNITS
 
+MOST_TASK = 256
 TOLD = "--dataset, --arm, --rate, --units, --base and --tokenizer"
 SHAPES = {
     "cameras": ("N", "how many"),
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
             edge-export outputs/train/act/checkpoints/last/pretrained_model -o bundle --dataset DIR
             edge-export pretrained_model -o bundle --arm so101 --rate 30 --units degrees
             edge-export checkpoints/reach.pt -o bundle8 --precision int8 --observations DIR
+            edge-export checkpoints/reach.pt -o bundle --task "reach the red cube" --sign key.pem
             edge-export --preset paper -o bundle-paper        # random weights, to measure with
             """,
             "Exit codes: 0 exported and verified, 1 an engine does not match the policy (the bundle is written "
@@ -61,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
         help="of the large products; flow state, time, norms and softmax stay FP32 (default %(default)s)")  # fmt: skip
     add("--observations", type=Path, metavar="DIR",
         help="recorded demonstrations to calibrate and verify on; int8 needs them, the others do not")  # fmt: skip
+    add("--task", default="", metavar="TEXT",
+        help="what the policy does when nobody says it, kept in the bundle (default: the task of a --dataset that has "
+        "one alone)")  # fmt: skip
+    add("--sign", type=Path, metavar="KEY",
+        help="private key (PEM, P-256, P-384 or P-521) to sign the bundle with, for edge-run --trust (needs the 'sign' "
+        "extra)")  # fmt: skip
     add("--flow-steps", type=int, metavar="N", help="Euler steps in the decoder (default: the checkpoint's)")
     add("--samples", type=int, default=64, metavar="N", help="observations to verify on (default %(default)d)")
     add("--seed", type=int, default=0, help="seed of those observations (default %(default)d)")
@@ -98,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return _export(args)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, KeyRefused, OSError) as error:
         complain("edge-export", error)
         return 2
     except KeyboardInterrupt:
@@ -111,7 +120,10 @@ def _export(args: argparse.Namespace) -> int:
         raise CheckpointError("--flow-steps takes 1 to 100, --samples at least 1")
     if args.out.exists() and not (args.out / MANIFEST).is_file():
         raise CheckpointError(f"{args.out} exists and is not a bundle; name another folder")
+    if len(args.task) > MOST_TASK or not args.task.isprintable():
+        raise CheckpointError(f"--task takes one line of at most {MOST_TASK} characters")
     _check_place(args.out)
+    signing = SigningKey(args.sign) if args.sign is not None else None
     exporter = _exporter(args)
     for name, content in exporter.table:
         print(f"{name:<14}{content}")
@@ -143,6 +155,8 @@ def _export(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    if signing is not None:
+        print(f"signed: {signing.sign(args.out)}")
     return 0
 
 
@@ -161,14 +175,13 @@ def _check_place(out: Path) -> None:
 def _exporter(args: argparse.Namespace) -> Exporter:
     """The trained policy, of the family that recognises it, or one of the size asked for with random weights."""
     given = Given(args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer)
-    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations, given)
+    options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations)
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:
         if args.preset or args.prior or shapes:
             raise CheckpointError("a checkpoint has its own sizes and weights; leave out the other options")
         given = dataclasses.replace(given, vlm=args.vlm)
-        options = (*options[:-1], given)
-        return family_of(args.checkpoint)(*options).open(args.checkpoint)
+        return family_of(args.checkpoint)(*options, given, args.task).open(args.checkpoint)
     if args.preset is None:
         raise CheckpointError("name a checkpoint, or --preset for random weights")
     if given != Given():
@@ -177,7 +190,7 @@ def _exporter(args: argparse.Namespace) -> Exporter:
         config = dataclasses.replace(with_folders(PRESETS[args.preset](), args.vlm, args.prior), **shapes).checked()
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    return ActionPrior(*options).untrained(config, args.vlm, args.prior)
+    return ActionPrior(*options, given, args.task).untrained(config, args.vlm, args.prior)
 
 
 if __name__ == "__main__":

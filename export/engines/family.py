@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edge.bundle import ACTION_PRIOR, TOKENIZER, sha256
+from tokenizers import Tokenizer
+
+from edge.bundle import ACTION_PRIOR, PUNCTUATION, TOKENIZER, sha256
 from edge.cli.parser import MADE_BY
 from export.engines.observations import Recorded, draw_samples, recorded_samples
 from export.engines.package import Origin, Recipe, export_bundle
@@ -15,6 +18,7 @@ from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.folder import PretrainedParts, fingerprint
 from export.families.action_prior.parts import PolicyParts
 from export.families.base import CheckpointError, Exporter, Family, Given, Stage
+from firmware_bridge.reading import shown
 
 CALIBRATION_SAMPLES, UNTRAINED_CALIBRATION = 256, 8
 
@@ -63,11 +67,16 @@ class ActionPrior(Family):
                 f"{checkpoint}: a checkpoint of edge-train says itself which arm, rate and units; leave out "
                 "--dataset, --arm, --rate, --units, --base, --tokenizer and --vlm"
             )
-        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, parts.tokenizer or "", cameras=parts.cameras)
+        text = parts.tokenizer or ""
+        if self.task:
+            _check_task(self.task, text)
+        origin = Origin(sha256(checkpoint), MADE_BY, parts.embodiments, text, cameras=parts.cameras, task=self.task)
         return Parts(parts, self._recipe(parts.config, self._trained(parts)), origin)
 
     def untrained(self, config: PolicyConfig, vlm: Path | None, prior: Path | None) -> Exporter:
         """A policy of these sizes with random weights, under those of the folders. Its bundle belongs to no arm."""
+        if self.task:
+            raise CheckpointError("--task belongs to a trained checkpoint; random weights follow nothing")
         if self.observations is not None:
             raise CheckpointError("--observations belong to a trained checkpoint; random weights see synthetic ones")
         folders = [folder for folder in (vlm, prior) if folder is not None]
@@ -95,3 +104,15 @@ class ActionPrior(Family):
         steps = config.flow_steps if self.flow_steps is None else self.flow_steps
         source = "synthetic" if self.observations is None else f"recorded, {self.observations.name}"
         return Recipe(self.precision, steps, self.seed, samples.verification, samples.calibration, source)
+
+
+def _check_task(task: str, document: str) -> None:
+    """Raises `CheckpointError` for a task that the policy would refuse in every run."""
+    known = Tokenizer.from_str(document)
+    words = [word.strip(PUNCTUATION) for word in task.split()]
+    if not any(words):
+        raise CheckpointError("--task: the task is empty")
+    unknown = str(json.loads(document)["model"].get("unk_token"))
+    strange = [word for word in words if unknown in known.encode(word, add_special_tokens=False).tokens]
+    if strange:
+        raise CheckpointError(f"--task: the policy never learned the word {shown(strange[0])}")

@@ -46,6 +46,9 @@ from export.families.lerobot.folder import ACTION, STATE, Folder, is_folder, rea
 from export.families.lerobot.policy import Beside, Policy, training_range
 from export.families.pi.policy import read_pi
 from export.families.smolvla.policy import read_smolvla
+from export.training.lerobot.errors import DatasetError
+from export.training.lerobot.info import read_info
+from export.training.lerobot.rows import tasks_of
 
 NOTHING = Beside()
 CALIBRATION_SAMPLES = 64
@@ -84,7 +87,19 @@ class LeRobot(Family):
             )
         policy = read_policy(checkpoint, self.given.base, Beside(self.given.tokenizer, self.given.vlm))
         robot = find_robot(policy.folder, self.given, absolute=not any(policy.relative))
-        return LeRobotExporter(policy, robot, self.precision, self._samples(policy), self.seed)
+        return LeRobotExporter(policy, robot, self.precision, self._samples(policy), self.seed, self._task(policy))
+
+    def _task(self, policy: Policy) -> str:
+        """What was asked for, else what every episode of the dataset is about; empty where that is several things."""
+        if self.task and policy.text is None:
+            raise CheckpointError("--task: this policy follows no instruction; leave it out")
+        if self.task or policy.text is None or self.given.dataset is None:
+            return self.task
+        try:
+            tasks = tasks_of(read_info(self.given.dataset))
+        except DatasetError:  # what nobody asked for need not be there
+            return ""
+        return tasks[0] if len(tasks) == 1 and tasks[0].isprintable() else ""
 
     def _samples(self, policy: Policy) -> Samples:
         """What to verify on, and for int8 what to calibrate on."""
@@ -103,6 +118,7 @@ class LeRobotExporter:
     precision: str
     samples: Samples
     seed: int
+    task: str = ""
 
     @property
     def summary(self) -> str:
@@ -166,11 +182,11 @@ class LeRobotExporter:
             checkpoint_sha256=fingerprint(folder),
             created_by=MADE_BY,
             files=files,
-            text=text_spec(policy.text),
+            text=text_spec(policy.text, self.task),
         )
 
 
-def text_spec(text: Mapping[str, Any] | None) -> TextSpec | None:
+def text_spec(text: Mapping[str, Any] | None, task: str = "") -> TextSpec | None:
     """How a task becomes tokens, if the policy takes one."""
     if text is None:
         return None
@@ -182,6 +198,7 @@ def text_spec(text: Mapping[str, Any] | None) -> TextSpec | None:
         text["clean"],
         text["special"],
         state_bins=None if bins is None else StateBins(bins["count"], tuple(bins["offset"]), tuple(bins["scale"])),
+        task=task,
     )
 
 

@@ -85,6 +85,8 @@ class Origin:
     source: str = "checkpoint.pt"
     cameras: tuple[str, ...] = ()
     """Their names, in the policy's order; numbered where nothing names them."""
+    task: str = ""
+    """What the policy does when nobody says it."""
 
 
 def export_bundle(parts: PolicyParts, recipe: Recipe, origin: Origin, out: Path, stage: Stage) -> dict[str, Any]:
@@ -232,7 +234,7 @@ def own_manifest(
         checkpoint_sha256=origin.weights_sha256,
         created_by=origin.created_by,
         files=files,
-        text=TextSpec(TOKENIZER, config.token_budget),
+        text=TextSpec(TOKENIZER, config.token_budget, task=origin.task),
     )
 
 

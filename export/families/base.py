@@ -64,6 +64,7 @@ class Family:
     samples       observations to verify on, drawn with `seed`
     observations  recorded ones to calibrate and verify on instead
     given          what the checkpoint does not say
+    task           what the policy does when nobody says it, for one that follows instructions
     """
 
     precision: str = "fp32"
@@ -72,6 +73,7 @@ class Family:
     seed: int = 0
     observations: Path | None = None
     given: Given = Given()
+    task: str = ""
 
     @classmethod
     def recognises(cls, checkpoint: Path) -> bool:

@@ -48,7 +48,7 @@ class Rows:
 def read_rows(info: DatasetInfo, columns: Sequence[str]) -> Rows:
     """Reads `columns` and checks every row of the dataset. Raises `DatasetError` with file and row."""
     described = _episodes(info)
-    tasks = _tasks(info)
+    tasks = tasks_of(info)
     files: list[tuple[Path, int]] = []
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in (*columns, *INDEX_COLUMNS)}
     first = 0
@@ -178,7 +178,7 @@ def _present(path: Path, wanted: Iterable[str]) -> list[str] | None:
     return [name for name in wanted if name in names]
 
 
-def _tasks(info: DatasetInfo) -> tuple[str, ...]:
+def tasks_of(info: DatasetInfo) -> tuple[str, ...]:
     """The texts by their index; the column of texts has pandas' name for an index, or "task"."""
     path = info.folder / "meta" / "tasks.parquet"
     table = read_parquet(path, most_rows=MOST_EPISODES)

@@ -34,6 +34,7 @@ from firmware_bridge.codes import DeviceState
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from firmware_bridge.transports import SerialTransport
+from tests.conftest import TASK
 from tests.foreign_bundle import write_foreign
 from tests.support import FRANKA
 
@@ -109,7 +110,7 @@ def test_a_damaged_engine(spoilt_bundle: Path, capsys: pytest.CaptureFixture[str
 def test_an_engine_that_cannot_be_opened(bundle_path: Path, tmp_path: Path) -> None:
     bundle = load_bundle(Path(shutil.copytree(bundle_path, tmp_path / "b")))
     (bundle.path / "backbone.onnx").write_bytes(b"no graph")
-    check = check_inference(bundle, FRANKA, "franka", doctor.DEFAULT_TASK, 1)
+    check = check_inference(bundle, FRANKA, "franka", TASK, 1)
     assert check.status is Status.FAIL and "backbone.onnx: ONNX Runtime cannot open it" in check.found
 
 
@@ -132,7 +133,7 @@ def test_chunks_that_are_not_finite_or_not_repeatable(
         return output
 
     monkeypatch.setattr(GraphPolicy, "infer", spoilt)
-    check = check_inference(load_bundle(bundle_path), FRANKA, "franka", doctor.DEFAULT_TASK, 1)
+    check = check_inference(load_bundle(bundle_path), FRANKA, "franka", TASK, 1)
     assert check.status is Status.FAIL and message in check.found and check.fix
 
 
