@@ -23,7 +23,7 @@ class AdapterProcess:
     """
 
     def __init__(self, arm: str, url: str, trace: Path | None, world: Path | None = None) -> None:
-        arguments = ["--arm", arm, "--drive", url]
+        arguments = ["--arm", arm, "--drive", url, "--overwrite"]  # what the run itself has checked
         for option, path in (("--trace", trace), ("--world", world)):
             arguments += [option, str(path)] if path is not None else []
         self.process = start_module("edge.cli.adapter", arguments, signal.SIGTERM, stdout=subprocess.PIPE, text=True)

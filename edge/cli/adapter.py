@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from edge.arms.drives import DRIVES
 from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
 from edge.realtime.rights import CpuPlan, realtime
+from edge.run.outputs import OVERWRITE, Kind, check_outputs
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import print_to_stderr
@@ -61,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "--key-file", type=Path, metavar="FILE", help="the key that both ends have, in a file of rights 0600"
     )
     root.add_argument("--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output, as of bridge-sim")
+    root.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     root.add_argument(
         "--world", type=Path, metavar="FILE", help="publishes the measured pose, for a camera that is simulated"
     )
@@ -76,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             if args.key_file is not None and args.listen is None:
                 raise InputError("--key-file is for a line over the network; add --listen")
+            _check_outputs(args)
             arm, url = load_arm(args.arm), DRIVES.read(args.drive)
             line, where = _open_line(args)
             stack.callback(line.close)
@@ -115,6 +119,14 @@ def main(argv: list[str] | None = None) -> int:
         statistics = json.dumps(counted | periods.summary() | answers.summary() | drive.statistics())
         print_line(statistics, sys.stdout)
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Before the line and the drive are opened. Raises `InputError`."""
+    given = {"--trace": args.trace, "--world": args.world}
+    outputs: dict[str, tuple[Path, Kind]] = {name: (path, "recording") for name, path in given.items() if path}
+    inputs = [Path(part) for part in (args.arm, *re.split("[:?&=]", args.drive)) if part]
+    check_outputs(outputs, inputs + ([args.key_file] if args.key_file else []), args.overwrite)
 
 
 def _open_line(args: argparse.Namespace) -> tuple[Terminal | NetworkListener, dict[str, str]]:

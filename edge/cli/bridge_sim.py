@@ -11,6 +11,7 @@ from typing import Any
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
+from edge.run.outputs import OVERWRITE, check_outputs
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import SimulatedArm, command
 
@@ -48,12 +49,15 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--trace", type=Path, metavar="FILE.csv", help="every 1 kHz output: tick_us,state,q0..,dq0..,chunk,limited"
     )
+    root.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
+        if args.trace is not None:
+            check_outputs({"--trace": (args.trace, "recording")}, [Path(args.arm)], args.overwrite)
         arm = load_arm(args.arm)
         scene = _open_scene(arm, args.scene_seed) if args.plant == "mujoco" else None
         model, start = (_write_model(scene), scene.start) if scene else (None, arm.home_rad)

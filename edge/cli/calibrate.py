@@ -13,7 +13,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.arms.feetech import FeetechUrl, feetech_url, joint_spans
 from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
-from edge.run.report import check_output
+from edge.run.outputs import check_outputs
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.guide import Calibrator
 from firmware_bridge.errors import BridgeError
@@ -39,7 +39,13 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument
     add("--arm", required=True, metavar="NAME", help="so101")
     add("--drive", required=True, metavar="URL", help=FeetechUrl.FORM.partition("?")[0])
-    add("-o", "--output", type=Path, metavar="FILE", help="calibration to write (default NAME-calibration.json)")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="calibration to write (default NAME-calibration.json), in place of an older one, and of nothing else",
+    )
     add("--invert", action="append", default=[], metavar="JOINT", help="counts of this joint grow against its sense")
     add("--let-go", action="store_true", help="take the torque away and leave: for an arm that was left holding")
     return root
@@ -63,7 +69,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.invert) - set(arm.joints))
     if unknown:
         raise InputError(f"--invert {unknown[0]}: the joints are {', '.join(arm.joints)}")
-    check_output("-o", output)
+    if not args.let_go:
+        check_outputs({"-o": (output, "calibration")}, [Path(args.arm)], None)
     bus = open_bus(url.target)
     try:
         calibrator = Calibrator(bus, arm.name, joint_spans(arm), args.invert)

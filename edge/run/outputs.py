@@ -14,8 +14,9 @@ MANIFEST = "manifest.json"
 HEAD_BYTES = 4096
 PNG, JSON = b"\x89PNG", b"{"
 OURS = "vla-edge"
-Kind = Literal["report", "picture", "recording"]
-"""Of an output: a report or picture of an earlier run may be replaced, a recording is kept."""
+Kind = Literal["report", "picture", "calibration", "recording"]
+"""Of an output: a report, a picture or a calibration of an earlier time may be replaced, a recording is kept."""
+OVERWRITE = "let --trace take the place of a file that is there; never of an input, of a bundle's file or of a device"
 
 
 def check_outputs(
@@ -25,7 +26,7 @@ def check_outputs(
 
     Never written are the files and folders in `inputs`, whatever lies in a bundle's folder, and two outputs in one
     place. What is there already may be replaced where `overwrite` says so, and where it is the report or the picture of
-    an earlier run. None is for a command that has no such option. Raises `InputError`.
+    an earlier run, or an earlier calibration. None is for a command that has no such option. Raises `InputError`.
     """
     taken: dict[Path, str] = {}
     read = [path.resolve() for path in inputs if path.exists()]
@@ -48,17 +49,17 @@ def check_outputs(
 
 
 def _replaceable(path: Path, kind: Kind) -> bool:
-    """Whether a file is what `edge-run` itself has written there before, and writes again with every run."""
+    """Whether a file is what the command itself has written there before, and writes again every time."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if kind == "picture":
         return head.startswith(PNG) and OURS.encode() in head
-    if kind == "report" and head.startswith(JSON):
-        try:
-            found = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            return False
-        return (
-            isinstance(found, dict) and OURS in str(found.get("created_by")) and ("ended" in found or "checks" in found)
-        )
-    return False
+    if kind == "recording" or not head.startswith(JSON):
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    if kind == "calibration":
+        return isinstance(found, dict) and found.keys() == {"format", "arm", "joints"}
+    return isinstance(found, dict) and OURS in str(found.get("created_by")) and ("ended" in found or "checks" in found)

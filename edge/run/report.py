@@ -225,7 +225,7 @@ def _arm_line(statistics: dict[str, Any]) -> list[tuple[str, str]]:
 def check_output(option: str, path: Path) -> None:
     """Before anything moves: whether a file at `path`, given by `option`, can be written. Raises `InputError`."""
     if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}")
+        raise InputError(f"{option} {path}: there is no folder {path.parent}; make it, or name another")
     if path.is_dir():
         raise InputError(f"{option} {path}: that is a folder; name a file in it")
     if path.exists() and not path.is_file():

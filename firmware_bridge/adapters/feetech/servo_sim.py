@@ -24,6 +24,7 @@ from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.adapters.terminal import Terminal
+from firmware_bridge.reading import one_line
 
 FRAME_NS = 1_000_000
 """A full-speed USB adapter hands over what has arrived once a frame; so does this, and the trace has a row for each."""
@@ -50,11 +51,18 @@ def parser() -> argparse.ArgumentParser:
     add("--echo", action="store_true", help="an adapter that sends the host its own bytes as well")
     add("--seed", type=int, default=0, help="of what gets lost (default %(default)d)")
     add("--trace", type=Path, metavar="FILE.csv", help="where the shafts are, every ms: monotonic_ns,c1..c6")
+    add("--overwrite", action="store_true", help="let --trace take the place of a file that is there")
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    try:
+        trace = _open_trace(args.trace, args.overwrite) if args.trace else None
+    except OSError as error:
+        fix = "name another, or add --overwrite" if isinstance(error, FileExistsError) else "name another"
+        print(one_line(f"servo-sim: --trace {args.trace}: {error.strerror}; {fix}"), file=sys.stderr)
+        return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     with suppress(OSError):  # servos do not wait for other programs; where this is refused, these may
@@ -66,7 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     bus = SimulatedBus(servos, LineFaults(args.corrupt, args.drop, args.echo, args.seed), now_ns)
     line = Terminal()
     print(json.dumps({"port": line.port, "servos": sorted(servos), "simulated": True, "pid": os.getpid()}), flush=True)
-    trace = args.trace.open("w", buffering=1 << 16) if args.trace else None
     try:
         _run(bus, line, trace)
     except SystemExit:
@@ -76,6 +83,12 @@ def main(argv: list[str] | None = None) -> int:
             trace.close()
         line.close()
     return 0
+
+
+def _open_trace(path: Path, overwrite: bool) -> TextIO:
+    """A new file, or in place of an older one where that is allowed; never of what is no file. Raises `OSError`."""
+    older = overwrite and path.is_file() and not (path.resolve().parent / "manifest.json").exists()
+    return path.open("w" if older else "x", buffering=1 << 16)
 
 
 def _run(bus: SimulatedBus, line: Terminal, trace: TextIO | None) -> None:
