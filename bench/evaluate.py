@@ -6,16 +6,16 @@ expert of the lifting task in the place of the policy, as a test of everything t
 
 `--duration 8 20 60` judges one run after each of these times: reaching is one thing, staying another. `--push 30` moves
 the arm itself by 5 cm at 30 s, towards its base, aside and down in turn, and leaves it to the policy to come back.
+`--object 'red cube'` asks for one object in every scene: what a policy that takes no text was trained for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from edge.sim.scenes import (  # first: it chooses the GL backend
 import numpy as np
 from tqdm import tqdm
 
+from bench.episodes import FIRST_SCENE, instruction, wilson
 from bench.push import PUSH_M, PUSHES, pushing
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle
@@ -45,17 +46,6 @@ from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, r
 
 REPORT_EVERY = 10
 """Episodes between two lines for a log, where there is no terminal for a bar."""
-FIRST_SCENE = 2_000_000
-"""Unless told otherwise, scenes are `FIRST_SCENE`, `FIRST_SCENE` + 1, ...; no demonstration draws from these seeds."""
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson, 1927)."""
-    z, p = 1.96, successes / trials
-    centre = p + z * z / (2 * trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    low, high = (centre - half) / (1 + z * z / trials), (centre + half) / (1 + z * z / trials)
-    return max(0.0, low), min(1.0, high)  # rounding alone makes -0 %
 
 
 @dataclass(frozen=True)
@@ -95,6 +85,7 @@ class Evaluation:
     duration_s: float
     counts: list[Count]
     push_s: float | None
+    target: str | None
     simulated_latency_ms: float
     checkpoint_sha256: str | None
     rows: list[EpisodeRow]
@@ -130,6 +121,8 @@ class EvaluationSettings:
     first_scene: int = FIRST_SCENE
     task: str | None = None
     push_s: float | None = None
+    target: str | None = None
+    """The one object that is asked for; None asks for each in turn."""
 
 
 Opener = Callable[[Bundle, str, str, int], BundlePolicy]
@@ -149,7 +142,10 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
         raise InputError("--duration: give the times in ascending order")
     if settings.push_s is not None and first.task != REACH:
         raise InputError(f"--push: only an arm that reaches is pushed, and '{arm.name}' lifts")
+    instruction(first, 0, settings.target)
     player = _Player(settings, arm, bundle, opener)
+    if player.bundle is not None and not player.bundle.manifest.follows_text and settings.target is None:
+        raise InputError("this policy takes no instruction: name the object that it was trained for with --object")
     rows = []
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
         rows.append(player.play(episode))
@@ -170,6 +166,7 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
             for at, duration in enumerate(settings.durations_s)
         ],
         push_s=settings.push_s,
+        target=settings.target,
         simulated_latency_ms=settings.latency_ms,
         checkpoint_sha256=player.bundle.manifest.checkpoint_sha256 if player.bundle else None,
         rows=rows,
@@ -186,11 +183,11 @@ class _Player:
 
     def play(self, episode: int) -> EpisodeRow:
         scene = open_scene(self.arm, self.settings.first_scene + episode)
-        return self._row(scene, self._outcome(scene, episode), scene.instruction(episode))
+        task = instruction(scene, episode, self.settings.target)
+        return self._row(scene, self._outcome(scene, episode, task), task)
 
-    def _outcome(self, scene: Scene, episode: int) -> LockstepOutcome:
+    def _outcome(self, scene: Scene, episode: int, task: str) -> LockstepOutcome:
         settings, arm = self.settings, self.arm
-        task = scene.instruction(episode)
         joining = None
         if settings.push_s is not None and isinstance(scene, ReachScene):
             joining = pushing(scene, settings.push_s, list(PUSHES)[episode // len(COLOURS) % len(PUSHES)])
@@ -200,6 +197,7 @@ class _Player:
         if self.bundle is not None:
             if task not in self._policies:
                 self._policies[task] = self._open(self.bundle, arm.name, task, settings.threads)
+            run = replace(run, execute_steps=self.bundle.manifest.policy.execute)
             return run_lockstep(self.bundle, arm, self._policies[task], scene, run)
         if not isinstance(scene, LiftScene):
             raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")
@@ -228,10 +226,11 @@ class _Player:
 def lines(report: Evaluation) -> list[str]:
     """The report for a person: success after each duration, how long it lasted, what the runtime had to say."""
     found = []
+    done = f"{report.task} the {report.target}" if report.target else report.task
     for count in report.counts:
         low, high = count.confidence_95
         found.append(
-            f"{report.task}: {count.succeeded} of {report.episodes} after {count.duration_s:g} s: "
+            f"{done}: {count.succeeded} of {report.episodes} after {count.duration_s:g} s: "
             f"{100 * count.succeeded / report.episodes:.0f} % "
             f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), simulated"
         )
@@ -263,6 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     source.add_argument("--expert", action="store_true", help="the scripted expert in its place (lifting only)")
     parser.add_argument("--arm", default="franka", help="arm profile (default %(default)s)")
     parser.add_argument("--task", choices=TASKS, help="what the arm is to do; there is one task for each arm")
+    parser.add_argument(
+        "--object", metavar="NAME", help="ask for this one in every scene, e.g. 'red cube': for a policy without text"
+    )
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument(
         "--duration", type=float, nargs="+", default=[8.0], metavar="S",
@@ -292,6 +294,7 @@ def main(argv: list[str] | None = None) -> int:
         args.first_scene,
         args.task,
         args.push,
+        args.object,
     )
     try:
         report = evaluate(settings)

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from bench.evaluate import EvaluationSettings, evaluate, lines, main, wilson
+from bench.episodes import wilson
+from bench.evaluate import EvaluationSettings, evaluate, lines, main
 from bench.push import PUSH_M, PUSHES, pushing
 from edge.errors import InputError
 from edge.inference.records import Outcome, PlanRequest, PlanResult
@@ -79,3 +80,12 @@ def test_durations_are_read_from_the_command_line(capsys: pytest.CaptureFixture[
 def test_an_interval_has_no_negative_zero() -> None:
     assert wilson(0, 30)[0] == 0.0 and wilson(30, 30)[1] == 1.0
     assert f"{100 * wilson(0, 30)[0]:.0f}" == "0"
+
+
+def test_one_object_can_be_asked_for() -> None:
+    """In every scene; one that is in none is refused, and so is a policy without text that nobody named one for."""
+    report = evaluate(EvaluationSettings(None, "so101", 2, (0.2,), target="blue brick"))
+    assert [row.verdict.target for row in report.rows] == ["blue brick"] * 2
+    assert lines(report)[0].startswith("lift the blue brick: 0 of 2")
+    with pytest.raises(InputError, match="pick up the red cube"):
+        evaluate(EvaluationSettings(None, "so101", 1, target="yellow ball"))
