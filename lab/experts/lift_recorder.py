@@ -7,6 +7,7 @@ under the task `DISTURBED`, which no policy is to imitate; what the expert does 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
@@ -29,27 +30,47 @@ from edge.sim.lift import (
 )
 from edge.sim.lift_phrases import DISTURBED, OBJECTS, PHRASES
 from lab.experts.lift_expert import LiftExpert, Sight
-from edge.sim.stage import CAMERA
+from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
 
 FloatArray = NDArray[np.float64]
 MOST_STEPS = 110
 HELD_STEPS = 12
 """An episode goes on for so long after the object is up: holding still is part of the task."""
-STARTS = {"ready": 0.35, "anywhere": 0.35, "low": 0.12, "near": 0.18}
-"""Share of the episodes that begin: as a run does; anywhere above the table; low and beside; close above the object."""
-DISTURBANCES = {"push": 0.4, "grip": 0.25, "move": 0.2, "ask": 0.15}
-EPISODES_DISTURBED = 0.6
 PUSH_M = 0.08
+
+
+@dataclass(frozen=True)
+class Situations:
+    """What happens in the episodes of a recording.
+
+    starts        shares that begin as a run does; anywhere above the table; low and beside; close above the object
+    disturbed     share that is disturbed; disturbances: by what
+    target        number of the one object that is asked for; None for all of them
+    """
+
+    starts: Mapping[str, float]
+    disturbed: float
+    disturbances: Mapping[str, float]
+    target: int | None = None
+
+
+EVERYTHING = Situations(
+    {"ready": 0.35, "anywhere": 0.35, "low": 0.12, "near": 0.18},
+    0.6,
+    {"push": 0.4, "grip": 0.25, "move": 0.2, "ask": 0.15},
+)
 
 
 @dataclass
 class LiftEpisode(Episode):
     """`tasks` holds the instruction, or `DISTURBED`.
 
-    `objects_m` (objects, 3) and `targets` say where the objects are and which is meant. They are no part of a dataset:
-    a network that starts from nothing learns from them where to look.
+    `commands` are the commanded positions at the beginning of each step. `objects_m` (objects, 3) and `targets` say
+    where the objects are and which is meant. They are no part of a dataset: a network that starts from nothing learns
+    from them where to look.
     """
 
+    commands: list[FloatArray] = field(default_factory=list)
     objects_m: list[FloatArray] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     success: bool = False
@@ -58,12 +79,18 @@ class LiftEpisode(Episode):
 class LiftRecorder:
     """Plays episodes in one compiled scene whose objects are moved."""
 
-    def __init__(self, arm: ArmProfile, with_frames: bool) -> None:
-        self.layout = layout_of(arm.embodiment)
+    def __init__(
+        self,
+        arm: ArmProfile,
+        with_frames: bool,
+        size_px: int = CAMERA_SIZE_PX,
+        situations: Situations = EVERYTHING,
+    ) -> None:
+        self.layout, self.situations = layout_of(arm.embodiment), situations
         self.model = build_lift_model(self.layout, Arrangement.sample(self.layout, np.random.default_rng(0)))
         self.data = mujoco.MjData(self.model)
         self.axes, self.expert = Axes(self.model), LiftExpert(self.model, self.layout)
-        self.renderer = CameraRenderer(self.model) if with_frames else None
+        self.renderer = CameraRenderer(self.model, size_px) if with_frames else None
 
     def record(self, rng: np.random.Generator) -> LiftEpisode:
         """Plays one. The state is measured at a knot; the action leads the command to the next knot."""
@@ -84,6 +111,7 @@ class _Playing:
 
     def __init__(self, recorder: LiftRecorder, arrangement: Arrangement, rng: np.random.Generator) -> None:
         self.recorder, self.rng, self.layout = recorder, rng, recorder.layout
+        self.situations = recorder.situations
         self.model, self.data = recorder.model, recorder.data
         self.query()
         self.command = self.start(arrangement)
@@ -94,14 +122,15 @@ class _Playing:
 
     def query(self) -> None:
         """Draws the object that is asked for, and the words."""
-        self.target = int(self.rng.integers(len(OBJECTS)))
+        target = self.situations.target
+        self.target = int(self.rng.integers(len(OBJECTS))) if target is None else target
         self.instruction = str(self.rng.choice(PHRASES)).format(OBJECTS[self.target])
 
     def start(self, arrangement: Arrangement) -> FloatArray:
         """Where the axes begin."""
         layout, rng = self.layout, self.rng
         near, far, aside = layout.area_m
-        kind = str(rng.choice(list(STARTS), p=list(STARTS.values())))
+        kind = _drawn(rng, self.situations.starts)
         grip = rng.uniform(layout.held[0], layout.grip[0]) if kind == "anywhere" else layout.grip[0]
         while True:
             if kind == "ready":
@@ -123,12 +152,12 @@ class _Playing:
         return np.append(posture, grip)
 
     def play(self) -> LiftEpisode:
-        disturbed = self.rng.random() < EPISODES_DISTURBED
+        disturbed = self.rng.random() < self.situations.disturbed
         strike_at = int(self.rng.integers(4, 40)) if disturbed else MOST_STEPS
         up = 0
         for step in range(MOST_STEPS):
             if step == strike_at:
-                self.disturb(str(self.rng.choice(list(DISTURBANCES), p=list(DISTURBANCES.values()))))
+                self.disturb(_drawn(self.rng, self.situations.disturbances))
             self.step(self.recorder.expert.increments(self.sight()), self.instruction)
             up = up + 1 if self.object_m()[2] >= LIFTED_M + 0.01 else 0
             if up == HELD_STEPS:
@@ -184,6 +213,7 @@ class _Playing:
         """Records what is seen and done now, and lets it happen."""
         episode, renderer = self.episode, self.recorder.renderer
         episode.states.append(self.recorder.axes.read(self.data.qpos))
+        episode.commands.append(self.command)
         episode.actions.append(increment)
         episode.tasks.append(task)
         episode.objects_m.append(np.array([self.object_m(index) for index in range(len(OBJECTS))]))
@@ -193,6 +223,10 @@ class _Playing:
                 episode.frames.setdefault(camera, []).append(renderer.render(self.data, camera))
         play_step(self.model, self.data, self.command, increment)
         self.command, self.last = self.command + increment, increment
+
+
+def _drawn(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+    return str(rng.choice(list(shares), p=list(shares.values())))
 
 
 def succeeded(recorder: LiftRecorder, seed: int, number: int) -> tuple[LiftEpisode, int]:

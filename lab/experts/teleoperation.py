@@ -1,0 +1,140 @@
+"""Records the lifting expert as LeRobot records a person who leads an SO-101: one object, absolute goals, degrees.
+
+`python -m lab.experts.teleoperation --object "red cube" --episodes 800 --out DIR` writes a LeRobot v3 dataset for a
+policy that takes no text. The other objects are in every scene. What disturbs an episode is cut out of it, and what
+comes after is an episode of its own: no chunk reaches across.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.experts.lift_recorder import (
+    LiftEpisode,
+    LiftRecorder,
+    Situations,
+    succeeded,
+)  # first: it chooses the GL backend
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge.arms import ArmProfile, load_arm
+from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.sim.lift import WRIST_CAMERA
+from edge.sim.lift_phrases import DISTURBED, OBJECTS
+from edge.sim.stage import CAMERA
+from lab.experts.reach_expert import STEP_S
+
+FloatArray = NDArray[np.float64]
+SOURCE = "lab.experts.teleoperation"
+ARM, ROBOT = "so101", "so_follower"
+"""The profile, and what LeRobot calls that arm."""
+SIZE_PX = 48
+LIFTS_PER_PART, MOST_PARTS = 50, 3
+"""A file of the dataset ends with a whole lift, which is disturbed once at most."""
+SHORTEST_STEPS = 5
+"""What is left of an episode before or after a disturbance is kept from this length on."""
+STARTS = {"ready": 0.65, "anywhere": 0.12, "low": 0.05, "near": 0.18}
+DISTURBED_SHARE, DISTURBANCES = 0.3, {"push": 0.5, "grip": 0.3, "move": 0.2}
+
+
+@dataclass(frozen=True)
+class LeRobotUnits:
+    """Positions of an SO-101's axes, (..., axes), as LeRobot has them: degrees, the jaw in percent of its travel."""
+
+    zero_rad: FloatArray
+    per_rad: FloatArray
+
+    @staticmethod
+    def of(arm: ArmProfile) -> LeRobotUnits:
+        zero, per = np.zeros(arm.dof), np.full(arm.dof, 180 / np.pi)
+        if arm.gripper is not None:
+            low, high = (
+                float(ends[arm.gripper]) for ends in (arm.limits.position_min_rad, arm.limits.position_max_rad)
+            )
+            zero[arm.gripper], per[arm.gripper] = low, 100 / (high - low)
+        return LeRobotUnits(zero, per)
+
+    def from_arm(self, positions_rad: FloatArray) -> FloatArray:
+        return (positions_rad - self.zero_rad) * self.per_rad
+
+    def to_arm(self, values: FloatArray) -> FloatArray:
+        return values / self.per_rad + self.zero_rad
+
+
+def spec(arm: ArmProfile, size_px: int) -> DatasetSpec:
+    """The columns of LeRobot's own recordings; frames as pictures, so that nothing of them is lost."""
+    names = tuple(f"{joint}.pos" for joint in arm.joints)
+    columns: dict[str, Vector | Camera] = {"observation.state": Vector(names), "action": Vector(names)}
+    for camera in (CAMERA, WRIST_CAMERA):
+        columns[f"observation.images.{camera}"] = Camera(size_px, size_px, "image")
+    return DatasetSpec(fps=round(1 / STEP_S), robot=ROBOT, columns=columns)
+
+
+def parts(episode: LiftEpisode) -> Iterator[slice]:
+    """The steps of a recorded episode between its disturbances."""
+    begin = 0
+    for at, task in enumerate([*episode.tasks, DISTURBED]):
+        if task == DISTURBED:
+            if at - begin >= SHORTEST_STEPS:
+                yield slice(begin, at)
+            begin = at + 1
+
+
+class _Worker:
+    """Plays numbered episodes in a process of its own."""
+
+    recorder: LiftRecorder
+    seed: int
+
+    @classmethod
+    def start(cls, target: int, size_px: int, seed: int) -> None:
+        situations = Situations(STARTS, DISTURBED_SHARE, DISTURBANCES, target)
+        cls.recorder, cls.seed = LiftRecorder(load_arm(ARM), True, size_px, situations), seed
+
+    @classmethod
+    def play(cls, number: int) -> tuple[LiftEpisode, int]:
+        return succeeded(cls.recorder, cls.seed, number)
+
+
+def write(writer: DatasetWriter, episode: LiftEpisode, units: LeRobotUnits, task: str) -> None:
+    """Appends the undisturbed parts of an episode: measured positions, and the goal each step goes to."""
+    commands = np.array(episode.commands) + np.array(episode.actions)
+    columns = {"observation.state": units.from_arm(np.array(episode.states)), "action": units.from_arm(commands)}
+    columns |= {f"observation.images.{camera}": np.array(frames) for camera, frames in episode.frames.items()}
+    for part in parts(episode):
+        writer.add_episode({name: values[part] for name, values in columns.items()}, task)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=f"python -m {SOURCE}", description=__doc__)
+    parser.add_argument("--object", choices=OBJECTS, default=OBJECTS[0], help="what is lifted (default %(default)s)")
+    parser.add_argument("--episodes", type=int, default=800, help="lifts that are recorded (default %(default)d)")
+    parser.add_argument("--size", type=int, default=SIZE_PX, help="height and width of a frame (default %(default)d)")
+    parser.add_argument("--seed", type=int, default=20, help="episodes are a function of it (default %(default)d)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that play (default %(default)d)")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    arm, task = load_arm(ARM), f"pick up the {args.object}"
+    given = (OBJECTS.index(args.object), args.size, args.seed)
+    pool = multiprocessing.get_context("spawn").Pool(args.jobs, _Worker.start, given)
+    with pool, DatasetWriter(args.out, spec(arm, args.size), LIFTS_PER_PART * MOST_PARTS) as writer:
+        writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, "object": args.object})
+        lifts, attempts = (int(writer.remarks.get(name, 0)) for name in ("lifts", "attempts"))
+        played = pool.imap(_Worker.play, range(lifts, args.episodes))
+        for episode, tried in tqdm(played, total=args.episodes - lifts, unit="lift", disable=None):
+            lifts, attempts = lifts + 1, attempts + tried
+            writer.remarks |= {"lifts": lifts, "attempts": attempts}
+            write(writer, episode, LeRobotUnits.of(arm), task)
+            if lifts % LIFTS_PER_PART == 0:
+                writer.flush()
+
+
+if __name__ == "__main__":
+    main()
