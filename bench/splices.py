@@ -38,7 +38,7 @@ from edge.bundle import ChunkShape
 from edge.cli.parser import count
 from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.log.trace import read_trace
-from edge.plan.ensemble import ensembled
+from edge.plan.ensemble import Ensemble
 from edge.plan.trajectory import FloatArray, from_micro
 from edge.run.controller import Controller
 from edge.sim.lockstep import LockstepSettings, run_source
@@ -133,19 +133,20 @@ class Watched:
         return goals_rad
 
     def _joined(self, result: PlanResult, request: PlanRequest, goals_rad: FloatArray) -> PlanResult:
-        return replace(result, goals_rad=goals_rad)
+        return result
 
 
 class Ensembling(Watched):
-    """Averages each goal over the chunks in force."""
+    """Control averages each goal over the chunks in force; so does what is noted."""
 
     def __init__(self, planner: Planner) -> None:
         super().__init__(planner)
-        self._chunks: list[tuple[int, FloatArray]] = []
+        self._ensemble = Ensemble(IN_FORCE)
 
     def _goals(self, step: int, goals_rad: FloatArray) -> FloatArray:
-        self._chunks = [*self._chunks[1 - IN_FORCE :], (step, goals_rad)]
-        return ensembled(self._chunks, step)
+        averaged = self._ensemble.with_newest(step, goals_rad)
+        self._ensemble.joined(step, goals_rad)
+        return averaged
 
 
 class Naive(Watched):
@@ -162,9 +163,10 @@ class Naive(Watched):
         return replace(result, increments_rad=np.vstack([request.prefix_rad, steps]), goals_rad=np.zeros((0, len(at))))
 
 
+ENSEMBLING = "temporal ensembling"
 WAYS: dict[str, Callable[[Planner], Watched]] = {
     "goals to knots": Watched,
-    "temporal ensembling": Ensembling,
+    ENSEMBLING: Ensembling,
     "naive switching": Naive,
 }
 
@@ -224,7 +226,7 @@ def episode(style: Style, way: str, latency_ms: float, duration_s: float, seed: 
     with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
         path = Path(folder) / "trace.csv"
         settings = LockstepSettings(
-            "", duration_s, style.execute, latency_ms, seed, trace=path, jitter=0.1, joining=joining
+            "", duration_s, style.execute, IN_FORCE if way == ENSEMBLING else 1, latency_ms, seed, path, 0.1, joining
         )
         scene = open_scene(arm, seed)
         outcome = run_source(

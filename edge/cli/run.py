@@ -39,6 +39,7 @@ SETTINGS = {
     "duration": "duration_s",
     "rate": "rate_hz",
     "execute": "execute_steps",
+    "ensemble": "ensemble",
     "seed": "seed",
     "engine": "engine",
     "threads": "threads",

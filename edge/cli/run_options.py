@@ -81,6 +81,14 @@ def _add_policy(add: Add) -> None:
         help="steps executed of a chunk before the next is requested (default: what the bundle says)",
     )
     add(
+        "--ensemble",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average each goal over the last N chunks that name it, 1 to 16 (temporal ensembling), for a policy of "
+        "positions such as ACT (default %(default)d)",
+    )
+    add(
         "--engine",
         choices=engine_choices(),
         default="auto",

@@ -11,8 +11,33 @@ import numpy as np
 
 from edge.plan.trajectory import FloatArray
 
+MOST_CHUNKS = 16
+"""That may be averaged."""
 DECAY = 0.01
 """Of the weights, by chunk: the published one. The oldest chunk weighs most."""
+
+
+class Ensemble:
+    """The last `size` chunks of goals that were joined to the plan; 1 averages nothing."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._chunks: list[tuple[int, FloatArray]] = []
+
+    def with_newest(self, step: int, goals_rad: FloatArray) -> FloatArray:
+        """The goals (n, J) of a chunk observed at `step`, each averaged with those of the chunks in force."""
+        if self._size == 1:
+            return goals_rad
+        return ensembled([*self._chunks, (step, goals_rad)], step)
+
+    def joined(self, step: int, goals_rad: FloatArray) -> None:
+        """The chunk is in force, with its own goals."""
+        if self._size > 1:
+            self._chunks = [*self._chunks, (step, goals_rad)][1 - self._size :]
+
+    def clear(self) -> None:
+        """Nothing is in force: steps are counted anew."""
+        self._chunks = []
 
 
 def ensembled(chunks: Sequence[tuple[int, FloatArray]], first: int, decay: float = DECAY) -> FloatArray:

@@ -21,11 +21,13 @@ OVERDUE = 1.25
 class ControlSettings:
     """`execute_steps` steps are executed of each chunk before the next is requested; a chunk must reach the device
     `lead_us` before its first new knot. With `may_starve` a plan that runs out leaves the arm held and the run waiting.
+    Each goal of a policy of positions is the average of the last `ensemble` chunks that name it.
     """
 
     execute_steps: int
     lead_us: int
     may_starve: bool = False
+    ensemble: int = 1
 
 
 class LatencyEstimate:

@@ -15,6 +15,7 @@ from edge.errors import SafetyStop
 from edge.inference.records import Outcome, Planner, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
 from edge.plan.checks import ChunkRefusal, check_finite
+from edge.plan.ensemble import Ensemble
 from edge.plan.pace import splice_acceleration
 from edge.plan.replanner import ControlSettings, Pending, Replanner
 from edge.plan.splicer import Splicer
@@ -64,6 +65,7 @@ class Controller:
         self.splicer = Splicer(arm, step_s, settings.lead_us)
         self.replanner = Replanner(shape, settings, self.timeline.step_us, latency_us)
         self._history = StepHistory(shape.history, arm.dof)
+        self._ensemble = Ensemble(settings.ensemble)
         self._nothing = np.zeros((0, arm.dof))
         self._last_state: StateReport | None = None
         self._chunk_id = 0
@@ -148,6 +150,7 @@ class Controller:
         self.recorder.call("resume")
         if self._machine.update(Event.RESUME):
             self.splicer.restart()
+            self._ensemble.clear()
             self.replanner.request_from(0)
 
     def _resend_command(self) -> None:
@@ -305,9 +308,11 @@ class Controller:
             far = far_from_start(result.goals_rad[0], from_micro(self._last_state.measured_urad), self.arm)
             if far is not None:
                 raise SafetyStop(f"{far}; {NEARER}")
-        chunk = self.splicer.propose_goals(*at, result.goals_rad, held_urad, spacing_us, now_us)
+        goals_rad = self._ensemble.with_newest(at[0], result.goals_rad)
+        chunk = self.splicer.propose_goals(*at, goals_rad, held_urad, spacing_us, now_us)
         if isinstance(chunk, ChunkRefusal):
             return chunk
+        self._ensemble.joined(at[0], result.goals_rad)
         self.counters.goals.add(chunk)
         self.replanner.slowed_by_goals(chunk.knots.spacing_us if chunk.slowed > 1.0 else 0)
         if chunk.changed or chunk.clamped:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from edge.inference.layout import pack_plain
+from edge.plan.ensemble import MOST_CHUNKS
 from edge.run.controller import Controller
 from firmware_bridge.codes import MAX_JOINTS
 from firmware_bridge.reading import Between, Name, ReadError, Sized, typed
@@ -21,14 +22,18 @@ def pack_controller(
 ) -> bytes:
     """Arm, shape and settings, and the first latency it was told; `shape` as an older log has it.
 
-    An arm without bounds for goals is written as it was before there were any, so that such logs still compare.
+    An arm without bounds for goals is written as it was before there were any, so that such logs still compare; so are
+    the settings of a run that averages no chunks.
     """
+    settings = asdict(controller.settings)
+    if controller.settings.ensemble == 1:
+        del settings["ensemble"]
     arm = {name: value for name, value in asdict(controller.arm).items() if name != "goals" or value is not None}
     return pack_plain(
         {
             "arm": arm,
             "shape": shape or asdict(controller.shape),
-            "settings": asdict(controller.settings),
+            "settings": settings,
             "step_s": step_s,
             "latency_us": latency_us,
         }
@@ -87,6 +92,7 @@ class _Shape:
 class _Settings:
     execute_steps: Annotated[int, Between(1, 1024)]
     lead_us: Annotated[int, Between(0, MOST_US)]
+    ensemble: Annotated[int, Between(1, MOST_CHUNKS)] = 1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from edge.inference.handle import InferenceProcess
 from edge.inference.process import Inference
 from edge.inference.source import InferenceHandle
 from edge.inference.thread import InferenceThread
+from edge.plan.ensemble import MOST_CHUNKS
 from edge.policy.base import check_policy
 from edge.policy.function_policy import Answer, FunctionPolicy, PolicyFunction, chunk_shape
 from edge.run.display import Display
@@ -150,6 +151,10 @@ def runnable(
     execute = made.execute_steps if run.execute_steps is None else run.execute_steps
     if not 1 <= execute <= most:
         raise InputError(f"--execute {execute}: a chunk has {most + 1} steps, execute 1 to {most}")
+    if not 1 <= run.ensemble <= MOST_CHUNKS:
+        raise InputError(f"--ensemble {run.ensemble}: 1 to {MOST_CHUNKS} chunks are averaged")
+    if run.ensemble > 1 and not made.shape.measured:
+        raise InputError("--ensemble averages goals, and this policy gives increments; leave it out")
     return made
 
 

@@ -114,6 +114,7 @@ def _chunks(outcome: RunOutcome, settings: RunSettings) -> dict[str, Any]:
         "replan_rate_hz": round(counters.committed_ids.total / outcome.moved_s, 3) if outcome.moved_s else 0.0,
         "delay_steps": percentiles(counters.delays),
         "execute_steps": settings.execute_steps,
+        "ensemble": settings.ensemble,
     }
 
 

@@ -112,7 +112,12 @@ class Session:
             self.arm,
             inference.shape,
             inference.step_s,
-            ControlSettings(execute, connected.lead_us(self._load), self.settings.on_loss is OnLoss.WAIT),
+            ControlSettings(
+                execute,
+                connected.lead_us(self._load),
+                self.settings.on_loss is OnLoss.WAIT,
+                self.settings.ensemble,
+            ),
             open_recorder(kept_samples(self.settings.duration_s), self.arm.dof, journal),
             latency_us,
         )

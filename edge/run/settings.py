@@ -22,5 +22,7 @@ class RunSettings(InferenceSettings):
     """Whether to request priority, locked memory and a processor of the loop's own."""
     wait_for_start: bool = False
     """Whether an operator starts the motion."""
+    ensemble: int = 1
+    """Chunks over which each goal of a policy of positions is averaged."""
     approach: bool = False
     """Whether the arm may first go slowly to a policy's first goals, where they are far."""

@@ -67,6 +67,7 @@ class LockstepSettings:
     task: str
     duration_s: float
     execute_steps: int = 5
+    ensemble: int = 1
     latency_ms: float = 30.0
     seed: int = 0
     trace: Path | None = None
@@ -273,7 +274,7 @@ def _run(
         arm,
         shape,
         step_s,
-        ControlSettings(settings.execute_steps, connected.lead_us()),
+        ControlSettings(settings.execute_steps, connected.lead_us(), ensemble=settings.ensemble),
         recorder,
         latency_us,
     )

@@ -62,6 +62,8 @@ def stood_still(trace: Path) -> bool:
         ),
         ({"--task": "make coffee"}, "never learned the word 'make', 'coffee'; it knows:"),
         ({"--task": " "}, "the task is empty"),
+        ({"--ensemble": "2"}, "--ensemble averages goals, and this policy gives increments"),
+        ({"--ensemble": "17"}, "--ensemble 17: 1 to 16 chunks are averaged"),
         ({"--execute": "15"}, "a chunk has 15 steps, execute 1 to 14"),
         ({"--report": "/nowhere/run.json"}, "there is no folder /nowhere"),
         ({"--duration": "-1"}, "argument --duration: -1 is not between"),

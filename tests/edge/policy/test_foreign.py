@@ -10,6 +10,7 @@ import pytest
 from edge.bundle import Bundle, BundleError, load_bundle
 from edge.bundle.manifest import ActionKind
 from edge.cameras import CameraError, CameraUnhealthy, Frame, assigned
+from edge.cli.run import main as edge_run
 from edge.inference.frames import Frames
 from edge.log.trace import read_trace, violations
 from edge.policy.base import BundlePolicy, PolicyInput, open_policy
@@ -107,6 +108,15 @@ def test_it_runs_through_runtime_and_firmware(tmp_path: Path, kind: ActionKind) 
     away = TARGET - in_degrees(np.array(last.commanded_urad) * MICRO)
     assert np.abs(away).max() < (8 if kind == "increment" else 4), "increments add up what the cameras move"
     assert counters.pauses.answers <= 2, "the frame of the step before is there"
+
+
+@pytest.mark.parametrize("ensemble", [1, 3])
+def test_a_run_with_averaged_goals_is_replayed_with_them(tmp_path: Path, ensemble: int) -> None:
+    bundle = load_bundle(write_foreign(tmp_path / "b", noise=0.5))
+    settings = LockstepSettings(TASK, 3.0, execute_steps=5, ensemble=ensemble, log=tmp_path / "run.mcap")
+    outcome = run_lockstep(bundle, SO101, open_policy(bundle, "so101", TASK, 1), open_scene(SO101, 5, TASK), settings)
+    assert outcome.stop is None and len(outcome.controller.counters.committed_ids) >= 8
+    assert edge_run(["--replay", str(tmp_path / "run.mcap")]) == 0
 
 
 def test_a_start_far_from_the_first_goals_moves_nothing(tmp_path: Path) -> None:
