@@ -94,6 +94,11 @@ latency: setup ## how well the clocks agree, and how long a commit takes, on thi
 faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the device's trace
 	$(BIN)/python -m edge.sim.faults --seeds 50
 
+.PHONY: can-arms
+can-arms: $(VENV)/.tests ## a minute of an arm on its simulated CAN bus with 1 % of frames lost, and a public driver on the same motors
+	$(BIN)/python -m pytest -q -m slow tests/firmware_bridge/adapters/damiao
+	$(BIN)/python -m pytest -q tests/test_can_arms_end_to_end.py
+
 network: setup ## ten minutes of chunks over a network line at 1 % loss and 5 ms jitter, judged from the device's trace
 	$(BIN)/python -m edge.sim.network_run --minutes 10
 

@@ -96,7 +96,16 @@ class Rig:
 
 
 def broken_limits(trace: Trace, arm: ArmProfile) -> list[str]:
-    """Limits that a run has broken: its own in motion, the compiled ones in a stop as well."""
+    """Limits that a run has broken: its own in motion, the compiled ones in a stop as well.
+
+    While the drive is off nothing follows the set-point: with ARM it begins anew at the measured pose, noise and all.
+    """
+    driven = np.flatnonzero(~np.isin(trace.state, ("BOOT", "SILENT", "IDLE")))
+    parts = np.split(driven, np.flatnonzero(np.diff(driven) > 1) + 1)
+    return [wrong for rows in parts if rows.size for wrong in _broken(trace.part(slice(rows[0], rows[-1] + 1)), arm)]
+
+
+def _broken(trace: Trace, arm: ArmProfile) -> list[str]:
     stopping = np.isin(trace.state, ("DECEL", "HOLD", "FAULT", "ESTOP"))
     changes = np.flatnonzero(np.diff(stopping)) + 1
     parts = np.split(np.arange(len(stopping)), changes)

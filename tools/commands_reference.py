@@ -25,6 +25,7 @@ PARSERS = {
     "edge-ros2": "edge.cli.ros2",
     "edge-record": "edge.cli.record",
     "bridge-sim": "edge.cli.bridge_sim",
+    "can-sim": "edge.cli.can_sim",
     "servo-sim": "firmware_bridge.adapters.feetech.servo_sim",
     "edge-train": "export.commands.train_options",
     "edge-bench": "bench.cli",

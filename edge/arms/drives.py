@@ -46,7 +46,11 @@ class DriveUrl:
 DRIVES: Registry[DriveUrl] = Registry(
     "vla_edge.drives",
     "drive",
-    {"fci": "edge.arms.franka:FrankaUrl", "feetech": "edge.arms.feetech:FeetechUrl"},
+    {
+        "fci": "edge.arms.franka:FrankaUrl",
+        "feetech": "edge.arms.feetech:FeetechUrl",
+        "damiao": "edge.arms.damiao:DamiaoUrl",
+    },
     InputError,
 )
 

@@ -15,7 +15,7 @@ GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
 
 
 def test_what_ships() -> None:
-    assert available_arms() == ["franka", "franka_hand", "panda", "so101"]
+    assert available_arms() == ["franka", "franka_hand", "panda", "so101", "yam"]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 

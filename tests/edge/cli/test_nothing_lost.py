@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.arms.profile import PROFILE_FOLDER
-from edge.cli import adapter, bridge_sim, calibrate
+from edge.cli import adapter, bridge_sim, calibrate, can_sim
 from firmware_bridge.adapters.feetech import servo_sim
 
 Main = Callable[[list[str]], int]
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[Main, list[str], str]] = {
     "edge-adapter": (adapter.main, ["--arm", "so101", "--drive", NO_PORT], "--trace"),
     "edge-calibrate": (calibrate.main, ["--arm", "so101", "--drive", NO_PORT], "-o"),
     "bridge-sim": (bridge_sim.main, ["--arm", "franka"], "--trace"),
+    "can-sim": (can_sim.main, ["--arm", "yam"], "--trace"),
     "servo-sim": (servo_sim.main, [], "--trace"),
 }
 OPENS = ("os.openpty", "os.execv")
@@ -39,6 +40,7 @@ def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(name, opened)
     monkeypatch.setattr("edge.cli.calibrate.open_bus", opened)
     monkeypatch.setattr("edge.cli.adapter.Terminal", opened)
+    monkeypatch.setattr("edge.cli.can_sim.PythonCanBus", opened)
     monkeypatch.setattr(servo_sim, "Terminal", opened)
 
 

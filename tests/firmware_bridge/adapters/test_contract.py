@@ -16,6 +16,8 @@ from edge.arms import available_arms, load_arm
 from edge.arms.drives import DRIVES
 from edge.log.trace import read_trace
 from firmware_bridge.adapters import ArmDrive
+from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS as MOTORS_BRIDGED
+from firmware_bridge.adapters.damiao.frames import MotorState
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as SERVOS_BRIDGED
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive
@@ -23,6 +25,7 @@ from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.codes import DeviceState
+from tests.damiao_bench import YAM, DamiaoBench, DamiaoRig
 from tests.firmware_bridge.adapters.contract import ArmBench, serve
 from tests.firmware_bridge.adapters.scripted_franka import ControlException, ScriptedRobot, library
 from tests.franky import franky
@@ -118,9 +121,38 @@ class SimulatedServos(ArmBench):
         pass
 
 
+class SimulatedMotors(ArmBench):
+    """A YAM on its simulated bus, on a stepped clock; it breaks down by a motor that is overloaded."""
+
+    arm, near_rad, bridged = YAM, 0.05, MOTORS_BRIDGED
+
+    def __init__(self) -> None:
+        self._bench = DamiaoBench()
+
+    def open(self) -> ArmDrive:
+        return self._bench.open_drive()
+
+    def break_down(self) -> None:
+        self._bench.motors[2].fault = MotorState.OVERLOAD
+
+    def heal(self) -> None:
+        self._bench.motors[2].fault = MotorState.DISABLED
+
+    def rig(self, trace: Path) -> DamiaoRig:
+        return DamiaoRig(DamiaoBench(core=True, trace=trace))
+
+    def device_us(self, rig: Rig) -> int:
+        assert isinstance(rig, DamiaoRig)
+        return rig.device_us
+
+    def close(self) -> None:
+        pass
+
+
 BENCHES = {
     "franka, scripted": ScriptedFranka,
     "so101, simulated": SimulatedServos,
+    "yam, simulated": SimulatedMotors,
     "franka, simulated": lambda: SimulatedFranka("franka"),
     "franka, simulated, by velocity": lambda: SimulatedFranka("franka", mode="velocity"),
     **({"franka with its hand, simulated": lambda: SimulatedFranka("franka_hand", gripper=True)} if HAND else {}),
@@ -142,7 +174,7 @@ def drive(bench: ArmBench) -> Iterator[ArmDrive]:
 
 
 def test_every_arm_is_held_to_it() -> None:
-    arms = {"fci": "franka, scripted", "feetech": "so101, simulated"}
+    arms = {"fci": "franka, scripted", "feetech": "so101, simulated", "damiao": "yam, simulated"}
     assert set(arms) == set(DRIVES.builtin) and set(arms.values()) <= set(BENCHES)
 
 

@@ -1,0 +1,91 @@
+"""An arm of Damiao motors by its URL, `damiao:socketcan:can0`, and the description of its motors that it needs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edge.arms.drives import DriveUrl, Notify
+from edge.arms.profile import ArmProfile
+from edge.errors import InputError
+from firmware_bridge.adapters import ArmDrive
+from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS, DamiaoDrive
+from firmware_bridge.adapters.damiao.gravity import GravityModel
+from firmware_bridge.adapters.damiao.motors import CYCLE_PERIODS, BusShare, MotorArm
+from firmware_bridge.codes import TICK_US
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.reading import Reader
+from firmware_bridge.transports.can_stream import DEFAULT_BITRATE
+from firmware_bridge.transports.python_can import PythonCanBus
+from firmware_bridge.url import option
+
+MOTORS = Path(__file__).parent / "motors"
+READER = Reader(InputError, "write it as docs/howto/can-arms.md shows")
+
+
+def load_motors(arm: ArmProfile, file: Path | None = None) -> MotorArm:
+    """The motors of an arm, by default those that ship with its profile. Raises `InputError`."""
+    path = file or MOTORS / f"{arm.name}.toml"
+    if file is None and not path.is_file():
+        known = ", ".join(sorted(one.stem for one in MOTORS.glob("*.toml")))
+        raise InputError(f"no motors are described for '{arm.name}', only for {known}; add motors=FILE.toml")
+    found = READER.into(MotorArm, READER.toml(path), path)
+    if (joints := tuple(spec.joint for spec in found.motors)) != arm.joints:
+        raise READER.refuse(path, f"its joints are {', '.join(joints)}, and those of '{arm.name}' are others")
+    ids = [one for spec in found.motors for one in (spec.id, spec.feedback_id)]
+    if len(set(ids)) != len(ids) or any(spec.direction == 0 for spec in found.motors):
+        raise READER.refuse(path, "every id and feedback_id occurs once, and a direction is 1 or -1")
+    return found
+
+
+def spans_of(arm: ArmProfile) -> list[tuple[float, float]]:
+    """The ends of every joint's range, rad."""
+    return list(zip(arm.limits.position_min_rad, arm.limits.position_max_rad))
+
+
+@dataclass(frozen=True)
+class DamiaoUrl(DriveUrl):
+    """The motors on a bus by python-can's names of interface and channel, with a colon between them in `target`.
+
+    `payload_kg` is at the last joint, the gripper included; by default what the description of the motors says.
+    """
+
+    FORM: ClassVar[str] = "damiao:INTERFACE:CHANNEL?bitrate=N&payload_kg=KG&motors=FILE"
+    bridged_periods: ClassVar[int] = BRIDGED_PERIODS
+    cycle_periods: ClassVar[int] = CYCLE_PERIODS
+    idle_us: ClassVar[int] = BRIDGED_PERIODS * TICK_US
+    bitrate: int = option(DEFAULT_BITRATE, least=1)
+    payload_kg: float | None = option(None, most=20.0)
+    motors: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not all(self.target.partition(":")):
+            raise ValueError("a bus has an interface and a channel")
+
+    @property
+    def is_simulator(self) -> bool:
+        """Buses of python-can that no adapter stands behind."""
+        return self.target.partition(":")[0] in ("virtual", "udp_multicast")
+
+    def check(self, arm: ArmProfile) -> None:
+        try:
+            BusShare(len(load_motors(arm, self.motors).motors), self.bitrate).check()
+        except BridgeError as error:
+            raise InputError(f"'damiao:{self.target}': {error}") from None
+
+    def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
+        found = load_motors(arm, self.motors)
+        payload_kg = found.tool_kg if self.payload_kg is None else self.payload_kg
+        interface, _, channel = self.target.partition(":")
+        return DamiaoDrive(
+            lambda: PythonCanBus(interface, channel, self.bitrate, None),
+            found,
+            spans_of(arm),
+            GravityModel([spec.link for spec in found.motors], payload_kg),
+            BusShare(len(found.motors), self.bitrate),
+            notify,
+            time.monotonic_ns,
+            time.sleep,
+        )
