@@ -17,6 +17,7 @@ from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
 from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
+from edge.inference.film import CameraView
 from edge.log.live import check_live
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
@@ -204,8 +205,10 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         "bridge": args.bridge,
         "parts": list(bundle.manifest.engines),
         "step_ms": 1000 * bundle.arm(arm.embodiment, arm.joints).step_s,
+        "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
     }
-    view = LiveView(arm.dof, about, args.view_port)
+    cameras = [CameraView(spec.name, spec.frame_px) for spec in bundle.manifest.cameras]
+    view = LiveView(arm.dof, about, args.view_port, cameras)
     stack.callback(view.close)
     _print(f"live page: {view.url}")
     return view

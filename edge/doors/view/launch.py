@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from edge.doors.view.server import HOST
 from edge.doors.view.snapshot import Phase, ViewRecords, of_report, of_run
 from edge.errors import InputError
-from edge.inference.film import NewestFrames
+from edge.inference.film import CameraView, NewestFrames
 from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
@@ -26,25 +27,34 @@ from firmware_bridge.messages import StateReport
 class LiveView:
     """Starts the page's process. `publish` and `pass_on` are for the loop: they neither wait nor allocate for long."""
 
-    frames: NewestFrames | None = None
-
-    def __init__(self, joints: int, about: dict[str, Any], port: int = 0) -> None:
+    def __init__(self, joints: int, about: dict[str, Any], port: int = 0, cameras: Sequence[CameraView] = ()) -> None:
+        self.frames = NewestFrames([view.frame_px for view in cameras]) if cameras else None
         self._records = ViewRecords(joints)
         self._shown = self._records.blank
         self._pressed = np.zeros(len(Command), dtype=np.int64)
         self._presses = Newest(self._records.presses)
         token = secrets.token_urlsafe(24)
         descriptor = self._records.memory.descriptor
+        arguments, descriptors = (
+            ["--memory", str(descriptor), "--joints", str(joints), "--port", str(port)],
+            [descriptor],
+        )
+        if self.frames is not None:
+            descriptors.append(self.frames.memory.descriptor)
+            sizes = json.dumps([view.frame_px for view in cameras])
+            arguments += ["--frames", str(descriptors[1]), "--sizes", sizes]
         self.process = start_module(
             "edge.doors.view.server",
-            ["--memory", str(descriptor), "--joints", str(joints), "--port", str(port)],
-            pass_fds=[descriptor],
+            arguments,
+            pass_fds=descriptors,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"token": token, "about": about}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"token": token, "about": {**about, "cameras": [view.name for view in cameras]}}) + "\n"
+        )
         self.process.stdin.close()
         answer = json.loads(self.process.stdout.readline() or '{"error": "its process did not start"}')
         if "port" not in answer:

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
+from edge.inference.film import NewestFrames
+from edge.log.pictures import encoded
+from edge.registry import missing
 from edge.run.commands import Command
 from firmware_bridge.printing import print_line
 
@@ -43,6 +46,7 @@ NICENESS = 10
 LINGER_S, RECENT_S = 1.5, 1.0
 """How long the end of a run is shown to pages that have asked lately and have not heard of it."""
 MOST_PAGES = 32
+NONE: Mapping[str, str] = {}
 STATIC = Path(__file__).parent / "static"
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -89,14 +93,41 @@ class Snapshots:
             self._json, self._ended = json.dumps(snapshot.plain()), snapshot.phase == Phase.ENDED.value
 
 
+class Pictures:
+    """The newest frame of each camera as a JPEG, made once for all pages."""
+
+    def __init__(self, frames: NewestFrames | None) -> None:
+        self._frames, self._lock = frames, threading.Lock()
+        self._made: dict[int, tuple[int, bytes]] = {}
+
+    def newer(self, camera: int, after_ns: int) -> tuple[int, bytes] | None:
+        """When it was captured and the file, unless the page has it already. Raises `ValueError`, `ImportError`."""
+        if self._frames is None or not 0 <= camera < len(self._frames.sizes_px):
+            raise ValueError(f"there is no camera {camera}")
+        with self._lock:
+            found = self._frames.newest(camera)
+            if found is not None and found[0] != self._made.get(camera, (0, b""))[0]:
+                self._made[camera] = found[0], encoded(found[1], "jpeg")
+            made = self._made.get(camera)
+        return made if made is not None and made[0] > after_ns else None
+
+
 class ViewServer(ThreadingHTTPServer):
     """Holds what its requests share. `about` says once what is running: arm, joints, task."""
 
     daemon_threads = True
     request_queue_size = 1024  # a connection that finds no place waits a second before it asks again
 
-    def __init__(self, records: ViewRecords, token: str, about: dict[str, Any], port: int) -> None:
+    def __init__(
+        self,
+        records: ViewRecords,
+        token: str,
+        about: dict[str, Any],
+        port: int,
+        frames: NewestFrames | None = None,
+    ) -> None:
         super().__init__((HOST, port), Request)
+        self.pictures = Pictures(frames)
         self.records, self.token, self.snapshots = records, token, Snapshots(records)
         self.about = json.dumps({**about, "lateness_edges_us": LATENESS_EDGES_US})
         self._pressed = np.zeros(len(Command), dtype=np.int64)
@@ -173,6 +204,9 @@ class Request(BaseHTTPRequestHandler):
             elif target.path in ("/about", "/snapshot"):
                 if self._trusted():
                     self._send_state(target.path)
+            elif target.path == "/frame":
+                if self._trusted():
+                    self._send_frame()
             else:
                 self._refuse(HTTPStatus.NOT_FOUND, "nothing here")
 
@@ -222,17 +256,33 @@ class Request(BaseHTTPRequestHandler):
             text = f'{{"number": {number}, "snapshot": {snapshot}}}'
         self._send(HTTPStatus.OK, "application/json", text.encode())
 
+    def _send_frame(self) -> None:
+        """The newest frame of a camera, for a page that says which one it has; nothing where that is it."""
+        camera, after_ns = int(self.headers.get("X-Camera", "0")), int(self.headers.get("X-After", "0"))
+        try:
+            found = self.server.pictures.newer(camera, after_ns)
+        except ImportError as error:
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, missing("a picture on the page", error))
+            return
+        if found is None:
+            self._send(HTTPStatus.NO_CONTENT, "image/jpeg", b"")
+            return
+        age_ms = (time.monotonic_ns() - found[0]) // 1_000_000
+        self._send(HTTPStatus.OK, "image/jpeg", found[1], {"X-Captured": str(found[0]), "X-Age-Ms": str(age_ms)})
+
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         time.sleep(REFUSAL_S)
         self.close_connection = True
         self._send(status, "text/plain; charset=utf-8", f"{why}\n".encode())
 
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+    def _send(self, status: HTTPStatus, kind: str, body: bytes, more: Mapping[str, str] = NONE) -> None:
         self.send_response(status)
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+        self.send_header("Content-Security-Policy", "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         if self.close_connection:
@@ -249,10 +299,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
     parser.add_argument("--joints", type=int, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--frames", type=int, help="descriptor of the cameras' newest frames")
+    parser.add_argument("--sizes", type=json.loads, default=[], help="their height and width, as JSON")
     args = parser.parse_args(argv)
     secret = json.loads(sys.stdin.readline())  # not on the command line, where every user could read it
     try:
-        server = ViewServer(ViewRecords(args.joints, args.memory), secret["token"], secret["about"], args.port)
+        frames = None if args.frames is None else NewestFrames([tuple(size) for size in args.sizes], args.frames)
+        records = ViewRecords(args.joints, args.memory)
+        server = ViewServer(records, secret["token"], secret["about"], args.port, frames)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else "a port is a number up to 65535"
         print_line(json.dumps({"error": f"port {args.port}: {why}"}), sys.stdout)

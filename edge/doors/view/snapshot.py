@@ -61,6 +61,9 @@ class Snapshot:
     ticks: Count
     chunks: Count
     latency_ms: Milliseconds
+    reaction_ms: Annotated[
+        float, Item("<f8", "from the capture of a frame to the first motion that follows from it, ms")
+    ]
     engines_ms: Annotated[
         FloatArray, Item("<f8", "the frames, then each of the policy's parts, ms", ("up to engines",))
     ]
@@ -122,6 +125,9 @@ def of_run(controller: Controller, loop: FixedStep | None) -> dict[str, Any]:
     if counters.engine_us:
         found["latency_ms"] = counters.latency_us[-1] / 1000
         found["engines_ms"] = np.multiply(counters.engine_us[-1], 1e-3)
+    if counters.delays and counters.frame_age_us:
+        delay_us = counters.delays[-1] * timeline.spacing_us(timeline.last)
+        found["reaction_ms"] = (counters.frame_age_us[-1] + delay_us) / 1000
     first = max(timeline.step_at(device_us), 0)
     knots = min(timeline.last - first + 1, PLAN_KNOTS) if timeline.last > 0 else 0
     if loop is not None:

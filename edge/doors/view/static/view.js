@@ -1,7 +1,8 @@
 "use strict";
 // Draws what the run publishes, and sends the buttons. Nothing is fetched from anywhere else.
 const PAST_S = 10, AHEAD_S = 2, CHUNKS = 60, LOST_MS = 1500, PERIOD_MS = 40, RETRY_MS = 1000, UNSENT_MS = 5000;
-const ENGINE_COLOURS = 4;
+const ENGINE_COLOURS = 4, FRAME_MS = 250, STALE_MS = 1000;
+const cameras = [];
 const token = location.hash.slice(1);
 const at = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -38,11 +39,53 @@ function setUp() {
     head.append(label, value); box.append(head, canvas);
     return box;
   }));
+  at("cameras").hidden = !about.cameras.length;
+  at("cameras").replaceChildren(...about.cameras.map((name, index) => {
+    const box = document.createElement("figure"), image = document.createElement("img"), words = document.createElement("figcaption");
+    const label = document.createElement("span"), age = document.createElement("span");
+    box.className = "camera stale"; image.alt = `camera ${name}`; label.textContent = `camera ${name}`; age.textContent = "no frame yet";
+    words.append(label, age); box.append(image, words);
+    cameras[index] = { box, image, age, captured: "0", at: 0 };
+    return box;
+  }));
+  cameras.forEach((_, index) => look(index));
   at("engines").replaceChildren(...["camera", ...about.parts].flatMap((name, index) => {
     const mark = document.createElement("i");
     mark.style.background = `var(--e${index % ENGINE_COLOURS})`; mark.style.height = "8px"; mark.style.marginBottom = "0";
     return [mark, name.replaceAll("_", " ")];
   }));
+}
+
+// A frame's age is the run's own: how old it was when it was handed out, and the time since.
+async function look(index) {
+  const camera = cameras[index];
+  let wait = FRAME_MS;
+  try {
+    const headers = { "X-Token": token, "X-Camera": index, "X-After": camera.captured };
+    const answer = await fetch("/frame", { headers, signal: AbortSignal.timeout(LOST_MS) });
+    if (answer.status === 200) {
+      const url = URL.createObjectURL(await answer.blob()), before = camera.image.src;
+      camera.captured = answer.headers.get("X-Captured");
+      camera.at = Date.now() - Number(answer.headers.get("X-Age-Ms"));
+      camera.image.src = url;
+      if (before) URL.revokeObjectURL(before);
+    } else if (!answer.ok) throw new Error((await answer.text()).trim());
+  } catch (error) {
+    wait = RETRY_MS;
+    if (!camera.at) camera.age.textContent = error.message;
+  }
+  if (!newest || newest.phase !== "ended") setTimeout(() => look(index), wait);
+}
+
+function drawCameras() {
+  cameras.forEach((camera) => {
+    if (!camera.at) return;
+    const old = Date.now() - camera.at, over = newest.phase === "ended";
+    const stale = old > STALE_MS;
+    camera.box.classList.toggle("stale", stale && !over);
+    const age = old < 10000 ? `${(old / 1000).toFixed(1)} s old` : `${(old / 1000).toFixed(0)} s old`;
+    camera.age.textContent = over ? "the last frame" : stale ? `STALE, ${age}` : age;
+  });
 }
 
 function take(snapshot) {
@@ -84,6 +127,14 @@ function drawJoint(canvas, joint) {
     pen.beginPath(); pen.moveTo(left, y(value)); pen.lineTo(width - 4, y(value)); pen.stroke();
     pen.textAlign = "right"; pen.fillText(value.toFixed(2), left - 4, y(value) + 4);
   });
+  if (about.limits) {
+    const bad = colour("--bad"), [least, most] = [about.limits[0][joint], about.limits[1][joint]];
+    pen.fillStyle = bad; pen.globalAlpha = 0.16;
+    if (most < high) pen.fillRect(left, y(high), width - left - 4, y(Math.max(most, low)) - y(high));
+    if (least > low) pen.fillRect(left, y(Math.min(least, high)), width - left - 4, y(low) - y(Math.min(least, high)));
+    pen.globalAlpha = 1;
+    [least, most].filter((value) => value > low && value < high).forEach((value) => line(pen, [[-PAST_S, value], [AHEAD_S, value]], x, y, bad, 1));
+  }
   splices.map(seconds).filter((s) => s >= -PAST_S && s <= AHEAD_S).forEach((s) => {
     line(pen, [[s, low], [s, high]], x, y, colour("--splice"), 0.6);
   });
@@ -126,6 +177,7 @@ function drawLatency() {
   });
   pen.fillStyle = colour("--dim"); pen.textAlign = "right";
   [0, most / 1.1].forEach((value) => pen.fillText(`${value.toFixed(0)} ms`, 50, y(value) + 4));
+  at("reaction").textContent = newest.reaction_ms ? `reaction: ${newest.reaction_ms.toFixed(0)} ms from a frame to the motion that follows from it` : "";
   at("latency-now").textContent = newest.chunks ? `${newest.latency_ms.toFixed(1)} ms` : "";
 }
 
@@ -202,6 +254,7 @@ function draw() {
     }
   }
   drawWords();
+  drawCameras();
 }
 
 async function press(name) {
