@@ -27,7 +27,7 @@ WITH_PROGRAMS = [
     ROOT / "tests" / name
     for name in (
         *("edge/cli/test_calibrate.py", "edge/cli/test_progress.py", "firmware_bridge/test_native.py"),
-        *(f"firmware_bridge/adapters/test_{name}.py" for name in ("contract", "franka_hand", "franka_sim")),
+        *(f"firmware_bridge/adapters/test_{name}.py" for name in ("contract", "fci_sim", "franka_hand", "franka_sim")),
     )
 ]
 TASK = "reach the red cube"

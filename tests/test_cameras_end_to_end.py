@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.log.trace import violations
-from tests.support import FRANKA, RealRun, states_in_order
+from tests.support import FRANKA, RealRun, broken_limits, states_in_order
 
 pytestmark = pytest.mark.real_time
 
@@ -34,7 +33,7 @@ def test_a_camera_that_fails_for_good_stops_the_arm(tmp_path: Path, bundle_path:
     assert report["pauses"]["count"] == 1 and report["pauses"]["answers"] >= 3
     assert why in report["pauses"]["in_force"] and why in out
     assert states_in_order(run.trace) == STOPPED
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
     assert report["chunks"]["committed"] >= 3
 
 
@@ -46,7 +45,7 @@ def test_a_camera_that_stalls_briefly_does_not_end_the_run(tmp_path: Path, bundl
     assert report["pauses"]["count"] >= 1 and report["pauses"]["in_force"] is None
     assert next(iter(report["pauses"]["reasons"])).endswith("leave the simulated fault out of its URL")
     assert states_in_order(run.trace) == STOPPED and report["duration_s"] > 7.9
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
     assert report["latency_ms"]["observation_to_chunk"]["p50"] >= report["latency_ms"]["request_to_chunk"]["p50"]
 
 
@@ -64,5 +63,5 @@ def test_a_recording_that_is_deleted_in_mid_run_stops_the_arm(tmp_path: Path, bu
     assert code == 1
     assert "the policy was paused: camera 1 (file:" in err and "recording.avi" in err.splitlines()[-1]
     assert states_in_order(run.trace) == STOPPED
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
     assert run.report["latency_ms"]["frame_age_at_request"]["max"] > 0

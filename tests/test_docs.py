@@ -70,7 +70,9 @@ def test_tests_that_pages_name_exist(page: str) -> None:
 def test_commands_that_pages_show_parse(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = "\n".join(CODE_BLOCK.findall(text_of(page))).replace("\\\n", " ")
     for line in blocks.splitlines():
-        arguments = shlex.split(line, comments=True) if line.startswith(("edge-", "bridge-sim", "servo-sim")) else []
+        arguments = (
+            shlex.split(line, comments=True) if line.startswith(("edge-", "bridge-sim", "servo-sim", "fci-sim")) else []
+        )
         if (
             not arguments or arguments[0].endswith(":") or {"...", "STAGE", "--->"} & set(arguments)
         ):  # a message, a drawing

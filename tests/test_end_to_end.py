@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.log.trace import violations
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
-from tests.support import FRANKA, RealRun, states_in_order
+from tests.support import FRANKA, RealRun, broken_limits, states_in_order
 
 pytestmark = pytest.mark.real_time
 
@@ -29,7 +28,7 @@ def test_motion_breaks_no_limit(seconds: int, folder: Path, bundle_path: Path) -
     code, out, err = run.finish(timeout_s=90 + seconds)
     trace, report = run.trace, run.report
     assert code == 0, err
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     moving = np.array(trace.state) == "STREAMING"
     assert moving.sum() > 1000 * seconds - 1500
     assert set(trace.chunk[moving]) <= set(report["chunks"]["committed_ids"]), "only whole chunks were executed"
@@ -58,7 +57,7 @@ def test_80_ms_without_the_control_process_are_invisible(folder: Path, bundle_pa
     assert stalled_s >= 0.08
     assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
     assert trace.limited.sum() == 0
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     assert run.report["loop"]["overruns"] >= 18
 
 
@@ -74,7 +73,7 @@ def test_2_s_without_the_control_process_stop_the_arm_for_good(folder: Path, bun
     assert code == 1
     assert "heartbeat lost" in err and "the host was silent for over 100 ms" in err
     assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     held = trace.q[np.array(trace.state) == "HOLD"]
     assert len(held) > 1000
     assert np.ptp(held, axis=0).max() == 0.0
@@ -93,7 +92,7 @@ def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path:
     code, _, err = run.finish()
     assert code == 1
     assert "the inference process ended by itself (killed by SIGKILL); the arm has come to rest" in err
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
     assert states_in_order(run.trace)[-4:] == ["STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
@@ -120,7 +119,7 @@ def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(fo
     code, _, err = run.finish()
     assert code == 0, err
     assert len(run.report["inference_losses"]) == 1
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
     order = states_in_order(run.trace)
     assert order[order.index("HOLD") :] == ["HOLD", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
@@ -156,7 +155,7 @@ def test_a_host_that_is_killed_leaves_an_arm_that_stops(
     device.close()
     trace = run.trace
     assert states_in_order(trace) == ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD"]
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     assert trace.limited.sum() == 0
 
 

@@ -17,10 +17,10 @@ import pytest
 import edge
 from edge.errors import InputError
 from edge.log.mcap_log import LogError
-from edge.log.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace
 from edge.policy.base import PolicyInput
 from edge.run.replay_table import replay_log
-from tests.support import FRANKA, HOME, states_in_order
+from tests.support import FRANKA, HOME, broken_limits, states_in_order
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests" / "edge" / "run" / "recorded"
@@ -121,7 +121,7 @@ def test_a_step_is_the_row_of_a_chunk(bundle_path: Path) -> None:
 
 def ended_at_rest(trace_file: Path) -> Trace:
     trace = read_trace(trace_file)
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     order = [str(state) for state in states_in_order(trace)]
     assert "STREAMING" in order and "DECEL" in order and order[-2:] == ["HOLD", "IDLE"]
     return trace

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge.doors.view.launch import LiveView
-from edge.log.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace
 from edge.realtime.scheduler import BIN_US, FixedStep
 from edge.run.commands import CommandQueue
 from edge.run.controller import Controller
@@ -28,7 +28,7 @@ from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.messages import StateReport
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from tests.edge.doors.view.test_page import STOP_TICKS
-from tests.support import FRANKA, HOME
+from tests.support import FRANKA, HOME, broken_limits
 
 pytestmark = pytest.mark.real_time
 
@@ -115,7 +115,7 @@ def judge(outcome: RunOutcome, watched: Watched, times_s: list[float], trace: Tr
     stop = int(np.flatnonzero(trace.state == "DECEL")[0])
     moved = np.flatnonzero(np.abs(np.diff(trace.q[stop:], axis=0)).max(axis=1))
     assert moved.size == 0 or moved[-1] < STOP_TICKS, "at rest within the safety case's time"
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     assert flood <= MOST_RATIO * max(quiet, RESOLUTION_US)
 
 

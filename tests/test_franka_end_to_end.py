@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from edge.cli import doctor
-from edge.log.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace
 from edge.sim.scene import REACHED_M
 from edge.sim.scenes import ReachScene
 from tests.franky import franky
-from tests.support import FRANKA, RealRun, states_in_order
+from tests.support import FRANKA, RealRun, broken_limits, states_in_order
 
 pytest.importorskip("franky_sim", reason="pip install franky-sim pin")
 pytest.importorskip("pylibfranka", reason="pip install 'vla-edge[franka]'")
@@ -78,7 +78,7 @@ def test_the_shipped_policy_on_fci(
     code, out, err = run.finish(timeout_s=90 + seconds)
     trace, report = run.trace, run.report
     assert code == 0, err
-    assert violations(driven(trace), FRANKA.operating) == []
+    assert broken_limits(driven(trace), FRANKA) == []
     moving = np.array(trace.state) == "STREAMING"
     assert moving.sum() > 0.9 * len(driven(trace).state), "in the periods that the robot made, the arm followed chunks"
     assert set(trace.chunk[moving]) <= set(report["chunks"]["committed_ids"])
@@ -107,7 +107,7 @@ def test_a_host_that_is_killed_leaves_a_robot_at_rest(
         time.sleep(0.02)
     assert not lives(adapter), "the adapter has nothing left to serve"
     assert states_in_order(run.trace)[-3:] == ["STREAMING", "DECEL", "HOLD"]
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
 
 
 def test_a_robot_that_vanishes_ends_the_run(tmp_path: Path, bundle_path: Path, robot: subprocess.Popen[str]) -> None:
@@ -137,7 +137,7 @@ def test_a_robot_that_is_silent_for_50_ms_is_not_noticed(
     code, _, err = run.finish()
     assert code == 0, err
     assert "FAULT" not in states_in_order(run.trace)
-    assert violations(driven(run.trace), FRANKA.operating) == []
+    assert broken_limits(driven(run.trace), FRANKA) == []
 
 
 def test_a_robot_that_is_silent_for_2_s_ends_the_run(
@@ -148,7 +148,7 @@ def test_a_robot_that_is_silent_for_2_s_ends_the_run(
     code, _, err = run.finish()
     assert code == 1, err
     assert "FAULT" in states_in_order(run.trace)
-    assert violations(run.trace, FRANKA.operating) == []
+    assert broken_limits(run.trace, FRANKA) == []
 
 
 def silence(run: RealRun, robot: subprocess.Popen[str], seconds: float) -> None:
@@ -170,7 +170,7 @@ def test_the_way_home_on_fci(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "from home, drive off" in run.stdout
     trace = driven(read_trace(tmp_path / "trace.csv"))
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     assert np.abs(trace.q[-1] - FRANKA.home_rad).max() < 1e-5
 
 

@@ -27,6 +27,7 @@ PARSERS = {
     "bridge-sim": "edge.cli.bridge_sim",
     "can-sim": "edge.cli.can_sim",
     "servo-sim": "firmware_bridge.adapters.feetech.servo_sim",
+    "fci-sim": "firmware_bridge.adapters.fci_sim.server",
     "edge-train": "export.commands.train_options",
     "edge-bench": "bench.cli",
 }

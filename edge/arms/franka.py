@@ -13,7 +13,8 @@ from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS
 from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import JOINTS, FrankaOptions
-from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, RateLimits
+from firmware_bridge.adapters.rate_guard import ArmLimits
+from firmware_bridge.adapters.velocity import CORRECTION_RAD_S
 
 REACHED_S = 3.0
 PORTS = (443, 1337)
@@ -37,13 +38,20 @@ def check_reachable(address: str) -> None:
     )
 
 
+def arm_limits(arm: ArmProfile) -> ArmLimits:
+    """The outermost limits of a profile, as an adapter takes them."""
+    rows, edges = vars(arm.limits), arm.edges.rows() if arm.edges is not None else ()
+    return ArmLimits(**rows, edges=edges)
+
+
 @dataclass(frozen=True)
 class FrankaUrl(FrankaOptions, DriveUrl):
     """The robot at the address `target`, and how it is to be driven."""
 
     FORM: ClassVar[str] = (
         "fci:ADDRESS?mode=position|velocity&collision_torque=7xNM&collision_force=6xN&contact_torque=7xNM&"
-        "contact_force=6xN&impedance=7xNM_RAD&gripper=1&realtime=enforce|ignore"
+        "contact_force=6xN&impedance=7xNM_RAD&load=KG&load_center=3xM&load_inertia=9xKGM2&gripper=1&"
+        "realtime=enforce|ignore"
     )
     bridged_periods: ClassVar[int] = BRIDGED_PERIODS
 
@@ -72,6 +80,4 @@ class FrankaUrl(FrankaOptions, DriveUrl):
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         self.check(arm)
         check_reachable(self.target)
-        return open_franka(
-            self.target, self, RateLimits(arm.limits.acceleration_rad_s2, arm.limits.jerk_rad_s3), notify
-        )
+        return open_franka(self.target, self, arm_limits(arm), notify)

@@ -21,6 +21,7 @@ class Measurement:
     ok            whether they can be relied on, and the arm has no fault of its own
     drive_is_on   measured, not what was commanded: whether the arm follows set-points now
     periods       how many periods of 1 ms have passed since the last measurement: 1, more where some were lost
+    idle          how many of them passed while there was nothing to answer, as while a motion begins
     age_us        how long ago the last of them ended, where the arm's line takes a part of a period to ask
     """
 
@@ -29,6 +30,7 @@ class Measurement:
     drive_is_on: bool
     periods: int
     age_us: int = 0
+    idle: int = 0
 
 
 class ArmDrive(Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from firmware_bridge.adapters.base import Measurement
 from firmware_bridge.adapters.franka_fci import RECONNECT_S, FrankaDrive
 from firmware_bridge.adapters.franka_options import FrankaOptions
 from firmware_bridge.adapters.hand_process import HandProcess
-from firmware_bridge.adapters.velocity import RateLimits
+from firmware_bridge.adapters.rate_guard import ArmLimits
 from firmware_bridge.printing import harmless
 
 JOINTS = 7
@@ -46,9 +47,7 @@ class FrankaHandDrive:
     def measure(self) -> Measurement:
         measured = self._arm.measure()
         heard = self._listen()
-        return Measurement(
-            (*measured.position_rad, self._width_m), measured.ok and heard, measured.drive_is_on, measured.periods
-        )
+        return replace(measured, position_rad=(*measured.position_rad, self._width_m), ok=measured.ok and heard)
 
     def _listen(self) -> bool:
         now_ns = self._clock_ns()
@@ -81,11 +80,10 @@ class FrankaHandDrive:
 
 
 def open_franka(
-    address: str, options: FrankaOptions, limits: RateLimits, notify: Callable[[str], None]
+    address: str, options: FrankaOptions, limits: ArmLimits, notify: Callable[[str], None]
 ) -> FrankaDrive | FrankaHandDrive:
     """The robot, with its hand where the options say so. Raises `DriveError`."""
-    joints = RateLimits(limits.acceleration_rad_s2[:JOINTS], limits.jerk_rad_s3[:JOINTS])
-    arm = FrankaDrive(address, options, joints, notify)
+    arm = FrankaDrive(address, options, limits.first(JOINTS), notify)
     if not options.gripper:
         return arm
     try:

@@ -18,6 +18,10 @@ MOST_THRESHOLD = 100.0
 """Of either kind: the widest in libfranka's examples. Beyond it a collision is hardly noticed."""
 MOST_IMPEDANCE_NM_RAD = 14250.0
 """libfranka `robot.h`, `setJointImpedance`: 0 to 14250."""
+MOST_LOAD_KG = 3.0
+"""Data sheets of the Panda and the FR3: what they carry, hand included."""
+MOST_CENTER_M, MOST_INERTIA_KG_M2 = 0.5, 1.0
+"""Ours: beyond what 3 kg in a hand can have; a slip of the unit is refused."""
 Row = tuple[float, ...]
 
 
@@ -36,7 +40,24 @@ def _row(count: int, most: float, unit: str) -> Callable[[str], Row]:
     return read
 
 
+def _numbers(count: int, most: float, unit: str) -> Callable[[str], Row]:
+    """Reads `count` numbers with commas between, each at most `most` on either side of 0."""
+
+    def read(text: str) -> Row:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(-most <= value <= most for value in values):
+            raise ValueError(f"write {count} numbers from {-most:g} to {most:g} {unit}")
+        return values
+
+    return read
+
+
 TORQUES, FORCES = _row(JOINTS, MOST_THRESHOLD, "N m"), _row(AXES, MOST_THRESHOLD, "N")
+CENTRE = _numbers(3, MOST_CENTER_M, "m")
+INERTIA = _numbers(9, MOST_INERTIA_KG_M2, "kg m^2")
 IMPEDANCES = _row(JOINTS, MOST_IMPEDANCE_NM_RAD, "N m/rad")
 
 
@@ -48,6 +69,8 @@ class FrankaOptions:
     contact_*, collision_*   per joint in N m, and per axis in N (rotations in N m): above the first the robot reports
                              a contact, above the second it stops; a contact threshold of () is the collision's
     impedance_nm_rad         stiffness of the robot's own joint controller
+    load_*                   what hangs at the flange beside the end effector: its mass, where its centre is in the
+                             flange's frame, and its inertia about that, by columns; without a mass Desk's stays
     gripper                  a Franka Hand is driven too, as an eighth axis: its width in metres
     realtime                 whether libfranka insists on a kernel with PREEMPT_RT; by default, where the robot is real
     """
@@ -58,10 +81,15 @@ class FrankaOptions:
     contact_torque_nm: Row = option((), name="contact_torque", read=TORQUES)
     contact_force_n: Row = option((), name="contact_force", read=FORCES)
     impedance_nm_rad: Row = option(IMPEDANCE_NM_RAD, name="impedance", read=IMPEDANCES)
+    load_kg: float | None = option(None, name="load", most=MOST_LOAD_KG)
+    load_center_m: Row = option((0.0, 0.0, 0.0), name="load_center", read=CENTRE)
+    load_inertia_kg_m2: Row = option((0.0,) * 9, name="load_inertia", read=INERTIA)
     gripper: bool = False
     realtime: Literal["enforce", "ignore"] | None = None
 
     def __post_init__(self) -> None:
+        if self.load_kg is None and (any(self.load_center_m) or any(self.load_inertia_kg_m2)):
+            raise ValueError("load_center and load_inertia are of a load; give its mass as well, load=KG")
         for what in ("torque_nm", "force_n"):
             pairs = zip(getattr(self, f"contact_{what}"), getattr(self, f"collision_{what}"))
             for number, (contact, collision) in enumerate(pairs, start=1):

@@ -88,6 +88,7 @@ class Adapter:
         self._measured_ns = self._clock_ns() - 1000 * measured.age_us
         self._tick(measured)
         if self._latched and self.device.state not in LATCHED:
+            self.serve()  # the answer first: an arm may take seconds to recover
             self.drive.clear()
         self._latched = self.device.state in LATCHED
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
@@ -100,11 +101,10 @@ class Adapter:
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
 
     def _tick(self, measured: Measurement) -> None:
+        self.lost_periods += max(0, measured.periods - measured.idle - self._cycle)
         if measured.periods > self._bridged:
-            self.lost_periods += measured.periods - self._cycle
             self._tick_once(measured, (measured.periods - 1) * TICK_US)
             return
-        self.lost_periods += max(0, measured.periods - self._cycle)
         for _ in range(measured.periods):
             self._tick_once(measured, 0)
 

@@ -9,9 +9,9 @@ within the arm's limits whenever those of v are, and its velocity exceeds that o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-PERIOD_S = 0.001
+from firmware_bridge.adapters.rate_guard import PERIOD_S, ArmLimits
+
 GAIN_1_S = 5.0
 """K: an offset decays with a time constant of 0.2 s. The loop is stable for K below twice the filter's rate."""
 FILTER_1_S = 40.0
@@ -19,18 +19,10 @@ CORRECTION_RAD_S = 0.05
 """Under 3 % of any joint's limit, and 10 mrad of offset reach it."""
 
 
-@dataclass(frozen=True)
-class RateLimits:
-    """What the arm allows at most, per joint."""
-
-    acceleration_rad_s2: tuple[float, ...]
-    jerk_rad_s3: tuple[float, ...]
-
-
 class VelocityFollower:
     """The correction of every joint, from one period to the next."""
 
-    def __init__(self, limits: RateLimits) -> None:
+    def __init__(self, limits: ArmLimits) -> None:
         self._limits = limits
         self.restart()
 

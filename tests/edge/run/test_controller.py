@@ -18,12 +18,12 @@ from edge.bundle import ChunkShape
 from edge.errors import SafetyStop
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.log.recorder import Recorder
-from edge.log.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace
 from edge.plan.replanner import ControlSettings
 from edge.plan.timeline import START_SHARES
 from edge.run.controller import Controller
 from firmware_bridge.codes import DeviceState
-from tests.support import FRANKA, HOME, Rig
+from tests.support import FRANKA, HOME, Rig, broken_limits
 
 SHAPE = ChunkShape(horizon=15, history=15, max_delay=6)
 STEP_S = 0.1
@@ -106,7 +106,7 @@ class Run:
         self.rig.device.tick(1500)
         self.rig.close()
         trace = read_trace(self.trace_file)
-        assert violations(trace, FRANKA.operating) == []
+        assert broken_limits(trace, FRANKA) == []
         return trace
 
 

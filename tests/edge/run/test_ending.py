@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from edge.errors import InputError, SafetyStop
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from edge.run.arm import ConnectedArm
 from edge.run.commands import Command
 from edge.run.ending import End, drive
 from edge.run.signals import SIGNALS, STOP_SIGNALS, Operator
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import HandshakeError, LinkLost, Refused
-from tests.support import FRANKA, Rig, swing
+from tests.support import FRANKA, Rig, broken_limits, swing
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     state = rig.device.state
     rig.close()
     assert state in (DeviceState.IDLE, DeviceState.SILENT, DeviceState.ESTOP)
-    assert violations(read_trace(tmp_path / "trace.csv"), FRANKA.operating) == []
+    assert broken_limits(read_trace(tmp_path / "trace.csv"), FRANKA) == []
 
 
 def connected(rig: Rig) -> ConnectedArm:

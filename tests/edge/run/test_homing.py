@@ -21,7 +21,7 @@ from edge.bundle import ActionNumber, ArmSpec, AxisSpec, StateNumber, Training
 from edge.cli.run import main
 from edge.errors import InputError, SafetyStop
 from edge.log.recorder import Recorder
-from edge.log.trace import Trace, read_trace, violations
+from edge.log.trace import Trace, read_trace
 from edge.run.arm import ConnectedArm
 from edge.run.homing import (
     HOME_SHAPE,
@@ -185,7 +185,7 @@ def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixtu
     assert "'franka' is at home" in capsys.readouterr().out
     device.close()
     trace = read_trace(tmp_path / "trace.csv")
-    assert violations(trace, FRANKA.operating) == [] and np.abs(trace.q[-1] - HOME).max() < 1e-5
+    assert broken_limits(trace, FRANKA) == [] and np.abs(trace.q[-1] - HOME).max() < 1e-5
 
 
 @pytest.mark.real_time
@@ -225,7 +225,7 @@ def test_ctrl_c_on_the_way_stops_under_control(tmp_path: Path) -> None:
     device.close()
     trace = read_trace(tmp_path / "trace.csv")
     assert run.returncode == 0 and b"stopped on the way" in out, err
-    assert states_in_order(trace)[-3:] == ["DECEL", "HOLD", "IDLE"] and violations(trace, FRANKA.operating) == []
+    assert states_in_order(trace)[-3:] == ["DECEL", "HOLD", "IDLE"] and broken_limits(trace, FRANKA) == []
 
 
 def test_a_slow_move_leads_to_any_pose_within_limits() -> None:

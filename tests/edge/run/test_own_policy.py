@@ -17,7 +17,7 @@ from edge.inference.process import Inference
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
 from edge.inference.thread import InferenceThread
 from edge.log.recorder import Recorder
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from edge.policy.function_policy import FunctionPolicy, Observation, PolicyEnded, PolicyFunction
 from edge.policy.set_points import SetPoints
 from edge.run.arm import LEAD_MARGIN_US, ConnectedArm
@@ -26,7 +26,7 @@ from edge.run.motion import Motion
 from edge.run.policies import FunctionSettings
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.constants import MIN_LEAD_US
-from tests.support import FRANKA, HOME, Rig
+from tests.support import FRANKA, HOME, Rig, broken_limits
 
 STEPS, STEP_S = 15, 0.1
 
@@ -92,7 +92,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Own]]:
     for run in runs:
         run.rig.device.tick(1500)
         run.rig.close()
-        assert violations(read_trace(run.trace_file), FRANKA.operating) == []
+        assert broken_limits(read_trace(run.trace_file), FRANKA) == []
 
 
 def swing(observation: Observation) -> np.ndarray:

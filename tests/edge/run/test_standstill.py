@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from edge.run.standstill import bring_to_rest
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import LinkLost
-from tests.support import FRANKA, Rig, swing
+from tests.support import FRANKA, Rig, broken_limits, swing
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def moving(tmp_path: Path) -> Iterator[Rig]:
     yield rig
     rig.device.tick(1500)
     rig.close()
-    assert violations(read_trace(tmp_path / "trace.csv"), FRANKA.operating) == []
+    assert broken_limits(read_trace(tmp_path / "trace.csv"), FRANKA) == []
 
 
 def stopped(rig: Rig) -> tuple[bool, str | None]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from firmware_bridge.adapters.velocity import RateLimits
+from edge.arms.franka import arm_limits
+from tests.support import FRANKA
 
-LIMITS = RateLimits((10.0,) * 7, (5000.0,) * 7)
+LIMITS = arm_limits(FRANKA)
 HERE = (0.0, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
 THERE = (0.001, 0.1, 0.0, -1.5, 0.0, 1.5, 0.7)
 
@@ -26,7 +27,9 @@ class ScriptedRobot:
     def __init__(self, calls: list[str], follows: bool = False) -> None:
         self.calls, self.follows = calls, follows
         self.measured, self.desired = (HERE, HERE) if follows else (THERE, HERE)
-        self.now_s, self.errors = 0.0, ""
+        self.now_s, self.errors, self.mode = 0.0, "", ""
+        self.speed, self.change = (0.0,) * 7, (0.0,) * 7
+        self.moves = False
         self.raises: Exception | None = None
         self.written: list[Any] = []
 
@@ -34,6 +37,7 @@ class ScriptedRobot:
         self.calls.append(name)
         if self.raises is not None:
             error, self.raises = self.raises, None
+            self.moves = False
             raise error
 
     def _state(self) -> SimpleNamespace:
@@ -42,6 +46,11 @@ class ScriptedRobot:
         return SimpleNamespace(
             q=self.measured,
             q_d=self.desired,
+            dq_d=self.speed,
+            ddq_d=self.change,
+            robot_mode=SimpleNamespace(name=self.mode or ("Move" if self.moves else "Idle")),
+            m_ee=0.73,
+            m_load=0.0,
             time=SimpleNamespace(to_sec=lambda: now_s),
             current_errors=self.errors,
             control_command_success_rate=0.98,
@@ -61,10 +70,12 @@ class ScriptedRobot:
 
     def start_joint_position_control(self, mode: Any) -> ScriptedRobot:
         self._do("start")
+        self.moves = True
         return self
 
     def start_joint_velocity_control(self, mode: Any) -> ScriptedRobot:
         self._do("start velocity")
+        self.moves = True
         return self
 
     def readOnce(self) -> tuple[SimpleNamespace, None]:  # noqa: N802 - libfranka's name
@@ -74,8 +85,17 @@ class ScriptedRobot:
     def writeOnce(self, target: Any) -> None:  # noqa: N802 - as above
         self._do("writeOnce")
         self.written.append(target)
-        if self.follows:
-            self.measured = self.desired = tuple(target.q)
+        self.moves = not target.motion_finished
+        if hasattr(target, "dq"):  # it takes what it is sent, and stays where it is
+            self.change = tuple(1000.0 * (now - before) for now, before in zip(target.dq, self.speed))
+            self.speed = tuple(target.dq)
+        elif self.follows:
+            self._take(tuple(target.q))
+
+    def _take(self, q: tuple[float, ...]) -> None:
+        speed = tuple(1000.0 * (now - before) for now, before in zip(q, self.desired))
+        self.change = tuple(1000.0 * (now - before) for now, before in zip(speed, self.speed))
+        self.speed, self.measured, self.desired = speed, q, q
 
     def automatic_error_recovery(self) -> None:
         self._do("recover")

@@ -14,6 +14,7 @@ import pytest
 
 from edge.arms import available_arms, load_arm
 from edge.arms.drives import DRIVES
+from edge.arms.franka import arm_limits
 from edge.log.trace import read_trace
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS as MOTORS_BRIDGED
@@ -23,17 +24,17 @@ from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as SERVOS_BRI
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive
 from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import FrankaOptions
-from firmware_bridge.adapters.velocity import RateLimits
 from firmware_bridge.codes import DeviceState
 from tests.damiao_bench import YAM, DamiaoBench, DamiaoRig
 from tests.firmware_bridge.adapters.contract import ArmBench, serve
 from tests.firmware_bridge.adapters.scripted_franka import ControlException, ScriptedRobot, library
+from tests.firmware_bridge.adapters.strict_bench import StrictBench
 from tests.franky import franky
 from tests.servo_bench import SO101, ServoBench, ServoRig
 from tests.support import FRANKA, Rig, broken_limits, chunk_from, states_in_order
 
 ADDRESS = "127.0.0.52"
-LIMITS = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
+LIMITS = arm_limits(FRANKA)
 SWING_RAD = 0.03
 SETTLES = 20
 """Measurements until an arm knows that its drive is off; until then it may say that it is on, and never the reverse."""
@@ -151,6 +152,8 @@ class SimulatedMotors(ArmBench):
 
 BENCHES = {
     "franka, scripted": ScriptedFranka,
+    "franka, strict": StrictBench,
+    "franka, strict, by velocity": lambda: StrictBench(FrankaOptions(mode="velocity")),
     "so101, simulated": SimulatedServos,
     "yam, simulated": SimulatedMotors,
     "franka, simulated": lambda: SimulatedFranka("franka"),

@@ -74,9 +74,12 @@ def test_in_velocity_mode_the_correction_points_to_the_set_point(monkeypatch: py
         franka.drive.command(ahead, [0.0] * 7, True)
     assert franka.robot.written[0].dq == pytest.approx([0.0] * 7, abs=1e-4), "it begins softly"
     assert franka.robot.written[-1].dq == pytest.approx([0.01] * 7, abs=1e-4)
-    franka.drive.measure()
-    franka.drive.command(ahead, [0.0] * 7, False)
-    assert franka.robot.written[-1].motion_finished
+    for _ in range(200):
+        if franka.robot.written[-1].motion_finished:
+            break
+        franka.drive.measure()
+        franka.drive.command(ahead, [0.0] * 7, False)
+    assert franka.robot.written[-1].motion_finished and max(map(abs, franka.robot.written[-1].dq)) < 1e-3
 
 
 def test_at_rest_a_motion_begins_where_the_robot_regulates_to(franka: Franka) -> None:
@@ -97,7 +100,8 @@ def test_lost_packets_are_counted_by_the_robots_own_clock(franka: Franka) -> Non
     franka.moving()
     franka.robot.now_s += 0.004
     assert franka.drive.measure().periods == 5
-    assert franka.drive.statistics() == {"success_rate_least": 0.98, "success_rate_last": 0.98}
+    told = franka.drive.statistics()
+    assert (told["success_rate_least"], told["success_rate_last"], told["end_effector_kg"]) == (0.98, 0.98, 0.73)
 
 
 @pytest.mark.parametrize("during", ["readOnce", "writeOnce"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edge.arms import load_arm
@@ -40,6 +42,10 @@ def test_a_row_of_thresholds_is_one_number_or_all() -> None:
         ("contact_force=30", r"contact_force 30 is above collision_force 20 \(number 1\)"),
         ("contact_torque=13", r"contact_torque 13 is above collision_torque 12 \(number 7\)"),
         ("impedance=15000", "above 0 and at most 14250 N m/rad"),
+        ("load=4", "load must be a number from 0 to 3"),
+        ("load=1&load_center=0,0", "load_center=0,0: write 3 numbers from -0.5 to 0.5 m"),
+        ("load=1&load_inertia=1", "write 9 numbers from -1 to 1 kg m"),
+        ("load_center=0,0,0.1", "are of a load; give its mass as well, load=KG"),
         ("mode=torque", "mode must be position or velocity, not 'torque'"),
         ("gripper=yes", "gripper must be 0 or 1, not 'yes'"),
         ("realtime=perhaps", "realtime must be enforce or ignore, not 'perhaps'"),
@@ -61,4 +67,4 @@ def test_velocities_need_room_below_the_limits() -> None:
     url = DRIVES.read("fci:172.16.0.2?mode=velocity")
     url.check(load_arm("franka"))
     with pytest.raises(InputError, match=r"leaves less below \[limits\] for joint 1; use mode=position"):
-        url.check(load_arm("panda"))
+        url.check(replace(load_arm("panda"), operating=load_arm("panda").limits))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from edge.arms.franka import arm_limits
 from firmware_bridge.adapters.franka_fci import FrankaDrive
 from firmware_bridge.adapters.franka_options import FrankaOptions
-from firmware_bridge.adapters.velocity import RateLimits
 from tests.franky import franky
 from tests.support import FRANKA
 
@@ -32,7 +32,7 @@ def robot() -> Iterator[None]:
 
 def drive(mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Set-points and measured positions of a smooth motion of all joints, (PERIODS, 7) each."""
-    limits = RateLimits(FRANKA.limits.acceleration_rad_s2, FRANKA.limits.jerk_rad_s3)
+    limits = arm_limits(FRANKA)
     said: list[str] = []
     arm = FrankaDrive(ADDRESS, FrankaOptions(realtime="ignore", mode=mode), limits, said.append)
     begin = np.array(arm.measure().position_rad)

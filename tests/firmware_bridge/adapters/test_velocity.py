@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.arms import load_arm
-from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, RateLimits, VelocityFollower
+from firmware_bridge.adapters.rate_guard import ArmLimits
+from firmware_bridge.adapters.velocity import CORRECTION_RAD_S, VelocityFollower
 
 MOST, JERK, STEP_S = 10.0, 5000.0, 0.001
-LIMITS = RateLimits((MOST,), (JERK,))
+LIMITS = ArmLimits((-3.0,), (3.0,), (2.5,), (MOST,), (JERK,))
 
 
 def random_velocities(seed: int, count: int) -> list[float]:

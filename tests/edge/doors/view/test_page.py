@@ -29,10 +29,10 @@ from edge.doors.view.launch import LiveView
 from edge.doors.view.server import MOST_KNOWN, STRANGER_S
 from edge.doors.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
 from edge.errors import InputError
-from edge.log.trace import read_trace, violations
+from edge.log.trace import read_trace
 from edge.run.commands import Command, CommandQueue
 from tests.edge.run.test_controller import Run
-from tests.support import FRANKA
+from tests.support import FRANKA, broken_limits
 
 STOP_TICKS = 307
 """What the safety case gives a stop of the simulated Franka, in ms: docs/safety.md."""
@@ -443,7 +443,7 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "run.json").read_text())
     assert "emergency stop by the operator" in report["error"]
     trace = read_trace(tmp_path / "trace.csv")
-    assert violations(trace, FRANKA.operating) == []
+    assert broken_limits(trace, FRANKA) == []
     states = [str(state) for state in trace.state]
     changes = [state for index, state in enumerate(states) if index == 0 or states[index - 1] != state]
     start = changes.index("ARMED")

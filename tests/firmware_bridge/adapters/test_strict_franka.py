@@ -1,0 +1,137 @@
+"""The Franka's drive in front of a robot that says no: limits as that robot sees them, starts, faults, recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from firmware_bridge.adapters.fci_sim.loss import PacketLoss
+from firmware_bridge.adapters.fci_sim.strict_robot import MOST_LOST, RobotError, RobotMode
+from firmware_bridge.adapters.franka_options import FrankaOptions
+from firmware_bridge.codes import DeviceState, StopReason
+from firmware_bridge.errors import HandshakeError
+from tests.firmware_bridge.adapters.strict_bench import StrictBench, StrictRig, fast_swing
+from tests.support import FRANKA
+
+Make = Callable[..., StrictRig]
+
+
+@pytest.fixture
+def rig_of(tmp_path: Path) -> Iterator[Make]:
+    rigs: list[StrictRig] = []
+
+    def make(**robot: object) -> StrictRig:
+        rigs.append(StrictRig(tmp_path, StrictBench(**robot)))  # type: ignore[arg-type]
+        return rigs[-1]
+
+    yield make
+    for rig in reversed(rigs):
+        rig.close()
+
+
+def moving(rig: StrictRig) -> StrictRig:
+    rig.armed()
+    assert rig.commit(fast_swing(1, rig.device.now_us + 50_000)) is None
+    rig.run(250)
+    assert rig.device.state == DeviceState.STREAMING, rig.bench.story
+    return rig
+
+
+def cleared(rig: StrictRig, session: int = 9) -> None:
+    rig.client = rig.new_client(session)
+    rig.client.connect("franka", FRANKA.hash32, 7)
+    rig.client.clear()
+    rig.run(20)
+
+
+@pytest.mark.parametrize("mode", ["position", "velocity"])
+@pytest.mark.parametrize(("share", "burst"), [(0.0, 1), (0.2, 1), (0.06, 10)])
+def test_lost_packets_are_no_reflex(rig_of: Make, mode: str, share: float, burst: int) -> None:
+    """Through a motion near the limits, and the stop at its end, which takes the compiled ones in full."""
+    rig = moving(rig_of(options=FrankaOptions(mode=mode), loss=PacketLoss(share, burst, seed=3)))
+    rig.run(550)
+    robot = rig.robot
+    assert rig.device.state == DeviceState.HOLD, rig.bench.story
+    rig.client.disarm()
+    rig.run(300)
+    assert rig.device.state == DeviceState.IDLE and robot.mode is RobotMode.IDLE, rig.bench.story
+    assert robot.reflexes == 0, rig.bench.story
+    assert (robot.lost > 10) is (share > 0) and robot.longest_loss >= (5 if burst == 10 else 0)
+    assert rig.off_plan_rad() < (1e-5 if mode == "position" else 1e-2 if share else 1e-3)
+    assert share or rig.drive.statistics()["set_points_off_plan"] == 0
+
+
+@pytest.mark.parametrize("periods", [5, 25, 100])
+def test_a_motion_may_take_long_to_begin(rig_of: Make, periods: int) -> None:
+    rig = moving(rig_of(start_periods=periods))
+    assert rig.robot.motions == 1 and rig.robot.reflexes == 0
+    assert rig.device.adapter.lost_periods < 5, "what passed while it began is not lost"
+    assert abs(rig.device.now_us / 1000 - rig.bench.library.now_ms) < 3, "and is made good"
+
+
+def test_more_lost_than_any_robot_bridges_is_its_reflex_and_our_fault(rig_of: Make) -> None:
+    rig = moving(rig_of(loss=PacketLoss(0.0, 1, 0)))
+    rig.bench.library.loss = PacketLoss(0.999, 2 * MOST_LOST, 0)
+    rig.run(60)
+    assert rig.device.state == DeviceState.FAULT
+    assert rig.robot.last_motion_errors == {RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION}
+
+
+def test_a_reflex_stays_until_it_is_cleared_and_the_arm_moves_again(rig_of: Make) -> None:
+    rig = moving(rig_of())
+    rig.robot.push(3, 40.0)
+    rig.run(300)
+    assert (rig.device.state, rig.robot.mode) == (DeviceState.FAULT, RobotMode.REFLEX)
+    assert "joint_reflex" in rig.drive.fault and "the robot has stopped by itself" in rig.drive.fault
+    rig.robot.push(3, 0.0)
+    rig.run(50)
+    assert rig.robot.mode is RobotMode.REFLEX, "nothing recovers by itself"
+    cleared(rig)
+    assert (rig.device.state, rig.robot.mode, rig.drive.fault) == (DeviceState.IDLE, RobotMode.IDLE, "")
+    rig.loop_tick += 1
+    rig.armed()
+    assert rig.device.state == DeviceState.ARMED and rig.robot.mode is RobotMode.MOVE and rig.robot.motions == 2
+
+
+def test_the_user_stop_is_released_before_it_is_cleared(rig_of: Make) -> None:
+    rig = moving(rig_of())
+    rig.robot.press_user_stop()
+    rig.run(300)
+    assert rig.device.state == DeviceState.FAULT and "release it" in rig.drive.fault
+    with pytest.raises(HandshakeError, match="cause remains"):
+        cleared(rig)
+    rig.robot.release_user_stop()
+    rig.run(10)
+    assert rig.device.state == DeviceState.FAULT, "releasing it moves nothing"
+    cleared(rig, 10)
+    rig.loop_tick += 1
+    rig.armed()
+    assert rig.robot.mode is RobotMode.MOVE
+
+
+def test_a_load_is_declared_or_felt(rig_of: Make) -> None:
+    heavy = 4.0
+    rig = rig_of(payload_kg=heavy)
+    rig.device.tick(5)
+    assert rig.robot.mode is RobotMode.REFLEX, "the robot takes it for a collision"
+    rig = moving(rig_of(payload_kg=heavy, options=FrankaOptions(load_kg=heavy)))
+    assert rig.robot.reflexes == 0 and rig.drive.statistics()["payload_kg"] == heavy
+
+
+def test_the_drive_is_on_when_the_robot_says_so(rig_of: Make) -> None:
+    rig = rig_of()
+    rig.armed()
+    rig.run(20)
+    assert rig.drive.measure().drive_is_on
+    rig.robot.stop()  # somebody else's stop: the robot is in no motion any more
+    told = rig.drive.measure()
+    assert not told.drive_is_on and not told.ok
+
+
+def test_the_line_that_breaks_in_motion_is_a_fault(rig_of: Make) -> None:
+    rig = moving(rig_of())
+    rig.bench.library.line_is_cut = True
+    state = rig.state()
+    assert (state.state, state.reason) == (DeviceState.FAULT, StopReason.FEEDBACK_LOST)
