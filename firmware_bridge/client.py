@@ -367,10 +367,9 @@ class DeviceClient:
         sequence = self.link.send(message)
         sent_ns = self.link.clock_ns()
         beat_ns = sent_ns + 1000 * HOST_HEARTBEAT_US
-        waits = True
-        while waits:
-            now_ns = self.link.clock_ns()
-            waits = now_ns < sent_ns + REPLY_TIMEOUT_NS  # once more after it: what has come meanwhile counts
+        now_ns = sent_ns
+        while now_ns < sent_ns + REPLY_TIMEOUT_NS:
+            now_ns = self.link.clock_ns()  # looked at once more after it: what has come meanwhile counts
             if beat is not None and now_ns >= beat_ns:
                 beat()
                 beat_ns += 1000 * HOST_HEARTBEAT_US

@@ -59,6 +59,9 @@ class DeviceState(IntEnum):
     ESTOP = 8
 
 
+LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
+
+
 class StopReason(IntEnum):
     """Why the device last stopped."""
 

@@ -16,6 +16,8 @@ SIGNATURES = {
     "ve_hosted_receive": (None, _AT, _U8, _TEXT, _U32, _U64),
     "ve_hosted_exchange": (ctypes.c_bool, _AT, _U64, _AT, ctypes.c_bool, ctypes.c_bool, _AT, _AT),
     "ve_hosted_transmit": (_U32, _AT, _AT, _U32),
+    "ve_hosted_latch": (None, _AT, _U8, _U8),
+    "ve_hosted_reason": (_U8, _AT),
     "ve_hosted_state": (_U8, _AT),
     "ve_hosted_joints": (_U8, _AT),
     "ve_hosted_flush": (None, _AT),
@@ -46,6 +48,15 @@ class HostedDevice:
     @property
     def state(self) -> DeviceState:
         return DeviceState(self._library.ve_hosted_state(self._handle))
+
+    @property
+    def reason(self) -> int:
+        """Why it last stopped, as a `StopReason`."""
+        return int(self._library.ve_hosted_reason(self._handle))
+
+    def latch(self, state: DeviceState, reason: int) -> None:
+        """It is found in FAULT or ESTOP, and stays there until a host has cleared it."""
+        self._library.ve_hosted_latch(self._handle, state, reason)
 
     def receive(self, data: bytes, now_us: int) -> None:
         """Bytes of the line, at device time."""

@@ -198,13 +198,21 @@ def _private(path: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """A folder that this user alone may write: at home, or in the temporary folder. Raises `BuildError`."""
+    """Where this user keeps what can be made again. Raises `BuildError`."""
+    return own_folder("XDG_CACHE_HOME", ".cache")
+
+
+def own_folder(variable: str, under_home: str) -> Path:
+    """A folder that this user alone may write: where the variable says, at home, or in the temporary folder.
+
+    Raises `BuildError`.
+    """
     places = [Path(tempfile.gettempdir()) / f"vla-edge-{os.geteuid()}"]
     with contextlib.suppress(RuntimeError):  # a user without a home
-        places.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla-edge")
+        places.insert(0, Path(os.environ.get(variable) or Path.home() / under_home) / "vla-edge")
     for place in places:
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _private(place) and os.access(place, os.W_OK):
                 return place
-    raise BuildError(f"this user alone can write neither of {', '.join(map(str, places))}; set XDG_CACHE_HOME")
+    raise BuildError(f"this user alone can write neither of {', '.join(map(str, places))}; set {variable}")

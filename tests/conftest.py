@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ WITH_PROGRAMS = [
 TASK = "reach the red cube"
 """What the shared bundle does when nobody says it."""
 SHIPPED = ROOT / "checkpoints" / "reach.pt"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def faults_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What an arm's adapter keeps of a fault is no other file's, and not this user's."""
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    yield
+    os.environ.pop("XDG_STATE_HOME")
+    if before is not None:
+        os.environ["XDG_STATE_HOME"] = before
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,6 +29,12 @@ ADDRESS = "127.0.0.1"
 pytestmark = pytest.mark.real_time
 
 
+@pytest.fixture(autouse=True)
+def no_earlier_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault outlives its run, and these are of one address."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def robot() -> Iterator[subprocess.Popen[str]]:
     with franky(ADDRESS) as process:

@@ -35,6 +35,11 @@ class DriveUrl:
         """Whether the URL can only mean a simulated arm."""
         return False
 
+    @property
+    def latch_name(self) -> str:
+        """Under which a fault of this arm is kept beyond the process that has seen it; empty: it is not."""
+        return ""
+
     def check(self, arm: ArmProfile) -> None:
         """Raises `InputError` for options that do not suit this arm; opens nothing."""
 

@@ -60,6 +60,10 @@ class FrankaUrl(FrankaOptions, DriveUrl):
         """An arm on this machine's loopback can only be a simulated one."""
         return self.target.startswith("127.")
 
+    @property
+    def latch_name(self) -> str:
+        return f"fci-{self.target}"
+
     def check(self, arm: ArmProfile) -> None:
         axes = JOINTS + self.gripper
         if arm.dof != axes:

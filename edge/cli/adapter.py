@@ -23,6 +23,7 @@ from edge.run.outputs import OVERWRITE, Kind, check_outputs
 from edge.sim.world import WorldWriter
 from firmware_bridge.adapters import Adapter, DriveError, Terminal
 from firmware_bridge.adapters.franka_fci import print_to_stderr
+from firmware_bridge.adapters.latch import open_latch
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.hosted import HostedDevice
 from firmware_bridge.printing import print_line
@@ -96,7 +97,14 @@ def main(argv: list[str] | None = None) -> int:
         if world is not None:
             stack.callback(world.close)
             world.publish(0, drive.position_rad, drive.position_rad)
-        adapter = Adapter(device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us)
+        latch = open_latch(url.latch_name, print_to_stderr) if url.latch_name else None
+        if latch is not None:
+            stack.callback(latch.close)
+            if latch.found is not None:
+                print_to_stderr(str(latch.found))
+        adapter = Adapter(
+            device, drive, line, time.monotonic_ns, url.bridged_periods, url.cycle_periods, url.idle_us, latch
+        )
         periods, answers = Durations("period"), Durations("answer")
         with realtime(CpuPlan((), ())):
             print_line(json.dumps({**where, "arm": arm.name, "drive": args.drive, "pid": os.getpid()}), sys.stdout)

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
 from edge.bundle import Bundle, load_bundle
+from edge.cli.clear import clear_fault
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.cli.run_options import parser
@@ -58,14 +59,17 @@ def main(argv: list[str] | None = None) -> int:
     args = root.parse_args(argv)
     if args.recompute and not args.replay:
         root.error("--recompute goes with --replay FILE.mcap")
-    if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home)):
+    if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home or args.clear)):
         root.error(
-            "--arm and --bundle or --policy are required for a run, --arm for --to-home, or --replay FILE.mcap alone"
+            "--arm and --bundle or --policy are required for a run, --arm for --to-home or --clear, or --replay "
+            "FILE.mcap alone"
         )
     with Operator(to_the_end=argv is None) as operator:
         try:
             if args.replay:
                 return _replay(args)
+            if args.clear:
+                return clear_fault(args)
             _check_outputs(args)
             return to_home(args, operator) if args.to_home else _run(args, operator)
         except (VlaEdgeError, BridgeError) as error:

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
             edge-run --arm franka --bundle bundle --bridge serial:/dev/ttyACM0 --camera v4l2:/dev/video0
             edge-run --arm so101 --policy openpi://10.0.0.2:8000 --policy-spec server.toml --camera v4l2:/dev/video0
             edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
+            edge-run --arm franka --bridge fci:172.16.0.2 --clear
             edge-run --replay run.mcap --recompute --bundle bundle
             """,
             "Ctrl-C, SIGTERM and the end of the terminal stop the arm under control, and the report is still written; "
@@ -118,7 +119,12 @@ def _add_operator(add: Add) -> None:
         action="store_true",
         help="no policy: after a yes on the terminal, move the arm slowly from where it stands to its home pose",
     )
-    add("--yes", action="store_true", help="with --to-home: do not prompt; look at the arm first")
+    add(
+        "--clear",
+        action="store_true",
+        help="no policy: show why the arm has stopped for good, ask, and let it leave the fault; nothing moves",
+    )
+    add("--yes", action="store_true", help="with --to-home and --clear: do not prompt; look at the arm first")
     add("--approach", action="store_true", help="go slowly to the policy's first goals when they are far, then run")
     add("--wait", action="store_true", help="arm nothing until the start command: the page's button, or by SIGUSR1")
     add(

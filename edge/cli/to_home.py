@@ -26,6 +26,8 @@ from firmware_bridge.client import DeviceClient
 from firmware_bridge.constants import POSE_TOLERANCE_RAD
 from firmware_bridge.printing import print_line
 
+QUESTION = "is the space clear, and the emergency stop at hand? Move the arm"
+
 
 def to_home(args: argparse.Namespace, operator: Operator) -> int:
     """Moves the arm home after a confirmation. Returns 0 when it is there, 1 after a safety stop.
@@ -47,7 +49,7 @@ def to_home(args: argparse.Namespace, operator: Operator) -> int:
             print(f"edge-run: '{arm.name}' is at home")
             return 0
         print(f"edge-run: {describe(move)}", flush=True)
-        if not args.yes and not _confirmed(client):
+        if not args.yes and not confirmed(client, QUESTION):
             print("edge-run: the arm has not moved")
             return 0
         client.synchronise_clock()
@@ -55,9 +57,9 @@ def to_home(args: argparse.Namespace, operator: Operator) -> int:
         return _move(connected, operator)
 
 
-def _confirmed(client: DeviceClient) -> bool:
+def confirmed(client: DeviceClient, question: str) -> bool:
     """Whether somebody confirms it on the terminal; drains STATE meanwhile."""
-    print("edge-run: is the space clear, and the emergency stop at hand? Move the arm [y/N] ", end="", flush=True)
+    print(f"edge-run: {question} [y/N] ", end="", flush=True)
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         client.poll(time.monotonic_ns())
     return sys.stdin.readline().strip().lower() in ("y", "yes")

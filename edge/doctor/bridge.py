@@ -7,11 +7,11 @@ import time
 from edge.arms import ArmProfile
 from edge.doctor.check import Check, Status, judged
 from edge.errors import SafetyStop
-from edge.run.arm import LATCHED, client_in_real_time
+from edge.run.arm import client_in_real_time
 from edge.run.plausible import ReportJudge, check_states
 from edge.run.report import percentiles
 from firmware_bridge.client import DeviceClient, stop_text
-from firmware_bridge.codes import DeviceState
+from firmware_bridge.codes import LATCHED, DeviceState
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.messages import SCHEMA_HASH
 from firmware_bridge.transports import Transport

@@ -13,12 +13,12 @@ from edge.log.taps import open_client
 from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.client import DeviceClient, stop_text
-from firmware_bridge.codes import MICRO, MILLI, DeviceState
+from firmware_bridge.codes import LATCHED, MICRO, MILLI
+from firmware_bridge.errors import Refused
 from firmware_bridge.messages import Caps, Limits, StateReport
 from firmware_bridge.transports import Transport
 
 LEAD_MARGIN_US = 10_000
-LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
 
 
 def wire_limits(limits: JointLimits) -> Limits:
@@ -41,6 +41,16 @@ def client_in_real_time(transport: Transport, journal: Journal | None = None) ->
     return open_client(transport, time.monotonic_ns, secrets.randbelow(0xFFFF) + 1, time.sleep, journal)
 
 
+class LatchedFault(SafetyStop):
+    """The device has stopped for good, and only a person's word lets it move again."""
+
+
+def _check_latched(state: StateReport) -> None:
+    if state.state in LATCHED:
+        why = f"the device is in {stop_text(state.state, state.reason)}"
+        raise LatchedFault(f"{why}; find the cause, then clear it: edge-run --arm NAME --bridge URL --clear")
+
+
 @dataclass(frozen=True)
 class ConnectedArm:
     """An arm whose device has the host's profile, its operating limits, and a clock the host knows."""
@@ -51,9 +61,13 @@ class ConnectedArm:
 
     @staticmethod
     def connect(profile: ArmProfile, client: DeviceClient) -> ConnectedArm:
-        """Handshake, profile hash, limits, clock. Nothing moves. Raises `BridgeError`."""
+        """Handshake, profile hash, limits, clock. Nothing moves. Raises `BridgeError`, `LatchedFault`."""
         caps = client.connect(profile.name, profile.hash32, profile.dof)
-        client.set_limits(wire_limits(profile.operating))
+        try:
+            client.set_limits(wire_limits(profile.operating))
+        except Refused:
+            _check_latched(client.wait_for_state())
+            raise
         client.synchronise_clock()
         return ConnectedArm(profile, client, caps)
 
@@ -69,10 +83,7 @@ class ConnectedArm:
         check_states([(state.state, state.reason)])
         device_us, at_ns = link.clock.unwrap(state.device_us), self.client.last_state_ns
         ReportJudge(self.profile).check(state, device_us, link.clock, at_ns, link.sequence_jumps)
-        if state.state in LATCHED:
-            raise SafetyStop(
-                f"the device is in {stop_text(state.state, state.reason)}; find the cause and clear it first"
-            )
+        _check_latched(state)
         return state
 
     def switch_on(self, loop_tick: int = 1) -> StateReport:

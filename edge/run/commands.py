@@ -10,12 +10,14 @@ class Command(IntEnum):
 
     NONE = 0
     START = 1
-    HOME = 2
+    CLEAR = 2
+    """Leave FAULT or ESTOP, before anything is armed."""
+    HOME = 3
     """From rest, slowly to the home pose, and wait there."""
-    PAUSE = 3
-    STOP = 4
+    PAUSE = 4
+    STOP = 5
     """End the run, under control."""
-    ESTOP = 5
+    ESTOP = 6
 
 
 class CommandQueue:

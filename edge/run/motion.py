@@ -24,7 +24,7 @@ FIXES: dict[int, str] = {
     StopReason.BUFFER_EMPTY: "no new chunk came in time; inference is too slow or has stopped",
     StopReason.TRACKING_LOST: "the plan could not be followed within the limits",
     StopReason.TICK_LATE: "the device missed its own 1 kHz tick",
-    StopReason.FEEDBACK_LOST: "the drive reports no position",
+    StopReason.FEEDBACK_LOST: "the arm has stopped by itself, or reports no position; its adapter says which",
     StopReason.FOLLOWING_ERROR: "the arm does not follow; look for a collision or a payload",
     StopReason.HOST_ESTOP: "emergency stop",
     StopReason.RATE_WINDOW: "the device's ticks came too fast; its clock or timer is broken",

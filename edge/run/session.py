@@ -16,10 +16,11 @@ from edge.plan.start import far_from_start
 from edge.plan.trajectory import FloatArray, from_micro
 from edge.realtime.rights import RealtimeSetting, cpus_here, realtime
 from edge.realtime.scheduler import measured_spin_ns
-from edge.run.arm import ConnectedArm, client_in_real_time
+from edge.run.arm import ConnectedArm, LatchedFault, client_in_real_time
+from edge.run.clearing import clear, reason_of
 from edge.run.commands import Command
 from edge.run.controller import NEARER, Controller
-from edge.run.display import Display
+from edge.run.display import Display, LivePage
 from edge.run.ending import End, drive
 from edge.run.homing import describe, far_from_training, plan_move
 from edge.run.loop import ControlLoop
@@ -69,7 +70,7 @@ class Session:
 
     def _run(self, inference: InferenceHandle) -> RunOutcome:
         notify = self.display.notify
-        connected = ConnectedArm.connect(self.arm, self.client)
+        connected = self._connect()
         notify(f"device '{self.arm.name}', firmware {connected.caps.firmware:08x}; clocks synchronised")
         status = inference.wait_ready(notify, self._drain)
         if status.cold_ns:
@@ -101,6 +102,33 @@ class Session:
             if self.display.page is not None:
                 self.display.page.note(end.error or f"the run has ended ({end.ended})")
             return self._outcome(loop, end, status, settings)
+
+    def _connect(self) -> ConnectedArm:
+        """The arm. One in a fault is waited for, where the run waits for an operator anyway and has a page."""
+        try:
+            return ConnectedArm.connect(self.arm, self.client)
+        except LatchedFault:
+            if not self.settings.wait_for_start or self.display.page is None:
+                raise
+        self._wait_for_clear(self.display.page)
+        return ConnectedArm.connect(self.arm, self.client)
+
+    def _wait_for_clear(self, page: LivePage) -> None:
+        """Until the fault is cleared on the page. Raises `KeyboardInterrupt` when the command is to stop."""
+        why = reason_of(self.client.wait_for_state())
+        self.display.notify(f"{why}. Find the cause, then clear it on the page")
+        while True:
+            self._show(self._drain())
+            page.pass_on(self._operator.commands)
+            command = self._operator.commands.take()
+            if command >= Command.STOP:
+                raise KeyboardInterrupt
+            if command is Command.CLEAR:
+                problem = clear(self.client, self._show)
+                if problem is None:
+                    self.display.notify("cleared; nothing has moved")
+                    return
+                self.display.notify(problem)
 
     def _controller(self, connected: ConnectedArm, inference: InferenceHandle, status: PlannerStatus) -> Controller:
         journal, latency_us, execute = self.display.journal, status.warm_ns // 1000, self.settings.execute_steps

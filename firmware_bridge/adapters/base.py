@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from firmware_bridge.errors import BridgeError
 
@@ -54,3 +54,17 @@ class ArmDrive(Protocol):
 
     def close(self) -> None:
         """Ends any motion, and lets go of the arm."""
+
+
+@runtime_checkable
+class SelfStopping(Protocol):
+    """An arm that stops by itself, and stays so until `clear`."""
+
+    @property
+    def fault(self) -> str:
+        """Why it does not move, in words; empty where nothing keeps it."""
+
+
+def fault_of(drive: ArmDrive) -> str:
+    """In the arm's own words why it does not move; empty where nothing keeps it, or it has no words."""
+    return drive.fault if isinstance(drive, SelfStopping) else ""

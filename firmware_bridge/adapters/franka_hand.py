@@ -44,6 +44,11 @@ class FrankaHandDrive:
         """As last measured; the last entry in m."""
         return (*self._arm.position_rad, self._width_m)
 
+    @property
+    def fault(self) -> str:
+        """The arm's: a silent hand is looked for again by itself."""
+        return self._arm.fault
+
     def measure(self) -> Measurement:
         measured = self._arm.measure()
         heard = self._listen()

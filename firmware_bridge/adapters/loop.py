@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from firmware_bridge.adapters.base import ArmDrive, Measurement
+from firmware_bridge.adapters.base import ArmDrive, Measurement, fault_of
+from firmware_bridge.adapters.latch import LatchFile
 from firmware_bridge.adapters.terminal import HostLine
-from firmware_bridge.codes import TICK_US, DeviceState
+from firmware_bridge.codes import LATCHED, TICK_US, DeviceState, StopReason
 from firmware_bridge.hosted import HostedDevice
 
-LATCHED = (DeviceState.FAULT, DeviceState.ESTOP)
 IN_MOTION = (DeviceState.ARMED, DeviceState.STREAMING, DeviceState.DECEL)
+RECOVERING_STEPS = 200
+"""After a CLEAR: an arm that stops by itself again within them has not come free."""
 LEAVE_TICKS = 3000
 """Longest wait for rest: the core's watchdog and the longest stop of any arm together take a fraction of it."""
 
@@ -36,6 +38,8 @@ class Adapter:
     many periods the arm takes from one measurement to the next; more count as lost. `idle_us` is how far device time
     goes on by itself between two: up to the next period of an arm whose clock may stand still, and through several
     where the periods are timed by this computer's own clock.
+    `latch` keeps a fault beyond this process. What an earlier one has left there, the core begins with; likewise with a
+    fault that the arm is found in.
     `measured_rad` is what the arm reported last, `answer_ns` how long after that the set-point was with its protocol.
     """
 
@@ -48,6 +52,7 @@ class Adapter:
         bridged_periods: int,
         cycle_periods: int = 1,
         idle_us: int = TICK_US - 1,
+        latch: LatchFile | None = None,
     ) -> None:
         self.device = device
         self.drive = drive
@@ -62,7 +67,13 @@ class Adapter:
         self._idle_us = idle_us
         self._measured_ns = clock_ns()
         self._enable = False
-        self._latched = False
+        self._latch = latch
+        self._recovering = 0
+        if latch is not None and latch.found is not None:
+            device.latch(DeviceState(latch.found.state), latch.found.reason)
+        elif fault_of(drive):
+            device.latch(DeviceState.FAULT, StopReason.FEEDBACK_LOST)
+        self._latched = device.state in LATCHED
         self._leaving_since: int | None = None
         if isinstance(drive, LongCycle):
             drive.while_waiting(self.serve)
@@ -86,11 +97,11 @@ class Adapter:
         reported_ns = self._clock_ns()
         self._receive()
         self._measured_ns = self._clock_ns() - 1000 * measured.age_us
+        if self._recovering and not measured.ok:
+            self.device.latch(DeviceState.FAULT, StopReason.FEEDBACK_LOST)  # cleared, and the arm is not free
+        self._recovering = max(0, self._recovering - 1)
         self._tick(measured)
-        if self._latched and self.device.state not in LATCHED:
-            self.serve()  # the answer first: an arm may take seconds to recover
-            self.drive.clear()
-        self._latched = self.device.state in LATCHED
+        self._keep_latch()
         self.drive.command(self.device.set_point_rad[:], self.device.velocity_rad_s[:], self._enable)
         self.answer_ns = self._clock_ns() - reported_ns
         self.serve()
@@ -99,6 +110,18 @@ class Adapter:
         """Hears the host and answers it, between two periods: late replies inflate the clock's uncertainty."""
         self._receive()
         self.line.write(self.device.transmit() if self.line.is_clear else b"")
+
+    def _keep_latch(self) -> None:
+        """A fault is kept as soon as it is there, and let go with the host's CLEAR."""
+        was, self._latched = self._latched, self.device.state in LATCHED
+        if self._latched and not was and self._latch is not None:
+            self._latch.put(self.device.state, self.device.reason, fault_of(self.drive))
+        elif was and not self._latched:
+            if self._latch is not None:
+                self._latch.clear()
+            self.serve()  # the answer first: an arm may take seconds to recover
+            self.drive.clear()
+            self._recovering = RECOVERING_STEPS
 
     def _tick(self, measured: Measurement) -> None:
         self.lost_periods += max(0, measured.periods - measured.idle - self._cycle)

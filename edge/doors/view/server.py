@@ -56,6 +56,7 @@ FILES = {
 }
 BUTTONS = {
     "start": Command.START,
+    "clear": Command.CLEAR,
     "home": Command.HOME,
     "pause": Command.PAUSE,
     "stop": Command.STOP,

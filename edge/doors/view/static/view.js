@@ -199,6 +199,11 @@ function drawLateness() {
   at("late-now").textContent = total ? percentile : "";
 }
 
+// A fault or an emergency stop that was found before anything was armed: a person may clear it here.
+function latched() {
+  return newest.phase === "waiting" && ["fault", "estop"].includes(newest.state);
+}
+
 // What the run is doing, in the words of the page: [state, note, whether it is bad].
 function told() {
   const silent = Date.now() - newsAt, note = newest.note;
@@ -209,6 +214,7 @@ function told() {
   if (Date.now() - heardAt > LOST_MS)
     return ["not connected", `Not connected: edge-run has gone. This is the last that was heard. ${note}`, true];
   if (newest.phase === "starting") return ["starting", note, false];
+  if (newest.phase === "waiting" && latched()) return [newest.state === "fault" ? "fault" : "emergency stop", note, true];
   if (newest.phase === "waiting") return ["waiting for start", note, false];
   if (silent > LOST_MS)
     return ["no news", `No news from the run for ${(silent / 1000).toFixed(0)} s. Without its heartbeat the device stops the arm.`, true];
@@ -227,7 +233,8 @@ function drawWords() {
   at("note").className = bad || failed ? "bad" : "";
   const moves = newest.phase === "running" && newest.motion === "running" && ["armed", "streaming"].includes(newest.state);
   const held = newest.motion === "held" || newest.phase === "waiting";
-  at("start").disabled = lost || !held;
+  at("start").disabled = lost || !held || latched();
+  at("clear").hidden = lost || !latched();
   at("home").disabled = lost || newest.motion !== "held";
   at("pause").disabled = lost || !moves;
   at("stop").disabled = lost; at("estop").disabled = lost;
@@ -266,6 +273,9 @@ async function press(name) {
   }
 }
 
+at("clear").addEventListener("click", () => {
+  if (confirm(`${newest.note}\n\nHas the cause been put right, and is nobody within reach of the arm?`)) press("clear");
+});
 ["start", "home", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") press("estop"); });
 

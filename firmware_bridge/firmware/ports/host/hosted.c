@@ -98,6 +98,14 @@ uint32_t ve_hosted_transmit(ve_hosted_t *hosted, uint8_t *out, uint32_t capacity
   return ve_device_transmit(&hosted->device, out, most);
 }
 
+void ve_hosted_latch(ve_hosted_t *hosted, uint8_t state, uint8_t reason) {
+  hosted->device.state = state;
+  hosted->device.reason = reason;
+  hosted->device.latched_session = 0u;
+}
+
+uint8_t ve_hosted_reason(const ve_hosted_t *hosted) { return hosted->device.reason; }
+
 uint8_t ve_hosted_state(const ve_hosted_t *hosted) { return hosted->device.state; }
 
 uint8_t ve_hosted_joints(const ve_hosted_t *hosted) { return hosted->device.profile->joints; }

@@ -32,7 +32,12 @@ bool ve_hosted_exchange(ve_hosted_t *hosted, uint64_t now_us, const double *meas
 /* Bytes for the host; returns how many were moved into `out`. */
 uint32_t ve_hosted_transmit(ve_hosted_t *hosted, uint8_t *out, uint32_t capacity);
 
+/* The device is found in FAULT or ESTOP: another process has seen it stop, or the arm has stopped by itself. Nobody's
+ * session is that of the stop, so any may clear it. */
+void ve_hosted_latch(ve_hosted_t *hosted, uint8_t state, uint8_t reason);
+
 uint8_t ve_hosted_state(const ve_hosted_t *hosted);
+uint8_t ve_hosted_reason(const ve_hosted_t *hosted);
 uint8_t ve_hosted_joints(const ve_hosted_t *hosted);
 
 /* Makes the trace on disk complete up to the last tick. */

@@ -88,6 +88,14 @@ def test_a_command_needs_the_token(view: LiveView) -> None:
     assert pressed(view) == [], "once"
 
 
+def test_a_fault_is_cleared_by_its_button_and_never_before_a_stop(view: LiveView) -> None:
+    for name in ("clear", "stop"):
+        ask(view, "POST", "/command", name, **{"X-Token": token_of(view)})
+    assert pressed(view) == [Command.STOP]
+    ask(view, "POST", "/command", "clear", **{"X-Token": token_of(view)})
+    assert pressed(view) == [Command.CLEAR]
+
+
 def test_a_page_of_another_host_is_refused(view: LiveView) -> None:
     """DNS rebinding: a name of the attacker's that resolves to loopback."""
     for host in ("evil.example", f"evil.example:{port_of(view)}", "127.0.0.1", ""):
