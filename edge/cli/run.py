@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from contextlib import ExitStack, nullcontext
@@ -14,6 +15,7 @@ from edge.bundle import Bundle, load_bundle
 from edge.cli.clear import clear_fault
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
+from edge.cli.robot_file import read_options
 from edge.cli.run_options import parser
 from edge.cli.to_home import to_home
 from edge.doors.view.launch import LiveView
@@ -25,6 +27,7 @@ from edge.log.run_log import RunLog
 from edge.run.display import Display
 from edge.run.ending import SAFETY_STOP
 from edge.run.front import run_policy
+from edge.run.health import Health
 from edge.run.outcome import RunOutcome
 from edge.run.outputs import Kind, check_outputs
 from edge.run.recompute import recompute_log
@@ -56,7 +59,11 @@ CLEAR_LINE = "\r\x1b[K"
 
 def main(argv: list[str] | None = None) -> int:
     root = parser()
-    args = root.parse_args(argv)
+    try:
+        args = read_options(root, sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        complain("edge-run", error)
+        return error.exit_code
     if args.recompute and not args.replay:
         root.error("--recompute goes with --replay FILE.mcap")
     if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home or args.clear)):
@@ -123,7 +130,7 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
                 scene_seed=args.scene_seed,
                 cameras=args.camera,
                 trace=args.trace,
-                display=Display(_print, progress.show, view, log),
+                display=Display(_print, progress.show, view, log, Health(os.environ.get("NOTIFY_SOCKET", ""))),
                 operator=operator,
                 **{field: getattr(args, option) for option, field in SETTINGS.items()},
                 on_loss=OnLoss(args.on_inference_loss),
@@ -143,7 +150,8 @@ def _open_log(args: argparse.Namespace) -> RunLog | None:
 def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
     """The bundle given, or that of a server, which is asked what it is. Raises `VlaEdgeError`."""
     if args.policy is None:
-        return load_bundle(args.bundle, trust=args.trust)
+        # Of a store: the one that is in use now, to the end of the run.
+        return load_bundle(args.bundle.resolve(), trust=args.trust)
     if args.bundle is not None:
         raise InputError("--bundle and --policy: choose one")
     if args.trust is not None:

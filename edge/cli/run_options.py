@@ -11,6 +11,7 @@ from edge.arms import available_arms
 from edge.arms.bridge import bridge_forms
 from edge.cameras import CAMERAS
 from edge.cli.parser import TRUST, add_version, described
+from edge.cli.robot_file import add_robot_file
 from edge.engines import engine_choices
 from edge.log.live import DEFAULT_PORT
 from edge.run.supervision import OnLoss
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_what(add: Add) -> None:
+    add_robot_file(add)
     add("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
     add("--trust", type=Path, metavar="KEY", help=TRUST)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from edge.arms import available_arms, load_arm
@@ -15,10 +18,12 @@ from edge.cli.parser import TRUST, add_version, complain, count, described
 from edge.engines import engine_choices
 from edge.errors import InputError, VlaEdgeError
 from edge.registry import missing
+from edge.run.health import Health
 from firmware_bridge.printing import print_line
 
 PORT = 8000
 MOST_KEY = 256
+HEALTH_S = 2.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +74,7 @@ async def _serve(args: argparse.Namespace) -> None:
     except ImportError as error:
         raise InputError(missing("edge-serve", error)) from None
     key = _key(args.key_file)
-    bundle, arm = load_bundle(args.bundle, trust=args.trust), load_arm(args.arm)
+    bundle, arm = load_bundle(args.bundle.resolve(), trust=args.trust), load_arm(args.arm)
     task = args.task if args.task is not None or bundle.manifest.text is None else bundle.manifest.text.task
     served = ServedBundle(bundle, arm, task or "", args.engine, args.threads, args.seed)
     server = PolicyServer(served, key)
@@ -80,7 +85,12 @@ async def _serve(args: argparse.Namespace) -> None:
     try:
         print_line(json.dumps({"host": args.host, "port": listening.sockets[0].getsockname()[1]}), sys.stdout)
         print_line(f"edge-serve: {bundle.manifest.family} for {arm.name}; Ctrl-C ends it", sys.stderr)
-        await stopped.wait()
+        health = Health(os.environ.get("NOTIFY_SOCKET", ""))
+        while not stopped.is_set():
+            health.alive(f"serves {bundle.manifest.family} for {arm.name}", time.monotonic_ns())
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stopped.wait(), HEALTH_S)
+        health.stopping("stopped")
     finally:
         listening.close()
         await listening.wait_closed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from edge.log.taps import tapped_planner
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import CommandQueue
 from edge.run.controller import Controller
+from edge.run.health import Health
 from firmware_bridge.messages import StateReport
 
 
@@ -53,6 +55,12 @@ class Display:
     progress: ProgressLine | None = None
     page: LivePage | None = None
     log: RunLog | None = None
+    health: Health | None = None
+
+    def alive(self, state: str) -> None:
+        """Tells the supervisor, where there is one, that the run goes on."""
+        if self.health is not None:
+            self.health.alive(state, time.monotonic_ns())
 
     @property
     def journal(self) -> Journal | None:

@@ -101,6 +101,7 @@ class ControlLoop:
         return self._at_rest
 
     def _show_progress(self, now_ns: int, tick: int) -> None:
+        self._display.alive(self.controller.motion.value)
         if self._display.progress is not None:
             controller, timeline = self.controller, self.controller.timeline
             stretch = timeline.spacing_us(timeline.last) / timeline.step_us

@@ -99,6 +99,8 @@ class Session:
             end = end or drive(connected, self._operator, loop.run, self._show)
             if self.display.log is not None:
                 self.display.log.control_ended(end.ended, end.error)
+            if self.display.health is not None:
+                self.display.health.stopping(end.error or end.ended)
             if self.display.page is not None:
                 self.display.page.note(end.error or f"the run has ended ({end.ended})")
             return self._outcome(loop, end, status, settings)
@@ -162,6 +164,7 @@ class Session:
             if self.display.page is not None:
                 self.display.page.pass_on(self._operator.commands)
             self._show(report)
+            self.display.alive("waits for the start command")
             command = self._operator.commands.take()
             if command >= Command.STOP:
                 raise KeyboardInterrupt
@@ -217,7 +220,14 @@ class Session:
 
     def _approach(self, connected: ConnectedArm, target_rad: FloatArray) -> End | None:
         """Goes there slowly; how it ended where it did not arrive."""
-        move = SlowRun(connected, self._operator, target_rad, TO_FIRST_GOALS, journal=self.display.journal)
+        move = SlowRun(
+            connected,
+            self._operator,
+            target_rad,
+            TO_FIRST_GOALS,
+            lambda move, share: self.display.alive("goes to the first goals"),
+            self.display.journal,
+        )
         end = drive(connected, self._operator, move.run, self._show)
         return None if end.error is None and end.ended == "arrived" else end
 
