@@ -21,7 +21,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -205,6 +205,11 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 lerobot-plugin: $(LEROBOT)/.installed $(VENV)/.tests ## LeRobot's own tools on a simulated SO-101 through the plugin: record, replay, train, roll out; 3 minutes
 	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check "daqp>=0.8" "mcap>=1.6" "numpy<2.3" onnxruntime "setuptools>=77" tqdm
 	VLA_EDGE_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/plugins
+
+doors: $(VENV)/.tests ## what comes through the doors: a million hostile messages at each, servers that go wrong at any chunk, slow networks, the cost of openpi's protocol: half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.hostile_doors --messages $(or $(MESSAGES),1000000)
+	OMP_NUM_THREADS=1 VLA_EDGE_ENDS=$(or $(ENDS),200) $(BIN)/python -m pytest -q -s -m slow tests/edge/policy/test_remote.py
+	$(BIN)/python -m tests.openpi_overhead
 
 lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small policies with random weights, and its answers, for the exporter's tests: FAMILY=act make lerobot-fixtures
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot

@@ -42,7 +42,7 @@ class LeRobotAxes:
             raise ValueError(f"an action has {', '.join(self.names)}, each once; not so: {odd}")
         try:
             values = np.array([float(action[name]) for name in self.names])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"an action is one number per joint: {error}") from None
         if not np.isfinite(values).all():
             raise ValueError(f"{self.names[int(np.argmin(np.isfinite(values)))]} is not finite")

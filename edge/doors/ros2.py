@@ -28,13 +28,14 @@ from edge.doors.ros2_wire import (
     Types,
     WireError,
 )
-from edge.doors.trajectory import TrajectoryError, TrajectoryFollower, checked
+from edge.doors.trajectory import FloatArray, Trajectory, TrajectoryError, TrajectoryFollower, checked
 from edge.errors import InputError
 from edge.inference.film import NewestFrames
 from edge.plan.trajectory import from_micro
 from edge.realtime.scheduler import FixedStep
 from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
+from firmware_bridge.client import DeviceClient
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
 from firmware_bridge.reading import one_line
@@ -71,6 +72,7 @@ class Ros2Node:
         self.refused = self.accepted = 0
         self._arm, self._follower, self._types = arm, follower, Types(options.distro)
         self._report: StateReport | None = None
+        self._client: DeviceClient | None = None
         self._note, self._level, self._stops, self._ended = "starting", OK, False, threading.Event()
         self._session = _opened(options)
         try:
@@ -108,7 +110,7 @@ class Ros2Node:
     # What the loop calls
 
     def publish(self, controller: Controller, loop: FixedStep | None) -> None:
-        self._report = controller.client.last_state
+        self._client = controller.client  # whose newest report comes four times as often as this call
 
     def publish_report(self, report: StateReport, device_us: int) -> None:
         self._report = report
@@ -132,22 +134,7 @@ class Ros2Node:
             self._diagnose()
 
     def _begin(self, message: Any) -> None:
-        stamp_s = message.header.stamp.sec + message.header.stamp.nanosec / NANOS
-        ahead_s = stamp_s - time.time() if stamp_s else 0.0
-        if not -MOST_LATE_S <= ahead_s <= PLANNED_AHEAD_S:
-            raise TrajectoryError(f"its stamp is {ahead_s:+.1f} s from now; send 0 to begin at once")
-        standing = self._follower.commanded
-        if standing is None:
-            raise TrajectoryError("the arm is not armed yet")
-        points = message.points
-        trajectory = checked(
-            self._arm,
-            message.joint_names,
-            [max(ahead_s, 0.0) + one.time_from_start.sec + one.time_from_start.nanosec / NANOS for one in points],
-            [one.positions for one in points],
-            [one.velocities for one in points],
-            standing,
-        )
+        trajectory = trajectory_of(self._arm, message, time.time(), self._follower.commanded)
         self._follower.put(trajectory)
         self.accepted += 1
         self._note, self._level = f"following a trajectory of {trajectory.duration_s:.2f} s", OK
@@ -161,6 +148,8 @@ class Ros2Node:
     def _serve(self) -> None:
         tick = 0
         while not self._ended.wait(1 / STATES_HZ):
+            if self._client is not None:
+                self._report = self._client.last_state
             if self._report is not None:
                 self._send(JOINT_STATE, self._joint_state(self._report))
             if tick % round(STATES_HZ / DIAGNOSTICS_HZ) == 0:
@@ -206,6 +195,28 @@ class Ros2Node:
         self._ended.set()
         self._thread.join(2.0)
         self._session.close()
+
+
+def trajectory_of(arm: ArmProfile, message: Any, now_s: float, standing: FloatArray | None) -> Trajectory:
+    """What a trajectory_msgs/JointTrajectory asks of an arm that stands at `standing`, at Unix time `now_s`.
+
+    Raises `TrajectoryError`.
+    """
+    stamp_s = message.header.stamp.sec + message.header.stamp.nanosec / NANOS
+    ahead_s = stamp_s - now_s if stamp_s else 0.0
+    if not -MOST_LATE_S <= ahead_s <= PLANNED_AHEAD_S:
+        raise TrajectoryError(f"its stamp is {ahead_s:+.1f} s from now; send 0 to begin at once")
+    if standing is None:
+        raise TrajectoryError("the arm is not armed yet")
+    points = message.points
+    return checked(
+        arm,
+        message.joint_names,
+        [max(ahead_s, 0.0) + one.time_from_start.sec + one.time_from_start.nanosec / NANOS for one in points],
+        [one.positions for one in points],
+        [one.velocities for one in points],
+        standing,
+    )
 
 
 def _taker(take: Callable[[bytes], None]) -> Callable[[Any], None]:

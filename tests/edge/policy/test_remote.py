@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +22,12 @@ from edge.policy.remote import RemoteAxis, RemoteCamera, RemoteSpec, ServerAddre
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
 from edge.sim.scenes import open_scene
 from tests.openpi_servers import openpi_server, serving
+from tests.support import broken_limits
 
 pytestmark = pytest.mark.long  # servers, and timeouts that pass
 
 HORIZON = 16
+HANGS_S = 0.2
 ARMS = {"franka": "rad", "so101": "deg"}
 SPECS = {
     name: RemoteSpec(20.0, HORIZON, {"front": RemoteCamera("observation/image", 96, 96)}, unit=unit, execute=8)
@@ -55,13 +59,13 @@ def _address(port: int, timeout_s: float = 1.0) -> ServerAddress:
 
 
 def _run(
-    port: int, arm_name: str, folder: Path, duration_s: float = 4.0, timeout_s: float = 1.0
+    port: int, arm_name: str, folder: Path, duration_s: float = 4.0, timeout_s: float = 1.0, **settings: Any
 ) -> tuple[LockstepOutcome, Any]:
     arm, task = load_arm(arm_name), "reach the red cube"
     bundle = describe_server(_address(port, timeout_s), arm, task, folder / "bundle", SPECS[arm_name])
     policy = open_policy(bundle, arm.name, task, 1)
-    settings = LockstepSettings(task, duration_s, execute_steps=8, seed=1, trace=folder / "trace.csv")
-    outcome = run_lockstep(bundle, arm, policy, open_scene(arm, 3), settings)
+    episode = LockstepSettings(task, duration_s, execute_steps=8, seed=1, trace=folder / "trace.csv", **settings)
+    outcome = run_lockstep(bundle, arm, policy, open_scene(arm, 3), episode)
     return outcome, read_trace(folder / "trace.csv")
 
 
@@ -79,13 +83,22 @@ def test_a_server_of_somebody_elses_moves_the_arm(arm: str, tmp_path: Path) -> N
     assert last["prompt"] == "reach the red cube" and last["observation/state"].shape == (load_arm(arm).dof,)
 
 
-def _spoiled(kind: str) -> Callable[[dict[str, Any]], Any]:
+KINDS = (
+    *("ends the connection", "garbage", "an error", "a chunk of another width", "a shorter chunk", "not finite"),
+    *("no actions", "text for numbers", "far outside"),
+)
+
+
+def _spoiled(kind: str, after: int = 5) -> Callable[[dict[str, Any]], Any]:
+    """A server that goes wrong behind so many good chunks."""
     swings = Swings("franka")
 
     def answer(observation: dict[str, Any]) -> Any:
         good = swings(observation)
-        if len(swings.seen) < 6:
+        if len(swings.seen) <= after:
             return good
+        if kind == "hangs":
+            time.sleep(3 * HANGS_S)
         actions = good["actions"]
         return {
             "ends the connection": None,
@@ -97,24 +110,55 @@ def _spoiled(kind: str) -> Callable[[dict[str, Any]], Any]:
             "no actions": {"action": actions},
             "text for numbers": {"actions": "up"},
             "far outside": {"actions": actions + 100.0},
+            "hangs": good,
         }[kind]
 
     return answer
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("ends the connection", "garbage", "an error", "a chunk of another width", "a shorter chunk", "not finite"),
-        *("no actions", "text for numbers", "far outside"),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_goes_wrong_ends_the_run_in_order(kind: str, tmp_path: Path) -> None:
     with openpi_server(_spoiled(kind)) as port:
         outcome, trace = _run(port, "franka", tmp_path)
+    _judge_end(outcome, trace)
+
+
+def _judge_end(outcome: LockstepOutcome, trace: Any) -> None:
     assert outcome.stop is not None and len(str(outcome.stop)) < 400 and str(outcome.stop).isprintable()
     assert violations(trace, load_arm("franka").limits) == []
     assert trace.state[-1] in ("HOLD", "IDLE") and np.ptp(trace.q[-50:], axis=0).max() < 1e-6, "at rest"
+
+
+@pytest.mark.slow  # a run for each end: minutes; `make doors`
+def test_every_end_of_a_server_at_any_chunk_is_in_order(tmp_path: Path) -> None:
+    draw, kinds = np.random.default_rng(4), (*KINDS, "hangs")
+    for number in range(int(os.environ.get("VLA_EDGE_ENDS", "200"))):
+        kind, after = kinds[number % len(kinds)], int(draw.integers(2, 9))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with openpi_server(_spoiled(kind, after)) as port:
+            outcome, trace = _run(port, "franka", folder, 4.0, HANGS_S)
+        try:
+            _judge_end(outcome, trace)
+        except AssertionError as broken:
+            raise AssertionError(f"{kind} after {after} chunks: {broken}") from None
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow  # half a minute of simulated motion each; `make doors`
+@pytest.mark.parametrize("delay_ms", [20, 100, 300])
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_slow_network_with_jitter_keeps_every_limit(arm: str, delay_ms: int, tmp_path: Path) -> None:
+    with openpi_server(Swings(arm)) as port:
+        outcome, trace = _run(port, arm, tmp_path, 10.0, latency_ms=delay_ms, jitter=0.2)
+    counters = outcome.controller.counters
+    jumps = counters.splice_acceleration
+    print(
+        f"\n{arm}, {delay_ms} ms: {counters.committed_ids.total} of {counters.chunks} committed, {counters.late} late, "
+        f"largest jump {max(jumps):.3f} rad/s^2, least buffer {counters.least_buffer_ms} ms"
+    )
+    assert outcome.stop is None and broken_limits(trace, load_arm(arm)) == [] and counters.refused.total == 0
+    assert counters.committed_ids.total >= 0.9 * counters.chunks > 5 and np.ptp(trace.q[:, 0]) > 0.2
 
 
 def test_a_server_that_hangs_costs_its_time_and_no_more() -> None:

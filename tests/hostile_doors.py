@@ -1,0 +1,265 @@
+"""Throws messages at the doors through which others send: the server, the client of one, ROS 2, LeRobot's actions.
+
+The law: a message is refused by the door's own error, in one line, or it is taken and asks for nothing beyond the arm's
+limits; none takes long, and memory stays what it was. `python -m tests.hostile_doors --messages 1000000`: `make doors`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openpi_client import msgpack_numpy
+from rosbags.typesys import Stores, get_typestore
+
+from edge.arms import load_arm
+from edge.bundle import load_bundle
+from edge.bundle.manifest import EngineSpec, TensorSpec
+from edge.doors.lerobot_names import LeRobotAxes
+from edge.doors.pursuit import Pursuit
+from edge.doors.ros2 import trajectory_of
+from edge.doors.ros2_wire import TRAJECTORY, Types, WireError
+from edge.doors.served import ServedBundle
+from edge.doors.trajectory import TrajectoryError
+from edge.errors import InputError
+from edge.plan.checks import check_finite
+from edge.policy.openpi import ProtocolError, unpack
+from edge.policy.remote import RemoteCamera, RemoteEngine, RemoteServer, RemoteSpec, ServerAddress
+from tests.foreign_bundle import FRONT_PX, WRIST_PX, write_foreign
+
+ARM = load_arm("so101")
+MOST_S = 1.0
+MOST_GROWTH_MB = 32.0
+EXTREMES = tuple(number.to_bytes(4, "little") for number in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF))
+NUMBERS = (0.0, -0.0, 1.0, -90.0, 1e3, -1e9, 1e308, 5e-324, np.nan, np.inf, -np.inf)
+THINGS: tuple[Any, ...] = (
+    None,
+    True,
+    "1",
+    "up",
+    b"\0",
+    [],
+    [1.0],
+    {},
+    (),
+    10**400,
+    1j,
+    np.float64(2),
+    np.zeros(3),
+    object,
+)
+
+
+@dataclass(frozen=True)
+class Door:
+    """`make` draws a message, `take` does what the door does; it returns whether the message was taken.
+
+    `refusals` are the door's own errors.
+    """
+
+    make: Callable[[np.random.Generator], Any]
+    take: Callable[[Any], bool]
+    refusals: tuple[type[Exception], ...]
+
+
+@dataclass
+class Tally:
+    messages: int = 0
+    taken: int = 0
+    slowest_s: float = 0.0
+    growth_mb: float = 0.0
+    broken: str = ""
+
+
+def mutated(valid: bytes) -> Callable[[np.random.Generator], bytes]:
+    """Messages that are close to a valid one, and noise."""
+
+    def make(draw: np.random.Generator) -> bytes:
+        kind, at = draw.integers(7), int(draw.integers(len(valid)))
+        end = min(at + int(draw.integers(1, 40)), len(valid))
+        if kind == 0:
+            return draw.bytes(int(draw.integers(120)))
+        if kind == 1:
+            return valid[:at]
+        if kind == 2:
+            return valid[:at] + valid[end:]
+        if kind == 3:
+            return valid[:end] + valid[at:]
+        if kind == 4:
+            return valid[:at] + draw.bytes(end - at) + valid[end:]
+        if kind == 5:
+            at -= at % 4
+            return valid[:at] + EXTREMES[int(draw.integers(len(EXTREMES)))] + valid[at + 4 :]
+        changed = bytearray(valid)
+        changed[at] ^= 1 << int(draw.integers(8))
+        return bytes(changed)
+
+    return make
+
+
+def server_door(folder: Path) -> Door:
+    """Observations of clients, to a small bundle behind `edge-serve`."""
+    served = ServedBundle(load_bundle(write_foreign(folder / "bundle")), ARM, "", "onnxruntime", 1)
+    frames = {"observation/front": (2, *FRONT_PX, 3), "observation/wrist": (2, *WRIST_PX, 3)}
+    observation: dict[str, Any] = {name: np.zeros(shape, np.uint8) for name, shape in frames.items()}
+    observation["observation/state"] = np.zeros((2, ARM.dof))
+    served.answer(observation)
+    small = {
+        "observation/state": np.zeros((2, ARM.dof)),
+        "prompt": "put it there",
+        "nested": {"list": [1, 2.0, "x", None]},
+    }
+
+    def take(data: bytes) -> bool:
+        return bool(len(served.answer(unpack(data) | {name: observation[name] for name in frames})["actions"]))
+
+    return Door(mutated(msgpack_numpy.packb(small)), take, (ProtocolError, InputError))
+
+
+class _Socket:
+    """In place of the network: what the server is said to have sent."""
+
+    def __init__(self) -> None:
+        self.data: bytes | str = b""
+
+    def send(self, data: bytes) -> None: ...
+
+    def recv(self, timeout: float) -> bytes | str:
+        return self.data
+
+
+def client_door() -> Door:
+    """Answers of a server, to `edge-run --policy`."""
+    spec = RemoteSpec(20.0, 8, {"front": RemoteCamera("image", 8, 8)}, unit="deg", execute=4)
+    engine = RemoteEngine(
+        RemoteServer(ServerAddress("openpi://nowhere"), spec),
+        EngineSpec("", (TensorSpec("state", "float32", (1, 6)),), (TensorSpec("actions", "float32", (8, 6)),)),
+        "task",
+    )
+    socket = _Socket()
+
+    def take(data: bytes) -> bool:
+        socket.data, engine.connection._socket = data, socket
+        engine.run()
+        return check_finite(engine.outputs["actions"]) is None
+
+    answer = {"actions": np.zeros((8, 6)), "server_timing": {"infer_ms": 1.0}}
+    return Door(mutated(msgpack_numpy.packb(answer)), take, (RuntimeError,))
+
+
+def ros2_door() -> Door:
+    """Trajectories of a ROS 2 peer; what is taken must be within the arm's limits."""
+    store, types = get_typestore(Stores.ROS2_JAZZY), Types()
+    time_type, point = (
+        store.types["builtin_interfaces/msg/Time"],
+        store.types["trajectory_msgs/msg/JointTrajectoryPoint"],
+    )
+    duration, none = store.types["builtin_interfaces/msg/Duration"], np.zeros(0)
+    home, limits = np.array(ARM.home_rad), ARM.operating
+    points = [point(home + 0.1 * number, none, none, none, duration(sec=number, nanosec=0)) for number in range(1, 4)]
+    header = store.types["std_msgs/msg/Header"](time_type(0, 0), "")
+    valid = store.types[TRAJECTORY](header, list(ARM.joints), points)
+
+    def take(data: bytes) -> bool:
+        taken = trajectory_of(ARM, types.unpack(data, TRAJECTORY), 0.0, home)
+        rows = taken.at(np.linspace(0, taken.duration_s, 20))
+        assert np.isfinite(rows).all() and (rows >= limits.position_min_rad).all()
+        assert (rows <= limits.position_max_rad).all()
+        return True
+
+    return Door(mutated(bytes(store.serialize_cdr(valid, TRAJECTORY))), take, (WireError, TrajectoryError))
+
+
+def lerobot_door() -> Door:
+    """Actions of LeRobot's tools; what is taken becomes a set-point within the limits."""
+    axes, pursuit = LeRobotAxes(ARM), Pursuit.of(ARM, 0.02)
+
+    def make(draw: np.random.Generator) -> dict[Any, Any]:
+        action: dict[Any, Any] = {name: NUMBERS[int(draw.integers(7))] for name in axes.names}
+        name = axes.names[int(draw.integers(len(axes.names)))]
+        kind = draw.integers(5)
+        if kind == 0:
+            action[name] = NUMBERS[int(draw.integers(len(NUMBERS)))]
+        elif kind == 1:
+            action[name] = THINGS[int(draw.integers(len(THINGS)))]
+        elif kind == 2:
+            del action[name]
+        elif kind == 3:
+            action[str(draw.integers(99))] = 0.0
+        return action
+
+    def take(action: dict[Any, Any]) -> bool:
+        goal = pursuit.within(axes.read(action))
+        assert np.isfinite(goal).all() and (goal >= pursuit.low).all() and (goal <= pursuit.high).all()
+        return True
+
+    return Door(make, take, (ValueError,))
+
+
+def doors(folder: Path) -> dict[str, Door]:
+    return {
+        "edge-serve, observations": server_door(folder),
+        "edge-run --policy, answers": client_door(),
+        "edge-ros2, trajectories": ros2_door(),
+        "LeRobot, actions": lerobot_door(),
+    }
+
+
+def tried(door: Door, messages: int, seed: int = 0) -> Tally:
+    """Sends so many, and says what came of them; `broken` names the first that broke the law."""
+    draw, tally, begun_mb = np.random.default_rng(seed), Tally(), 0.0
+    for number in range(messages):
+        message = door.make(draw)
+        began_s = time.perf_counter()
+        try:
+            tally.taken += door.take(message)
+        except door.refusals as refusal:
+            if "\n" in str(refusal) or len(str(refusal)) > 1000:
+                tally.broken = f"a refusal of several lines or without end: {str(refusal)[:200]!r}"
+        except BaseException as error:
+            tally.broken = f"{type(error).__name__}: {error}"
+        tally.messages += 1
+        tally.slowest_s = max(tally.slowest_s, time.perf_counter() - began_s)
+        if tally.broken:
+            tally.broken += f", by message {number} of seed {seed}: {message!r:.300}"
+            break
+        if number == messages // 5:
+            begun_mb = _memory_mb()
+    tally.growth_mb = _memory_mb() - begun_mb
+    return tally
+
+
+def _memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def rows(messages: int, folder: Path, seed: int) -> Iterator[tuple[str, Tally]]:
+    for name, door in doors(folder).items():
+        yield name, tried(door, messages, seed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.hostile_doors", description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000_000, help="at each door (default %(default)d)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    failed = False
+    print("| door | messages | taken | slowest, ms | memory grew by, MB | |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, one in rows(args.messages, Path(folder), args.seed):
+            failed = failed or bool(one.broken) or one.growth_mb > MOST_GROWTH_MB or one.slowest_s > MOST_S
+            figures = f"{one.messages} | {one.taken} | {1e3 * one.slowest_s:.1f} | {one.growth_mb:.1f} | {one.broken}"
+            print(f"| {name} | {figures} |", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
