@@ -34,7 +34,7 @@ pytestmark = pytest.mark.real_time
 
 SETTLE_S = 0.5
 MOST_RATIO = 2.0
-"""Of the loop's lateness, p99, in the flood and in quiet."""
+"""Of the loop's lateness, p99, in a flood and in the quiet just before it; the median of the turns."""
 RESOLUTION_US = 200
 """Below this, lateness is that of the machine's timers and not of our work."""
 
@@ -46,6 +46,8 @@ class Watched:
     page: LiveView
     looks: list[tuple[float, array[int]]] = field(default_factory=list)
     reports: list[StateReport] = field(default_factory=list)
+    frames = None
+    """It shows no camera."""
 
     def publish(self, controller: Controller, loop: FixedStep | None) -> None:
         if loop is not None:
@@ -75,8 +77,10 @@ def wave(observation: Any) -> Sequence[Any]:
     return HOME + 0.1 * (1 - np.cos(0.25 * steps))[:, None] * np.ones(7)  # type: ignore[no-any-return]
 
 
-def flooded_run(folder: Path, quiet_s: float, flood_s: float) -> tuple[RunOutcome, Watched, list[float], Trace]:
-    """A run that is left alone, then flooded, then stopped from the page."""
+def flooded_run(
+    folder: Path, quiet_s: float, flood_s: float, turns: int
+) -> tuple[RunOutcome, Watched, list[float], Trace]:
+    """A run that is left alone and flooded, in turns, then stopped from the page."""
     with ExitStack() as stack:
         simulator = SimulatorProcess(SimulatedArm(FRANKA.name, FRANKA.home_rad, trace=folder / "trace.csv"))
         closed = stack.enter_context(ExitStack())
@@ -92,11 +96,14 @@ def flooded_run(folder: Path, quiet_s: float, flood_s: float) -> tuple[RunOutcom
         stack.callback(live.close)
         watched = Watched(live)
         page_port, token = live.url.rsplit(":", 1)[1].split("/#")
-        arguments = [page_port, token, str(line.pid), str(quiet_s), str(flood_s)]
+        # A token may begin with a hyphen.
+        arguments = [page_port, token, *map(str, (line.pid, quiet_s, flood_s, turns))]
         arm = stack.enter_context(open_arm("franka", f"serial:{port}", scene_seed=None))
-        enemy = subprocess.Popen([*command, "enemy", *arguments], stdout=subprocess.PIPE, text=True)
+        enemy = subprocess.Popen([*command, "enemy", "--", *arguments], stdout=subprocess.PIPE, text=True)
         stack.callback(enemy.kill)
-        outcome = arm.run(wave, duration_s=quiet_s + flood_s + 30, display=Display(page=watched), realtime=True)
+        outcome = arm.run(
+            wave, duration_s=turns * (quiet_s + flood_s) + 30, display=Display(page=watched), realtime=True
+        )
         assert outcome.error is None, outcome.error
         said, _ = enemy.communicate(timeout=30)
         assert enemy.returncode == 0
@@ -104,10 +111,15 @@ def flooded_run(folder: Path, quiet_s: float, flood_s: float) -> tuple[RunOutcom
 
 
 def judge(outcome: RunOutcome, watched: Watched, times_s: list[float], trace: Trace) -> None:
-    began_s, pressed_s, answered_s = times_s
-    quiet = watched.p99_us(watched.looks[0][0] + SETTLE_S, began_s)
-    flood = watched.p99_us(began_s + SETTLE_S, pressed_s)
-    print(f"lateness p99: quiet {quiet:.0f} us, flood {flood:.0f} us; press answered in {answered_s - pressed_s:.3f} s")
+    *turns_s, answered_s = times_s
+    ratios, quiet_from_s = [], watched.looks[0][0]
+    for began_s, ended_s in zip(turns_s[::2], turns_s[1::2]):
+        quiet = watched.p99_us(quiet_from_s + SETTLE_S, began_s)
+        flood = watched.p99_us(began_s + SETTLE_S, ended_s)
+        print(f"lateness p99: quiet {quiet:.0f} us, flood {flood:.0f} us")
+        ratios.append(flood / max(quiet, RESOLUTION_US))
+        quiet_from_s = ended_s
+    print(f"ratios {sorted(round(ratio, 2) for ratio in ratios)}; press answered in {answered_s - turns_s[-1]:.3f} s")
     assert (outcome.ended, outcome.error) == ("user", None)
     assert outcome.counters.refused.total == 0
     stopping = [report for report in watched.reports if report.state in (DeviceState.DECEL, DeviceState.HOLD)]
@@ -116,13 +128,14 @@ def judge(outcome: RunOutcome, watched: Watched, times_s: list[float], trace: Tr
     moved = np.flatnonzero(np.abs(np.diff(trace.q[stop:], axis=0)).max(axis=1))
     assert moved.size == 0 or moved[-1] < STOP_TICKS, "at rest within the safety case's time"
     assert broken_limits(trace, FRANKA) == []
-    assert flood <= MOST_RATIO * max(quiet, RESOLUTION_US)
+    assert np.median(ratios) <= MOST_RATIO
 
 
 def test_a_flood_on_line_and_page_at_once(tmp_path: Path) -> None:
-    judge(*flooded_run(tmp_path, 4.0, 4.0))
+    judge(*flooded_run(tmp_path, 4.0, 4.0, 1))
 
 
 @pytest.mark.slow(reason="ten minutes of flood")
 def test_a_long_flood_on_line_and_page_at_once(tmp_path: Path) -> None:
-    judge(*flooded_run(tmp_path, 60.0, 600.0))
+    """Each minute of it beside ten quiet seconds just before: what else the machine does meanwhile is in both."""
+    judge(*flooded_run(tmp_path, 10.0, 60.0, 10))

@@ -155,6 +155,13 @@ def test_what_the_trusted_key_signed_is_loaded(made: Path, keys: Path) -> None:
     assert load_bundle(made, trust=keys / "ours.pub").manifest == load_bundle(made).manifest
 
 
+@pytest.mark.parametrize("how", ["the verification, with its hash", "an engine, with its hash", "a file more"])
+def test_no_hash_shows_who_made_a_bundle(how: str, signed: Path) -> None:
+    alter, _ = FORGED[how]
+    alter(signed)
+    load_bundle(signed)
+
+
 @pytest.mark.parametrize("how", FORGED)
 def test_what_was_altered_is_refused(how: str, signed: Path, keys: Path) -> None:
     alter, message = FORGED[how]
