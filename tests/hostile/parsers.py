@@ -15,12 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 
 from edge.arms import load_arm
 from edge.arms.profile import PROFILE_FOLDER
 from edge.bundle import read_manifest
+from edge.bundle.signature import SIGNATURE, SigningKey, Unsigned, check_signature
 from edge.errors import VlaEdgeError
 from edge.log.mcap_log import LENGTH, PROFILE, LogReader, encode_message, unpack_batch
 from edge.log.records import Record, decode
@@ -96,6 +100,35 @@ def manifest_parser(bundle: Path) -> Parser:
         lambda path: read_manifest(path / "manifest.json"),
         (VlaEdgeError,),
         lambda path, out: ("edge.cli.build", [str(path), "--dry-run"]),
+    )  # fmt: skip
+
+
+def signature_parser(folder: Path) -> Parser:
+    """A signed folder with another signature."""
+    signed, private, public = folder / "signed", folder / "key.pem", folder / "key.pub"
+    signed.mkdir()
+    for name in ("manifest.json", "backbone.onnx"):
+        (signed / name).write_text("{}")
+    key = ec.generate_private_key(ec.SECP256R1())
+    private.write_bytes(
+        key.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    valid = json.loads(SigningKey(private).sign(signed).read_text())
+
+    def write(data: bytes, place: Path) -> Path:
+        if not place.exists():
+            shutil.copytree(signed, place)
+        (place / SIGNATURE).write_bytes(data)
+        return place
+
+    return Parser(
+        json_files(valid),
+        write,
+        lambda path: is_json(path / SIGNATURE),
+        lambda path: check_signature(path, public),
+        (Unsigned, VlaEdgeError),
+        lambda path, out: ("edge.cli.build", [str(path), "--dry-run", "--trust", str(public)]),
     )  # fmt: skip
 
 
@@ -375,6 +408,7 @@ def parsers(folder: Path, bundle: Path | None, policy: Path | None) -> dict[str,
         "calibration": calibration_parser(),
         "profile": profile_parser(),
         "mapping": mapping_parser(),
+        "signature": signature_parser(folder),
     }
     if bundle is not None:
         found["manifest"] = manifest_parser(bundle)

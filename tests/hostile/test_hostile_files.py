@@ -16,7 +16,7 @@ POLICY = ROOT / "tests/export/families/lerobot/act"
 
 @pytest.mark.long
 def test_whatever_stands_in_a_file_it_is_read_or_refused_in_one_line(bundle_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.hostile", "--inputs", "60", "--commands", "8"]
+    command = [sys.executable, "-m", "tests.hostile", "--inputs", "60", "--commands", "9"]
     result = subprocess.run(
         [*command, "--bundle", str(bundle_path), "--policy", str(POLICY)],
         cwd=ROOT,
@@ -26,4 +26,4 @@ def test_whatever_stands_in_a_file_it_is_read_or_refused_in_one_line(bundle_path
     )
     assert result.returncode == 0, result.stdout + result.stderr
     rows = re.findall(r"^(\w[\w ]+?) +60 +(\d+)% .* (\d+) 0$", result.stdout, re.MULTILINE)
-    assert len(rows) == 8 and all(int(share) >= 30 for _, share, _ in rows)
+    assert len(rows) == 9 and all(int(share) >= 30 for _, share, _ in rows)
