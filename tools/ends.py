@@ -35,7 +35,8 @@ ROLES = {
 }
 """Children of a run, by what their command lines hold."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LONGEST_S = 60.0
+LONGEST_S = 180.0
+"""After its cause a run has ended, on a machine that many share as well; one that hangs has not."""
 GRACE_S = 1.0
 """After the end of a run none of its processes is there any more. Twice as long where the machine is shared."""
 DURATION_S = 2.0
@@ -206,10 +207,11 @@ def end_once(seed: int, bundle: Path, folder: Path) -> tuple[str, list[str]]:
             time.sleep(0.02)
         broken = [] if process.poll() is not None else [f"still there after {LONGEST_S:.0f} s"]
         broken += _left(run)
+        hung = process.poll() is None
         process.kill()
+        process.wait()
         out, err = (text.result() for text in texts)
-    lines = (out + err).splitlines()
-    broken += judged(run, cause, lines, began)
+    broken += [] if hung else judged(run, cause, (out + err).splitlines(), began)
     return cause.name, [f"seed {seed}, {cause.name} at {moment_s:.2f} s: {text}" for text in broken]
 
 
