@@ -91,6 +91,7 @@ class SimulatedPort:
 
     def _check(self) -> None:
         if self.broken:
+            self._coming.clear()
             raise LinkLost("the port was pulled out")
 
 
@@ -167,12 +168,7 @@ class ServoBench:
         """Where the shafts are, not what the servos tell."""
         self.bus.advance(self.clock.ns)
         rows = zip(SCALES, self.servos.values())
-        return np.array(
-            [
-                scale.middle_rad + scale.direction * reg.RAD_PER_COUNT * (servo.position - scale.middle_count)
-                for scale, servo in rows
-            ]
-        )
+        return np.array([scale.rad(servo.position) for scale, servo in rows])
 
 
 class Line:

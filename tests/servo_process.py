@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT
 from tests.servo_bench import OFFSETS, SCALES, SO101, calibration, servos_at
 
 START_S = 20.0
@@ -63,8 +62,5 @@ class ServoProcess:
         lines = self.trace_file.read_text().splitlines()[1:]
         at_ns = np.array([int(line.partition(",")[0]) for line in lines])
         counts = np.array([[float(part) for part in line.split(",")[1:]] for line in lines])
-        joints = [
-            scale.middle_rad + scale.direction * RAD_PER_COUNT * (counts[:, index] - scale.middle_count)
-            for index, scale in enumerate(SCALES)
-        ]
-        return at_ns, np.stack(joints, axis=1)
+        rows = zip(SCALES, counts.T)
+        return at_ns, np.stack([np.array([scale.rad(count) for count in row]) for scale, row in rows], axis=1)

@@ -43,6 +43,11 @@ class DriveUrl:
     def check(self, arm: ArmProfile) -> None:
         """Raises `InputError` for options that do not suit this arm; opens nothing."""
 
+    def fitted(self, arm: ArmProfile) -> ArmProfile:
+        """The profile, with the operating limits narrowed to what this one arm is known to reach. Raises
+        `VlaEdgeError` or `BridgeError`."""
+        return arm
+
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         """The drive; `notify` takes lines for a person. Raises `VlaEdgeError` or `BridgeError`."""
         raise NotImplementedError
@@ -58,6 +63,12 @@ DRIVES: Registry[DriveUrl] = Registry(
     },
     InputError,
 )
+
+
+def fitted_arm(url: str, arm: ArmProfile) -> ArmProfile:
+    """The profile as the arm behind a bridge URL can be operated. Raises `VlaEdgeError` or `BridgeError`."""
+    drive = drive_url(url)
+    return arm if drive is None else drive.fitted(arm)
 
 
 def drive_url(url: str) -> DriveUrl | None:

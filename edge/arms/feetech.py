@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,23 +12,28 @@ from edge.arms.profile import ArmProfile
 from edge.errors import InputError
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech.bus import open_bus
-from firmware_bridge.adapters.feetech.calibration import JointSpan, read_calibration
+from firmware_bridge.adapters.feetech.calibration import JointSpan, operating_range, read_calibration, scales
 from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS, CYCLE_PERIODS, FeetechDrive
+from firmware_bridge.adapters.feetech.leader import Leader
+from firmware_bridge.adapters.feetech.servos import Grip
 from firmware_bridge.codes import TICK_US
+from firmware_bridge.url import option
 
 
 @dataclass(frozen=True)
 class FeetechUrl(DriveUrl):
     """The servo bus at the port `target`, and the calibration of the arm on it; by default, the arm's in this folder.
+    `grip` is the most torque of the jaw, as a share of its servo's.
 
     A servo bus on a pseudo-terminal looks like any other, so no URL can only mean a simulated arm.
     """
 
-    FORM: ClassVar[str] = "feetech:PATH?calibration=FILE"
+    FORM: ClassVar[str] = "feetech:PATH?calibration=FILE&grip=SHARE"
     bridged_periods: ClassVar[int] = BRIDGED_PERIODS
     cycle_periods: ClassVar[int] = CYCLE_PERIODS
     idle_us: ClassVar[int] = BRIDGED_PERIODS * TICK_US
     calibration: Path | None = None
+    grip: float = option(Grip.torque, least=0.05, most=1.0)
 
     def calibration_of(self, arm: ArmProfile) -> Path:
         return self.calibration or Path(f"{arm.name}-calibration.json")
@@ -36,7 +41,21 @@ class FeetechUrl(DriveUrl):
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         calibration = read_calibration(self.calibration_of(arm), arm.name, arm.joints)
         spans = joint_spans(arm)
-        return FeetechDrive(lambda: open_bus(self.target), calibration, spans, notify, time.monotonic_ns, time.sleep)
+        return FeetechDrive(
+            lambda: open_bus(self.target),
+            calibration,
+            spans,
+            notify,
+            time.monotonic_ns,
+            time.sleep,
+            Grip(torque=self.grip),
+        )
+
+    def fitted(self, arm: ArmProfile) -> ArmProfile:
+        calibration, spans = read_calibration(self.calibration_of(arm), arm.name, arm.joints), joint_spans(arm)
+        ranges = [operating_range(*pair) for pair in zip(scales(calibration, spans), spans)]
+        low, high = (tuple(ends) for ends in zip(*ranges))
+        return replace(arm, operating=replace(arm.operating, position_min_rad=low, position_max_rad=high))
 
 
 def feetech_url(url: str) -> FeetechUrl:
@@ -47,12 +66,30 @@ def feetech_url(url: str) -> FeetechUrl:
     return found
 
 
+def open_leader(url: str, arm: ArmProfile) -> Leader:
+    """The leader for `arm` at a URL, which is written as a follower's; see `Leader`. It is read and never written.
+
+    Its calibration is by default the file `NAME-leader-calibration.json` in this folder. Raises `VlaEdgeError` or
+    `BridgeError`.
+    """
+    found = feetech_url(url)
+    file = found.calibration or Path(f"{arm.name}-leader-calibration.json")
+    calibration = read_calibration(file, arm.name, arm.joints)
+    bus = open_bus(found.target)
+    try:
+        return Leader(bus, calibration, joint_spans(arm), time.monotonic_ns)
+    except BaseException:
+        bus.port.close()
+        raise
+
+
 def joint_spans(arm: ArmProfile) -> list[JointSpan]:
     """What a calibration is compared with."""
-    limits, operating = arm.limits, arm.operating
+    operating = arm.operating
     rows = zip(
         arm.joints,
-        zip(limits.position_min_rad, limits.position_max_rad),
+        arm.stops_rad,
         zip(operating.position_min_rad, operating.position_max_rad),
+        arm.home_rad,
     )
-    return [JointSpan(*row) for row in rows]
+    return [JointSpan(*row, jaw=index == arm.gripper) for index, row in enumerate(rows)]

@@ -44,6 +44,7 @@ EDGE_KEYS = ("offset_rad_s", "slope_rad_s2", "low_rad", "high_rad")
 GOAL_KEYS = ("deviation_rad", "beyond_rad", "start_rad")
 TABLES = {
     "home": ("position_rad",),
+    "travel": LIMIT_KEYS[:2],
     "limits": LIMIT_KEYS,
     "operating": LIMIT_KEYS,
     "following": ("limit_rad",),
@@ -125,6 +126,14 @@ class VelocityEdges:
 
 
 @dataclass(frozen=True)
+class Travel:
+    """Where every axis meets its mechanical stops, which a calibration measures and a recording's shares are of."""
+
+    position_min_rad: tuple[float, ...]
+    position_max_rad: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class GoalBounds:
     """How far the host may depart from the goals that a policy gives, per axis; more is a refusal.
 
@@ -145,7 +154,8 @@ class ArmProfile:
     `following_rad` is how far a joint may be from its set-point before the firmware faults. `edges` is None for an arm
     whose velocity limits are the same everywhere. `units` has one of `UNITS` per axis; numbers called `_rad` hold the
     axis's own unit. `gripper` is the index of the axis that holds things: being blocked is its purpose, and a policy
-    that closes it further means "hold". `goals` is None for an arm that is to be driven by increments alone.
+    that closes it further means "hold". `goals` is None for an arm that is to be driven by increments alone, `travel`
+    where the limits are the ends of the travel.
     """
 
     name: str
@@ -160,6 +170,13 @@ class ArmProfile:
     units: tuple[str, ...]
     gripper: int | None
     goals: GoalBounds | None = None
+    travel: Travel | None = None
+
+    @property
+    def stops_rad(self) -> tuple[tuple[float, float], ...]:
+        """The two ends of every axis's travel; where none is stated, its limits."""
+        ends = self.travel or self.limits
+        return tuple(zip(ends.position_min_rad, ends.position_max_rad))
 
     @property
     def dof(self) -> int:
@@ -232,6 +249,7 @@ class _Reader:
             units=self.units(len(joints)),
             gripper=self.gripper(joints),
             goals=self.goals(len(joints)) if "goals" in self.document else None,
+            travel=self.travel(limits) if "travel" in self.document else None,
         )
 
     def units(self, dof: int) -> tuple[str, ...]:
@@ -253,6 +271,15 @@ class _Reader:
 
     def goals(self, dof: int) -> GoalBounds:
         return GoalBounds(**{key: self.positive("goals", key, dof) for key in GOAL_KEYS})
+
+    def travel(self, limits: JointLimits) -> Travel:
+        """The stops, which lie within the limits: an arm that rests on one is to be reported, not refused."""
+        low, high = (self.row("travel", key, len(limits.velocity_rad_s)) for key in LIMIT_KEYS[:2])
+        for joint, ends in enumerate(zip(low, high)):
+            inner, outer = ends[0] < ends[1], limits.position_min_rad[joint] <= ends[0]
+            if not (inner and outer and ends[1] <= limits.position_max_rad[joint]):
+                raise self.refuse(LIMIT_KEYS[0], f"of joint {joint + 1} is no range within [limits]", "travel")
+        return Travel(low, high)
 
     def positive(self, table: str, key: str, dof: int) -> tuple[float, ...]:
         values = self.row(table, key, dof)

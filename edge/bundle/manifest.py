@@ -222,7 +222,7 @@ class ActionNumber:
 
 @dataclass(frozen=True)
 class AxisSpec:
-    """One joint of the arm. `travel` is what 0 and 100 % are, in the arm's unit; None for the profile's limits."""
+    """One joint of the arm. `travel` is what 0 and 100 % are, in the arm's unit; None for the profile's stops."""
 
     joint: Name
     state: StateNumber

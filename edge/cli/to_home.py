@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.arms.bridge import open_bridge
+from edge.arms.drives import fitted_arm
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.errors import InputError
@@ -40,6 +41,7 @@ def to_home(args: argparse.Namespace, operator: Operator) -> int:
             "--to-home moves the arm, and there is no terminal to confirm it on; look at the arm, then add --yes"
         )
     with ExitStack() as stack:
+        arm = fitted_arm(args.bridge, arm)
         bridge = open_bridge(args.bridge, arm, args.trace)
         stack.callback(bridge.close)
         client = client_in_real_time(bridge.transport)

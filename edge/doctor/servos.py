@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from edge.arms import ArmProfile
 from edge.arms.feetech import feetech_url, joint_spans
@@ -12,19 +14,36 @@ from edge.run.report import percentiles
 from firmware_bridge.adapters.feetech import packets
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus, open_bus
-from firmware_bridge.adapters.feetech.calibration import Calibration, read_calibration, scales
+from firmware_bridge.adapters.feetech.calibration import (
+    Calibration,
+    operating_range,
+    read_calibration,
+    scales,
+)
 from firmware_bridge.adapters.feetech.health import HOTTEST_C
-from firmware_bridge.adapters.feetech.servos import check_calibrated, find, need, supply
+from firmware_bridge.adapters.feetech.servos import (
+    LET_GO,
+    NEAR_UNITS,
+    Grip,
+    Image,
+    check_calibrated,
+    find,
+    need,
+    position,
+    supply,
+)
 from firmware_bridge.adapters.feetech.timing import bus_cycle, question_s
 from firmware_bridge.errors import BridgeError
 
 QUESTIONS = 100
 LEAST_ANSWERED = 0.99
 WARM_C = HOTTEST_C - 10
+Images: TypeAlias = Mapping[int, Image]
 
 
 def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = open_bus) -> list[Check]:
-    """The bus, the calibration, the supply and the answers; what needs the one before is left out when that fails."""
+    """The bus, the calibration, the supply, where the joints stand, and the answers; what needs the one before is left
+    out when that fails."""
     parsed = feetech_url(url)
     try:
         bus = opened(parsed.target)
@@ -39,43 +58,96 @@ def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = 
             servos = {one.servo: one.joint for one in calibration.servos}
         except BridgeError as error:
             checks.append(Check.failed("calibration", error))
-        checks.insert(0, _bus(bus, servos))
-        if checks[0].status is not Status.OK:
-            return checks
+        try:
+            images = {servo: find(bus, joint, servo) for servo, joint in servos.items()}
+        except BridgeError as error:
+            return [Check.failed("servo bus", error), *checks]
+        checks.insert(0, _bus(images, servos))
         if calibration is not None:
-            checks.append(_calibration(bus, calibration, arm))
-        return [*checks, _supply(bus, servos), _temperature(bus, servos), _answers(bus, servos)]
+            checks.append(_calibration(images, calibration, arm))
+            checks.append(_grip(images, calibration, arm, parsed.grip))
+            if checks[-2].status is Status.OK:
+                checks.append(_stands(bus, images, calibration, arm))
+        return [*checks, _supply(bus, images, servos), _temperature(bus, servos), _answers(bus, servos)]
     finally:
         bus.port.close()
 
 
-def _bus(bus: ServoBus, servos: dict[int, str]) -> Check:
-    try:
-        for servo, joint in servos.items():
-            find(bus, joint, servo)
-    except BridgeError as error:
-        return Check.failed("servo bus", error)
-    holding = [joint for servo, joint in servos.items() if bus.read(servo, reg.TORQUE_ENABLE)]
+def _bus(images: Images, servos: dict[int, str]) -> Check:
+    holding = [joint for servo, joint in servos.items() if images[servo][reg.TORQUE_ENABLE]]
     held = f", holding: {', '.join(holding)}" if holding else ", none holding"
-    return Check("servo bus", Status.OK, f"{len(servos)} STS3215 answer{held}", "", {"holding": holding})
+    return judged(
+        "servo bus",
+        not holding,
+        f"{len(servos)} STS3215 answer{held}",
+        f"arming will be refused: take the arm in hand, then {LET_GO}",
+        Status.FAIL,
+        holding=holding,
+    )
 
 
-def _calibration(bus: ServoBus, calibration: Calibration, arm: ArmProfile) -> Check:
+def _calibration(images: Images, calibration: Calibration, arm: ArmProfile) -> Check:
+    spans = joint_spans(arm)
     try:
-        scales(calibration, joint_spans(arm))
+        ranges = [operating_range(*pair) for pair in zip(scales(calibration, spans), spans)]
         for one in calibration.servos:
-            check_calibrated(bus, one)
+            check_calibrated(images[one.servo], one)
     except BridgeError as error:
         return Check.failed("calibration", error)
-    found = "the servos hold its offsets, and every joint was swept far enough"
+    short = [
+        f"{span.name} to {math.degrees(low):.0f}..{math.degrees(high):.0f} degrees"
+        for span, (low, high) in zip(spans, ranges)
+        if (low, high) != span.operating_rad
+    ]
+    found = "the servos hold its offsets" + (f"; narrowed by the sweep: {', '.join(short)}" if short else "")
     return Check("calibration", Status.OK, found, "", {one.joint: one.homing_offset for one in calibration.servos})
 
 
-def _supply(bus: ServoBus, servos: dict[int, str]) -> Check:
+def _grip(images: Images, calibration: Calibration, arm: ArmProfile, torque: float) -> Check:
+    """What the jaw's servo holds, and what a run sets it to; nothing is written here."""
+    if arm.gripper is None:
+        return Check.skipped("grip", "an arm with a gripper")
+    grip, image = Grip(torque=torque), images[calibration.servos[arm.gripper].servo]
+    holds = {register.address: image[register] for register in grip.registers}
+    sets = {register.address: value for register, value in grip.registers.items()}
+    differ = ", ".join(f"register {at} from {holds[at]} to {sets[at]}" for at in sets if holds[at] != sets[at])
+    found = f"the jaw presses {grip}" + (f"; a run sets {differ}" if differ else "; its servo is set so")
+    return Check("grip", Status.OK, found, "", {"holds": holds, "sets": sets})
+
+
+def _stands(bus: ServoBus, images: Images, calibration: Calibration, arm: ArmProfile) -> Check:
+    """Where each joint stands, and whether the arm can be armed there."""
+    spans, told, outside, refused = joint_spans(arm), [], [], []
+    at: dict[str, float] = {}
+    limits = zip(arm.limits.position_min_rad, arm.limits.position_max_rad)
+    try:
+        for one, scale, span, (least, most) in zip(calibration.servos, scales(calibration, spans), spans, limits):
+            q = scale.rad(scale.unwrapped(position(bus, one.joint, one.servo)))
+            low, high = operating_range(scale, span)
+            closed, opened = span.stops_rad
+            share = (q - closed) / (opened - closed)
+            told.append(f"{span.name} {share:.0%}" if span.jaw else f"{span.name} {math.degrees(q):.0f}")
+            at[span.name] = round(q, 4)
+            if not least <= q <= most:
+                refused.append(
+                    f"{span.name} is {math.degrees(max(least - q, q - most)):.0f} degrees outside its limits"
+                )
+            elif not low <= q <= high:
+                outside.append(f"{span.name} by {math.degrees(max(low - q, q - high)):.0f}")
+    except BridgeError as error:
+        return Check.failed("pose", error)
+    found = "degrees, the jaw in percent: " + ", ".join(told)
+    if outside:
+        found += f"; outside the operating range, from where it only moves inward: {', '.join(outside)}"
+    fix = f"arming will be refused: {'; '.join(refused)}; move it inside by hand"
+    return judged("pose", not refused, found, fix, Status.FAIL, position_rad=at)
+
+
+def _supply(bus: ServoBus, images: Images, servos: dict[int, str]) -> Check:
     volts = {}
     try:
         for servo, joint in servos.items():
-            volts[joint] = round(supply(bus, joint, servo).voltage_v, 1)
+            volts[joint] = round(supply(bus, images[servo], joint, servo).voltage_v, 1)
     except BridgeError as error:
         return Check.failed("supply", error)
     found = f"{min(volts.values())} to {max(volts.values())} V, as the servos are made for"
@@ -84,7 +156,9 @@ def _supply(bus: ServoBus, servos: dict[int, str]) -> Check:
 
 def _temperature(bus: ServoBus, servos: dict[int, str]) -> Check:
     try:
-        degrees = {joint: need(bus, joint, servo, reg.PRESENT_TEMPERATURE) for servo, joint in servos.items()}
+        degrees = {
+            joint: need(bus, joint, servo, reg.PRESENT_TEMPERATURE, NEAR_UNITS) for servo, joint in servos.items()
+        }
     except BridgeError as error:
         return Check.failed("temperature", error)
     hottest = max(degrees, key=lambda joint: degrees[joint])

@@ -38,8 +38,7 @@ class Units:
             if unit == "deg":
                 per[index] = 180 / np.pi
             elif unit in PER_TRAVEL:
-                limits = arm.operating
-                low, high = axis.travel or (limits.position_min_rad[index], limits.position_max_rad[index])
+                low, high = axis.travel or arm.stops_rad[index]
                 least, most = PER_TRAVEL[unit]
                 per[index] = (most - least) / (high - low)
                 zero[index] = low - least / per[index]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
+from edge.arms.drives import fitted_arm
 from edge.bundle import Bundle, load_bundle
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import InputError, SafetyStop
@@ -225,7 +226,7 @@ def open_arm(
     trace: Path | None = None,
 ) -> Arm:
     """Opens the line and what stands behind it; see `Workcell`. Raises `VlaEdgeError` or `BridgeError`."""
-    profile = load_arm(arm)
+    profile = fitted_arm(bridge_url, load_arm(arm))
     return Arm(profile, Workcell(profile, bridge_url, scene_seed, task, tuple(cameras), trace))
 
 

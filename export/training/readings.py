@@ -47,8 +47,7 @@ class Reading:
 def readings(arm: ArmProfile) -> dict[str, list[Reading]]:
     """Of each kind of units, one for each axis."""
     table: dict[str, list[Reading]] = {name: [] for name in UNITS}
-    limits = zip(arm.joints, arm.units, arm.limits.position_min_rad, arm.limits.position_max_rad)
-    for index, (joint, unit, low, high) in enumerate(limits):
+    for index, (joint, unit, (low, high)) in enumerate(zip(arm.joints, arm.units, arm.stops_rad)):
         turn = 180 / math.pi if unit == "rad" else 1.0
         start, end = (-math.pi, math.pi) if joint in WHOLE_TURN else (low, high)
         jaw = Reading(0.0, 100.0, (high - low) / 100, low) if index == arm.gripper else None
@@ -74,7 +73,7 @@ def read_as(
         raise DatasetError(f"{mapping.file}: {error}") from None
     seen = Seen.of(info, rows, mapping, arm)
     if not mapping.reads:
-        wrong = seen.unlike([Reading(*pair) for pair in zip(arm.limits.position_min_rad, arm.limits.position_max_rad)])
+        wrong = seen.unlike([Reading(*pair) for pair in arm.stops_rad])
         if wrong:
             raise UNLIKE.refuse(info.file, f"after {mapping.file.name} {wrong}")
         return mapping, ""

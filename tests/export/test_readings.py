@@ -22,7 +22,7 @@ from tests.export.small import small
 from tests.recordings import write_dataset
 
 SO101 = load_arm("so101")
-LOW, HIGH = (np.array(row) for row in (SO101.limits.position_min_rad, SO101.limits.position_max_rad))
+LOW, HIGH = (np.array(row) for row in zip(*SO101.stops_rad))
 MIDDLE, HALF = (LOW + HIGH) / 2, (HIGH - LOW) / 2
 ROBOTS = {"so101_follower": "{}.pos", "so_follower": "{}.pos", "so101": "main_{}"}
 STEPS = 120

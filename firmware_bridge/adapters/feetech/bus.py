@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from firmware_bridge.adapters.feetech import packets
@@ -15,7 +15,10 @@ from firmware_bridge.transports.serial_port import SerialTransport
 
 GRACE_S = 0.003
 """Beyond what an answer takes on the line: scheduling, and two frames of a USB adapter."""
-TRIES = 5
+TRIES = 12
+LATEST_S = 0.05
+"""Ours: answers have been seen 12 to 45 ms late. At set-up they are waited for, since one that comes after its question
+was given up could be taken for the answer to the next."""
 
 
 @dataclass
@@ -27,6 +30,7 @@ class BusCounters:
     corrupted: int = 0
     foreign: int = 0
     echoes: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class ServoBus:
     """Speaks to servos over `port`. `wait(seconds)` returns when something may have arrived, at the latest after that.
 
     The echo of an adapter that sends back what it is told is dropped. What is missing or damaged is counted and left
-    out of the answers; only a broken port raises `LinkLost`.
+    out of the answers; only a broken port raises `LinkLost`. A question is asked on a quiet line alone: where something
+    has come in since the last one was settled, it was late, and this one is left out.
     """
 
     def __init__(self, port: Transport, clock_ns: Callable[[], int], wait: Callable[[float], None]) -> None:
@@ -54,27 +59,32 @@ class ServoBus:
         self._reader = PacketReader()
         self._answers: dict[int, Packet] = {}
 
-    def send(self, packet: bytes) -> None:
-        """Sends what nobody answers."""
-        self.port.write(packet)
-
     def begin(self, request: bytes, servos: Sequence[int], size: int, takes_s: float, before: bytes = b"") -> None:
         """Asks, and returns at once. Each of `servos` is to answer with `size` bytes, all within `takes_s`.
 
         `before` is sent in front, in the same write: packets that nobody answers.
         """
-        self.port.read()  # what comes late from an earlier question belongs to nobody
+        late = self._without_echo(self.port.read())
         self._reader, self._answers = PacketReader(size), {}
-        self._echo, self._arrived = before + request, b""
+        self._arrived = b""
+        self.counters.requested += len(servos)
+        if late:
+            self.counters.late += 1
+            self._echo = before
+            self._open = _Question(b"", (), self._clock_ns())
+            if before:
+                self.port.write(before)
+            return
+        self._echo = before + request
         deadline_ns = self._clock_ns() + round(1e9 * (takes_s + GRACE_S))
         self._open = _Question(request, tuple(servos), deadline_ns)
-        self.counters.requested += len(servos)
         self.port.write(before + request)
 
     def poll(self) -> bool:
         """Takes what has arrived; whether the question is settled, by its answers or its deadline. Never waits."""
         question = self._open
-        if question is None:
+        if question is None or not question.request:
+            self._open = None
             return True
         self._sort(self._reader.feed(self._without_echo(self.port.read())), question)
         late = self._clock_ns() >= question.deadline_ns
@@ -108,23 +118,46 @@ class ServoBus:
         """Whether the servo answers. It is asked for its id, since the echo of a PING reads like an answer to it."""
         return self.read(servo, ID) == servo
 
-    def read(self, servo: int, register: Register) -> int | None:
-        """A register's value; None when the servo does not answer."""
-        request = packets.read(servo, register.address, register.size)
-        for _ in range(TRIES):
-            answer = self.query(request, (servo,), register.size, self._takes_s(len(request), register.size)).get(servo)
-            if answer is not None:
-                return register.unpack(answer.data)
+    def read(self, servo: int, register: Register, near: int = 0) -> int | None:
+        """A register's value, which was told twice, `near` to each other; None when the servo does not answer so."""
+        before: int | None = None
+        for data in self._told(servo, register.address, register.size):
+            value = register.unpack(data)
+            if before is not None and abs(value - before) <= near:
+                return value
+            before = value
+        return None
+
+    def read_block(self, servo: int, address: int, size: int, steady: int) -> bytes | None:
+        """`size` registers from `address` on, of which the first `steady` were told alike twice; None as for `read`."""
+        before: bytes | None = None
+        for data in self._told(servo, address, size):
+            if before is not None and data[:steady] == before[:steady]:
+                return data
+            before = data
         return None
 
     def write(self, servo: int, register: Register, value: int) -> bool:
         """Writes a register and reads it back; whether it holds the value."""
         request = packets.write(servo, register.address, register.pack(value))
         for _ in range(TRIES):
-            self.query(request, (servo,), 0, self._takes_s(len(request), 0))
+            self._ask(servo, request, 0)
             if self.read(servo, register) == value:
                 return True
         return False
+
+    def _told(self, servo: int, address: int, size: int) -> Iterator[bytes]:
+        """Its answers to one question, asked again and again."""
+        request = packets.read(servo, address, size)
+        for _ in range(TRIES):
+            answer = self._ask(servo, request, size)
+            if answer is not None:
+                yield answer.data
+
+    def _ask(self, servo: int, request: bytes, size: int) -> Packet | None:
+        """One question to one servo, with patience."""
+        takes_s = self._takes_s(len(request), size) + LATEST_S
+        return self.query(request, (servo,), size, takes_s).get(servo)
 
     @staticmethod
     def _takes_s(request: int, size: int) -> float:

@@ -17,6 +17,8 @@ FORMAT = 1
 MADE_WITH = "edge-calibrate --arm so101 --drive feetech:PORT -o FILE"
 MOST_OFFSET = (1 << (HOMING_OFFSET.sign_bit or 0)) - 1
 MOST_FILE = 64 << 10
+LEAST_JAW_RAD = math.radians(60)
+"""Ours: half of the 119 to 140 degrees that jaws of real arms travel, and of the 110 of a leader's handle."""
 CALIBRATION = Reader(DriveError, f"make one with {MADE_WITH}")
 FIELDS = ("id", "direction", "homing_offset", "range_min", "range_max")
 
@@ -106,49 +108,84 @@ def _servo(path: Path, joint: str, plain: Any) -> ServoCalibration:
 
 @dataclass(frozen=True)
 class Scale:
-    """Counts and radians of one joint: the middle of the swept range is the middle of the joint's limits."""
+    """Counts and radians of one joint: the middle of the swept range is the middle of the profile's travel.
+
+    A jaw is scaled as well: however far it opens, its two stops are those of the profile, so that closed is closed and
+    half open is half open on every arm, as in LeRobot's percent. Other joints keep the servo's own angle.
+    """
 
     servo: int
     direction: int
     count_min: int
     count_max: int
     middle_rad: float
+    rad_per_count: float = RAD_PER_COUNT
 
     @property
     def middle_count(self) -> float:
         return (self.count_min + self.count_max) / 2
 
-    def rad(self, count: int) -> float:
+    @property
+    def swept_rad(self) -> tuple[float, float]:
+        """Where the two ends of the sweep are, the lower one first."""
+        half = self.rad_per_count * (self.count_max - self.count_min) / 2
+        return self.middle_rad - half, self.middle_rad + half
+
+    def rad(self, count: float) -> float:
         """Where the joint is when the servo tells `count`."""
-        return self.middle_rad + self.direction * RAD_PER_COUNT * (count - self.middle_count)
+        return self.middle_rad + self.direction * self.rad_per_count * (count - self.middle_count)
+
+    def unwrapped(self, told: int) -> int:
+        """What a servo tells, counted on from the middle of the sweep: a joint that rests a little beyond an end which
+        lies near 0 or 4095 is told as at the other end of the turn."""
+        away = (told - self.middle_count + COUNTS / 2) % COUNTS - COUNTS / 2
+        return round(self.middle_count + away)
 
     def count(self, q_rad: float) -> int:
         """The count of a position, not limited. Raises `ValueError` where it is not finite."""
         if not math.isfinite(q_rad):
             raise ValueError("a position is not finite")
-        return round(self.middle_count + self.direction * (q_rad - self.middle_rad) / RAD_PER_COUNT)
+        return round(self.middle_count + self.direction * (q_rad - self.middle_rad) / self.rad_per_count)
 
 
 @dataclass(frozen=True)
 class JointSpan:
-    """What the arm's profile says of a joint: its limits, which the sweep measures, and where it is to be operated."""
+    """What the arm's profile says of a joint: where its stops are, where it is to be operated, where its home is. Of a
+    jaw, the lower stop is where it is closed."""
 
     name: str
-    limits_rad: tuple[float, float]
+    stops_rad: tuple[float, float]
     operating_rad: tuple[float, float]
+    home_rad: float
+    jaw: bool = False
 
 
 def scales(calibration: Calibration, spans: Sequence[JointSpan]) -> tuple[Scale, ...]:
-    """The scale of every joint. Raises `DriveError` where the swept range does not hold the operating range."""
+    """The scale of every joint. Raises `DriveError` where the swept range is too short to be one from stop to stop."""
     found = []
     for one, span in zip(calibration.servos, spans):
-        scale = Scale(one.servo, one.direction, one.range_min, one.range_max, sum(span.limits_rad) / 2)
-        if not all(scale.count_min <= scale.count(q) <= scale.count_max for q in span.operating_rad):
-            swept = math.degrees(RAD_PER_COUNT * (one.range_max - one.range_min))
-            wanted = math.degrees(span.operating_rad[1] - span.operating_rad[0])
-            raise DriveError(
-                f"{one.joint} was swept over {swept:.0f} degrees, and is operated over {wanted:.0f}; "
-                f"sweep it from stop to stop: {MADE_WITH}"
-            )
+        low, high = span.stops_rad
+        swept = one.range_max - one.range_min
+        if span.jaw and swept * RAD_PER_COUNT < LEAST_JAW_RAD:
+            raise _too_short(one, f"a jaw opens by {math.degrees(LEAST_JAW_RAD):.0f} at least")
+        per_count = (high - low) / swept if span.jaw else RAD_PER_COUNT
+        scale = Scale(one.servo, one.direction, one.range_min, one.range_max, (low + high) / 2, per_count)
+        least, most = scale.swept_rad
+        if not least <= span.home_rad <= most:
+            raise _too_short(one, f"its home is at {math.degrees(span.home_rad):.0f}, beyond the sweep")
         found.append(scale)
     return tuple(found)
+
+
+def operating_range(scale: Scale, span: JointSpan) -> tuple[float, float]:
+    """Where a joint may be operated: the profile's range, and no further than it was swept; a jaw's is its sweep."""
+    if span.jaw:
+        return span.operating_rad
+    least, most = scale.swept_rad
+    return max(least, span.operating_rad[0]), min(most, span.operating_rad[1])
+
+
+def _too_short(one: ServoCalibration, why: str) -> DriveError:
+    swept = math.degrees(RAD_PER_COUNT * (one.range_max - one.range_min))
+    found = f"{one.joint} was swept over {swept:.0f} degrees, and {why}"
+    return DriveError(f"{found}; sweep it from stop to stop: {MADE_WITH}")

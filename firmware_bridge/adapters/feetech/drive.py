@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from firmware_bridge.adapters.base import DriveError, Measurement
+from firmware_bridge.adapters.base import Measurement
 from firmware_bridge.adapters.feetech import packets
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import BusCounters, ServoBus
 from firmware_bridge.adapters.feetech.calibration import Calibration, JointSpan, scales
 from firmware_bridge.adapters.feetech.health import HEALTH_AT, HEALTH_SIZE, Health, HealthWatch
 from firmware_bridge.adapters.feetech.packets import Packet
-from firmware_bridge.adapters.feetech.servos import ACCELERATION, name_of, prepare
+from firmware_bridge.adapters.feetech.servos import ACCELERATION, LEROBOTS_GRIP, Grip, name_of, position, prepare
 from firmware_bridge.adapters.feetech.timing import bus_cycle, question_s
 from firmware_bridge.adapters.feetech.torque import TORQUE_AT, TORQUE_SIZE, TorqueState, TorqueSwitch
 from firmware_bridge.errors import BridgeError, LinkLost
@@ -31,10 +31,12 @@ OLDEST_S = 0.05
 FASTEST_COUNTS_S = 4000
 """A third above the servo's speed without load (3,072): a position that would need more is a damaged one."""
 JITTER_COUNTS = 16
+BEYOND_COUNTS = 57
+"""5 degrees: a joint that rests on its stop may stand so far outside the sweep, and a jaw is told to press by 2.5
+(ours). The goal itself stays within the sweep."""
 STOP_COUNTS_S2 = ACCELERATION * reg.ACCELERATION_UNIT
 RECONNECT_S = 1.0
 SERVE_S = 0.0005
-GRIPPER = "gripper"
 MS_NS = 1_000_000
 
 
@@ -54,12 +56,16 @@ class FeetechDrive:
         notify: Callable[[str], None],
         clock_ns: Callable[[], int],
         sleep: Callable[[float], None],
+        grip: Grip = LEROBOTS_GRIP,
     ) -> None:
-        self._open_bus, self._calibration = open_bus, calibration
+        self._open_bus, self._calibration, self._grip = open_bus, calibration, grip
         self._notify, self._clock_ns, self._sleep = harmless(notify), clock_ns, sleep
         self._scales = scales(calibration, spans)
+        self._gripper = next((span.name for span in spans if span.jaw), "")
         self._names = {one.servo: name_of(one.joint, one.servo) for one in calibration.servos}
+        self._jaw = next((one.servo for one in calibration.servos if one.joint == self._gripper), None)
         self._servos = tuple(self._names)
+        self._scale_of = {scale.servo: scale for scale in self._scales}
         self._period_ns = CYCLE_PERIODS * MS_NS
         self._bus: ServoBus | None = None
         self._before = BusCounters()
@@ -136,6 +142,9 @@ class FeetechDrive:
             "positions_implausible": self._implausible,
             "echoes": counters.echoes,
             "temperature_most_c": max((watch.hottest_c for watch in watches), default=0),
+            "answers_late": counters.late,
+            "grip_torque_most_nm": round(reg.STALL_NM * self._grip.torque, 2),
+            "grip_overloads": sum(watch.overloads for servo, watch in self._health.items() if servo == self._jaw),
             "voltage_least_v": round(min((watch.lowest_v for watch in watches), default=0.0), 1),
         }
 
@@ -159,17 +168,18 @@ class FeetechDrive:
         bus = self._open_bus()
         bus.counters = self._before
         try:
-            supplies = prepare(bus, self._calibration, may_hold)
-            for servo in self._servos:
-                count = bus.read(servo, reg.PRESENT_POSITION)
-                if count is None:
-                    raise DriveError(f"{self._names[servo]} has stopped answering; check the cables")
-                self._count[servo], self._heard_ns[servo] = count, self._clock_ns()
+            supplies = prepare(bus, self._calibration, may_hold, self._gripper, self._grip)
+            for one in self._calibration.servos:
+                told = position(bus, one.joint, one.servo)
+                self._count[one.servo] = self._scale_of[one.servo].unwrapped(told)
+                self._heard_ns[one.servo] = self._clock_ns()
         except BridgeError:
             bus.port.close()
             raise
         self._health = {
-            one.servo: HealthWatch(self._names[one.servo], supply.allowed, grips=one.joint == GRIPPER)
+            one.servo: HealthWatch(
+                self._names[one.servo], supply.allowed, self._grip.limits if one.joint == self._gripper else None
+            )
             for one, supply in zip(self._calibration.servos, supplies)
         }
         self._bus, self._more = bus, ()
@@ -205,7 +215,7 @@ class FeetechDrive:
                 self._take_position(servo, answers[servo], now_ns)
 
     def _take_position(self, servo: int, answer: Packet, now_ns: int) -> None:
-        count = reg.PRESENT_POSITION.unpack(answer.data)
+        count = self._scale_of[servo].unwrapped(reg.PRESENT_POSITION.unpack(answer.data))
         reach = FASTEST_COUNTS_S * (now_ns - self._heard_ns[servo]) / 1e9 + JITTER_COUNTS
         if abs(count - self._count[servo]) > reach:
             self._implausible += 1
@@ -252,9 +262,9 @@ class FeetechDrive:
         goals = {}
         for scale, q, dq in zip(self._scales, set_point_rad, velocity_rad_s):
             count = scale.count(q)
-            if not scale.count_min <= count <= scale.count_max:
+            if not scale.count_min - BEYOND_COUNTS <= count <= scale.count_max + BEYOND_COUNTS:
                 self._break(f"{self._names[scale.servo]} was to leave its calibrated range; tighten [operating]")
-            goal = round(count + stop_counts(scale.direction * dq / reg.RAD_PER_COUNT))
+            goal = round(count + stop_counts(scale.direction * dq / scale.rad_per_count))
             goals[scale.servo] = reg.GOAL_POSITION.pack(min(max(goal, scale.count_min), scale.count_max))
         return packets.sync_write(reg.GOAL_POSITION.address, goals)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 from firmware_bridge.adapters.base import DriveError
@@ -16,10 +17,12 @@ from firmware_bridge.adapters.feetech.calibration import (
     scales,
 )
 from firmware_bridge.adapters.feetech.registers import COUNTS, RAD_PER_COUNT
-from firmware_bridge.adapters.feetech.servos import PROTECTIONS, find, need, put
+from firmware_bridge.adapters.feetech.servos import PROTECTIONS, find, need, position, put
 from firmware_bridge.adapters.feetech.timing import question_s
 
 MIDDLE = COUNTS // 2
+JAW_RAD = math.radians(100)
+"""Ours: less than any jaw travels (119 to 140 degrees; the handle of a leader 110), more than half of it."""
 
 
 class Calibrator:
@@ -51,11 +54,13 @@ class Calibrator:
         """Where the joints are now becomes the middle of a turn, so that no sweep passes from 4095 to 0."""
         for servo, joint in self._servos.items():
             put(self._bus, joint, servo, reg.LOCK, 0)
+            phase = need(self._bus, joint, servo, reg.PHASE)
+            put(self._bus, joint, servo, reg.PHASE, phase & ~reg.WHOLE_ANGLE)
             put(self._bus, joint, servo, reg.HOMING_OFFSET, 0)
-            encoder = need(self._bus, joint, servo, reg.PRESENT_POSITION)
+            encoder = position(self._bus, joint, servo)
             self._offset[servo] = min(max(encoder - MIDDLE, -MOST_OFFSET), MOST_OFFSET)
             put(self._bus, joint, servo, reg.HOMING_OFFSET, self._offset[servo])
-            self.lowest[servo] = self.highest[servo] = need(self._bus, joint, servo, reg.PRESENT_POSITION)
+            self.lowest[servo] = self.highest[servo] = position(self._bus, joint, servo)
 
     def look(self) -> None:
         """Takes the positions now into the swept ranges; one that is missing is taken the next time."""
@@ -71,7 +76,7 @@ class Calibrator:
     def missing(self) -> dict[str, tuple[float, float]]:
         """Joints not swept far enough yet: radians swept, and wanted."""
         swept = {servo: RAD_PER_COUNT * (self.highest[servo] - self.lowest[servo]) for servo in self._servos}
-        wanted = [span.operating_rad[1] - span.operating_rad[0] for span in self._spans]
+        wanted = [JAW_RAD if span.jaw else span.operating_rad[1] - span.operating_rad[0] for span in self._spans]
         rows = zip(self._servos.items(), wanted)
         return {joint: (swept[servo], need_rad) for (servo, joint), need_rad in rows if swept[servo] < need_rad}
 

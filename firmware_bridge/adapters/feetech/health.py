@@ -23,18 +23,22 @@ MOST_CURRENT_A = 2.5
 """Ours: below the 2.7 A of a stalled 12 V servo (Feetech), and the 3.2 A of register 28 as delivered."""
 LONGEST_STRAIN_S = 1.0
 """Ours: half of the 2 s after which the servo lets go by itself (registers 35 and 38 as delivered)."""
-HARMLESS_WHEN_GRIPPING = Fault.OVERLOAD | Fault.CURRENT
-"""A gripper that holds something is blocked, and its servo then limits its own torque: that is what it is for."""
+HARMLESS_WHEN_GRIPPING = Fault.OVERLOAD
+"""A gripper that holds something is blocked, and its servo then goes down to a smaller torque: that is its purpose."""
+TORQUE_MARGIN = 0.05
+"""Of the stall torque: how far a load may be told above its limit (ours)."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """One servo at one time. `load` is a share of the full duty, signed like the torque."""
+    """One servo at one time. `load` is a share of the full duty, signed like the torque; `torque_limit` what it may be
+    at most."""
 
     load: float
     voltage_v: float
     temperature_c: int
     current_a: float
+    torque_limit: float = 1.0
 
     @staticmethod
     def unpack(data: bytes) -> Health:
@@ -44,7 +48,16 @@ class Health:
             voltage_v=reg.VOLTAGE_UNIT_V * reg.within(HEALTH_AT, reg.PRESENT_VOLTAGE, data),
             temperature_c=reg.within(HEALTH_AT, reg.PRESENT_TEMPERATURE, data),
             current_a=reg.CURRENT_UNIT_A * reg.within(HEALTH_AT, reg.PRESENT_CURRENT, data),
+            torque_limit=reg.LOAD_UNIT * reg.within(HEALTH_AT, reg.TORQUE_LIMIT, data),
         )
+
+
+@dataclass(frozen=True)
+class GripLimits:
+    """Of a jaw: the share of the stall torque that was written as its limit, and the current at which it lets go."""
+
+    torque: float
+    current_a: float
 
 
 @dataclass(frozen=True)
@@ -64,15 +77,18 @@ class VoltageRange:
 
 
 class HealthWatch:
-    """Judges one servo by what it tells from time to time. `grips` exempts it from load and current."""
+    """Judges one servo by what it tells from time to time. A jaw has limits of its own, `grip`: it may be strained for
+    as long as it stays within them."""
 
-    def __init__(self, name: str, voltage: VoltageRange, grips: bool) -> None:
+    def __init__(self, name: str, voltage: VoltageRange, grip: GripLimits | None = None) -> None:
         self.name = name
         self.last: Health | None = None
         self.hottest_c = 0
         self.lowest_v = float("inf")
         self._voltage = voltage
-        self._grips = grips
+        self._grip = grip
+        self.overloads = 0
+        self._overloaded = False
         self._strained_since_ns: int | None = None
 
     def judge(self, health: Health, now_ns: int) -> str:
@@ -85,7 +101,13 @@ class HealthWatch:
         voltage = self._voltage.fault(health.voltage_v)
         if voltage:
             return f"{self.name} {voltage}"
-        strained = not self._grips and (abs(health.load) > MOST_LOAD or abs(health.current_a) > MOST_CURRENT_A)
+        if self._grip is not None and abs(health.torque_limit - self._grip.torque) > 1e-6:
+            limits = f"{health.torque_limit:.0%} of its torque, and was set to {self._grip.torque:.0%}"
+            return f"{self.name} may use {limits}: another program, or it has started anew; check its supply"
+        most_load, most_a = MOST_LOAD, MOST_CURRENT_A
+        if self._grip is not None:
+            most_load, most_a = self._grip.torque + TORQUE_MARGIN, self._grip.current_a
+        strained = abs(health.load) > most_load or abs(health.current_a) > most_a
         if not strained:
             self._strained_since_ns = None
         elif self._strained_since_ns is None:
@@ -97,5 +119,8 @@ class HealthWatch:
 
     def error_byte(self, error: int) -> str:
         """The fault that a servo tells in the error byte of an answer, in words."""
-        fault = Fault(error & 0x2F) & ~(HARMLESS_WHEN_GRIPPING if self._grips else Fault(0))
+        told = Fault(error & 0x2F)
+        self.overloads += Fault.OVERLOAD in told and not self._overloaded
+        self._overloaded = Fault.OVERLOAD in told
+        fault = told & ~(HARMLESS_WHEN_GRIPPING if self._grip is not None else Fault(0))
         return f"{self.name} reports a fault of its own: {fault.describe()}" if fault else ""

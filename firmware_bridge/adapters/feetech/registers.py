@@ -21,6 +21,8 @@ CURRENT_UNIT_A = 0.0065
 LOAD_UNIT = 0.001
 """Share of the full duty."""
 PROTECTION_TIME_UNIT_S = 0.01
+STALL_NM = 2.94
+"""30 kg cm at 12 V (Feetech)."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,19 @@ POSITION_MAX = Register(11, 2)
 TEMPERATURE_MAX = Register(13, 1)
 VOLTAGE_MAX = Register(14, 1)
 VOLTAGE_MIN = Register(15, 1)
+MAX_TORQUE = Register(16, 2)
+"""In 0.1 % of the stall torque. Taken over into `TORQUE_LIMIT` when the supply comes on, and only then."""
+PHASE = Register(18, 1)
 UNLOADING = Register(19, 1)
 """Which of its own protections may take the torque away: bits of `Fault`."""
+P_GAIN, D_GAIN, I_GAIN = Register(21, 1), Register(22, 1), Register(23, 1)
 PROTECTION_CURRENT = Register(28, 2)
 HOMING_OFFSET = Register(31, 2, sign_bit=11)
 MODE = Register(33, 1)
 PROTECTIVE_TORQUE = Register(34, 1)
 PROTECTION_TIME = Register(35, 1)
 OVERLOAD_TORQUE = Register(36, 1)
+OVERCURRENT_TIME = Register(38, 1)
 TORQUE_ENABLE = Register(40, 1)
 ACCELERATION = Register(41, 1)
 GOAL_POSITION = Register(42, 2, sign_bit=15)
@@ -79,6 +86,10 @@ STATUS = Register(65, 1)
 MOVING = Register(66, 1)
 PRESENT_CURRENT = Register(69, 2, sign_bit=15)
 POSITION_MODE = 0
+WHOLE_ANGLE = 0x10
+"""Bit of `PHASE`: positions are told over several turns, below 0 or above 4095, instead of within one."""
+SAVED = 40
+"""Registers below this one are kept without supply, if they were written while `LOCK` was 0."""
 
 
 class Fault(IntFlag):

@@ -17,18 +17,38 @@ RETURN_DELAY_UNIT_NS = 2000
 LEAST_DELAY_NS = 100_000
 """A table of the vendor's says that less is not to be had; the worse case is simulated."""
 LONGEST_JUMP_NS = 20_000_000
+LATE_NS = (12_000_000, 45_000_000)
+IDLE_A = 0.03
+"""What a servo draws that does nothing (ours)."""
+RESTART_V = 3.5
+"""Below it a servo's processor starts anew (ours: under the 4 V that register 15 allows)."""
+RESTART_S = 0.3
+"""In which it does not answer (ours)."""
 SILENCE_NS = 1_000_000
 """A packet that is not complete after this is none (ours)."""
 
 
 @dataclass(frozen=True)
 class LineFaults:
-    """What happens to packets, of either direction: shares of them, by a seed. `echo` sends the host its own bytes."""
+    """What happens to packets, of either direction: shares of them, by a seed. `echo` sends the host its own bytes.
+
+    `late` is a share of the answers that come 12 to 45 ms later, and what follows them behind them: a USB adapter or a
+    busy computer holds them back.
+    """
 
     corrupted: float = 0.0
     dropped: float = 0.0
     echo: bool = False
     seed: int = 0
+    late: float = 0.0
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What the servos are supplied from: volts without load, and the resistance of supply and cable."""
+
+    volts: float
+    ohms: float = 0.0
 
 
 class SimulatedBus:
@@ -41,7 +61,10 @@ class SimulatedBus:
         self.servos = dict(servos)
         self.faults = faults
         self.packets = self.damaged = 0
+        self.supply: Supply | None = None
         self._random = random.Random(faults.seed)
+        self._held_until_ns = 0
+        self._dark_until_ns: int | None = None
         self._reader = PacketReader()
         self._now_ns = self._free_ns = now_ns
 
@@ -49,9 +72,29 @@ class SimulatedBus:
         """Moves the servos up to `now_ns`; of a time longer than 20 ms, in which this process was held up, the end."""
         passed_ns = min(now_ns - self._now_ns, LONGEST_JUMP_NS)
         if passed_ns > 0:
+            if self.supply is not None:
+                self._feed(self.supply, now_ns)
             for servo in self.servos.values():
                 servo.advance(passed_ns / 1e9)
             self._now_ns = now_ns
+
+    def _feed(self, supply: Supply, now_ns: int) -> None:
+        """The voltage under the load of all servos; where it breaks down, all of them start anew."""
+        if self._dark_until_ns is not None:
+            if now_ns < self._dark_until_ns:
+                return
+            self._dark_until_ns = None
+            for servo in self.servos.values():
+                servo.silent = False
+        drawn_a = sum(IDLE_A + reg.CURRENT_UNIT_A * servo.current for servo in self.servos.values())
+        volts = max(0.0, supply.volts - supply.ohms * drawn_a)
+        for servo in self.servos.values():
+            servo[reg.PRESENT_VOLTAGE] = min(255, round(volts / reg.VOLTAGE_UNIT_V))
+            if volts < RESTART_V:
+                servo.restart()
+                servo.silent = True
+        if volts < RESTART_V:
+            self._dark_until_ns = now_ns + round(RESTART_S * 1e9)
 
     def receive(self, data: bytes, now_ns: int) -> list[tuple[int, bytes]]:
         """What the host sent, which is on the line from `now_ns` on; (time, bytes) of what comes back, in order."""
@@ -66,7 +109,9 @@ class SimulatedBus:
             for answer, delay_ns in self._answers(packet):
                 raw = answer.pack()
                 self._free_ns += max(LEAST_DELAY_NS, delay_ns) + len(raw) * BYTE_NS
-                out.append((self._free_ns, self._through_line(raw)))
+                if self._random.random() < self.faults.late:
+                    self._held_until_ns = self._free_ns + self._random.randint(*LATE_NS)
+                out.append((max(self._free_ns, self._held_until_ns), self._through_line(raw)))
         return [(due_ns, raw) for due_ns, raw in out if raw]
 
     def _through_line(self, raw: bytes) -> bytes:

@@ -20,7 +20,7 @@ from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.calibration import read_calibration
 from firmware_bridge.adapters.feetech.guide import MIDDLE, Calibrator
 from firmware_bridge.adapters.feetech.registers import Fault
-from firmware_bridge.adapters.feetech.servos import check_calibrated
+from firmware_bridge.adapters.feetech.servos import check_calibrated, find
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from tests.servo_bench import SimulatedPort, SteppedClock
@@ -72,7 +72,7 @@ def test_middle_and_range_of_every_joint(corrupted: float) -> None:
         assert (servo[reg.POSITION_MIN], servo[reg.POSITION_MAX]) == (one.range_min, one.range_max)
         assert (servo[reg.MODE], servo[reg.LOCK], servo[reg.RETURN_DELAY]) == (0, 1, 0)
         assert Fault.TEMPERATURE | Fault.OVERLOAD in Fault(servo[reg.UNLOADING])
-        check_calibrated(hands.bus, one)
+        check_calibrated(find(hands.bus, one.joint, one.servo), one)
 
 
 def test_a_joint_that_was_not_moved() -> None:

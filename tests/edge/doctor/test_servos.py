@@ -39,8 +39,13 @@ def checked(
 
 def test_a_sound_arm(tmp_path: Path) -> None:
     found = checked(tmp_path)
-    assert [check.status for check in found.values()] == [Status.OK] * 5, found
-    assert list(found) == ["servo bus", "calibration", "supply", "temperature", "answers"]
+    assert [check.status for check in found.values()] == [Status.OK] * 7, found
+    assert list(found) == ["servo bus", "calibration", "grip", "pose", "supply", "temperature", "answers"]
+    assert found["pose"].found == (
+        "degrees, the jaw in percent: shoulder_pan 0, shoulder_lift -52, elbow_flex 52, wrist_flex 46, wrist_roll 0, "
+        "gripper 9%"
+    )
+    assert "1.47 N m at 12 V" in found["grip"].found and "register 16 from 1000 to 500" in found["grip"].found
     assert "6 STS3215 answer, none holding" in found["servo bus"].found
     assert found["supply"].found.startswith("12.0 to 12.0 V")
 

@@ -21,8 +21,7 @@ from firmware_bridge.codes import MICRO
 from tests.foreign_bundle import BRIGHT, FRONT_PX, HORIZON, SO101, TARGET, WRIST_PX, shares_of, write_foreign
 
 KINDS: tuple[ActionKind, ...] = ("position", "position_relative_to_state", "increment")
-LIMITS = SO101.operating
-LOW, HIGH = LIMITS.position_min_rad[-1], LIMITS.position_max_rad[-1]
+LOW, HIGH = SO101.stops_rad[-1]
 TASK = "pick up the red cube"
 
 

@@ -98,5 +98,7 @@ def test_an_answer_that_comes_after_its_deadline_belongs_to_nobody(line: Line) -
     line.bus.begin(request, (1,), 2, takes_s=-GRACE_S)
     assert line.bus.collect() == {}
     line.clock.sleep(0.01)
-    assert line.bus.query(packets.read(2, 3, 2), (2,), 2, 1e-3)[2].data == reg.MODEL.pack(reg.MODEL_NUMBER)
-    assert line.bus.counters.foreign == 0
+    ask = packets.read(2, 3, 2)
+    assert line.bus.query(ask, (2,), 2, 1e-3) == {}, "the line is not quiet: this question is left out"
+    assert line.bus.query(ask, (2,), 2, 1e-3)[2].data == reg.MODEL.pack(reg.MODEL_NUMBER)
+    assert (line.bus.counters.foreign, line.bus.counters.late) == (0, 1)

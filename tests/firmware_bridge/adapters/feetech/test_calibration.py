@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ import pytest
 
 from edge.arms.feetech import joint_spans
 from firmware_bridge.adapters import DriveError
-from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration, read_calibration, scales
+from firmware_bridge.adapters.feetech.calibration import (
+    Calibration,
+    ServoCalibration,
+    operating_range,
+    read_calibration,
+    scales,
+)
 from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT
 from tests.servo_bench import SCALES, SO101, calibration
+from tests.so101_shapes import SHAPES, JawShape
 
 # As LeRobot writes them (`motors/motors_bus.py`, `MotorCalibration`).
 LEROBOT = {
@@ -104,8 +112,43 @@ def test_what_is_not_finite_has_no_count(q_rad: float) -> None:
         SCALES[0].count(q_rad)
 
 
-def test_a_joint_that_was_not_swept_far_enough_is_refused() -> None:
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_jaw_is_anchored_at_its_stops_whatever_it_opens_by(shape: JawShape) -> None:
+    jaw = scales(shape.calibration(), joint_spans(SO101))[5]
+    closed_rad, open_rad = SO101.stops_rad[5]
+    assert jaw.rad(shape.closed) == pytest.approx(closed_rad) and jaw.rad(shape.opened) == pytest.approx(open_rad)
+    assert jaw.count(closed_rad) == shape.closed and jaw.count(open_rad) == shape.opened
+    half = jaw.rad((shape.closed + shape.opened) / 2)
+    assert half == pytest.approx((closed_rad + open_rad) / 2), "half open is 50 percent on every arm"
+
+
+def test_other_joints_keep_the_servos_own_angle() -> None:
+    assert [scale.rad_per_count for scale in SCALES[:5]] == [RAD_PER_COUNT] * 5
+
+
+def swept(joint: int, low: int, high: int) -> Calibration:
     servos = list(calibration().servos)
-    servos[2] = ServoCalibration("elbow_flex", 3, 1, 300, 1200, 2900)
-    with pytest.raises(DriveError, match="elbow_flex was swept over 149 degrees, and is operated over 184; sweep it"):
-        scales(Calibration("so101", tuple(servos)), joint_spans(SO101))
+    servos[joint] = replace(servos[joint], range_min=low, range_max=high)
+    return Calibration("so101", tuple(servos))
+
+
+@pytest.mark.parametrize("joint", range(5))
+def test_a_short_sweep_narrows_the_operating_range(joint: int) -> None:
+    spans = joint_spans(SO101)
+    middle, half = 2048, round(math.radians(169 / 2) / RAD_PER_COUNT)
+    scale = scales(swept(joint, middle - half, middle + half), spans)[joint]
+    low, high = operating_range(scale, spans[joint])
+    assert (low, high) == pytest.approx((-math.radians(169 / 2), math.radians(169 / 2)), abs=2 * RAD_PER_COUNT)
+    assert operating_range(SCALES[joint], spans[joint]) == pytest.approx(spans[joint].operating_rad), "and no other"
+
+
+@pytest.mark.parametrize(
+    ("joint", "low", "high", "message"),
+    [
+        (2, 1700, 2400, "elbow_flex was swept over 62 degrees, and its home is at 52, beyond the sweep; sweep it"),
+        (5, 2000, 2600, "gripper was swept over 53 degrees, and a jaw opens by 60 at least; sweep it"),
+    ],
+)
+def test_a_joint_that_was_hardly_swept_is_refused(joint: int, low: int, high: int, message: str) -> None:
+    with pytest.raises(DriveError, match=message):
+        scales(swept(joint, low, high), joint_spans(SO101))

@@ -16,11 +16,20 @@ from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.drive import STOP_COUNTS_S2, FeetechDrive, stop_counts
 from firmware_bridge.adapters.feetech.servos import ACCELERATION, SPEED
-from firmware_bridge.adapters.feetech.simulated_bus import LineFaults
+from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus, Supply
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
-from tests.servo_bench import SCALES, SO101, ServoBench, ServoRig, calibration
+from tests.servo_bench import (
+    SCALES,
+    SO101,
+    ServoBench,
+    ServoRig,
+    SimulatedPort,
+    SteppedClock,
+    calibration,
+    servos_at,
+)
 from tests.so101_motion import Motion, errors_degrees, worst_degrees
 from tests.support import states_in_order
 
@@ -333,6 +342,68 @@ def test_a_fault_that_a_servo_tells_once_is_none() -> None:
     assert bench.said == []
     bench.drive.measure()
     assert bench.said == ["servo 4 (wrist_flex) reports a fault of its own: temperature"]
+
+
+# Answers that come late ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_answers_that_are_late_at_the_start_are_no_false_diagnoses(seed: int) -> None:
+    began_ns = SteppedClock().ns
+    bench = ServoBench(LineFaults(late=0.12, seed=seed))
+    assert (bench.clock.ns - began_ns) / 1e9 < 3.0, "and it starts in 3 s"
+    bench.bus.faults = LineFaults()
+    for _ in range(20):
+        told = bench.drive.measure()
+        bench.drive.command(SO101.home_rad, REST, False)
+    assert told.ok and told.position_rad == pytest.approx(SO101.home_rad, abs=2 * reg.RAD_PER_COUNT)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_register_holds_is_never_another_ones_value(seed: int) -> None:
+    clock, servos = SteppedClock(), servos_at(SO101.home_rad)
+    bus = ServoBus(
+        SimulatedPort(SimulatedBus(servos, LineFaults(late=0.3, seed=seed), clock.ns), clock), clock.now_ns, clock.wait
+    )
+    for register in (reg.VOLTAGE_MAX, reg.VOLTAGE_MIN, reg.PRESENT_VOLTAGE, reg.PRESENT_TEMPERATURE, reg.MODE) * 4:
+        assert bus.read(3, register) in (servos[3][register], None)
+
+
+def test_late_answers_in_motion_are_bridged(moving: Callable[..., Moving]) -> None:
+    arm = moving(LineFaults(late=0.001, seed=5)).drive_for(3)
+    assert arm.bench.state == DeviceState.STREAMING and arm.bench.said == []
+    assert arm.bench.drive.statistics()["answers_missing"] > 5
+
+
+# The jaw's own limits -----------------------------------------------------------------------------------------------
+
+
+def test_the_jaws_limits_are_written_kept_and_read_back() -> None:
+    bench = ServoBench()
+    jaw, other = bench.servos[6], bench.servos[3]
+    wanted = {reg.MAX_TORQUE: 500, reg.TORQUE_LIMIT: 500, reg.PROTECTION_CURRENT: 250, reg.OVERLOAD_TORQUE: 25}
+    assert {register: jaw[register] for register in wanted} == wanted
+    assert other[reg.MAX_TORQUE] == other[reg.TORQUE_LIMIT] == 1000
+    after = jaw.started_anew()
+    assert {register: after[register] for register in wanted} == wanted, "kept without supply"
+    for servo in bench.servos.values():
+        assert (servo[reg.P_GAIN], servo[reg.I_GAIN], servo[reg.D_GAIN], servo[reg.LOCK]) == (16, 0, 32, 1)
+
+
+def test_a_jaw_whose_torque_limit_is_raised_stops_the_arm(moving: Callable[..., Moving]) -> None:
+    arm = moving().drive_for(1)
+    arm.bench.servos[6][reg.TORQUE_LIMIT] = 1000
+    stopped(arm, StopReason.FEEDBACK_LOST)
+    assert "servo 6 (gripper) may use 100% of its torque, and was set to 50%" in arm.bench.said[0]
+
+
+def test_a_supply_that_breaks_down_stops_the_arm(moving: Callable[..., Moving]) -> None:
+    arm = moving().drive_for(1)
+    arm.bench.bus.supply = Supply(12.0, ohms=1.0)
+    arm.bench.servos[1].stalled = True
+    arm.rig.run(300)
+    assert arm.bench.state == DeviceState.FAULT, "by its voltage, before anything lets go"
+    assert "needs more than 10.0 V; check the supply" in " ".join(arm.bench.said)
 
 
 # Connecting ----------------------------------------------------------------------------------------------------------

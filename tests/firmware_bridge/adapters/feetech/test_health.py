@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from firmware_bridge.adapters.feetech.health import Health, HealthWatch, VoltageRange
+from firmware_bridge.adapters.feetech.health import GripLimits, Health, HealthWatch, VoltageRange
 from firmware_bridge.adapters.feetech.registers import Fault
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 
@@ -12,8 +14,8 @@ WELL = Health(load=0.1, voltage_v=12.0, temperature_c=35, current_a=0.2)
 SECOND = 1_000_000_000
 
 
-def watch(grips: bool = False) -> HealthWatch:
-    return HealthWatch("servo 3 (elbow_flex)", VoltageRange(10.0, 14.0), grips)
+def watch(grip: GripLimits | None = None) -> HealthWatch:
+    return HealthWatch("servo 3 (elbow_flex)", VoltageRange(10.0, 14.0), grip)
 
 
 def test_it_is_read_from_the_registers() -> None:
@@ -50,12 +52,38 @@ def test_strain_counts_when_it_lasts(change: dict) -> None:
     assert not one.judge(strained, 3 * SECOND), "it begins anew"
 
 
-def test_a_gripper_may_be_strained_and_not_hot() -> None:
-    one = watch(grips=True)
-    strained = Health(0.95, 12.0, 40, 2.6)
-    assert not one.judge(strained, 0) and not one.judge(strained, 9 * SECOND)
+GRIP = GripLimits(torque=0.5, current_a=1.625)
+PRESSING = Health(0.5, 12.0, 40, 1.35, torque_limit=0.5)
+
+
+def test_a_jaw_may_be_strained_within_its_own_limits_and_not_hot() -> None:
+    one = watch(GRIP)
+    assert not one.judge(PRESSING, 0) and not one.judge(PRESSING, 9 * SECOND)
     assert not one.error_byte(Fault.OVERLOAD) and "temperature" in one.error_byte(Fault.OVERLOAD | Fault.TEMPERATURE)
-    assert one.judge(Health(0.95, 12.0, 66, 0.0), 9 * SECOND)
+    assert one.judge(replace(PRESSING, temperature_c=66), 9 * SECOND)
+
+
+def test_an_overload_of_a_jaw_is_counted_once_for_as_long_as_it_lasts() -> None:
+    one = watch(GRIP)
+    for error in (0, Fault.OVERLOAD, Fault.OVERLOAD, 0, Fault.OVERLOAD):
+        assert not one.error_byte(error)
+    assert one.overloads == 2
+
+
+@pytest.mark.parametrize("change", [{"load": 0.6}, {"load": -0.6}, {"current_a": 1.7}])
+def test_a_jaw_that_presses_harder_than_it_was_set_to_is_a_fault(change: dict) -> None:
+    one = watch(GRIP)
+    assert not one.judge(replace(PRESSING, **change), 0)
+    assert "has been strained for 1 s" in one.judge(replace(PRESSING, **change), SECOND + 1)
+
+
+def test_a_jaw_whose_limit_is_gone_is_a_fault_at_once() -> None:
+    told = watch(GRIP).judge(replace(PRESSING, torque_limit=1.0), 0)
+    assert "may use 100% of its torque, and was set to 50%" in told
+
+
+def test_what_is_a_fault_of_a_current_is_one_of_a_jaw_as_well() -> None:
+    assert "current" in watch(GRIP).error_byte(Fault.CURRENT), "its servo has let go"
 
 
 def test_faults_of_its_own_are_named() -> None:

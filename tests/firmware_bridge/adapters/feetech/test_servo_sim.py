@@ -13,7 +13,7 @@ import pytest
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.registers import Fault
 from firmware_bridge.adapters.feetech.servo_sim import apply
-from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
+from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus, Supply
 from firmware_bridge.adapters.feetech.simulated_servo import NO_LOAD_COUNTS_S, STEP_S, SimulatedServo
 from tests.servo_process import ServoProcess
 
@@ -116,18 +116,130 @@ def test_what_is_read_only_stays() -> None:
     assert (servo[reg.MODEL], servo[reg.PRESENT_TEMPERATURE]) == (777, 30)
 
 
-def test_a_stalled_shaft_becomes_an_overload_and_a_hot_one_lets_go() -> None:
-    servo = switched_on(3000)
+def blocked(goal: int = 3000, **settings: int) -> SimulatedServo:
+    """Switched on, against something that holds its shaft."""
+    servo = switched_on(goal)
     servo.stalled = True
-    moved(servo, 1.9)
+    for name, value in settings.items():
+        servo[getattr(reg, name)] = value
+    return servo
+
+
+def put(servo: SimulatedServo, register: reg.Register, value: int) -> None:
+    servo.write(register.address, register.pack(value))
+
+
+def test_a_stalled_shaft_becomes_an_overload_and_a_hot_one_lets_go() -> None:
+    servo = blocked(PROTECTION_CURRENT=511)
+    moved(servo, 2.1)
     servo.show()
     assert servo.encoder == 1000 and servo[reg.PRESENT_LOAD] == 1000 and servo[reg.PRESENT_CURRENT] > 400
     assert not servo.faults
     moved(servo, 0.5)
-    assert servo.faults == Fault.OVERLOAD
+    assert servo.faults == Fault.OVERLOAD and servo.is_on
     servo[reg.PRESENT_TEMPERATURE] = 71
     moved(servo, 0.01)
     assert not servo.is_on
+
+
+def test_the_torque_is_limited_by_register_48_and_an_overload_brings_it_down() -> None:
+    servo = blocked(TORQUE_LIMIT=500, OVERLOAD_TORQUE=25)
+    moved(servo, 1.0)
+    assert servo.torque_nm == pytest.approx(0.5 * reg.STALL_NM)
+    moved(servo, 2.0)
+    assert servo.torque_nm == pytest.approx(0.2 * reg.STALL_NM), "register 34, as delivered"
+    put(servo, reg.GOAL_POSITION, 3005)
+    moved(servo, 0.01)
+    assert servo.torque_nm == pytest.approx(0.2 * reg.STALL_NM), "the same goal, to a degree"
+    put(servo, reg.GOAL_POSITION, 3020)
+    moved(servo, 0.01)
+    assert servo.torque_nm == pytest.approx(0.5 * reg.STALL_NM) and not servo.faults
+
+
+def test_what_register_19_does_not_enable_does_not_act() -> None:
+    servo = blocked(UNLOADING=0, OVERLOAD_TORQUE=25, PROTECTION_CURRENT=100)
+    moved(servo, 3.0)
+    assert servo.is_on and not servo.faults and servo.torque_nm == pytest.approx(reg.STALL_NM)
+
+
+def test_a_current_above_its_limit_takes_the_torque_away_until_it_is_switched_on_again() -> None:
+    servo = blocked(PROTECTION_CURRENT=250, OVERCURRENT_TIME=50, OVERLOAD_TORQUE=120)
+    moved(servo, 0.4)
+    assert servo.is_on
+    moved(servo, 0.4)
+    servo.show()
+    assert not servo.is_on and servo.faults == Fault.CURRENT and servo[reg.STATUS] == Fault.CURRENT
+    put(servo, reg.TORQUE_ENABLE, 1)
+    assert servo.is_on and not servo.faults
+
+
+def test_what_was_written_while_locked_is_gone_with_the_supply() -> None:
+    servo = SimulatedServo(1, 1000)
+    put(servo, reg.MAX_TORQUE, 400)
+    assert servo[reg.MAX_TORQUE] == 400 and servo[reg.TORQUE_LIMIT] == 1000, "taken over when the supply comes on"
+    assert servo.started_anew()[reg.MAX_TORQUE] == 1000
+    for register, value in ((reg.LOCK, 0), (reg.MAX_TORQUE, 500), (reg.LOCK, 1)):
+        put(servo, register, value)
+    after = servo.started_anew()
+    assert (after[reg.MAX_TORQUE], after[reg.TORQUE_LIMIT], after[reg.GOAL_POSITION], after.is_on) == (
+        500,
+        500,
+        0,
+        False,
+    )
+
+
+def test_a_load_holds_the_shaft_away_and_takes_it_to_its_stop_without_torque() -> None:
+    servo = switched_on(2000)
+    servo.load, servo.stops = -0.25, (900, 3000)
+    assert moved(servo, 1.5)[-1] == pytest.approx(2000 - 15, abs=0.5)
+    put(servo, reg.TORQUE_ENABLE, 0)
+    track = moved(servo, 3.0)
+    assert track[100] < 1970 and track[-1] == 900, "it sinks, and rests"
+    servo.load, servo.encoder = -0.02, 1500
+    assert moved(servo, 1.0)[-1] == 1500, "the gears hold what is lighter than their friction"
+
+
+@pytest.mark.parametrize("offset", [-2047, -1948, 0, 1871, 2047])
+@pytest.mark.parametrize("encoder", [-700.0, 100.0, 2047.0, 3500.0, 5000.0])
+def test_within_a_turn_it_tells_0_to_4095_whatever_the_offset_and_goes_the_short_way(
+    offset: int, encoder: float
+) -> None:
+    servo = SimulatedServo(1, encoder)
+    put(servo, reg.HOMING_OFFSET, offset)
+    told = servo[reg.PRESENT_POSITION]
+    assert told == (encoder - offset) % reg.COUNTS
+    put(servo, reg.GOAL_POSITION, told + 60 if told < 4000 else told - 60)
+    put(servo, reg.TORQUE_ENABLE, 1)
+    assert np.ptp(moved(servo, 0.5)) == pytest.approx(60, abs=1)
+    servo[reg.PHASE] |= reg.WHOLE_ANGLE
+    servo.show()
+    assert servo[reg.PRESENT_POSITION] % reg.COUNTS == round(servo.position) % reg.COUNTS
+
+
+def test_noise_is_in_what_it_tells_alone() -> None:
+    servo = SimulatedServo(1, 1000)
+    servo.noise = 2
+    told = set()
+    for _ in range(100):
+        servo.show()
+        told.add(servo[reg.PRESENT_POSITION])
+    assert told == {998, 999, 1000, 1001, 1002} and servo.encoder == 1000
+
+
+def test_the_supply_sags_under_load_and_servos_start_anew_when_it_breaks_down() -> None:
+    servos = {number: blocked() for number in (1, 2)}
+    bus = SimulatedBus(servos, LineFaults(), 0)
+    bus.supply = Supply(12.0, ohms=0.5)
+    for ms in range(1, 400):
+        bus.advance(1_000_000 * ms)
+    assert servos[1][reg.PRESENT_VOLTAGE] == pytest.approx(120 - 10 * 0.5 * 5.4, abs=2) and servos[1].is_on
+    bus.supply = Supply(12.0, ohms=2.0)
+    bus.advance(401_000_000)
+    assert not any(servo.is_on for servo in servos.values()) and servos[1].silent
+    for ms in range(402, 802, 10):
+        bus.advance(1_000_000 * ms)
+    assert not servos[1].silent and servos[1][reg.GOAL_POSITION] == 0
 
 
 # The words it takes ---------------------------------------------------------------------------------------------------
