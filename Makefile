@@ -153,6 +153,9 @@ goals: $(VENV)/.tests ## from goals to knots: the table of kinds on all arms, 10
 	OMP_NUM_THREADS=1 $(BIN)/edge-bench goals --json runs/goals.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/edge/plan/test_shaping_random.py
 
+so101-arms: $(VENV)/.tests ## eleven simulated SO-101 as people calibrate them: folded, home, closed within a degree, holding
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow" tests/firmware_bridge/adapters/feetech/test_whole_arms.py
+
 evaluate: setup ## 50 unseen scenes in lockstep through engines, runtime and firmware, judged after 8, 20 and 60 s
 	$(EXPORT)
 	$(BIN)/python -m bench.evaluate --bundle demo/bundle --episodes 50 --duration 8 20 60 --record --json demo/evaluation.json

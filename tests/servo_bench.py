@@ -41,13 +41,37 @@ def calibration() -> Calibration:
 SCALES = scales(calibration(), joint_spans(SO101))
 
 
-def servos_at(pose_rad: Sequence[float]) -> dict[int, SimulatedServo]:
+LOADS = (0.0, -0.15, 0.12, 0.06, 0.01, 0.0)
+"""Of the stall torque, towards higher angles: what weighs on a folded arm (ours). Without torque it sinks."""
+MISSED_COUNTS = 4
+"""By which a sweep by hand misses each stop."""
+
+
+def servos_at(pose_rad: Sequence[float], made: Calibration | None = None) -> dict[int, SimulatedServo]:
     """Calibrated servos, their shafts where the joints' angles say."""
     servos = {}
-    for scale, one, q in zip(SCALES, calibration().servos, pose_rad):
+    made = made or calibration()
+    for scale, one, q in zip(scales(made, joint_spans(SO101)), made.servos, pose_rad):
         servos[scale.servo] = SimulatedServo(scale.servo, scale.count(q) + one.homing_offset)
         servos[scale.servo][reg.HOMING_OFFSET] = one.homing_offset
     return servos
+
+
+def loaded(servos: dict[int, SimulatedServo], made: Calibration) -> None:
+    """Gives the servos an arm to carry: weights, stops a little beyond the sweep, and noise in what they tell."""
+    for one, load in zip(made.servos, LOADS):
+        servo = servos[one.servo]
+        servo.load, servo.noise = one.direction * load, 1
+        low, high = one.range_min - MISSED_COUNTS, one.range_max + MISSED_COUNTS
+        servo.stops = low + one.homing_offset, high + one.homing_offset
+
+
+def resting(servos: dict[int, SimulatedServo]) -> None:
+    """The arm that the servos carry lies on something where it stands, and tells it with noise."""
+    loaded(servos, calibration())
+    for servo in servos.values():
+        low, high = servo.stops
+        servo.stops = (servo.encoder - 1, high) if servo.load < 0 else (low, servo.encoder + 1)
 
 
 class SteppedClock:
@@ -104,9 +128,13 @@ class ServoBench:
         core: bool = False,
         trace: Path | None = None,
         change: Callable[[dict[int, SimulatedServo]], None] = lambda servos: None,
+        made: Calibration | None = None,
+        pose_rad: Sequence[float] = SO101.home_rad,
     ) -> None:
         self.clock = SteppedClock()
-        self.servos = servos_at(SO101.home_rad)
+        self.made = made or calibration()
+        self.scales = scales(self.made, joint_spans(SO101))
+        self.servos = servos_at(pose_rad, self.made)
         change(self.servos)
         self.bus = SimulatedBus(self.servos, faults, self.clock.ns)
         self.port = SimulatedPort(self.bus, self.clock)
@@ -126,7 +154,7 @@ class ServoBench:
         """Connects to the servos, as the last one left them."""
         return FeetechDrive(
             lambda: ServoBus(self.port, self.clock.now_ns, self.clock.wait),
-            calibration(),
+            self.made,
             joint_spans(SO101),
             self.said.append,
             self.clock.now_ns,
@@ -167,7 +195,7 @@ class ServoBench:
     def shafts_rad(self) -> np.ndarray:
         """Where the shafts are, not what the servos tell."""
         self.bus.advance(self.clock.ns)
-        rows = zip(SCALES, self.servos.values())
+        rows = zip(self.scales, self.servos.values())
         return np.array([scale.rad(servo.position) for scale, servo in rows])
 
 

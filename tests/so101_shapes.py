@@ -7,13 +7,21 @@ offsets of either sign. One is a file that somebody has published (matrix97317/U
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from firmware_bridge.adapters.feetech.calibration import Calibration
+from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration
 from firmware_bridge.adapters.feetech.registers import COUNTS
-from tests.servo_bench import calibration
+from tests.servo_bench import SO101
 
 GRIPPER = 6
+PUBLISHED = (
+    (1, -1365, 746, 3477),
+    (1, -1200, 822, 3211),
+    (1, -986, 901, 3110),
+    (1, -1696, 849, 3216),
+    (1, -375, 135, 3984),
+)
+"""The other joints of that file: direction, homing offset, range."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,11 @@ class JawShape:
         return 360 * abs(self.opened - self.closed) / COUNTS
 
     def calibration(self) -> Calibration:
-        """The usual calibration with this jaw."""
-        *others, jaw = calibration().servos
+        """The published arm with this jaw."""
         low, high = sorted((self.closed, self.opened))
-        direction = 1 if self.closed < self.opened else -1
-        jaw = replace(jaw, direction=direction, homing_offset=self.offset, range_min=low, range_max=high)
-        return Calibration("so101", (*others, jaw))
+        jaw = (1 if self.closed < self.opened else -1, self.offset, low, high)
+        rows = zip(SO101.joints, range(1, 7), (*PUBLISHED, jaw))
+        return Calibration("so101", tuple(ServoCalibration(joint, servo, *row) for joint, servo, row in rows))
 
     def __str__(self) -> str:
         return f"{self.travel_degrees:.0f} degrees, closed at {self.closed}, offset {self.offset}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,8 @@ from firmware_bridge.reading import (
 PROFILE_FORMAT = 1
 EDGE_ROUNDING_RAD_S = 1e-3
 """A maker's rectangle of positions and velocities is rounded to fewer digits than the formula it comes from."""
+ROUNDING_RAD = 1e-5
+"""A curve through whole microradians may stray by this much."""
 PROFILE_FOLDER = Path(__file__).parent
 LIMIT_KEYS = (
     "position_min_rad",
@@ -84,6 +86,18 @@ class JointLimits:
     def rows(self) -> tuple[tuple[float, ...], ...]:
         """The five rows in the order of `LIMIT_KEYS`."""
         return tuple(getattr(self, key) for key in LIMIT_KEYS)
+
+    def reaching(self, q_rad: NDArray[np.float64]) -> JointLimits:
+        """The same, with positions just wide enough for `q_rad` (J,): from outside them an arm may move inward. These
+        limits themselves where all of it is inside."""
+        low, high = np.array(self.position_min_rad), np.array(self.position_max_rad)
+        if bool(np.all((q_rad >= low) & (q_rad <= high))):
+            return self
+        return replace(
+            self,
+            position_min_rad=tuple(np.where(q_rad < low, q_rad - ROUNDING_RAD, low).tolist()),
+            position_max_rad=tuple(np.where(q_rad > high, q_rad + ROUNDING_RAD, high).tolist()),
+        )
 
     def widest_excess(self, envelope: JointLimits) -> str | None:
         """The first limit that is wider than in `envelope`, or None when all are as tight or tighter."""

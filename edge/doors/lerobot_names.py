@@ -20,14 +20,14 @@ UNITS: dict[str, Unit] = {"rad": "deg", "m": "m"}
 
 
 class LeRobotAxes:
-    """The axes of one arm. `names` are in the arm's order; a gripper's travel is that of the profile's limits."""
+    """The axes of one arm. `names` are in the arm's order; a gripper's travel is that between the profile's stops."""
 
     def __init__(self, arm: ArmProfile) -> None:
         self.names = tuple(joint + SUFFIX for joint in arm.joints)
         units = tuple("percent" if index == arm.gripper else UNITS[unit] for index, unit in enumerate(arm.units))
-        limits = zip(arm.limits.position_min_rad, arm.limits.position_max_rad)
         axes = tuple(
-            AxisSpec(joint, StateNumber(0), ActionNumber(0), travel=travel) for joint, travel in zip(arm.joints, limits)
+            AxisSpec(joint, StateNumber(0), ActionNumber(0), travel=travel)
+            for joint, travel in zip(arm.joints, arm.stops_rad)
         )
         self._units = Units.of(axes, units, arm)
 

@@ -14,6 +14,9 @@ from edge.plan.timeline import Timeline
 from edge.plan.trajectory import BoolArray, FloatArray, Knots, segment_accelerations, turning_points
 from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
 
+SWING_RAD = 0.01
+"""By which the curve nearest to goals that stand at a limit swings about it, coming from outside (ours)."""
+
 
 @dataclass(frozen=True)
 class ChunkRefusal:
@@ -111,9 +114,24 @@ def check_splice(knots: Knots, q_rad: FloatArray, dq_rad_s: FloatArray) -> Chunk
 
 
 def check_chunk(knots: Knots, timeline: Timeline, limits: JointLimits) -> ChunkRefusal | None:
-    """All that is judged of knots before they are sent: by themselves, and against the plan that they leave."""
+    """All that is judged of knots before they are sent: by themselves, and against the plan that they leave.
+
+    A joint that stands outside its limits, as an arm that lies folded on its stops does, may move inward from there.
+    """
     committed = timeline.knots(knots.first, 1)
-    return check_knots(knots, limits) or check_splice(knots, committed.q_rad[0], committed.dq_rad_s[0])
+    refusal = check_knots(knots, limits.reaching(committed.q_rad[0])) or check_inward(knots, limits)
+    return refusal or check_splice(knots, committed.q_rad[0], committed.dq_rad_s[0])
+
+
+def check_inward(knots: Knots, limits: JointLimits) -> ChunkRefusal | None:
+    """The first knot at which a joint is further outside its limits than it was before."""
+    low, high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
+    beyond = np.maximum(np.maximum(low - knots.q_rad, knots.q_rad - high), 0.0)
+    outward = np.argwhere(beyond - np.minimum.accumulate(beyond, axis=0) > SWING_RAD)
+    if not outward.size:
+        return None
+    knot, joint = (int(index) for index in outward[0])
+    return ChunkRefusal("position", joint, knot, f"{knots.q_rad[knot, joint]:.4f} rad, further out than before")
 
 
 def _fastest(v0: FloatArray, v1: FloatArray, a0: FloatArray, a1: FloatArray, step_s: float) -> FloatArray:

@@ -11,7 +11,7 @@ that needs less.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,9 +86,12 @@ class GoalShaper:
             return refusal
         goals = np.clip(given, self._low, self._high)
         knots = timeline.through(splice, goals, spacing_us)
-        sound = judge(knots, self._limits).sound & self._followed(timeline, knots)
+        limits = self._limits.reaching(from_micro(timeline.q_urad(splice)))
+        sound = judge(knots, limits).sound & self._followed(timeline, knots)
         if not sound.all():
-            paths = _Paths(timeline, splice, goals, spacing_us, self._bounds)
+            ends = zip(self._bounds, limits.position_min_rad, limits.position_max_rad)
+            bounds = [replace(bound, low=low, high=high) for bound, low, high in ends]
+            paths = _Paths(timeline, splice, goals, spacing_us, bounds)
             paths.keep(np.flatnonzero(sound).tolist())
             pace = paths.least_pace(self._hardest_first(timeline, splice, goals))
             if isinstance(pace, ChunkRefusal):

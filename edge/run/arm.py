@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from edge.arms import ArmProfile, JointLimits
 from edge.errors import SafetyStop
 from edge.log.records import Journal
 from edge.log.taps import open_client
+from edge.plan.trajectory import FloatArray, from_micro
 from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.client import DeviceClient, stop_text
@@ -19,6 +22,8 @@ from firmware_bridge.messages import Caps, Limits, StateReport
 from firmware_bridge.transports import Transport
 
 LEAD_MARGIN_US = 10_000
+RESTS_RAD = 0.02
+"""How far apart two reports of an arm that rests on its stops may be: 13 counts of an SO-101's servo (ours)."""
 
 
 def wire_limits(limits: JointLimits) -> Limits:
@@ -34,6 +39,10 @@ def wire_limits(limits: JointLimits) -> Limits:
         acceleration_mrad_s2=scaled(limits.acceleration_rad_s2, MILLI),
         jerk_mrad_s3=scaled(limits.jerk_rad_s3, MILLI),
     )
+
+
+def _ends(limits: JointLimits) -> tuple[FloatArray, FloatArray]:
+    return np.array(limits.position_min_rad), np.array(limits.position_max_rad)
 
 
 def client_in_real_time(transport: Transport, journal: Journal | None = None) -> DeviceClient:
@@ -86,8 +95,20 @@ class ConnectedArm:
         _check_latched(state)
         return state
 
+    def _reach(self, state: StateReport) -> None:
+        """Lets an arm begin outside its operating limits, if it lies on its stops: for this session the device's limits
+        reach as far as it lies, and the host's own checks let it move inward alone. Raises `BridgeError`."""
+        limits, pose = self.profile.operating, from_micro(state.measured_urad)
+        (low, high), (least, most) = _ends(limits), _ends(self.profile.limits)
+        reached_low = np.minimum(low, np.maximum(pose - RESTS_RAD, least))
+        reached_high = np.maximum(high, np.minimum(pose + RESTS_RAD, most))
+        if (reached_low < low).any() or (reached_high > high).any():
+            ends = {"position_min_rad": tuple(reached_low.tolist()), "position_max_rad": tuple(reached_high.tolist())}
+            self.client.set_limits(wire_limits(replace(limits, **ends)))
+
     def switch_on(self, loop_tick: int = 1) -> StateReport:
         """Switches the drive on where the arm stands; returns that report. Raises `SafetyStop` or `BridgeError`."""
         state = self.standing()
+        self._reach(state)
         self.client.arm(state.measured_urad, loop_tick)
         return state

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.arms import ArmProfile
+from edge.arms import ArmProfile, JointLimits
 from edge.bundle import ArmSpec, ChunkShape
 from edge.errors import InputError
 from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
@@ -81,13 +81,15 @@ def plan_move(
 ) -> SlowMove | None:
     """A slow move to `target_rad` (J,), which `towards` names; None when the arm is there already.
 
-    Raises `InputError` when it must not be made: an end of it, or the way, is outside the operating limits.
+    It may begin outside the operating limits, where an arm lies folded on its stops: every joint goes straight to its
+    end. Raises `InputError` when it must not be made: it begins outside the arm's own limits, or its end or the way is
+    outside the operating ones.
     """
     start, target = np.array(start_rad), np.array(target_rad)
     limits = arm.operating
-    if (outside := _outside(arm, start)) is not None:
+    if (outside := _outside(arm.limits, start)) is not None:
         raise InputError(f"joint {outside}; move it inside by hand, with the drive off, and try again")
-    if (outside := _outside(arm, target)) is not None:
+    if (outside := _outside(limits, target)) is not None:
         raise InputError(f"the move {towards} must not be made: joint {outside} at its end")
     distance = np.abs(target - start)
     if distance.max() < POSE_TOLERANCE_RAD:
@@ -98,7 +100,7 @@ def plan_move(
         (PEAK_VELOCITY * distance / velocity).max(), np.sqrt(PEAK_ACCELERATION * distance / acceleration).max()
     )
     move = SlowMove(start, target, math.ceil(needed_s / SPACING_S), towards)
-    refusal = check_knots(move.knots(), limits)
+    refusal = check_knots(move.knots(), limits.reaching(start))
     if refusal is not None:
         raise InputError(
             f"the move {towards} is not within the limits of '{arm.name}' ({refusal}); move the arm by hand"
@@ -106,9 +108,9 @@ def plan_move(
     return move
 
 
-def _outside(arm: ArmProfile, pose_rad: FloatArray) -> str | None:
-    """In words, the first joint of a pose that is not within its operating limits."""
-    rows = zip(pose_rad, arm.operating.position_min_rad, arm.operating.position_max_rad)
+def _outside(limits: JointLimits, pose_rad: FloatArray) -> str | None:
+    """In words, the first joint of a pose that is not within its limits."""
+    rows = zip(pose_rad, limits.position_min_rad, limits.position_max_rad)
     for joint, (q, low, high) in enumerate(rows, start=1):
         if not low <= q <= high:
             return f"{joint} stands at {q:.3f}, outside its limits {low:.3f} to {high:.3f}"

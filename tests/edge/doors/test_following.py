@@ -25,7 +25,7 @@ SO101 = load_arm("so101")
 
 def test_lerobots_units_are_degrees_and_a_gripper_in_percent_of_its_travel() -> None:
     axes = LeRobotAxes(SO101)
-    low, high = SO101.limits.position_min_rad[5], SO101.limits.position_max_rad[5]
+    low, high = SO101.stops_rad[5]
     shown = axes.shown(np.array([math.pi / 2, 0, 0, 0, -math.pi / 6, low + (high - low) / 4]))
     assert list(shown) == [f"{joint}.pos" for joint in SO101.joints]
     assert list(shown.values()) == pytest.approx([90, 0, 0, 0, -30, 25])

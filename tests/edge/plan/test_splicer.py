@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.arms import load_arm
 from edge.errors import SafetyStop
-from edge.plan.checks import ChunkRefusal
+from edge.plan.checks import SWING_RAD, ChunkRefusal
 from edge.plan.shaping import ShapedChunk
 from edge.plan.splicer import MAX_REFUSALS, Splicer
 from edge.plan.timeline import Timeline
@@ -54,6 +55,37 @@ def test_a_chunk_joins_the_plan_in_force() -> None:
     knots = splicer.propose(3, 2, STILL, HELD, STEP_US, 400_000.0)
     assert isinstance(knots, Knots) and (knots.first, knots.last) == (5, 18) and splicer.proposed is knots
     assert not splicer.can_send(400_000.0), "one change at a time"
+
+
+SO101 = load_arm("so101")
+LOW, HIGH = np.array(SO101.operating.position_min_rad), np.array(SO101.operating.position_max_rad)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("joint", range(5))
+def test_from_outside_its_limits_a_joint_moves_inward_and_never_further_out(joint: int, side: int) -> None:
+    pose = np.array(SO101.home_rad)
+    pose[joint] = LOW[joint] - 0.1 if side < 0 else HIGH[joint] + 0.1
+    held = tuple(round(1e6 * q) for q in pose)
+
+    def answer(step_rad: float, goals: bool) -> Knots | ShapedChunk | ChunkRefusal:
+        splicer, rows = Splicer(SO101, STEP_S, LEAD_US), np.zeros((15, 6))
+        rows[:, joint] = -side * step_rad
+        if goals:
+            return splicer.propose_goals(0, 0, pose + np.cumsum(rows, axis=0), held, STEP_US, 0.0)
+        return splicer.propose(0, 0, rows, held, STEP_US, 0.0)
+
+    assert isinstance(answer(0.02, goals=False), Knots) and isinstance(answer(0.0, goals=False), Knots)
+    further = answer(-0.002, goals=False)
+    assert isinstance(further, ChunkRefusal) and (further.reason, further.joint) == ("position", joint)
+    inward = answer(0.02, goals=True)
+    assert isinstance(inward, ShapedChunk)
+    outward = answer(-0.001, goals=True)  # goals are held to the limits: this one moves inward as well
+    assert isinstance(inward, ShapedChunk) and isinstance(outward, ShapedChunk)
+    for chunk in (inward, outward):
+        q = chunk.knots.q_rad[:, joint]
+        beyond = np.maximum(np.maximum(LOW[joint] - q, q - HIGH[joint]), 0.0)
+        assert (np.diff(beyond) < SWING_RAD).all() and beyond[0] == pytest.approx(0.1) and beyond[-1] < 0.005
 
 
 @pytest.mark.parametrize("reason", JUMPS)

@@ -25,10 +25,10 @@ POSE = (0.3, -0.9, 0.9, 0.8, -0.2, 0.5)
 class Bench:
     def __init__(self, faults: LineFaults = SOUND, made: Calibration | None = None) -> None:
         self.clock = SteppedClock()
-        self.servos = servos_at(POSE)
+        self.made = made or calibration()
+        self.servos = servos_at(POSE, self.made)
         self.bus = SimulatedBus(self.servos, faults, self.clock.ns)
         self.port = SimulatedPort(self.bus, self.clock)
-        self.made = made or calibration()
 
     def open(self) -> Leader:
         bus = ServoBus(self.port, self.clock.now_ns, self.clock.wait)
@@ -52,7 +52,6 @@ def test_it_is_read_in_the_followers_units_and_never_written() -> None:
 def test_its_jaw_is_a_share_of_its_own_travel(shape: JawShape) -> None:
     bench = Bench(made=shape.calibration())
     jaw, (closed_rad, open_rad) = bench.servos[GRIPPER], SO101.stops_rad[5]
-    jaw[reg.HOMING_OFFSET] = shape.offset
     for share in (-0.01, 0.0, 0.5, 1.0):
         jaw.hand(shape.closed + share * (shape.opened - shape.closed) + shape.offset)
         leader = bench.open()
