@@ -11,13 +11,15 @@ from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
 from edge.arms.bridge import is_simulated
+from edge.arms.drives import fitted_arm
 from edge.bundle import Bundle, load_bundle
 from edge.cli.clear import clear_fault
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.cli.robot_file import read_options
-from edge.cli.run_options import parser
+from edge.cli.run_options import DURATION_S, LONGEST_S, parser
 from edge.cli.to_home import to_home
+from edge.doors.leading import APPROACH_SHARE, LeaderProcess, LeadingRun
 from edge.doors.view.launch import LiveView
 from edge.errors import InputError, VlaEdgeError
 from edge.inference.film import CameraView
@@ -64,12 +66,15 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         complain("edge-run", error)
         return error.exit_code
+    if args.duration is None:
+        args.duration = LONGEST_S if args.leader else DURATION_S
     if args.recompute and not args.replay:
         root.error("--recompute goes with --replay FILE.mcap")
-    if not args.replay and not (args.arm and (args.bundle or args.policy or args.to_home or args.clear)):
+    runs = args.bundle or args.policy or args.leader or args.to_home or args.clear
+    if not args.replay and not (args.arm and runs):
         root.error(
-            "--arm and --bundle or --policy are required for a run, --arm for --to-home or --clear, or --replay "
-            "FILE.mcap alone"
+            "--arm and --bundle, --policy or --leader are required for a run, --arm for --to-home or --clear, or "
+            "--replay FILE.mcap alone"
         )
     with Operator(to_the_end=argv is None) as operator:
         try:
@@ -109,7 +114,10 @@ def _check_outputs(args: argparse.Namespace) -> None:
     for option, path in (("--log", args.log), ("--trace", args.trace)):
         if path is not None:
             outputs[option] = path, "recording"
-    named = [args.arm, *(part for url in (args.bridge, *args.camera) for part in re.split("[:?&=]", url))]
+    named = [
+        args.arm,
+        *(part for url in (args.bridge, *args.camera, args.leader or "") for part in re.split("[:?&=]", url)),
+    ]
     inputs = [Path(name) for name in named if name] + [path for path in (args.bundle, args.trust) if path]
     check_outputs(outputs, inputs, args.overwrite)
 
@@ -118,16 +126,20 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
     with _open_log(args) or nullcontext() as log:
         arm = load_arm(args.arm)
         with ExitStack() as stack:
-            bundle = _bundle(args, arm, stack)
-            args.task = bundle.task(args.task)
-            view = _open_view(args, arm, bundle, stack)
+            policy: Bundle | LeadingRun
+            if args.leader:
+                policy = _leader(args, arm, stack)
+            else:
+                policy = _bundle(args, arm, stack)
+                args.task = policy.task(args.task)
+            view = _open_view(args, arm, policy, stack)
             progress = Progress(args.duration)
             stack.callback(progress.close)
             outcome = run_policy(
-                bundle,
+                policy,
                 args.arm,
                 args.bridge,
-                scene_seed=args.scene_seed,
+                scene_seed=None if args.leader else args.scene_seed,
                 cameras=args.camera,
                 trace=args.trace,
                 display=Display(_print, progress.show, view, log, Health(os.environ.get("NOTIFY_SOCKET", ""))),
@@ -145,6 +157,19 @@ def _open_log(args: argparse.Namespace) -> RunLog | None:
     elif not args.log:
         return None
     return RunLog(args.log, overwrite=args.overwrite, live_port=args.live_port if args.live else None)
+
+
+def _leader(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> LeadingRun:
+    """A run that follows a leader arm. Raises `VlaEdgeError` or `BridgeError`."""
+    if args.bundle is not None or args.policy is not None:
+        raise InputError("--leader is in the place of a policy: leave --bundle and --policy out")
+    args.task = args.task or ""
+    fitted = fitted_arm(args.bridge, arm)
+    leader = stack.enter_context(LeaderProcess(arm, args.arm, args.leader))
+    _print(
+        f"the leader is read; '{arm.name}' goes to where it is at {APPROACH_SHARE:.0%} of its speed, then follows it"
+    )
+    return LeadingRun(fitted, leader.records, leader.lost)
 
 
 def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
@@ -205,9 +230,16 @@ def _print(text: str, wait_s: float = 0.0) -> None:
     print_line(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", sys.stdout, wait_s)
 
 
-def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack: ExitStack) -> LiveView | None:
+def _open_view(
+    args: argparse.Namespace, arm: ArmProfile, policy: Bundle | LeadingRun, stack: ExitStack
+) -> LiveView | None:
     if not args.view:
         return None
+    if isinstance(policy, Bundle):
+        parts, specs = list(policy.manifest.engines), policy.manifest.cameras
+        step_s = policy.arm(arm.embodiment, arm.joints).step_s
+    else:
+        parts, specs, step_s = list(policy.parts), policy.cameras, policy.step_s
     about = {
         "arm": arm.model,
         "simulated": is_simulated(args.bridge),
@@ -215,11 +247,11 @@ def _open_view(args: argparse.Namespace, arm: ArmProfile, bundle: Bundle, stack:
         "units": arm.units,
         "task": args.task,
         "bridge": args.bridge,
-        "parts": list(bundle.manifest.engines),
-        "step_ms": 1000 * bundle.arm(arm.embodiment, arm.joints).step_s,
+        "parts": parts,
+        "step_ms": 1000 * step_s,
         "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
     }
-    cameras = [CameraView(spec.name, spec.frame_px) for spec in bundle.manifest.cameras]
+    cameras = [CameraView(spec.name, spec.frame_px) for spec in specs]
     view = LiveView(arm.dof, about, args.view_port, cameras)
     stack.callback(view.close)
     _print(f"live page: {view.url}")

@@ -16,6 +16,8 @@ from edge.engines import engine_choices
 from edge.log.live import DEFAULT_PORT
 from edge.run.supervision import OnLoss
 
+DURATION_S = 20.0
+LONGEST_S = 86_399.0
 MOST_PORT = 65535
 Add = Callable[..., Any]
 
@@ -29,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
             edge-run --arm franka --bundle bundle --task "reach the red cube"     # simulated arm
             edge-run --arm franka --bundle bundle --bridge serial:/dev/ttyACM0 --camera v4l2:/dev/video0
             edge-run --arm so101 --policy openpi://10.0.0.2:8000 --policy-spec server.toml --camera v4l2:/dev/video0
+            edge-run --arm so101 --leader feetech:/dev/ttyACM1 --bridge feetech:/dev/ttyACM0
             edge-run --arm franka --bridge serial:/dev/ttyACM0 --to-home
             edge-run --arm franka --bridge fci:172.16.0.2 --clear
             edge-run --replay run.mcap --recompute --bundle bundle
@@ -53,6 +56,12 @@ def _add_what(add: Add) -> None:
     add("--bundle", type=Path, metavar="DIR", help="folder made by edge-export")
     add("--trust", type=Path, metavar="KEY", help=TRUST)
     add("--policy", metavar="URL", help="in place of a bundle a server: openpi://HOST:PORT, openpis:// with TLS")
+    add(
+        "--leader",
+        metavar="URL",
+        help="in place of a policy a second arm that a hand moves, read and never written: "
+        "feetech:PATH?calibration=FILE (default NAME-leader-calibration.json); the arm follows it within its limits",
+    )
     add("--policy-spec", type=Path, metavar="FILE.toml", help="what a server's numbers mean; edge-serve says it itself")
     add("--policy-key-file", default="", metavar="FILE", help="its API key")
     add("--policy-timeout", type=_positive, default=5.0, metavar="S", help="for one chunk (default %(default)g)")
@@ -71,7 +80,12 @@ def _add_what(add: Add) -> None:
         help="what to do, as text, for a policy that follows an instruction (default: the bundle's own, where "
         "edge-export was told one)",
     )
-    add("--duration", type=_positive, default=20.0, metavar="S", help="seconds to run (default %(default)g)")
+    add(
+        "--duration",
+        type=_positive,
+        metavar="S",
+        help=f"seconds to run (default {DURATION_S:g}; with --leader until Ctrl-C)",
+    )
     add("--scene-seed", type=int, default=0, help="with a simulated arm: where the cubes stand (default %(default)d)")
 
 

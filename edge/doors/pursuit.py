@@ -17,6 +17,8 @@ from edge.arms import ArmProfile
 from edge.inference.records import Outcome, PlannerStatus, PlanRequest, PlanResult
 from edge.plan.trajectory import FloatArray
 
+NEAR = 0.05
+"""rad or m: where an arm that approaches has arrived (ours: 3 degrees)."""
 SPEED_SHARE, ACCELERATION_SHARE = 0.9, 0.7
 """Of the arm's operating limits: the curve through the steps goes above what the steps themselves have."""
 
@@ -69,12 +71,23 @@ class Pursuit:
 class Pursuer:
     """A `Planner` that pursues what `newest` returns; None, until the first one, stands for where the arm is.
 
+    It goes by `approach`, where that is given, until its plan has been within `NEAR` of a set-point once. Its chunks
+    are told as `outcome`.
+
     It answers where it is asked, within the control loop: a thread beside the loop could be kept from the processor
     while it holds the interpreter, and the loop with it.
     """
 
-    def __init__(self, pursuit: Pursuit, horizon: int, newest: Callable[[], FloatArray | None]) -> None:
+    def __init__(
+        self,
+        pursuit: Pursuit,
+        horizon: int,
+        newest: Callable[[], FloatArray | None],
+        outcome: Outcome = Outcome.CHUNK,
+        approach: Pursuit | None = None,
+    ) -> None:
         self._pursuit, self._horizon, self._newest = pursuit, horizon, newest
+        self._outcome, self._approach = outcome, approach
         self._pending: PlanRequest | None = None
 
     def request(self, request: PlanRequest) -> None:
@@ -87,7 +100,7 @@ class Pursuer:
         began_ns = time.perf_counter_ns()
         goals = self._goals(request.commanded_rad, len(request.prefix_rad))
         nothing, took_ns = np.zeros((0, goals.shape[1])), np.array([time.perf_counter_ns() - began_ns])
-        return PlanResult(request.id, Outcome.CHUNK, "", 0, took_ns, 0, nothing, goals)
+        return PlanResult(request.id, self._outcome, "", 0, took_ns, 0, nothing, goals)
 
     def status(self) -> PlannerStatus | None:
         return None
@@ -98,5 +111,8 @@ class Pursuer:
         around = plan[max(delay - 1, 0) : delay + 2]
         dq = (around[-1] - around[0]) / (step_s * max(len(around) - 1, 1))
         target = self._newest()
-        ahead = self._pursuit.steps(q, dq, q if target is None else target, self._horizon - delay)
+        if target is not None and np.abs(self._pursuit.within(target) - q).max() < NEAR:
+            self._approach = None
+        pursuit = self._approach or self._pursuit
+        ahead = pursuit.steps(q, dq, q if target is None else target, self._horizon - delay)
         return np.vstack([plan[1 : delay + 1], ahead])

@@ -54,6 +54,11 @@ class Splicer:
         """Takes the time of the device's newest report."""
         self._reported_us = device_us
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the device has executed all of the plan, by its newest report."""
+        return self._reported_us >= self._timeline.due_us(self._timeline.last)
+
     def executed_steps(self) -> float:
         """How many steps the device has executed at the time of its newest report; it may be behind the host's
         estimate of its clock."""

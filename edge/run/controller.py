@@ -28,6 +28,7 @@ from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
 from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
 from firmware_bridge.clock_sync import WRAP_US
+from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import LinkLost
 from firmware_bridge.messages import StateReport
 
@@ -155,7 +156,8 @@ class Controller:
 
     def _resend_command(self) -> None:
         """Sends STOP or ARM, which are idempotent, until the device's state confirms it."""
-        runs_dry = self.motion is Motion.ENDING and self.timeline.last < 1
+        rests = self._last_state is not None and self._last_state.state == DeviceState.ARMED and self.splicer.is_over
+        runs_dry = self.motion is Motion.ENDING and (self.timeline.last < 1 or rests)
         if self.motion is Motion.STOPPING or runs_dry:
             self.client.send_stop()
         elif self.motion is Motion.RESUMING and self._last_state is not None:

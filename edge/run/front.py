@@ -247,7 +247,7 @@ def connect(arm: str, bridge_url: str = "sim:", **cell: Any) -> Arm:
 
 
 def run_policy(
-    policy: Bundle | str | Path | PolicyFunction,
+    policy: Bundle | str | Path | PolicyFunction | Runnable,
     arm: str,
     bridge_url: str = "sim:",
     *,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from edge.arms import ArmProfile
 from edge.bundle import Bundle, CameraSpec, ChunkShape, load_bundle
@@ -52,6 +52,7 @@ class FunctionSettings:
             raise InputError(f"answer '{self.answer}': give one of {', '.join(get_args(Answer))}")
 
 
+@runtime_checkable
 class Runnable(Protocol):
     """A policy that has not been started. `error` is what somebody else's code raised during the run."""
 
@@ -140,11 +141,16 @@ class FunctionRun:
 
 
 def runnable(
-    policy: Bundle | str | Path | PolicyFunction, arm: ArmProfile, run: RunSettings, function: FunctionSettings
+    policy: Bundle | str | Path | PolicyFunction | Runnable,
+    arm: ArmProfile,
+    run: RunSettings,
+    function: FunctionSettings,
 ) -> Runnable:
     """What `policy` is, checked before anything is opened. Raises `VlaEdgeError`."""
-    if callable(policy):
-        made: Runnable = FunctionRun(policy, arm, function)
+    if isinstance(policy, Runnable):
+        made = policy
+    elif callable(policy):
+        made = FunctionRun(policy, arm, function)
     else:
         made = BundleRun(policy if isinstance(policy, Bundle) else load_bundle(Path(policy)), arm, run)
     most = made.shape.horizon - 1
