@@ -67,6 +67,10 @@ def _calibrate(args: argparse.Namespace) -> int:
     arm, url = load_arm(args.arm), feetech_url(args.drive)
     output = args.output or url.calibration_of(arm)
     unknown = sorted(set(args.invert) - set(arm.joints))
+    if arm.gripper is not None and arm.joints[arm.gripper] in args.invert:
+        raise InputError(
+            f"--invert {arm.joints[arm.gripper]}: where the jaw is closed says which way it opens; leave it out"
+        )
     if unknown:
         raise InputError(f"--invert {unknown[0]}: the joints are {', '.join(arm.joints)}")
     if not args.let_go:
@@ -93,16 +97,22 @@ def _guide(calibrator: Calibrator, arm: ArmProfile, output: Path) -> None:
     _wait_for_enter("Move every joint to the middle of its range, then press Enter")
     calibrator.take_middle()
     print("Sweep every joint from stop to stop, one after the other, then press Enter", flush=True)
+    told: dict[str, tuple[float, float]] = {}
     while True:
         while not _entered(LOOK_S):
             calibrator.look()
         calibrator.look()
         missing = calibrator.missing
-        if not missing:
+        if not missing or missing == told:  # pressed again: that is as far as they go
             break
+        told = missing
         for joint, (swept_rad, wanted_rad) in missing.items():
             print(f"{joint}: swept {math.degrees(swept_rad):.0f} of {math.degrees(wanted_rad):.0f} degrees")
-        print("Go on, then press Enter", flush=True)
+        print("Go on, then press Enter; once more where that is all, and it is operated within its sweep", flush=True)
+    if arm.gripper is not None:
+        _wait_for_enter("Close the jaw all the way, then press Enter")
+        while problem := calibrator.take_closed():
+            _wait_for_enter(f"{problem}, then press Enter")
     calibration = calibrator.finish()
     calibration.write(output)
     for one in calibration.servos:

@@ -126,7 +126,7 @@ def _stands(bus: ServoBus, images: Images, calibration: Calibration, arm: ArmPro
             low, high = operating_range(scale, span)
             closed, opened = span.stops_rad
             share = (q - closed) / (opened - closed)
-            told.append(f"{span.name} {share:.0%}" if span.jaw else f"{span.name} {math.degrees(q):.0f}")
+            told.append(f"{span.name} {round(100 * share)}%" if span.jaw else f"{span.name} {round(math.degrees(q))}")
             at[span.name] = round(q, 4)
             if not least <= q <= most:
                 refused.append(

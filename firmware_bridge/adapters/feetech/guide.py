@@ -21,12 +21,15 @@ from firmware_bridge.adapters.feetech.servos import PROTECTIONS, find, need, pos
 from firmware_bridge.adapters.feetech.timing import question_s
 
 MIDDLE = COUNTS // 2
+END_SHARE = 0.1
+"""Of a jaw's sweep: as near to an end as it has to be closed (ours)."""
 JAW_RAD = math.radians(100)
 """Ours: less than any jaw travels (119 to 140 degrees; the handle of a leader 110), more than half of it."""
 
 
 class Calibrator:
-    """Step by step: `let_go`, `take_middle`, `look` again and again, `finish`. Servo n is joint n of `spans`.
+    """Step by step: `let_go`, `take_middle`, `look` again and again, `take_closed`, `finish`. Servo n is joint n of
+    `spans`.
 
     `inverted` names joints whose counts grow against their positive sense. Every step raises `DriveError`.
     """
@@ -79,6 +82,19 @@ class Calibrator:
         wanted = [JAW_RAD if span.jaw else span.operating_rad[1] - span.operating_rad[0] for span in self._spans]
         rows = zip(self._servos.items(), wanted)
         return {joint: (swept[servo], need_rad) for (servo, joint), need_rad in rows if swept[servo] < need_rad}
+
+    def take_closed(self) -> str:
+        """Where the jaw is now is where it is closed: the end of its sweep that it is at says which way it opens. What
+        is wrong, in words, where it is at neither; empty otherwise, and for an arm without a jaw."""
+        for servo, span in zip(self._servos, self._spans):
+            if not span.jaw:
+                continue
+            low, high = self.lowest[servo], self.highest[servo]
+            share = (position(self._bus, span.name, servo) - low) / max(1, high - low)
+            if END_SHARE < share < 1 - END_SHARE:
+                return f"the jaw is at {share:.0%} of its sweep, at neither end; close it all the way"
+            (self._inverted.add if share > 0.5 else self._inverted.discard)(span.name)
+        return ""
 
     def finish(self) -> Calibration:
         """Writes ranges and protections into the servos and locks them; the calibration, to be written to a file."""

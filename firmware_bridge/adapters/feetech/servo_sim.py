@@ -1,7 +1,8 @@
 """`servo-sim`: the simulated servos of an SO-101 on a pseudo-terminal, in real time.
 
 The first line of stdout is JSON with the port. Words on stdin change what happens: `silent N`, `speaks N`, `stall N`,
-`free N`, `heat N CELSIUS`, `voltage VOLTS`, `hand N COUNT` (a hand on an arm without torque), `reset N`.
+`free N`, `heat N CELSIUS`, `voltage VOLTS`, `supply VOLTS OHMS`, `hand N COUNT` (a hand on an arm without torque),
+`load N SHARE` (of the stall torque), `stops N LOW HIGH`, `noise N COUNTS`, `reset N`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TextIO
 
 from firmware_bridge import __version__
 from firmware_bridge.adapters.feetech import registers as reg
-from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
+from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus, Supply
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.adapters.terminal import Terminal
 from firmware_bridge.reading import one_line
@@ -38,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Simulates the six STS3215 servos of an SO-101 on a pseudo-terminal: their registers, a finite\n"
         "speed and acceleration, and a line of 1 Mbaud. The first line of stdout is JSON with the port.",
-        epilog="Commands on stdin: silent N, speaks N, stall N, free N, heat N CELSIUS, voltage VOLTS, hand N COUNT,\n"
-        "reset N. It runs until Ctrl-C or SIGTERM. Exit code 2: bad input.\n\n"
+        epilog="Commands on stdin: silent N, speaks N, stall N, free N, heat N CELSIUS, voltage VOLTS,\n"
+        "supply VOLTS OHMS, hand N COUNT, load N SHARE, stops N LOW HIGH, noise N COUNTS, reset N.\n"
+        "It runs until Ctrl-C or SIGTERM. Exit code 2: bad input.\n\n"
         "Examples:\n  servo-sim --trace shafts.csv\n  servo-sim --corrupt 0.01 --seed 1\n",
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--offset", type=_counts, default=(0,) * SERVOS, metavar="N,..", help="homing offsets that the servos hold")
     add("--corrupt", type=_share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
     add("--drop", type=_share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
+    add("--late", type=_share, default=0.0, metavar="SHARE", help="of the answers, which come 12 to 45 ms later")
     add("--echo", action="store_true", help="an adapter that sends the host its own bytes as well")
     add("--seed", type=int, default=0, help="of what gets lost (default %(default)d)")
     add("--trace", type=Path, metavar="FILE.csv", help="where the shafts are, every ms: monotonic_ns,c1..c6")
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     servos = {number: SimulatedServo(number, count) for number, count in enumerate(args.start, start=1)}
     for servo, offset in zip(servos.values(), args.offset):
         servo[reg.HOMING_OFFSET] = offset
-    bus = SimulatedBus(servos, LineFaults(args.corrupt, args.drop, args.echo, args.seed), now_ns)
+    bus = SimulatedBus(servos, LineFaults(args.corrupt, args.drop, args.echo, args.seed, args.late), now_ns)
     line = Terminal()
     print(json.dumps({"port": line.port, "servos": sorted(servos), "simulated": True, "pid": os.getpid()}), flush=True)
     try:
@@ -123,7 +126,11 @@ def apply(bus: SimulatedBus, words: Sequence[str]) -> None:
     """What a word does; one that is not understood is said on stderr, and nothing changes."""
     try:
         name, *rest = words
+        if name == "supply":
+            bus.supply = Supply(float(rest[0]), float(rest[1]))
+            return
         if name == "voltage":
+            bus.supply = None
             for servo in bus.servos.values():
                 servo[reg.PRESENT_VOLTAGE] = round(float(rest[0]) / reg.VOLTAGE_UNIT_V)
             return
@@ -136,6 +143,12 @@ def apply(bus: SimulatedBus, words: Sequence[str]) -> None:
             servo[reg.PRESENT_TEMPERATURE] = int(rest[1])
         elif name == "hand":
             servo.hand(float(rest[1]))
+        elif name == "load":
+            servo.load = float(rest[1])
+        elif name == "stops":
+            servo.stops = float(rest[1]), float(rest[2])
+        elif name == "noise":
+            servo.noise = int(rest[1])
         elif name == "reset":
             bus.servos[int(rest[0])] = servo.started_anew()
         else:

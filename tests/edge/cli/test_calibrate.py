@@ -136,12 +136,21 @@ def test_guided_from_a_script(servos: ServoProcess, tmp_path: Path) -> None:
     servos.command(f"hand 6 {MIDDLES[5] + STOPS[5][1]}")
     time.sleep(0.15)
     command.enter()
+    command.expect("Close the jaw")
+    servos.command(f"hand 6 {MIDDLES[5]}")
+    time.sleep(0.15)
+    command.enter()
+    command.expect("the jaw is at 49% of its sweep, at neither end; close it all the way")
+    servos.command(f"hand 6 {MIDDLES[5] + STOPS[5][1]}")
+    time.sleep(0.15)
+    command.enter()
     command.expect("wrote")
     assert command.process.wait(timeout=20) == 0
     made = read_calibration(output, "so101", SO101.joints)
     assert [one.homing_offset for one in made.servos] == [middle - MIDDLE for middle in MIDDLES]
     assert [(one.range_min, one.range_max) for one in made.servos] == [(MIDDLE + a, MIDDLE + b) for a, b in STOPS]
     assert json.loads(output.read_text())["arm"] == "so101"
+    assert [one.direction for one in made.servos] == [1, 1, 1, 1, 1, -1], "this jaw is closed at the high end"
 
 
 def test_an_input_that_ends_writes_nothing(servos: ServoProcess, tmp_path: Path) -> None:
@@ -162,6 +171,7 @@ def test_an_input_that_ends_writes_nothing(servos: ServoProcess, tmp_path: Path)
         ),
         (["--drive", "feetech:/dev/ttyNOPE"], "/dev/ttyNOPE: there is no such port"),
         (["--drive", "feetech:/dev/null", "--invert", "elbow"], "--invert elbow: the joints are shoulder_pan"),
+        (["--drive", "feetech:/dev/null", "--invert", "gripper"], "where the jaw is closed says which way it opens"),
         (["--drive", "feetech:/dev/null", "-o", "/nowhere/c.json"], "there is no folder /nowhere"),
     ],
 )

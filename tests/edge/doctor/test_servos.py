@@ -16,7 +16,7 @@ from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.errors import PortError
-from tests.servo_bench import SO101, SOUND, SimulatedPort, SteppedClock, calibration, servos_at
+from tests.servo_bench import SCALES, SO101, SOUND, SimulatedPort, SteppedClock, calibration, servos_at
 
 Change = Callable[[dict[int, SimulatedServo]], None]
 
@@ -55,6 +55,41 @@ def broken(register: reg.Register, value: int) -> Change:
         servos[3][register] = value
 
     return change
+
+
+def turned(servo: int, rad: float) -> Change:
+    """A joint that a hand has turned to where the arm is told to be `rad`."""
+
+    def change(servos: dict[int, SimulatedServo]) -> None:
+        scale, one = SCALES[servo - 1], calibration().servos[servo - 1]
+        servos[servo].hand(scale.count(rad) + one.homing_offset)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("servo", "rad", "status", "found"),
+    [
+        (2, -1.8, Status.OK, "outside the operating range, from where it only moves inward: shoulder_lift by 8"),
+        (6, SO101.stops_rad[5][0], Status.OK, "gripper 0%"),
+        (6, SO101.stops_rad[5][1], Status.OK, "gripper 100%"),
+        (2, -2.05, Status.FAIL, "shoulder_lift -117"),
+    ],
+)
+def test_it_says_where_each_joint_stands_and_whether_it_may_start_there(
+    servo: int, rad: float, status: Status, found: str, tmp_path: Path
+) -> None:
+    check = checked(tmp_path, turned(servo, rad))["pose"]
+    assert check.status is status and found in check.found
+    if status is Status.FAIL:
+        assert "arming will be refused: shoulder_lift is 2 degrees outside its limits" in check.fix
+
+
+def test_an_arm_that_holds_a_pose_will_be_refused(tmp_path: Path) -> None:
+    check = checked(tmp_path, broken(reg.TORQUE_ENABLE, 1))["servo bus"]
+    assert (
+        check.status is Status.FAIL and "holding: elbow_flex" in check.found and "arming will be refused" in check.fix
+    )
 
 
 @pytest.mark.parametrize(

@@ -247,10 +247,12 @@ def test_the_supply_sags_under_load_and_servos_start_anew_when_it_breaks_down() 
 
 def test_words(capsys: pytest.CaptureFixture[str]) -> None:
     bus = SimulatedBus({1: SimulatedServo(1, 1000), 2: SimulatedServo(2, 1000)}, LineFaults(), 0)
-    for text in ("silent 1", "stall 2", "heat 2 66", "voltage 5.0", "hand 1 1500"):
+    words = ("load 2 -0.2", "stops 2 900 1000", "noise 2 1", "supply 12 0.1")
+    for text in (*words, "silent 1", "stall 2", "heat 2 66", "voltage 5.0", "hand 1 1500"):
         apply(bus, text.split())
     assert bus.servos[1].silent and bus.servos[2].stalled and bus.servos[1].encoder == 1500
     assert bus.servos[2][reg.PRESENT_TEMPERATURE] == 66 and bus.servos[1][reg.PRESENT_VOLTAGE] == 50
+    assert (bus.servos[2].load, bus.servos[2].stops, bus.servos[2].noise) == (-0.2, (900, 1000), 1)
     for text in ("speaks 1", "free 2", "reset 2"):
         apply(bus, text.split())
     assert not bus.servos[1].silent and bus.servos[2][reg.PRESENT_TEMPERATURE] == 30
