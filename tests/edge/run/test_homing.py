@@ -21,7 +21,7 @@ from edge.bundle import ActionNumber, ArmSpec, AxisSpec, StateNumber, Training
 from edge.cli.run import main
 from edge.errors import InputError, SafetyStop
 from edge.log.recorder import Recorder
-from edge.log.trace import Trace, read_trace
+from edge.log.trace import Trace, read_trace, violations
 from edge.run.arm import ConnectedArm
 from edge.run.homing import (
     HOME_SHAPE,
