@@ -99,6 +99,10 @@ can-arms: $(VENV)/.tests ## a minute of an arm on its simulated CAN bus with 1 %
 	$(BIN)/python -m pytest -q -m slow tests/firmware_bridge/adapters/damiao
 	$(BIN)/python -m pytest -q tests/test_can_arms_end_to_end.py
 
+.PHONY: fci
+fci: $(VENV)/.tests ## a minute of the lifting policy on a Franka that says no, with 1 % of its packets lost in bursts of up to ten
+	$(BIN)/python -m pytest -q -s -m slow tests/test_strict_policy.py
+
 network: setup ## ten minutes of chunks over a network line at 1 % loss and 5 ms jitter, judged from the device's trace
 	$(BIN)/python -m edge.sim.network_run --minutes 10
 

@@ -203,10 +203,8 @@ class DeviceClient:
         raise LinkLost("the device sends no state; check port and baud rate")
 
     def arm(self, pose_urad: tuple[int, ...], loop_tick: int) -> None:
-        """Switches the drive on at the pose the host believes in. Raises `HandshakeError`.
-
-        The heart beats until the answer is there: the first beat may be lost, and without one the arm is armed in vain.
-        """
+        """Switches the drive on at the pose the host believes in. The heart beats until the answer is there: the first
+        beat may be lost, and without one the arm is armed in vain. Raises `HandshakeError`."""
         beats = count()
 
         def beat() -> None:
@@ -375,6 +373,7 @@ class DeviceClient:
                 beat_ns += 1000 * HOST_HEARTBEAT_US
             for received in self.link.receive():
                 if isinstance(received, Ack) and received.sequence == sequence:
+                    self._last_state_ns = max(self._last_state_ns, now_ns)  # as good a sign of life
                     return True
                 if isinstance(received, Nak) and received.sequence == sequence:
                     raise Refused(f"the device refuses {what}: {refusal_text(received)}", received.refusal)

@@ -12,6 +12,7 @@ from edge.errors import InputError
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS
 from firmware_bridge.adapters.franka_hand import open_franka
+from firmware_bridge.adapters.franka_identity import UnknownRobot, ask
 from firmware_bridge.adapters.franka_options import JOINTS, FrankaOptions
 from firmware_bridge.adapters.rate_guard import ArmLimits
 from firmware_bridge.adapters.velocity import CORRECTION_RAD_S
@@ -81,7 +82,21 @@ class FrankaUrl(FrankaOptions, DriveUrl):
                     "[operating]"
                 )
 
+    def _identify(self, arm: ArmProfile, notify: Notify) -> None:
+        """Says which robot it is. Raises `InputError` where it is not one for this profile."""
+        try:
+            robot = ask(self.target)
+        except UnknownRobot as unknown:
+            if str(unknown):
+                notify(f"the robot does not tell which one it is ({unknown}): '{arm.name}' is believed")
+            return
+        notify(f"robot: {robot}")
+        excess = robot.excess(arm_limits(arm))
+        if excess:
+            raise InputError(f"'fci:{self.target}' is no '{arm.name}': {excess}; choose the profile of this robot")
+
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         self.check(arm)
         check_reachable(self.target)
+        self._identify(arm, notify)
         return open_franka(self.target, self, arm_limits(arm), notify)

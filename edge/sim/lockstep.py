@@ -10,10 +10,10 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from edge.sim.scenes import (
     BenchVerdict,
@@ -47,6 +47,7 @@ from edge.run.made_from import pack_controller
 from edge.run.report import cameras_header, run_header
 from edge.run.settings import RunSettings
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
+from firmware_bridge.transports import Transport
 
 CONTROL_PERIOD_MS = 4
 SESSION = 1
@@ -83,6 +84,23 @@ class JoiningPlanner(Planner, Protocol):
         """Takes the controller that will make the requests, before the first one."""
 
 
+class SteppedDevice(Transport, Protocol):
+    """A device that moves on only when it is told to, with the world around it."""
+
+    @property
+    def now_us(self) -> int:
+        """Device time."""
+
+    def tick(self, count: int = 1) -> None:
+        """Lets so many milliseconds pass."""
+
+    def world(self) -> Sequence[float] | NDArray[np.float64]:
+        """Generalised positions of the scene."""
+
+
+OpenDevice: TypeAlias = Callable[[ArmProfile, Scene, LockstepSettings], AbstractContextManager[SteppedDevice]]
+
+
 @dataclass(frozen=True)
 class Track:
     """Where everything was while the policy had the arm: generalised positions (n, nq) at `time_s` (n,)."""
@@ -109,7 +127,7 @@ class LockstepCamera:
     def __init__(
         self,
         model: mujoco.MjModel,
-        device: LockstepDevice,
+        device: SteppedDevice,
         frame_px: tuple[int, int],
         name: str = CAMERA,
         on_frame: Callable[[Frame], None] | None = None,
@@ -137,7 +155,7 @@ class LockstepCamera:
 class InlinePlanner:
     """Computes at once and hands out the chunk when the simulated latency has passed."""
 
-    def __init__(self, source: ChunkSource, device: LockstepDevice, settings: LockstepSettings) -> None:
+    def __init__(self, source: ChunkSource, device: SteppedDevice, settings: LockstepSettings) -> None:
         self._source, self._device, self._settings = source, device, settings
         self._draw = random.Random(settings.seed)
         self._waiting: tuple[int, PlanResult] | None = None
@@ -159,15 +177,20 @@ class InlinePlanner:
 
 
 def run_lockstep(
-    bundle: Bundle, arm: ArmProfile, policy: BundlePolicy, scene: Scene, settings: LockstepSettings
+    bundle: Bundle,
+    arm: ArmProfile,
+    policy: BundlePolicy,
+    scene: Scene,
+    settings: LockstepSettings,
+    open_device: OpenDevice | None = None,
 ) -> LockstepOutcome:
-    """Runs one episode of a bundle from the scene's start.
+    """Runs one episode of a bundle from the scene's start, on the simulated device or one that is stepped likewise.
 
     The policy's task must be the settings' (see `edge.policy.base.open_policy`).
     """
     shape, specs = bundle.manifest.shape, bundle.manifest.cameras
     names = scene_cameras(scene, [spec.name for spec in specs])
-    with _device(arm, scene, settings) as device:
+    with (open_device or _device)(arm, scene, settings) as device:
 
         def clock_ns() -> int:
             return device.now_us * 1000
@@ -250,7 +273,7 @@ def _run(
     source: ChunkSource,
     scene: Scene,
     settings: LockstepSettings,
-    device: LockstepDevice,
+    device: SteppedDevice,
     look: Callable[[int], None] = lambda now_ns: None,
     log: FileLog | None = None,
 ) -> LockstepOutcome:
@@ -303,7 +326,7 @@ def _run(
     return LockstepOutcome(verdict, stop, controller, followed)
 
 
-def _rest(device: LockstepDevice, watch_s: float) -> NDArray[np.float64]:
+def _rest(device: SteppedDevice, watch_s: float) -> NDArray[np.float64]:
     """Lets the arm come to rest; returns the world's positions (n, nq) over the last `watch_s`."""
     watched_ms = WATCH_EVERY_MS * round(1000 * watch_s / WATCH_EVERY_MS)
     device.tick(REST_MS - watched_ms)

@@ -81,7 +81,7 @@ class FciServer:
 
     @property
     def waits(self) -> bool:
-        """Whether a period lasts until its answer is there, and no longer."""
+        """Whether a period lasts until its answer is there."""
         return self._lockstep and self.robot.generator is not Generator.IDLE and self.silent_periods == 0
 
     def period(self) -> None:
@@ -337,7 +337,7 @@ def _run(server: FciServer, trace: TextIO | None) -> None:
             for text in lines:
                 apply(server, text.split())
         left_s = due_s - time.monotonic()
-        if left_s > 0 and not server.waits:
+        if left_s > 0:
             time.sleep(left_s)
 
 

@@ -200,6 +200,11 @@ OFFSETS_M = (
 TORQUE_NM = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 
 
+def _ends(limits: RobotLimits, joint: int) -> tuple[float, float]:
+    """From which the velocity limit is measured, where there is one."""
+    return limits.edge[joint][2:] if limits.edge else (limits.low_rad[joint], limits.high_rad[joint])
+
+
 def _edge(limits: RobotLimits, joint: int) -> str:
     """How the velocity limit falls towards the ends of a joint: v = sqrt(2 deceleration room) - offset."""
     offset, slope, _, _ = limits.edge[joint] if limits.edge else (0.0, 1e6, 0.0, 0.0)
@@ -221,7 +226,7 @@ def model(limits: RobotLimits) -> str:
             f'<joint name="{name}_joint{number}" type="revolute">'
             f'<origin rpy="{" ".join(map(str, rpy))}" xyz="{" ".join(map(str, xyz))}"/>'
             f'<parent link="{name}_link{at}"/><child link="{name}_link{number}"/><axis xyz="0 0 1"/>'
-            f'<limit effort="{TORQUE_NM[at]}" lower="{limits.low_rad[at]}" upper="{limits.high_rad[at]}" '
+            f'<limit effort="{TORQUE_NM[at]}" lower="{_ends(limits, at)[0]}" upper="{_ends(limits, at)[1]}" '
             f'velocity="{limits.velocity_rad_s[at]}"/>{_edge(limits, at)}</joint>'
         )
     joints.append(

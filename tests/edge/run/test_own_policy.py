@@ -244,7 +244,7 @@ def test_a_latched_fault_is_not_armed_over_and_the_lead_has_a_margin() -> None:
     connected = ConnectedArm.connect(FRANKA, rig.client)
     rig.client.estop()
     rig.run(50)
-    with pytest.raises(SafetyStop, match=r"the device is in ESTOP .*find the cause and clear it first"):
+    with pytest.raises(SafetyStop, match=r"the device is in ESTOP .*find the cause, then clear it"):
         connected.switch_on()
     assert connected.lead_us() == MIN_LEAD_US + LEAD_MARGIN_US
     rig.close()

@@ -28,6 +28,8 @@ ENDINGS = {
     Ending.STOPPED: "preempted!",
 }
 PATIENCE = 5000
+UDP_TIMEOUT_MS = 1000
+"""libfranka `network.h`."""
 
 
 class NetworkException(RuntimeError):
@@ -39,7 +41,8 @@ class ControlException(RuntimeError):
 
 
 class StrictLibrary:
-    """The module. `start_periods` is how long a motion takes to begin; `line_is_cut` ends everything."""
+    """The module. `start_periods` is how long a motion takes to begin; `line_is_cut` ends everything. Packets are lost
+    in motion; anything else in the place of `loss` acts at any time."""
 
     NetworkException, ControlException = NetworkException, ControlException
     RealtimeConfig = SimpleNamespace(kEnforce=1, kIgnore=0)
@@ -133,7 +136,8 @@ class StrictLibrary:
 
     def _period(self) -> bool:
         """One of the robot's; whether its state reaches us."""
-        state_lost, set_point_lost = self.loss.next() if self.robot.generator else (False, False)
+        lossy = self.robot.generator or not isinstance(self.loss, PacketLoss)
+        state_lost, set_point_lost = self.loss.next() if lossy else (False, False)
         command, self._pending = self._pending, None
         self.robot.period(None if set_point_lost else command)
         self.now_ms += 1
@@ -141,8 +145,11 @@ class StrictLibrary:
 
     def _state(self) -> SimpleNamespace:
         self._check()
+        silent = 0
         while not self._period():
-            pass
+            silent += 1
+            if silent >= UDP_TIMEOUT_MS:
+                raise NetworkException("libfranka: UDP receive: Timeout")
         robot, now_ms = self.robot, self.now_ms
         return SimpleNamespace(
             q=array("f", robot.q),

@@ -63,6 +63,55 @@ def test_lost_packets_are_no_reflex(rig_of: Make, mode: str, share: float, burst
     assert share or rig.drive.statistics()["set_points_off_plan"] == 0
 
 
+class Silence:
+    """A line that is dead in both directions for so many periods."""
+
+    def __init__(self, periods: int) -> None:
+        self.left = periods
+
+    def next(self) -> tuple[bool, bool]:
+        self.left -= 1
+        return (self.left >= 0,) * 2
+
+
+@pytest.mark.parametrize(("periods", "survives"), [(10, True), (MOST_LOST - 2, True), (50, False), (2000, False)])
+def test_a_line_that_is_dead_for_a_while(rig_of: Make, periods: int, survives: bool) -> None:
+    """Less than twenty packets are bridged; more are the robot's own stop, a fault, and a motion again after CLEAR."""
+    rig = moving(rig_of())
+    rig.bench.library.loss = Silence(periods)  # type: ignore[assignment]
+    rig.run(600)
+    robot = rig.robot
+    assert (robot.reflexes == 0) is survives, rig.bench.story
+    if survives:
+        assert rig.device.state == DeviceState.HOLD and rig.off_plan_rad() < 1e-4
+        return
+    assert rig.device.state == DeviceState.FAULT
+    assert robot.last_motion_errors == {RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION}
+    for _ in range(4):  # a line that is gone is looked for once a second
+        rig.drive._retry_s = 0.0  # type: ignore[attr-defined]
+        rig.run(30)
+    cleared(rig)
+    rig.loop_tick += 1
+    rig.armed()
+    assert (robot.mode, robot.motions) == (RobotMode.MOVE, 2), rig.bench.story
+
+
+def test_a_host_that_is_gone_leaves_a_robot_at_rest_and_no_reflex(rig_of: Make) -> None:
+    rig = moving(rig_of(loss=PacketLoss(0.05, 10, seed=8)))
+    rig.heartbeats = False
+    rig.run(600)
+    assert rig.device.state == DeviceState.HOLD and rig.robot.reflexes == 0, rig.bench.story
+    assert max(map(abs, rig.robot.dq_d)) < 1e-3 and rig.robot.mode is RobotMode.MOVE
+
+
+def test_an_adapter_that_is_gone_is_the_robots_own_stop(rig_of: Make) -> None:
+    rig = moving(rig_of())
+    for _ in range(400):  # nobody answers, or reads, any more
+        rig.robot.period(None)
+    assert rig.robot.mode is RobotMode.REFLEX and rig.robot.dq_d == [0.0] * 7
+    assert rig.robot.last_motion_errors == {RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION}
+
+
 @pytest.mark.parametrize("periods", [5, 25, 100])
 def test_a_motion_may_take_long_to_begin(rig_of: Make, periods: int) -> None:
     rig = moving(rig_of(start_periods=periods))
