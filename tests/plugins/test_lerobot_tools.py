@@ -43,7 +43,7 @@ class LeRobot:
         copies = [
             shutil.copytree(path, folder / path.name) for path in DISTRIBUTIONS
         ]  # a build writes beside its source
-        subprocess.run([*build, *map(str, copies)], check=True, timeout=120)
+        subprocess.run([*build, *map(str, copies)], check=True, timeout=600)
         self._environment = os.environ | {
             "PYTHONPATH": f"{site}{os.pathsep}{ROOT}",
             "HF_HOME": str(folder / "hf"),
@@ -55,7 +55,7 @@ class LeRobot:
 
     def python(self, script: str, *arguments: str) -> str:
         done = subprocess.run(
-            [PYTHON, "-c", script, *arguments], env=self._environment, capture_output=True, text=True, timeout=300
+            [PYTHON, "-c", script, *arguments], env=self._environment, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout

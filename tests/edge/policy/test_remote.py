@@ -27,7 +27,8 @@ from tests.support import broken_limits
 pytestmark = pytest.mark.long  # servers, and timeouts that pass
 
 HORIZON = 16
-HANGS_S = 0.2
+HANGS_S = 1.0
+"""A healthy server on a busy machine answers within it."""
 ARMS = {"franka": "rad", "so101": "deg"}
 SPECS = {
     name: RemoteSpec(20.0, HORIZON, {"front": RemoteCamera("observation/image", 96, 96)}, unit=unit, execute=8)
