@@ -36,7 +36,8 @@ from edge.arms import load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.errors import InputError
 from edge.policy.base import open_policy
-from bench.episodes import FIRST_SCENE, wilson
+from bench.episodes import FIRST_SCENE
+from edge.run.proportion import wilson
 from edge.sim.lockstep import LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS
 from edge.log.trace import Trace, read_trace

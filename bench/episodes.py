@@ -5,7 +5,6 @@ Imports neither policy nor runtime: LeRobot's own code is counted by the same (`
 
 from __future__ import annotations
 
-import math
 
 from edge.errors import InputError
 from edge.sim.scenes import Scene
@@ -27,12 +26,3 @@ def instruction(scene: Scene, episode: int, target: str | None = None) -> str:
             f"--object {target!r}: the scene has no such object; one of these is asked for: {', '.join(told)}"
         )
     return named[0]
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson, 1927)."""
-    z, p = 1.96, successes / trials
-    centre = p + z * z / (2 * trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    low, high = (centre - half) / (1 + z * z / trials), (centre + half) / (1 + z * z / trials)
-    return max(0.0, low), min(1.0, high)  # rounding alone makes -0 %

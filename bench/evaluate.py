@@ -33,7 +33,8 @@ from edge.sim.scenes import (  # first: it chooses the GL backend
 import numpy as np
 from tqdm import tqdm
 
-from bench.episodes import FIRST_SCENE, instruction, wilson
+from bench.episodes import FIRST_SCENE, instruction
+from edge.run.proportion import wilson
 from bench.push import PUSH_M, PUSHES, pushing
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle

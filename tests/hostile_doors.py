@@ -24,7 +24,6 @@ from edge.arms import load_arm
 from edge.bundle import load_bundle
 from edge.bundle.manifest import EngineSpec, TensorSpec
 from edge.doors.lerobot_names import LeRobotAxes
-from edge.doors.pursuit import Pursuit
 from edge.doors.ros2 import trajectory_of
 from edge.doors.ros2_wire import TRAJECTORY, Types, WireError
 from edge.doors.served import ServedBundle
@@ -33,6 +32,7 @@ from edge.errors import InputError
 from edge.plan.checks import check_finite
 from edge.policy.openpi import ProtocolError, unpack
 from edge.policy.remote import RemoteCamera, RemoteEngine, RemoteServer, RemoteSpec, ServerAddress
+from edge.run.pursuit import Pursuit
 from tests.foreign_bundle import FRONT_PX, WRIST_PX, write_foreign
 
 ARM = load_arm("so101")

@@ -24,6 +24,7 @@ PARSERS = {
     "edge-serve": "edge.cli.serve",
     "edge-ros2": "edge.cli.ros2",
     "edge-record": "edge.cli.record",
+    "edge-evaluate": "edge.cli.evaluate",
     "edge-bundle": "edge.cli.bundles",
     "bridge-sim": "edge.cli.bridge_sim",
     "can-sim": "edge.cli.can_sim",

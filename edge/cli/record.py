@@ -1,14 +1,18 @@
-"""`edge-record`: episodes of a LeRobot v3 dataset, from logs, and back to the simulated arm."""
+"""`edge-record`: episodes of a LeRobot v3 dataset, from runs and from logs, and back to an arm."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from itertools import count as count_from
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.arms import available_arms, load_arm
+from edge.bundle import load_bundle
 from edge.cli.parser import PATIENCE_S, add_version, complain, count, described
+from edge.cli.series import add_series, run_episode
 from edge.errors import InputError, VlaEdgeError
 from edge.log.mcap_log import require_mcap
 from edge.registry import missing
@@ -17,7 +21,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.printing import print_line
 
 if TYPE_CHECKING:
-    from edge.log.episodes import Appended
+    from edge.log.episodes import Appended, Verdict
 
 PROG = "edge-record"
 VERDICTS = ("success", "fail", "unknown")
@@ -27,8 +31,9 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog=PROG,
         **described(
-            "Episodes of a LeRobot v3 dataset from logged runs, and episodes played again on an arm.",
+            "Episodes of a LeRobot v3 dataset from a policy that runs or from logs, and episodes on an arm again.",
             """
+            edge-record --policy --arm so101 --bundle bundle --task "put the cube away" --episodes 20 --out my-data
             edge-run --arm so101 --bundle bundle --log run.mcap
             edge-record --from run.mcap --out my-data --verdict success
             edge-record --from logs/*.mcap --out my-data --fps 30 --task "put the cube away"
@@ -42,20 +47,23 @@ def parser() -> argparse.ArgumentParser:
     add_version(root)
     what = root.add_mutually_exclusive_group(required=True)
     what.add_argument("--from", dest="logs", type=Path, nargs="+", metavar="FILE.mcap", help="logs of edge-run --log")
+    what.add_argument("--policy", action="store_true", help="runs a bundle --episodes times, and records each run")
     what.add_argument(
         "--play", type=Path, metavar="DIR", help="a dataset, of which an arm follows one episode's actions"
     )
-    made = root.add_argument_group("episodes from logs").add_argument
+    made = root.add_argument_group("the dataset").add_argument
     made("--out", type=Path, metavar="DIR", help="the dataset: a new folder, or one to be gone on with")
     made(
         "--fps", type=count, metavar="N", help="steps per second (default: 30, 20 or 10, as the slowest camera allows)"
     )
     made("--task", metavar="TEXT", help="what was to be done (default: as in the log)")
     made("--verdict", choices=VERDICTS, default="unknown", help="how it ended (default %(default)s)")
+    add_series(root.add_argument_group("episodes of a policy").add_argument)
     played = root.add_argument_group("an episode on an arm").add_argument
     played("--episode", type=int, default=0, metavar="N", help="its number (default %(default)d)")
-    played("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
-    played("--bridge", default="sim:", metavar="URL", help="the arm (default sim:, simulated)")
+    arm = root.add_argument_group("the arm").add_argument
+    arm("--arm", metavar="NAME", help=f"arm profile: {', '.join(available_arms())}, or a .toml file")
+    arm("--bridge", default="sim:", metavar="URL", help="its line (default sim:, simulated)")
     played("--log", type=Path, metavar="FILE.mcap", help="keeps a log of it")
     return root
 
@@ -67,8 +75,12 @@ def main(argv: list[str] | None = None) -> int:
         root.error("--from needs --out DIR, the dataset")
     if args.play and not args.arm:
         root.error("--play needs --arm NAME")
+    if args.policy and not (args.arm and args.bundle and args.out):
+        root.error("--policy needs --arm NAME, --bundle DIR and --out DIR")
     try:
-        return _from_logs(args) if args.logs else _play(args)
+        if args.policy:
+            return _of_policy(args)
+        return _from_logs(args.logs, args) if args.logs else _play(args)
     except (VlaEdgeError, BridgeError) as error:
         complain(PROG, error)
         return error.exit_code if isinstance(error, VlaEdgeError) else 2
@@ -82,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _from_logs(args: argparse.Namespace) -> int:
+def _from_logs(logs: Sequence[Path], args: argparse.Namespace, verdict: Verdict | None = None) -> int:
     require_mcap("--from")
     try:
         from edge.log import episodes
@@ -91,11 +103,11 @@ def _from_logs(args: argparse.Namespace) -> int:
         raise InputError(missing("a dataset", error)) from None
     from edge.log.logged_run import read_run
 
-    for path in args.logs:
+    for path in logs:
         if not path.is_file():
             raise InputError(f"--from {path}: there is no such file; name logs of edge-run --log")
     code = 0
-    for path in args.logs:
+    for path in logs:
         run = read_run(path)
         spec = episodes.spec_of(run, args.fps or _rate_there(args.out) or episodes.rate_of(run))
         with DatasetWriter(args.out, spec) as writer:
@@ -103,13 +115,38 @@ def _from_logs(args: argparse.Namespace) -> int:
                 _print(f"{path}: is in {args.out} already, as episode {has[0]}")
                 continue
             try:
-                found = episodes.append_run(writer, run, args.verdict, args.task)
+                found = episodes.append_run(writer, run, verdict or args.verdict, args.task)
             except episodes.NoEpisode as problem:
                 complain(PROG, problem)
                 code = 2
                 continue
             episodes.write_mapping(args.out, run)
         _print(_told(path, found, spec.fps))
+    return code
+
+
+def _of_policy(args: argparse.Namespace) -> int:
+    """Runs with a log each; a log that is not discarded becomes episodes at once, and is kept in any case of doubt."""
+    require_mcap("--policy")
+    logs = args.out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    bundle, code = load_bundle(args.bundle), 0
+    if args.task is None and bundle.manifest.follows_text:
+        raise InputError("this policy follows an instruction; give one with --task TEXT")
+    for number in range(args.episodes):
+        log = next(path for index in count_from(0) if not (path := logs / f"run-{index:04d}.mcap").exists())
+        episode = run_episode(bundle, args, args.task or "", number, log, _print)
+        if episode.stopped:
+            _print(f"stopped; {log} is kept: edge-record --from {log} --out {args.out} --verdict success|fail adds it")
+            return code
+        if episode.verdict == "discard":
+            log.unlink()
+            _print(f"episode {number}: discarded")
+            continue
+        verdict: Verdict = (
+            "success" if episode.verdict == "success" else "fail" if episode.verdict == "fail" else "unknown"
+        )
+        code = max(code, _from_logs([log], args, verdict), 1 if episode.report["error"] else 0)
     return code
 
 

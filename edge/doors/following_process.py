@@ -12,7 +12,6 @@ from typing import Any
 from edge.arms import ArmProfile
 from edge.bundle import ArmSpec, Bundle, CameraSpec, ChunkShape
 from edge.doors.following import FollowingRecords, FollowingSettings, Positions
-from edge.doors.pursuit import Pursuer, Pursuit
 from edge.errors import SafetyStop, VlaEdgeError
 from edge.inference.film import CameraView, NewestFrames
 from edge.inference.layout import Newest
@@ -24,6 +23,7 @@ from edge.run.commands import CommandQueue
 from edge.run.controller import Controller
 from edge.run.display import Display
 from edge.run.front import open_arm
+from edge.run.pursuit import Pursuer, Pursuit
 from edge.run.settings import RunSettings
 from edge.run.signals import Operator
 from firmware_bridge.client import DeviceClient

@@ -17,10 +17,10 @@ from types import TracebackType
 from edge.arms import ArmProfile
 from edge.doors.following import FollowingRecords
 from edge.doors.following_process import SHAPE, STEP_S, FollowingRun
-from edge.doors.pursuit import Pursuer, Pursuit
 from edge.errors import InputError
 from edge.inference.records import Outcome, Planner
 from edge.plan.trajectory import FloatArray
+from edge.run.pursuit import Pursuer, Pursuit
 from firmware_bridge.children import start_module
 
 READY_TIMEOUT_S = 20.0

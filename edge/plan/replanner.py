@@ -72,7 +72,8 @@ class Replanner:
     or a plan that is stretched further than need be, by a request in the very next step."""
 
     def __init__(self, shape: ChunkShape, settings: ControlSettings, step_us: int, latency_us: int) -> None:
-        self._shape, self._settings, self._pace = shape, settings, Pace(step_us)
+        self._shape, self._pace = shape, Pace(step_us)
+        self.execute_steps, self._lead_us = settings.execute_steps, settings.lead_us
         self.latency = LatencyEstimate(settings.lead_us)
         self.latency.add(latency_us)
         self.pending: Pending | None = None
@@ -87,6 +88,10 @@ class Replanner:
         """Time a step should take: the expected latency then fits into the steps that a chunk may lag behind, also for
         a request that is as late in its step as it may be."""
         return self._pace.wanted_us(self.latency.needed_us, self.lag_steps - PUNCTUAL)
+
+    def replan_every(self, steps: int) -> None:
+        """From now on so many steps of a chunk are executed before the next is requested."""
+        self.execute_steps = steps
 
     def stretch(self) -> float:
         """How many times as slowly as trained the expected latency makes the arm move. Raises `InputError` when it
@@ -109,7 +114,7 @@ class Replanner:
     @property
     def lag_steps(self) -> int:
         """How many steps after its observation a chunk may be joined, and be followed in time by the next one."""
-        return min(self._shape.max_delay, self._shape.horizon - self._settings.execute_steps)
+        return min(self._shape.max_delay, self._shape.horizon - self.execute_steps)
 
     def due(self, timeline: Timeline, now_ns: int, now_us: float) -> tuple[int, int] | None:
         """Step and delay of a request that is to be made now; None when none is."""
@@ -129,8 +134,8 @@ class Replanner:
         spacing_us = timeline.spacing_us(timeline.last)
         may_hurry = timeline.begun and spacing_us > max(self.spacing_us, self._goals_us)
         self.pending = pending
-        self._next_step = pending.step + (1 if may_hurry else self._settings.execute_steps)
-        self.period_us = max(self._settings.execute_steps * spacing_us, self.latency.largest_us)
+        self._next_step = pending.step + (1 if may_hurry else self.execute_steps)
+        self.period_us = max(self.execute_steps * spacing_us, self.latency.largest_us)
 
     def waited_us(self, now_ns: int) -> float:
         """How long the pending request has waited; 0 without one."""
@@ -139,7 +144,7 @@ class Replanner:
     def expected_us(self, waited_us: float) -> float:
         """What a request that has waited so long is expected to take until its chunk can change anything."""
         overdue = waited_us > self.latency.largest_us
-        return OVERDUE * waited_us + self._settings.lead_us if overdue else self.latency.needed_us
+        return OVERDUE * waited_us + self._lead_us if overdue else self.latency.needed_us
 
     def slowed_by_goals(self, spacing_us: int) -> None:
         """The last chunk's goals needed steps of `spacing_us`, 0 when they needed none longer: another in the very next

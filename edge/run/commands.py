@@ -14,10 +14,12 @@ class Command(IntEnum):
     """Leave FAULT or ESTOP, before anything is armed."""
     HOME = 3
     """From rest, slowly to the home pose, and wait there."""
-    PAUSE = 4
-    STOP = 5
+    TAKE_OVER = 4
+    """From rest, a leader arm leads in the policy's place, until a pause."""
+    PAUSE = 5
+    STOP = 6
     """End the run, under control."""
-    ESTOP = 6
+    ESTOP = 7
 
 
 class CommandQueue:

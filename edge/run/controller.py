@@ -134,6 +134,11 @@ class Controller:
         self.recorder.call("expect", latency_us)
         self.replanner.latency.add(latency_us)
 
+    def replan_every(self, steps: int) -> None:
+        """Requests the next chunk after so many steps of each, from the next one on."""
+        self.recorder.call("replan_every", steps)
+        self.replanner.replan_every(steps)
+
     def run_out(self, reason: str) -> None:
         """Requests no more chunks: the arm executes what is committed, and comes to rest under the device's control."""
         self.recorder.call("run_out", reason)
@@ -229,15 +234,19 @@ class Controller:
     def _positions(self, step: int) -> tuple[FloatArray, FloatArray]:
         """Measured now and at the steps before; commanded at the beginning of `step` and of all that follow it. Neither
         for a policy that goes on from increments alone."""
-        timeline, measured = self.timeline, self.shape.measured
-        if not measured:
+        if not self.shape.measured:
             return self._nothing, self._nothing
-        assert self._last_state is not None  # nothing is requested before the first report
+        return self._history.measured_rad(self.shape.measured, self.timeline.step_us), self.commanded_rad(step)
+
+    def commanded_rad(self, step: int) -> FloatArray:
+        """Commanded positions (n, J) at the beginning of `step` and at the ends of all that are planned from it on."""
+        timeline = self.timeline
         if timeline.begun:
             commanded = timeline.knots(step, min(timeline.last - step, self.shape.horizon) + 1).q_urad
         else:
+            assert self._last_state is not None  # nothing is requested before the first report
             commanded = np.array([self._last_state.commanded_urad])
-        return self._history.measured_rad(measured, timeline.step_us), from_micro(commanded)
+        return from_micro(commanded)
 
     def _stretch_for_late_inference(self, now_ns: int, now_us: float) -> None:
         """Makes the plan last until the chunk that is pending."""

@@ -40,6 +40,7 @@ from edge.run.session import Session
 from edge.run.settings import RunSettings
 from edge.run.signals import Operator
 from edge.run.slow_run import SlowRun
+from edge.run.take_over import Leader
 from edge.run.workcell import Workcell
 from firmware_bridge.bus_load import bus_load
 from firmware_bridge.codes import MAX_KNOTS
@@ -137,8 +138,9 @@ class Arm:
         log: str | Path | None,
         display: Display,
         operator: Operator | None = None,
+        leader: Leader | None = None,
     ) -> RunOutcome:
-        """A run of what has been checked."""
+        """A run of what has been checked; `leader` is where a person wants the arm who takes it over."""
         cell = self.cell
         cameras = cell.cameras([camera.name for camera in policy.cameras]) if policy.bundle else cell.given_cameras()
         execute = policy.execute_steps if run.execute_steps is None else run.execute_steps
@@ -154,7 +156,7 @@ class Arm:
                 where = {"bridge": cell.url, "scene_seed": cell.scene_seed}
                 views = policy.views(run.cameras)
                 shown.log.prepare(run_header(policy.bundle, self.profile, run, where | cameras_header(views)), views)
-            session = Session(self.profile, cell.bridge.transport, run, shown, load, operator)
+            session = Session(self.profile, cell.bridge.transport, run, shown, load, operator, leader)
             with closing(policy.open(session.client, run, shown)) as inference:
                 outcome = session.run(inference)
                 pids = {"control": os.getpid(), "inference": inference.pid}

@@ -15,6 +15,7 @@ from edge.run.home_trip import HomeTrip
 from edge.run.motion import Motion
 from edge.run.settings import RunSettings
 from edge.run.supervision import Loss, Supervisor
+from edge.run.take_over import Leader, TakeOver
 
 SUPERVISION_S = 0.02
 VIEW_S = 0.04
@@ -34,12 +35,16 @@ class ControlLoop:
         settings: RunSettings,
         display: Display,
         spin_ns: int,
+        leader: Leader | None = None,
     ) -> None:
         self.controller, self.settings, self.moved_s = controller, settings, 0.0
         self.schedule = FixedStep(round(1e9 / settings.rate_hz), time.monotonic_ns, time.sleep, spin_ns)
         self._inference, self._commands, self._display = inference, commands, display
         home = HomeTrip(controller, display.notify, display.tap)
-        self._supervisor = Supervisor(controller, inference, commands, settings.on_loss, display.notify, home)
+        take_over = TakeOver(controller, leader, display.notify, display.tap)
+        self._supervisor = Supervisor(
+            controller, inference, commands, settings.on_loss, display.notify, home, take_over
+        )
         self._has_ended = self._at_rest = False
         self._work = RateTable(
             RateGroup("control", 1, lambda now_ns, tick: controller.step(now_ns, tick + 1)),

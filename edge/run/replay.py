@@ -37,7 +37,7 @@ SAMPLES_KEPT = 1
 """The replay's own recorder needs to keep nothing."""
 SHAPE = {one.name for one in fields(ChunkShape)}
 """What control needs of a shape; older logs have more of the policy's sizes there."""
-CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume"})
+CONTROL_CALLS = frozenset({"expect", "run_out", "pause", "resume", "replan_every"})
 """The controller's methods that a log may call."""
 
 

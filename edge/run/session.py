@@ -30,6 +30,7 @@ from edge.run.settings import RunSettings
 from edge.run.signals import Operator
 from edge.run.slow_run import SlowRun
 from edge.run.supervision import OnLoss
+from edge.run.take_over import Leader
 from firmware_bridge.bus_load import BusLoad
 from firmware_bridge.messages import StateReport
 from firmware_bridge.transports import Transport
@@ -57,7 +58,9 @@ class Session:
         display: Display,
         load: BusLoad | None,
         operator: Operator | None = None,
+        leader: Leader | None = None,
     ) -> None:
+        self._leader = leader
         self.arm, self.settings, self.display = arm, settings, display
         self.client = client_in_real_time(transport, display.journal)
         self._load, self._operator = load, operator or Operator()
@@ -91,7 +94,9 @@ class Session:
             first_rad = self._far_start(connected, inference)
             if self.display.log is not None:
                 self.display.log.open()
-            loop = ControlLoop(controller, inference, self._operator.commands, self.settings, self.display, spin_ns)
+            loop = ControlLoop(
+                controller, inference, self._operator.commands, self.settings, self.display, spin_ns, self._leader
+            )
             end = self._approach(connected, first_rad) if first_rad is not None else None
             if self.display.journal is not None:  # now: the approach had a controller of its own
                 made_from = pack_controller(controller, inference.step_s, status.warm_ns // 1000)

@@ -15,6 +15,7 @@ SIGNALS: dict[int, Command] = {
     signal.SIGUSR1: Command.START,
     signal.SIGUSR2: Command.PAUSE,
     signal.SIGRTMIN: Command.HOME,
+    signal.SIGRTMIN + 1: Command.TAKE_OVER,
 }
 
 

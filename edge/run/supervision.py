@@ -17,6 +17,7 @@ from edge.run.commands import Command, CommandQueue
 from edge.run.controller import Controller
 from edge.run.home_trip import HomeTrip
 from edge.run.motion import Motion
+from edge.run.take_over import TakeOver
 
 LOST_PERIODS = 2
 MOST_STARTS = 3
@@ -49,9 +50,11 @@ class Supervisor:
         on_loss: OnLoss,
         notify: Callable[[str], None],
         home: HomeTrip | None = None,
+        take_over: TakeOver | None = None,
     ) -> None:
         self.controller, self.inference, self.commands, self.on_loss = controller, inference, commands, on_loss
         self.home = home or HomeTrip(controller, notify)
+        self.take_over = take_over or TakeOver(controller, None, notify)
         self.losses: list[Loss] = []
         self._notify = notify
         self._lost: Loss | None = None
@@ -62,6 +65,7 @@ class Supervisor:
         """Raises `SafetyStop` when the run has to end."""
         self._take_command()
         self.home.step()
+        self.take_over.step()
         if self._lost is None:
             self._watch(now_ns)
         elif self.controller.motion is Motion.HELD:
@@ -81,6 +85,8 @@ class Supervisor:
             self.controller.resume()
         elif command is Command.HOME and self._lost is None:
             self.home.begin()
+        elif command is Command.TAKE_OVER and self._lost is None:
+            self.take_over.begin()
 
     def _watch(self, now_ns: int) -> None:
         reason = self.inference.exit_reason() or self._hung(now_ns)
@@ -124,4 +130,4 @@ class Supervisor:
             self._reported_held = False
         elif self.controller.motion is Motion.HELD and self._lost is None and not self._reported_held:
             self._reported_held = True
-            self._notify("the arm is at rest and waits for the start command")
+            self._notify(f"the arm is at rest and waits for the start command{self.take_over.offer}")

@@ -8,11 +8,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from bench.episodes import wilson
 from bench.evaluate import EvaluationSettings, evaluate, lines, main
 from bench.push import PUSH_M, PUSHES, pushing
 from edge.errors import InputError
 from edge.inference.records import Outcome, PlanRequest, PlanResult
+from edge.run.proportion import wilson
 from edge.sim.lockstep import LockstepSettings, run_source
 from edge.sim.scenes import ReachScene, open_scene  # first: it chooses the GL backend
 from lab.experts.expert_planner import EXPERT_SHAPE

@@ -27,7 +27,8 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.episodes import FIRST_SCENE, instruction, wilson
+from bench.episodes import FIRST_SCENE, instruction
+from edge.run.proportion import wilson
 from edge.arms import load_arm
 from edge.sim.axes import Axes
 from edge.sim.lift_phrases import OBJECTS

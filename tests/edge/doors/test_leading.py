@@ -17,9 +17,9 @@ from edge.cli.run import main
 from edge.doors.following import FollowingRecords, Positions
 from edge.doors.following_process import SHAPE, STEP_S
 from edge.doors.leading import APPROACH_SHARE, LOST_S, LeadingRun
-from edge.doors.pursuit import Pursuer, Pursuit
 from edge.inference.records import Outcome, PlanRequest
 from edge.log.trace import read_trace
+from edge.run.pursuit import Pursuer, Pursuit
 from tests.servo_bench import SCALES, calibration
 from tests.servo_process import ServoProcess
 from tests.support import broken_limits, states_in_order

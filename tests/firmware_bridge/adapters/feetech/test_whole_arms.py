@@ -14,7 +14,6 @@ import pytest
 
 from edge.arms import load_arm
 from edge.doors.following_process import EXECUTE_STEPS, SHAPE, STEP_S
-from edge.doors.pursuit import Pursuer, Pursuit
 from edge.inference.records import Planner
 from edge.log.recorder import Recorder
 from edge.log.trace import read_trace, violations
@@ -22,6 +21,7 @@ from edge.plan.replanner import ControlSettings
 from edge.run.arm import ConnectedArm
 from edge.run.controller import Controller
 from edge.run.homing import HOME_SHAPE, SPACING_S, HomePlanner, home_controller, plan_home
+from edge.run.pursuit import Pursuer, Pursuit
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.codes import DeviceState
 from tests.servo_bench import ServoBench, ServoRig, loaded

@@ -10,13 +10,13 @@ import pytest
 
 from edge.arms import ArmProfile, available_arms, load_arm
 from edge.doors.following_process import EXECUTE_STEPS, SHAPE, STEP_S
-from edge.doors.pursuit import Pursuer, Pursuit
 from edge.log.recorder import Recorder
 from edge.log.trace import Trace, read_trace
 from edge.plan.replanner import ControlSettings
 from edge.plan.trajectory import FloatArray
 from edge.run.arm import ConnectedArm
 from edge.run.controller import Controller
+from edge.run.pursuit import Pursuer, Pursuit
 from tests.support import Rig, broken_limits
 
 ARMS = [load_arm(name) for name in available_arms()]

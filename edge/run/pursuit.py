@@ -85,9 +85,11 @@ class Pursuer:
         newest: Callable[[], FloatArray | None],
         outcome: Outcome = Outcome.CHUNK,
         approach: Pursuit | None = None,
+        plan_from: Callable[[int], FloatArray] | None = None,
     ) -> None:
+        """`plan_from` gives the commanded positions from a step on, for a policy whose requests have none."""
         self._pursuit, self._horizon, self._newest = pursuit, horizon, newest
-        self._outcome, self._approach = outcome, approach
+        self._outcome, self._approach, self._plan_from = outcome, approach, plan_from
         self._pending: PlanRequest | None = None
 
     def request(self, request: PlanRequest) -> None:
@@ -98,7 +100,8 @@ class Pursuer:
         if request is None:
             return None
         began_ns = time.perf_counter_ns()
-        goals = self._goals(request.commanded_rad, len(request.prefix_rad))
+        plan = request.commanded_rad if self._plan_from is None else self._plan_from(request.step)
+        goals = self._goals(plan, len(request.prefix_rad))
         nothing, took_ns = np.zeros((0, goals.shape[1])), np.array([time.perf_counter_ns() - began_ns])
         return PlanResult(request.id, self._outcome, "", 0, took_ns, 0, nothing, goals)
 

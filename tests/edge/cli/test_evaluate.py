@@ -1,0 +1,88 @@
+"""`edge-evaluate`: what is counted, that it goes on where it was stopped, and the operator's keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.cli import evaluate
+from edge.cli.keys import Keys
+from edge.cli.series import Episode
+from edge.run.commands import Command, CommandQueue
+from edge.run.proportion import wilson
+
+REPORT = {"ended": "duration", "error": None, "duration_s": 4.0}
+
+
+class Verdicts:
+    """Episodes whose runs are not made, only judged."""
+
+    def __init__(self, *verdicts: str) -> None:
+        self.left, self.asked = list(verdicts), list[int]()
+
+    def __call__(self, bundle: Any, args: Any, task: str, number: int, log: Path, say: Any) -> Episode:
+        self.asked.append(number)
+        verdict = self.left.pop(0)
+        return Episode(number, log, dict(REPORT), verdict, verdict == "unknown")
+
+
+@pytest.fixture
+def series(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(episodes: int, *verdicts: str, task: str = "reach the red cube") -> tuple[int, Verdicts, dict[str, Any]]:
+        told = Verdicts(*verdicts)
+        monkeypatch.setattr(evaluate, "run_episode", told)
+        arguments = ["--arm", "franka", "--bundle", str(bundle_path), "--task", task, "--out", str(tmp_path / "out")]
+        code = evaluate.main([*arguments, "--episodes", str(episodes)])
+        path = tmp_path / "out" / "evaluation.json"
+        return code, told, json.loads(path.read_text()) if path.exists() else {}
+
+    return run
+
+
+def test_a_share_has_its_interval_and_every_episode_its_row(series: Any, capsys: Any) -> None:
+    code, _, found = series(4, "success", "fail", "success", "success")
+    assert code == 0 and (found["successes"], found["episodes"]) == (3, 4)
+    assert found["wilson_95"] == list(wilson(3, 4)) and [row["verdict"] for row in found["rows"]][1] == "fail"
+    assert "3 of 4 succeeded: 75%, 95 % interval 30% to 95%" in capsys.readouterr().out
+
+
+def test_it_goes_on_where_it_was_stopped_and_makes_discarded_ones_again(series: Any, capsys: Any) -> None:
+    code, told, found = series(3, "success", "discard", "unknown")
+    assert code == 1 and told.asked == [0, 1, 1] and found["episodes"] == 1
+    code, told, found = series(3, "fail", "success")
+    assert code == 0 and told.asked == [1, 2] and found["successes"] == 2
+    assert series(3)[1].asked == [], "it is complete"
+    capsys.readouterr()
+    assert series(5, task="reach the blue cube")[0] == 2
+    assert "was begun with --task 'reach the red cube'; give the same again" in capsys.readouterr().err
+
+
+def test_what_is_no_evaluation_is_not_gone_on_with(series: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "evaluation.json").write_text('{"rows": [{}], "settings": {}}')
+    assert series(2, "success")[0] == 2
+    assert "another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "verdict"),
+    [
+        *[("p", Command.PAUSE, None), ("c", Command.START, None), ("t", Command.TAKE_OVER, None)],
+        *[("s", Command.STOP, "success"), ("f", Command.STOP, "fail"), ("d", Command.STOP, "discard")],
+        ("x", Command.NONE, None),
+    ],
+)
+def test_a_key_is_a_command_and_may_be_the_verdict(key: str, command: Command, verdict: str | None) -> None:
+    commands = CommandQueue()
+    keys = Keys(commands)
+    keys.press(key)
+    assert commands.take() is command and keys.verdict == verdict
+
+
+def test_the_bundle_is_read_before_anything_is_made(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    assert evaluate.main(["--arm", "franka", "--bundle", str(tmp_path), "--task", "x", "--out", str(out)]) == 2
+    assert not out.exists() and capsys.readouterr().err.count("\n") == 1
