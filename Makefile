@@ -222,6 +222,9 @@ lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small polici
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.adapter --out tests/export/families/lerobot
 
+film: setup ## three cameras of 640x480 at 30 Hz in the log for ten minutes: lateness of the loop, frames dropped, size
+	$(BIN)/python -m bench.cli log --cameras 3 --film 300 --turns 2
+
 lerobot-recording: setup $(LEROBOT)/.installed ## logs of a policy in simulation as a dataset, which LeRobot's own loader must read: BUNDLE=DIR make lerobot-recording
 	rm -rf runs/recorded && $(BIN)/python -m tools.recorded_run --bundle $(BUNDLE) --out runs/recorded
 	HF_HUB_OFFLINE=1 $(LEROBOT)/bin/python tools/lerobot_compat.py read runs/recorded/data

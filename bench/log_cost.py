@@ -2,8 +2,9 @@
 
 First a loop of 250 Hz alone (under SCHED_FIFO where that is granted, as in a run), in turns of two seconds: without a
 log, with the writer as a process (what `edge-run` does), and with the writer as a thread of the loop's own process.
-With --bundle also whole runs of `edge-run` on the simulated bench, in turns without and with --log. Only ratios of
-turns that alternate are worth anything.
+With --bundle also whole runs of `edge-run` on the simulated bench, in turns without and with --log. With --cameras N a
+process that takes the frames of N cameras runs beside the loop, in turns with nobody who logs them and with a log. Only
+ratios of turns that alternate are worth anything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from bench import options
 from bench.document import Recording, notify
 from bench.policy_run import TASK
 from bench.tables import markdown, number
+from edge.inference.film import CameraView
 from edge.inference.mailbox import SharedMemory
 from edge.realtime.scheduler import FixedStep, Histogram
 from edge.log.run_log import CAPACITY, RunLog
@@ -44,6 +48,7 @@ STATE_FRAME = bytes(range(1, 83)) + b"\0"
 RECORDS_PER_TICK = 8
 PRIORITY = 60
 PERCENTILES = (50, 95, 99)
+FILM_PX = (480, 640)
 
 
 def put_tick(journal: Journal, recorder: Recorder, tick: int) -> None:
@@ -79,11 +84,11 @@ class ThreadLog:
         self._thread.join()
 
 
-def turn(journal: Journal | None, lateness: Histogram, cost_us: list[float]) -> None:
-    """Two seconds of the loop."""
+def turn(journal: Journal | None, lateness: Histogram, cost_us: list[float], seconds: float = TURN_S) -> None:
+    """Some seconds of the loop."""
     loop = FixedStep(round(1e9 / RATE_HZ), time.monotonic_ns, time.sleep)
     recorder = open_recorder(1000, 7, journal)
-    for tick in range(round(TURN_S * RATE_HZ)):
+    for tick in range(round(seconds * RATE_HZ)):
         loop.wait()
         lateness.add(loop.late_ns // 1000)
         if journal is None:
@@ -97,6 +102,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", type=int, default=6, help="turns per mode of the loop alone (default %(default)d)")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="also whole runs with this bundle")
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole runs (default %(default)d)")
+    parser.add_argument(
+        "--cameras", type=int, default=0, metavar="N", help="also with the frames of N cameras of 640x480 at 30 Hz"
+    )
+    parser.add_argument(
+        "--film", type=float, default=20.0, metavar="S", help="seconds of each turn with cameras (default %(default)g)"
+    )
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
     parser.add_argument(
         "--realtime",
@@ -109,7 +120,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.quick:
-        args.turns, args.pairs, args.duration = 1, 1, 2.0
+        args.turns, args.pairs, args.duration, args.film = 1, 1, 2.0, 2.0
     granted = args.realtime == "auto" and request_realtime()
     settings = {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ, "SCHED_FIFO": granted}
     recording = Recording("log", settings, args.quick)
@@ -117,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
         recording.leave_out("the loop under SCHED_FIFO", "not granted: run as root, or give rtprio in limits.conf")
     with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
         recording.body = {"alone": loop_alone(args.turns, Path(folder))}
+        if args.cameras:
+            recording.body["film"] = film_cost(args.cameras, args.film, args.turns, Path(folder))
         if args.bundle:
             recording.body["runs"] = whole_runs(args.bundle, args.pairs, args.duration, Path(folder))
         else:
@@ -157,6 +170,58 @@ def loop_alone(turns: int, folder: Path) -> dict[str, Any]:
     return found
 
 
+def film_cost(cameras: int, seconds: float, turns: int, folder: Path) -> dict[str, Any]:
+    """Lateness beside a process that takes frames: with nobody who logs them, and with the log that does."""
+    views = [CameraView(f"camera{number}", FILM_PX) for number in range(cameras)]
+    lateness = {mode: Histogram() for mode in ("off", "on")}
+    counts: Counter[str] = Counter()
+    size = 0
+    for _ in range(turns):
+        for mode in lateness:
+            notify(f"{cameras} cameras, log {mode}")
+            path = folder / "film.mcap"
+            log = RunLog(path, overwrite=True) if mode == "on" else None
+            if log is not None:
+                log.prepare({}, views)
+                log.open()
+            film = _filming(log, views)
+            assert film.stdout is not None
+            film.stdout.readline()  # it has drawn its pictures
+            turn(log.journal if log is not None else None, lateness[mode], [], seconds)
+            film.communicate(b"\n")
+            if log is not None:
+                problem = log.close()
+                if problem is not None:
+                    notify(problem)
+                counts.update(log.summary()["frames"])
+                size += path.stat().st_size
+    late = {mode: {f"p{p}": one.percentile_us(p) for p in PERCENTILES} for mode, one in lateness.items()}
+    return {"cameras": cameras, "seconds": seconds * turns, "late_us": late, "frames": dict(counts), "bytes": size}
+
+
+def _filming(log: RunLog | None, views: Sequence[CameraView]) -> subprocess.Popen[bytes]:
+    arguments = ["--sizes", json.dumps([view.frame_px for view in views])]
+    descriptors: list[int] = []
+    if log is not None and log.frames is not None:
+        descriptors = [log.frames.memory.descriptor]
+        arguments += ["--memory", str(descriptors[0])]
+    command = [sys.executable, "-m", "bench.film_source", *arguments]
+    return subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def film_lines(found: dict[str, Any]) -> list[str]:
+    """What the frames cost the loop, and what became of them."""
+    late, frames = found["late_us"], found["frames"]
+    rows = [[mode, *(number(late[mode][f"p{percent}"]) for percent in PERCENTILES)] for mode in late]
+    text = markdown((f"{found['cameras']} cameras, log", *(f"late p{percent}, us" for percent in PERCENTILES)), rows)
+    ratio = late["on"]["p99"] / max(1, late["off"]["p99"])
+    seen = frames["written"] + frames["dropped"]
+    text += ["", f"p99 with the log to without: {ratio:.2f}. Of {seen} frames {frames['dropped']} were dropped"]
+    text[-1] += f" ({frames['dropped'] / max(1, seen):.2%}); of chunks {frames['used_written']} written,"
+    text[-1] += f" {frames['used_dropped']} dropped. {found['bytes'] / found['seconds'] / 1e6:.1f} MB a second."
+    return text
+
+
 def whole_runs(bundle: Path, pairs: int, duration_s: float, folder: Path) -> dict[str, Any]:
     """Lateness of whole runs without and with a log, pair by pair."""
     late: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
@@ -192,6 +257,8 @@ def lines(body: dict[str, Any]) -> list[str]:
         "a record p50 / p99, us",
     )
     text = markdown(head, rows)
+    if "film" in body:
+        text += ["", *film_lines(body["film"])]
     if "runs" in body:
         late = body["runs"]["late_us"]
         middle = {
