@@ -238,7 +238,7 @@ lerobot-older: $(LEROBOT)/.installed ## documents of the same policies by an old
 	PYTHONPATH=runs/lerobot-$(VERSION) $(LEROBOT)/bin/python -m tools.lerobot.older \
 	  tests/export/families/lerobot --out tests/export/families/older
 
-lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=3250 DECAY=1000 EPISODES=100
+lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=4500 EPISODES=100
 	PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-lift
 
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
