@@ -21,7 +21,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -148,6 +148,14 @@ test-hil: setup ## tests on real devices, which MOVE what is on the line: VLA_ED
 
 test-gpu: setup ## tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
+
+# Bundles of the project's own policy and of LeRobot's families, at sizes that take seconds.
+gpu-check: setup ## what an NVIDIA GPU makes of bundles, at most 8 minutes: agreement, links on the device, CUDA graphs, latency; says what was not run
+	$(BIN)/edge-export checkpoints/reach.pt -o demo/bundle
+	for name in act smolvla; do \
+	  $(BIN)/edge-export tests/export/families/lerobot/$$name -o demo/$$name --arm so101 --rate 30 --units degrees \
+	    --vlm tests/export/families/lerobot/smolvla_vlm; done
+	$(BIN)/edge-bench gpu --bundle demo/bundle --bundle demo/act --bundle demo/smolvla --json runs/gpu.json
 
 prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/notebook/results.md: JOBS=2 make prior
 	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -91,7 +92,7 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = _session(path, options, provider)
+        self._session = open_session(path, options, provider)
         _check(path, self._session.get_inputs(), spec.inputs)
         _check(path, self._session.get_outputs(), spec.outputs)
         self.inputs: dict[str, NDArray[Any]] = {t.name: np.zeros(t.shape, t.dtype) for t in spec.inputs}
@@ -132,6 +133,10 @@ class OnnxRuntimeEngine:
         for name, value in values.items():
             self._binding.bind_ortvalue_input(name, value)
 
+    def place(self, name: str) -> str:
+        """Where an input's or output's buffer is: "cpu", "cuda"."""
+        return str((self._made.get(name) or self._given[name]).device_name())
+
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime.__version__} {self._session.get_providers()[0]}"
 
@@ -163,7 +168,10 @@ def open_on_ladder(
     raise EngineError(reasons[-1].partition(": ")[2])
 
 
-def _session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, options: onnxruntime.SessionOptions, provider: str, more: Mapping[str, str] = MappingProxyType({})
+) -> onnxruntime.InferenceSession:
+    """A session that really runs on this provider, with `more` of its options. Raises `EngineError`."""
     wanted = PROVIDERS[provider]
     if wanted not in onnxruntime.get_available_providers():
         raise EngineError(
@@ -171,7 +179,7 @@ def _session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> 
         )
     # The CPU stands behind every other provider, for the few nodes that only it has.
     names = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
-    settings = [PROVIDER_OPTIONS.get(provider, {}), {}][: len(names)]
+    settings = [{**PROVIDER_OPTIONS.get(provider, {}), **more}, {}][: len(names)]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=names, provider_options=settings)
     except Exception as error:  # the library's own exceptions share no base but Exception
