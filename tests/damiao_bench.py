@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.arms import load_arm
-from edge.arms.damiao import load_motors, spans_of
+from edge.arms.damiao import load_motors
 from firmware_bridge.adapters import Adapter
 from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS, DamiaoDrive
 from firmware_bridge.adapters.damiao.gravity import GravityModel
@@ -93,7 +93,7 @@ class DamiaoBench:
         propped: bool = True,
     ) -> None:
         self.clock = SteppedClock()
-        self.motors = simulated_motors(MOTORS, YAM.home_rad, spans_of(YAM))
+        self.motors = simulated_motors(MOTORS, YAM.home_rad)
         change(self.motors)
         self.bus = SimulatedBus(MOTORS, self.motors, faults, self.clock.ns, CARRIED_KG)
         self.bus.is_propped = propped
@@ -115,7 +115,6 @@ class DamiaoBench:
         return DamiaoDrive(
             lambda: self.can,
             MOTORS,
-            spans_of(YAM),
             GravityModel([spec.link for spec in MOTORS.motors], MOTORS.tool_kg),
             BusShare(len(MOTORS.motors), 1_000_000),
             self.said.append,

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from edge.arms.bridge import open_bridge
-from edge.arms.damiao import spans_of
 from edge.cli.can_sim import serve
 from edge.log.trace import read_trace
 from edge.run.arm import ConnectedArm, client_in_real_time
@@ -62,7 +61,7 @@ def sims() -> Iterator[list[CanSim]]:
 def test_a_public_driver_moves_it() -> None:
     """On python-can's virtual bus, since a multicast one hands that driver its own questions as answers."""
     driver = pytest.importorskip("damiao_motor", reason="pip install damiao-motor")
-    motors = simulated_motors(MOTORS, YAM.home_rad, spans_of(YAM))
+    motors = simulated_motors(MOTORS, YAM.home_rad)
     bus = SimulatedBus(MOTORS, motors, BusFaults(), time.monotonic_ns(), MOTORS.tool_kg)
     bus.is_propped = True
     stopped = threading.Event()

@@ -37,12 +37,9 @@ def load_motors(arm: ArmProfile, file: Path | None = None) -> MotorArm:
     ids = [one for spec in found.motors for one in (spec.id, spec.feedback_id)]
     if len(set(ids)) != len(ids) or any(spec.direction == 0 for spec in found.motors):
         raise READER.refuse(path, "every id and feedback_id occurs once, and a direction is 1 or -1")
+    if not all(0.0 < high - low < 6.28 for low, high in (spec.range_rad for spec in found.motors)):
+        raise READER.refuse(path, "range_rad goes up, and is less than a turn")
     return found
-
-
-def spans_of(arm: ArmProfile) -> list[tuple[float, float]]:
-    """The ends of every joint's range, rad."""
-    return list(zip(arm.limits.position_min_rad, arm.limits.position_max_rad))
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,6 @@ class DamiaoUrl(DriveUrl):
         return DamiaoDrive(
             lambda: PythonCanBus(interface, channel, self.bitrate, None),
             found,
-            spans_of(arm),
             GravityModel([spec.link for spec in found.motors], payload_kg),
             BusShare(len(found.motors), self.bitrate),
             notify,

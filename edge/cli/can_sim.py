@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edge.arms import load_arm
-from edge.arms.damiao import load_motors, spans_of
+from edge.arms.damiao import load_motors
 from edge.cli.parser import add_version, complain, described
 from edge.errors import InputError, VlaEdgeError
 from edge.run.outputs import OVERWRITE, check_outputs
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     pose = [0.0] * arm.dof if args.folded else list(arm.home_rad)
     payload_kg = found.tool_kg if args.payload_kg is None else args.payload_kg
     faults = BusFaults(args.lost, args.seed)
-    motors = simulated_motors(found, pose, spans_of(arm))
+    motors = simulated_motors(found, pose)
     bus = SimulatedBus(found, motors, faults, time.monotonic_ns(), payload_kg)
     bus.is_propped = not args.folded
     print_line(json.dumps({"bus": args.bus, "arm": arm.name, "simulated": True, "pid": os.getpid()}), sys.stdout)

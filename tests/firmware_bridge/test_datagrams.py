@@ -126,6 +126,9 @@ def test_a_recorded_datagram_passes_in_no_second_place() -> None:
     for datagram in recorded + pair.said[::2]:  # in the next session, and by the one who would open it
         assert later.device.take(datagram, HERE, SILENT_NS)[0] == b""
     assert later.device.take(later.session().seal(FRAME), HERE, SILENT_NS)[0] == FRAME
+    for datagram in pair.said + recorded:  # the whole of it, when the line is free again
+        assert later.device.take(datagram, HERE, 9 * SILENT_NS)[0] == b""
+    assert later.device.take(later.session().seal(FRAME), HERE, 9 * SILENT_NS)[0] == FRAME
     restarted = DeviceEnd(KEY, lambda: random.randbytes(16))
     for datagram in pair.said + recorded:
         restarted.take(datagram, HERE, 0)

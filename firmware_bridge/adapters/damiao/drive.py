@@ -38,16 +38,14 @@ TURN_RAD = 2 * math.pi
 class DamiaoDrive:
     """The arm on the bus that `open_bus` opens, again after it was lost. Raises `DriveError` at connect.
 
-    `spans` are the ends of each joint's range in rad, by which the turn of its motor is told. A fault of a motor is
-    told to the core until it has taken the drive away, and again when it wants it on; it stays until `clear`. Silence
-    is told as long as it lasts.
+    A fault of a motor is told to the core until it has taken the drive away, and again when it wants it on; it stays
+    until `clear`. Silence is told as long as it lasts.
     """
 
     def __init__(
         self,
         open_bus: Callable[[], CanBus],
         arm: MotorArm,
-        spans: Sequence[tuple[float, float]],
         gravity: GravityModel,
         load: BusShare,
         notify: Callable[[str], None],
@@ -55,7 +53,7 @@ class DamiaoDrive:
         sleep: Callable[[float], None],
     ) -> None:
         load.check()
-        self._open_bus, self._arm, self._spans, self._gravity, self._load = open_bus, arm, spans, gravity, load
+        self._open_bus, self._arm, self._gravity, self._load = open_bus, arm, gravity, load
         self._notify, self._clock_ns, self._sleep = harmless(notify), clock_ns, sleep
         self._factors = [spec.gravity_factor for spec in arm.motors]
         self._bus: CanBus | None = None
@@ -156,14 +154,14 @@ class DamiaoDrive:
         bus = self._open_bus()
         try:
             asking = MotorBus(bus, self._clock_ns, self._sleep)
-            for spec, (low, high) in zip(self._arm.motors, self._spans):
+            for spec in self._arm.motors:
                 ranges = asking.ranges(spec)
                 told = asking.feedback(spec, ranges)
                 if told.state == MotorState.COMMUNICATION_LOST:  # how every run ends that was killed
                     told = asking.feedback(spec, ranges, frames.CLEAR_ERROR)
-                turns = TURN_RAD * round(((low + high) / 2 - spec.direction * told.position_rad) / TURN_RAD)
+                turns = TURN_RAD * round((sum(spec.range_rad) / 2 - spec.direction * told.position_rad) / TURN_RAD)
                 motor = Motor(spec, ranges, told, turns, self._clock_ns())
-                self._check(motor, low, high, may_hold)
+                self._check(motor, may_hold)
                 if told.state != MotorState.ENABLED:
                     if asking.register(spec, Register.CTRL_MODE) != frames.MIT_MODE:
                         asking.write(spec, Register.CTRL_MODE, frames.MIT_MODE)
@@ -174,8 +172,9 @@ class DamiaoDrive:
             raise
         self._bus, self._wanted_ns = bus, self._clock_ns()
 
-    def _check(self, motor: Motor, low: float, high: float, may_hold: bool) -> None:
+    def _check(self, motor: Motor, may_hold: bool) -> None:
         """Raises `DriveError` for a motor that cannot be driven as it is."""
+        low, high = motor.spec.range_rad
         if max(abs(motor.of_motor(low)), abs(motor.of_motor(high))) > motor.ranges.position_rad:
             raise DriveError(
                 f"{motor.spec.name} counts to {motor.ranges.position_rad:g} rad (PMAX), which does not cover the "

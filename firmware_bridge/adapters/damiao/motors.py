@@ -39,6 +39,8 @@ class MotorSpec:
     direction: Annotated[int, Between(-1, 1)]
     kp: Annotated[float, Between(0.1, frames.MOST_KP)]
     kd: Annotated[float, Between(0.0, frames.MOST_KD)]
+    range_rad: tuple[float, float]
+    """Of the joint, from stop to stop; less than a turn."""
     gravity_factor: Annotated[float, Between(0.0, 2.0)]
     """What the torque of the gravity model is multiplied with."""
     origin_m: Vector

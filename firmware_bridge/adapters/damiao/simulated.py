@@ -29,7 +29,6 @@ CURRENT_LOOP_S = 0.001
 NOISE_RAD = 2e-4
 STILL_RAD_S = 1e-3
 LONGEST_JUMP_NS = 20_000_000
-STOP_BEYOND_RAD = 0.02
 STOP_NM_RAD, STOP_NMS_RAD = 2000.0, 20.0
 """Of the arm's own end stops."""
 
@@ -174,17 +173,15 @@ class SimulatedMotor:
         return data[:4] + struct.pack(form, int(value) if register in frames.WHOLE else value)
 
 
-def simulated_motors(
-    arm: MotorArm, pose_rad: Sequence[float], spans: Sequence[tuple[float, float]]
-) -> list[SimulatedMotor]:
-    """The motors of an arm as delivered, at a pose; its stops stand `STOP_BEYOND_RAD` outside the joints' ranges.
+def simulated_motors(arm: MotorArm, pose_rad: Sequence[float]) -> list[SimulatedMotor]:
+    """The motors of an arm as delivered, at a pose.
 
     Raises `KeyError` for a model that is not in `SHIPPED`.
     """
     motors = []
-    for spec, q, (low, high) in zip(arm.motors, pose_rad, spans):
+    for spec, q in zip(arm.motors, pose_rad):
         motor = SimulatedMotor(spec.id, spec.feedback_id, spec.model, spec.direction * q)
-        ends = sorted((spec.direction * (low - STOP_BEYOND_RAD), spec.direction * (high + STOP_BEYOND_RAD)))
+        ends = sorted(spec.direction * end for end in spec.range_rad)
         motor.stops_rad = (ends[0], ends[1])
         motors.append(motor)
     return motors

@@ -15,9 +15,9 @@ from firmware_bridge.adapters.damiao import frames
 from firmware_bridge.adapters.damiao.drive import OLDEST_S, DamiaoDrive
 from firmware_bridge.adapters.damiao.frames import MotorState, Register
 from firmware_bridge.adapters.damiao.motors import TIMEOUT_S, BusShare
-from firmware_bridge.adapters.damiao.simulated import BusFaults, SimulatedMotor
+from firmware_bridge.adapters.damiao.simulated import BusFaults, SimulatedBus, SimulatedMotor
 from firmware_bridge.codes import DeviceState, StopReason
-from tests.damiao_bench import YAM, DamiaoBench, DamiaoRig, Motion
+from tests.damiao_bench import MOTORS, YAM, DamiaoBench, DamiaoRig, Motion
 from tests.support import broken_limits
 
 FOLLOWS_RAD = 0.08
@@ -141,13 +141,21 @@ def test_a_motor_that_counts_from_another_turn(turns: int) -> None:
     assert np.allclose(DamiaoBench(change=turned).drive.position_rad, YAM.home_rad, atol=5e-3)
 
 
-def test_it_starts_folded_on_its_stops() -> None:
-    def folded(motors: list[SimulatedMotor]) -> None:
-        for motor in motors:
-            motor.position_rad = 0.0
-        motors[1].position_rad = motors[2].position_rad = -0.01
+@pytest.mark.parametrize("pose", [(0.0,) * 6, YAM.home_rad, (1.0, 2.0, 0.5, 1.0, -1.0, 0.3)])
+def test_an_arm_that_sank_onto_its_stops_can_start_there(pose: tuple[float, ...]) -> None:
+    """It has no brakes: wherever its motors went off, that is where the next run finds it."""
 
-    rig = DamiaoRig(DamiaoBench(core=True, change=folded)).armed()
+    def sunk(motors: list[SimulatedMotor]) -> None:
+        for motor, q in zip(motors, pose):
+            motor.position_rad = q
+        bus = SimulatedBus(MOTORS, motors, BusFaults(), 0, MOTORS.tool_kg)
+        for now_ms in range(0, 3000, 10):
+            bus.advance(1_000_000 * now_ms)
+
+    bench = DamiaoBench(core=True, change=sunk)
+    ends = [abs(q - end) < 0.02 for spec, q in zip(MOTORS.motors, bench.bus.joints_rad) for end in spec.range_rad]
+    assert any(ends)
+    rig = DamiaoRig(bench).armed()
     assert rig.state().state == DeviceState.ARMED
     rig.close()
 
