@@ -5,7 +5,8 @@ where it was when it was stopped. In an episode the expert is told two or three 
 mid-motion, so that neither the image, nor the instruction, nor the history alone tells what it does next. With
 --plain it is told once, near home, and the instructions take turns: what somebody would record who wants N
 demonstrations of each task. With --returns it begins at rest beside, above or below its goal, returns and rests, is
-held, pushed or carried off, and returns again: what an arm must have seen to stay where it is.
+held, pushed or carried off, and returns again; with --settles it hardly moves, a little off its goal or in another
+posture, and settles. Both are what an arm must have seen to stay where it is.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ DISTURBANCES = {"hold": 0.3, "push": 0.45, "carry": 0.25}
 """What happens to a returning arm, and how often: it stands still, it drifts, or it is carried to another pose."""
 DISTURBED_TIMES, GO_ON_STEPS = (2, 4), (8, 40)
 """So many of them in an episode, and so many steps of the expert between them: some strike on the way back."""
+SETTLE_OFF_M, SETTLE_POSTURE_RAD = 0.10, 0.10
+"""At most, and spread at most: where a slow drift of a minute may have led."""
+SETTLE_RAD_S, SETTLE_DRIFT_STEPS, SETTLE_STEPS = 0.01, (2, 12), (16, 24)
 PUSH_STEPS, PUSH_RAD_S = (1, 7), 0.2
 """A push adds up to this to every joint's velocity, for as long as a robot commits ahead."""
 
@@ -123,6 +127,29 @@ class Recorder:
             self._disturb(play, goal, goal_m, placement, rng)
             play.towards(goal, int(rng.integers(*GO_ON_STEPS)), told)
         play.towards(goal, int(rng.integers(*RETURN_STEPS)), told)
+        return play.episode
+
+    def record_settling(self, rng: np.random.Generator) -> ReachEpisode:
+        """Plays a short one: the arm hardly moves, somewhere near its goal, until the expert brings it there.
+
+        The tip may be right and the posture wrong. The drift is recorded under the task `DISTURBED`.
+        """
+        placement, instruction = Placement.sample(rng), int(rng.integers(len(INSTRUCTIONS)))
+        goal_m = placement.goal_m(list(TARGETS)[instruction % len(TARGETS)])
+        goal = self.ik.solve(goal_m)
+        while True:
+            aside = rng.normal(0.0, 1.0, 3)
+            aside *= rng.uniform(0.0, SETTLE_OFF_M) * rng.random() / np.linalg.norm(aside)
+            try:
+                q = self.ik.solve(goal_m + aside) + rng.normal(0.0, rng.uniform(0.0, SETTLE_POSTURE_RAD), DOF)
+            except ValueError:
+                continue
+            if self._inside(q) and self._way_clear(q, goal, placement):
+                break
+        play = self._begin(placement, q)
+        slow = rng.normal(0.0, rng.uniform(0.0, SETTLE_RAD_S), DOF)
+        play.drift(play.drifting(slow, int(rng.integers(*SETTLE_DRIFT_STEPS))), DISTURBED)
+        play.towards(goal, int(rng.integers(*SETTLE_STEPS)), INSTRUCTIONS[instruction])
         return play.episode
 
     def _disturb(
@@ -271,21 +298,27 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--task", choices=("reach", "lift"), default="reach")
     parser.add_argument("--arm", default=None, help="arm profile (default: franka to reach, franka_hand to lift)")
+    kind.add_argument("--settles", action="store_true", help="to reach: hardly move, near the goal, and settle on it")
     args = parser.parse_args(argv)
-    if args.task == "lift" and (args.plain or args.returns):
-        parser.error("--plain and --returns are for --task reach")
+    if args.task == "lift" and (args.plain or args.returns or args.settles):
+        parser.error("--plain, --returns and --settles are for --task reach")
     if args.task == "lift":
         record_lift(load_arm(args.arm or "franka_hand"), args.episodes, args.seed, args.out, not args.no_frames)
         return
     arm = load_arm(args.arm or "franka")
     with DatasetWriter(args.out, dataset_spec(arm, () if args.no_frames else (CAMERA,))) as writer:
-        kinds = {name: True for name in ("plain", "returns") if getattr(args, name)}
+        kinds = {name: True for name in ("plain", "returns", "settles") if getattr(args, name)}
         writer.continues({"seed": args.seed, "simulated": True, "source": SOURCE, **kinds})
         recorder = Recorder(arm, not args.no_frames)
         for number in tqdm(range(writer.episodes, args.episodes), unit="episode"):
             rng, instruction = np.random.default_rng([args.seed, number]), number % len(INSTRUCTIONS)
-            plain = instruction if args.plain else None
-            write_episode(writer, recorder.record_return(rng) if args.returns else recorder.record(rng, plain))
+            if args.returns:
+                episode = recorder.record_return(rng)
+            elif args.settles:
+                episode = recorder.record_settling(rng)
+            else:
+                episode = recorder.record(rng, instruction if args.plain else None)
+            write_episode(writer, episode)
         recorder.close()
 
 

@@ -18,6 +18,8 @@ from lab.experts.demonstrations import (
     INSTRUCTIONS,
     OFF_M,
     PLAIN_STEPS,
+    SETTLE_DRIFT_STEPS,
+    SETTLE_RAD_S,
     ReachEpisode,
     Recorder,
     clear,
@@ -77,7 +79,7 @@ def test_what_disturbed_a_return_is_committed_and_never_imitated(tmp_path: Path)
     assert int((first <= config.max_delay).sum()) > 8, "and what follows a disturbance is one"
 
 
-@pytest.mark.parametrize("kind", ["--plain", "--returns"])
+@pytest.mark.parametrize("kind", ["--plain", "--returns", "--settles"])
 def test_a_kind_of_reaching_is_none_of_lifting(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--task", "lift", kind, "--out", str(tmp_path / "none")])
@@ -156,6 +158,20 @@ def test_an_arm_that_is_held_pushed_or_carried_off_returns_from_where_it_is(reco
         assert jumps <= ACCELERATION_RAD_S2 * STEP_S**2 + 1e-9, "no step of it is one that an arm cannot take"
         assert np.linalg.norm(way[-5:] - way[-1], axis=1).max() < 0.005
     assert held >= 2 and moved >= 10
+
+
+def test_an_arm_that_settles_hardly_moves_until_the_expert_brings_it_to_its_goal(recorder: Recorder) -> None:
+    posture, aside = [], []
+    for number in range(30):
+        episode = recorder.record_settling(np.random.default_rng([12, number]))
+        struck = np.array(episode.tasks) == DISTURBED
+        actions, way = np.array(episode.actions), tips(recorder, episode)
+        assert 0 < struck.sum() < SETTLE_DRIFT_STEPS[1] and np.abs(actions[struck]).max() < 5 * SETTLE_RAD_S * STEP_S
+        assert not struck[struck.argmin() :].any() and len({*episode.tasks} - {DISTURBED}) == 1
+        posture.append(np.abs(episode.states[0] - episode.states[-1]).max())
+        aside.append(np.linalg.norm(way[0] - way[-1]))
+        assert np.abs(np.diff(actions, axis=0)).max() <= ACCELERATION_RAD_S2 * STEP_S**2 + 1e-9
+    assert max(aside) > 0.05 and sum(off < 0.04 for off in aside) >= 8 and max(posture) > 0.1
 
 
 def test_a_start_that_no_pose_reaches_is_drawn_again(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
