@@ -82,6 +82,7 @@ def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
         never_let_go=args.never_let_go,
         freeze_prior=args.freeze_prior,
         whole_windows=args.whole_windows,
+        resting=args.resting,
         decoder_alone=args.decoder_alone,
     )
     trained = train_vla(start, windows, text, schedule_of(args), plan, settings_of(args), args.out, processes)

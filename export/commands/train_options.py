@@ -183,6 +183,13 @@ def _add_vla(stage: argparse.ArgumentParser) -> None:
     add("--decoder-alone", action="store_true",
         help="leave VLM and encoder as they were: a last stage on what --prior and --vlm name")  # fmt: skip
     add("--whole-windows", action="store_true", help="leave out chunks that the next instruction cuts short")
+    add(
+        "--resting",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="of the windows in which the arm rests before and after; fewer keep it closer to a goal (default 1, all)",
+    )
     add("--history-compressor", choices=("encoder", "mlp", "none"), help="what makes z_hist (default: the prior's)")
     add("--history-passes", choices=("sampled", "both"),
         help="a share of every batch goes without the history token, or every window goes both ways, as in the paper, "

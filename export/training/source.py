@@ -91,6 +91,24 @@ def split(candidates: Rows, episode: NDArray[Any], settings: Settings) -> Split:
     return Split(candidates[~out], candidates[out])
 
 
+STILL = 0.05
+"""In normalised units: an arm rests whose increments are all below."""
+RESTING_STREAM, SCANNED = 5, 4096
+
+
+def fewer_at_rest(source: Source, candidates: Rows, share: float, seed: int) -> Rows:
+    """The candidates without most of those whose history and future are one rest: this share of them is left."""
+    if share >= 1:
+        return candidates
+    cpu, resting = torch.device("cpu"), np.zeros(len(candidates), bool)
+    for first in range(0, len(candidates), SCANNED):
+        window = source.window(candidates[first : first + SCANNED], cpu)
+        moves = torch.maximum(window.actions.abs().amax((1, 2)), window.past_actions.abs().amax((1, 2)))
+        resting[first : first + SCANNED] = (moves < STILL).numpy()
+    chance = np.random.default_rng([seed, 0, RESTING_STREAM]).random(len(candidates))
+    return candidates[~resting | (chance < share)]
+
+
 def uniform(candidates: Rows, batch: int, seed: int) -> Sampler:
     """Draws every batch from all candidates alike."""
     if not len(candidates):

@@ -21,7 +21,7 @@ from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Pretrained, Schedule, Settings
 from export.training.seen import Looks
-from export.training.source import Rows, Source, identity_of, sampler_of, sha256_of, split
+from export.training.source import Rows, Source, fewer_at_rest, identity_of, sampler_of, sha256_of, split
 from export.training.validation import held_out_validation
 
 
@@ -46,7 +46,9 @@ class Plan:
     lambda(k) falls from 1 to 0 over `distillation_steps`; `never_let_go` leaves it at 1. With `whole_windows`, chunks
     that a new instruction cuts short are left out: when it will come is in no observation, and z of such a chunk is no
     target that can be hit. With `decoder_alone`, VLM and encoder stay as they were, z' of every window is computed
-    once, and the decoder learns at the full rate what to do with it.
+    once, and the decoder learns at the full rate what to do with it. Of the windows in which the arm rests and goes on
+    resting, a share of `resting` is drawn from: where most pictures near a goal say "stay", a policy that sees a
+    centimetre poorly stays a few centimetres off.
     """
 
     distillation_steps: int = 2000
@@ -54,6 +56,7 @@ class Plan:
     freeze_prior: bool = False
     whole_windows: bool = False
     decoder_alone: bool = False
+    resting: float = 1.0
 
     def weight(self, step: int) -> float:
         """lambda at a step, counted from 0."""
@@ -85,6 +88,7 @@ def train_vla(
     looks = Looks(policy.backbone, windows, text, device, frozen=start.vlm is not None and not plan.decoder_alone)
     given = Latents(policy, windows, text, device) if plan.decoder_alone else None
     candidates = windows.whole() if plan.whole_windows else windows.demonstrated()
+    candidates = fewer_at_rest(windows, candidates, plan.resting, settings.seed)
     rows = split(candidates, windows.episode, settings)
 
     def batch_at(step: int, rows: Rows) -> Batch:

@@ -22,7 +22,7 @@ from export.training.pointing import Scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.schedule import Diverged, Pretrained, Schedule
 from export.training.seen import Looks
-from export.training.source import sampler_of, uniform
+from export.training.source import fewer_at_rest, sampler_of, uniform
 from export.training.vla import Plan, Start, train_vla
 from tests.export.small import INSTRUCTIONS, QUIET, few, read_windows, records, small, write_dataset
 
@@ -238,3 +238,18 @@ def test_a_run_without_a_prior_is_one_without_lambda(tmp_path: Path) -> None:
     taught = load_checkpoint(tmp_path / "b" / "checkpoint.pt")
     assert (taught.config.flow_steps, taught.config.target_time) == (1, True)
     taught.build()
+
+
+def test_of_the_windows_at_rest_a_share_is_left_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    windows, _ = read_windows(write_dataset(tmp_path / "data"), small())
+    rows = np.arange(len(windows))
+    moves = windows._actions.copy()
+    windows._actions[: len(rows) // 2] = 0.0  # what is before and after these, they show one rest
+    window = windows.window(rows, torch.device("cpu"))
+    still = ~(window.actions.any(dim=2).any(dim=1) | window.past_actions.any(dim=2).any(dim=1)).numpy()
+    assert moves.any(axis=1).all() and 20 < still.sum() < len(rows)
+    none, half = (fewer_at_rest(windows, rows, share, 3) for share in (0.0, 0.5))
+    assert np.array_equal(none, rows[~still]) and set(none) < set(half) < set(rows)
+    assert 0.2 < (len(half) - len(none)) / still.sum() < 0.8
+    assert np.array_equal(half, fewer_at_rest(windows, rows, 0.5, 3))
+    assert np.array_equal(rows, fewer_at_rest(windows, rows, 1.0, 3))
