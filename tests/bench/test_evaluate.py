@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,3 +90,15 @@ def test_one_object_can_be_asked_for() -> None:
     assert lines(report)[0].startswith("lift the blue brick: 0 of 2")
     with pytest.raises(InputError, match="pick up the red cube"):
         evaluate(EvaluationSettings(None, "so101", 1, target="yellow ball"))
+
+
+def test_the_shipped_policy_stays_at_its_goal_and_comes_back_from_a_push(bundle_path: Path) -> None:
+    """The gate of a shipped checkpoint. One that took "nothing is committed" for "stay" held 1 of these 3 for 20 s."""
+    pushed = EvaluationSettings(
+        bundle_path, "franka", 3, (8, 20, 30, 31, 40), threads=1, first_scene=500_000, push_s=30
+    )
+    report = evaluate(pushed)
+    assert [count.succeeded for count in report.counts[:3]] == [3, 3, 3]
+    assert report.counts[3].succeeded < 3, "the push has moved it"
+    assert report.counts[4].succeeded == 3
+    assert all(row.interventions == 0 and not row.refused and row.stop is None for row in report.rows)
