@@ -54,7 +54,7 @@ def stood_still(trace: Path) -> bool:
         ({"--bridge": "telepathy:"}, "no arm at 'telepathy:'; write sim:, fci:ADDRESS"),
         ({"--bridge": "serial:/dev/null?speed=9"}, "unknown option speed"),
         ({"--bridge": "serial:/dev/null?baud=fast"}, "baud must be a whole number from 1"),
-        ({"--bridge": "serial:/dev/null", "--camera": None}, "no --camera for '1'; give --camera 1=URL"),
+        ({"--bridge": "serial:/dev/null", "--camera": None}, "no --camera for 'front'; give --camera front=URL"),
         ({"--camera": "v4l2:/dev/video99"}, "/dev/video99: there is no such camera; plug it in, or name another"),
         (
             {"--task": "reach the red cube " * 5},

@@ -289,7 +289,7 @@ def other_profile() -> bytes:
     [
         (b"", "is not an MCAP file, or ends in its first bytes"),
         (b"tick_us,state,q0\n1,IDLE,0.0\n", "is not an MCAP file"),
-        (other_profile(), "profile 'ros2'; this version reads vla-edge-1"),
+        (other_profile(), "profile 'ros2'; this version reads vla-edge-2"),
     ],
 )
 def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, capsys: Any, data: bytes, text: str) -> None:

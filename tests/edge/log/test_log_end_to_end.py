@@ -55,4 +55,4 @@ def test_a_real_run_is_logged_and_replayed_identically(tmp_path: Path, bundle_pa
 
 def test_a_run_needs_its_arm_and_bundle(tmp_path: Path) -> None:
     result = edge_run("--log", str(tmp_path / "run.mcap"))
-    assert result.returncode == 2 and "--arm and --bundle or --policy are required" in result.stderr
+    assert result.returncode == 2 and "--arm and --bundle, --policy or --leader are required" in result.stderr

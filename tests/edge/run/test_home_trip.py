@@ -113,7 +113,7 @@ def test_at_home_nothing_moves(run: Supervised) -> None:
 
 def test_from_outside_the_limits_there_is_no_way(run: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.controller.last_state is not None
-    outside = (int(1e6 * FRANKA.operating.position_max_rad[0]) + 1000, *run.controller.last_state.commanded_urad[1:])
+    outside = (int(1e6 * FRANKA.limits.position_max_rad[0]) + 1000, *run.controller.last_state.commanded_urad[1:])
     moved = replace(run.controller.last_state, commanded_urad=outside)
     monkeypatch.setattr(Controller, "last_state", property(lambda controller: moved))
     run.supervisor.home.begin()

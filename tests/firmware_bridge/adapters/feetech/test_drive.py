@@ -261,11 +261,6 @@ def test_a_fault_is_cleared_only_when_its_cause_is_gone(moving: Callable[..., Mo
     rig.client.connect("so101", SO101.hash32, 6)
     rig.client.clear()
     rig.run(300)
-    assert arm.bench.state == DeviceState.IDLE
-    rig.client.synchronise_clock()
-    rig.loop_tick += 1
-    rig.client.arm(rig.client.wait_for_state().measured_urad, rig.loop_tick)
-    rig.run(300)
     assert arm.bench.state == DeviceState.FAULT and not any(servo.is_on for servo in arm.bench.servos.values())
     arm.bench.servos[2][reg.PRESENT_TEMPERATURE] = 40
     rig.client = rig.new_client(9)
