@@ -27,7 +27,7 @@ def test_a_camera_that_fails_for_good_stops_the_arm(tmp_path: Path, bundle_path:
     code, out, err = run.finish()
     assert code == 1
     last = err.strip().splitlines()[-1]
-    assert "(buffer empty); the policy was paused: camera 1 (" in last and why in last
+    assert "(buffer empty); the policy was paused: camera front (" in last and why in last
     report = run.report
     assert report["ended"] == "safety stop" and report["duration_s"] < 15
     assert report["pauses"]["count"] == 1 and report["pauses"]["answers"] >= 3
@@ -61,7 +61,7 @@ def test_a_recording_that_is_deleted_in_mid_run_stops_the_arm(tmp_path: Path, bu
     video.unlink()
     code, _, err = run.finish()
     assert code == 1
-    assert "the policy was paused: camera 1 (file:" in err and "recording.avi" in err.splitlines()[-1]
+    assert "the policy was paused: camera front (file:" in err and "recording.avi" in err.splitlines()[-1]
     assert states_in_order(run.trace) == STOPPED
     assert broken_limits(run.trace, FRANKA) == []
     assert run.report["latency_ms"]["frame_age_at_request"]["max"] > 0

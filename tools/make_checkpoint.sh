@@ -19,18 +19,24 @@ mkdir -p "$WORK"
 "$BIN/edge-train" vla --prior "$WORK/prior/checkpoint.pt" --vlm "$WORK/vla/checkpoint.pt" --freeze-prior \
     --without-history 0.125 --whole-windows --data "$WORK/demonstrations" --out "$WORK/refined" \
     --steps 3600 --distillation-steps 2800 --seed 1
-# What it knows so far ends at the goal. The last two runs teach it to come back to it, and to stay.
+# What it knows so far ends at the goal. Four more runs teach it to come back to it, and to stay.
 "$BIN/python" -m lab.experts.demonstrations --episodes 800 --seed 0 --out "$WORK/again"
 "$BIN/python" -m lab.experts.demonstrations --returns --episodes 600 --seed 3 --out "$WORK/returns"
 "$BIN/python" -m lab.experts.demonstrations --settles --episodes 1600 --seed 4 --out "$WORK/settles"
-staying() { # OUT FROM SEED STEPS WARMUP DATA...
-    out=$1 from=$2 seed=$3 steps=$4 warmup=$5
-    shift 5
+"$BIN/python" -m lab.experts.demonstrations --episodes 250 --seed 5 --out "$WORK/more"
+"$BIN/python" -m lab.experts.demonstrations --returns --episodes 250 --seed 6 --out "$WORK/more-returns"
+staying() { # FROM OUT OPTION...
+    from="$WORK/$1/checkpoint.pt" out="$WORK/$2"
+    shift 2
     "$BIN/edge-train" vla --prior "$from" --vlm "$from" --distillation-steps 0 --perturb-prefix 0 --without-history 0 \
-        --whole-windows --validate-every 500 --threads 1 --rate 1e-3 --batch 64 \
-        --out "$out" --seed "$seed" --steps "$steps" --warmup "$warmup" --data "$@"
+        --whole-windows --threads 1 --batch 64 --rate 1e-3 --out "$out" "$@"
 }
-staying "$WORK/returned" "$WORK/refined/checkpoint.pt" 2 3000 100 "$WORK/again" "$WORK/returns" --weights 1 1.3
-staying "$WORK/settled" "$WORK/returned/checkpoint.pt" 3 2600 50 \
-    "$WORK/again" "$WORK/returns" "$WORK/settles" --weights 1 1 0.8
-cp "$WORK/settled/checkpoint.pt" checkpoints/reach.pt
+staying refined returned --data "$WORK/again" "$WORK/returns" --weights 1 1.3 \
+    --seed 2 --steps 3000 --warmup 100 --validate-every 500
+staying returned settled --data "$WORK/again" "$WORK/returns" "$WORK/settles" --weights 1 1 0.8 \
+    --seed 3 --steps 2600 --warmup 50 --validate-every 650
+staying settled closer --data "$WORK/more" "$WORK/more-returns" "$WORK/settles" --weights 1 1 1.5 --resting 0.1 \
+    --seed 4 --steps 1500 --warmup 30
+staying closer staying --data "$WORK/more" "$WORK/more-returns" "$WORK/settles" --weights 1 0.8 2 --resting 0.03 \
+    --seed 5 --steps 1300 --warmup 30
+cp "$WORK/staying/checkpoint.pt" checkpoints/reach.pt

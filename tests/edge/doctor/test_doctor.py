@@ -64,7 +64,7 @@ def test_everything_of_a_simulated_run(bundle_path: Path, tmp_path: Path, capsys
         capsys, "--bundle", bundle_path, "--arm", "franka", "--bridge", "sim:", "--camera", "pattern:", "--json", report
     )
     assert (code, err) == (0, "")
-    for name in ("arm", "bundle", "inference", "handshake", "clock", "device state", "camera 1"):
+    for name in ("arm", "bundle", "inference", "handshake", "clock", "device state", "camera front"):
         assert row(out, name)[0] == "ok", out
     assert row(out, "round trip")[0] in ("ok", "warn"), "a busy machine may be slow"
     assert "IDLE" in row(out, "device state")[1], "it is never armed"
@@ -257,7 +257,7 @@ def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_a_camera_that_fails(url: str, found: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edge_doctor(capsys, "--camera", url)
-    status, text = row(out, "camera 1")
+    status, text = row(out, "camera front")
     assert (code, status) == (1, "FAIL")
     assert found in text and f"fix: {fix}" in text
 

@@ -58,6 +58,7 @@ function setUp() {
 
 // A frame's age is the run's own: how old it was when it was handed out, and the time since.
 async function look(index) {
+  if (newest && newest.phase === "ended") return;
   const camera = cameras[index];
   let wait = FRAME_MS;
   try {
@@ -74,7 +75,7 @@ async function look(index) {
     wait = RETRY_MS;
     if (!camera.at) camera.age.textContent = error.message;
   }
-  if (!newest || newest.phase !== "ended") setTimeout(() => look(index), wait);
+  setTimeout(() => look(index), wait);
 }
 
 function drawCameras() {
