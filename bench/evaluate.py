@@ -210,9 +210,11 @@ class _Player:
         done_at = []
         for duration in self.settings.durations_s[:-1]:
             watched = (track.time_s <= duration + 1e-6) & (track.time_s >= duration - scene.watch_s - 1e-6)
+            if track.time_s[-1] < duration:  # it was stopped before
+                done_at.append(False)
+                continue
             found = scene.verdict(task, track.world[watched])
-            stopped = track.time_s[-1] < duration
-            done_at.append(found is not None and found.success and not stopped)
+            done_at.append(found is not None and found.success)
         return EpisodeRow(
             verdict=outcome.verdict,
             done_at=[*done_at, outcome.verdict.success],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from bench.push import PUSH_M, PUSHES, pushing
 from edge.errors import InputError
 from edge.inference.records import Outcome, PlanRequest, PlanResult
 from edge.run.proportion import wilson
-from edge.sim.lockstep import LockstepSettings, run_source
+from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_source
 from edge.sim.scenes import ReachScene, open_scene  # first: it chooses the GL backend
 from lab.experts.expert_planner import EXPERT_SHAPE
 from lab.experts.reach_expert import STEP_S, InverseKinematics
@@ -102,3 +102,17 @@ def test_the_shipped_policy_stays_at_its_goal_and_comes_back_from_a_push(bundle_
     assert report.counts[3].succeeded < 3, "the push has moved it"
     assert report.counts[4].succeeded == 3
     assert all(row.interventions == 0 and not row.refused and row.stop is None for row in report.rows)
+
+
+def test_a_run_that_was_stopped_before_it_is_judged_has_not_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = EvaluationSettings(None, "franka_hand", 1, (5.0, 9.0))
+
+    def short(*arguments: object, **named: object) -> LockstepOutcome:
+        outcome = run_source(*arguments, **named)  # type: ignore[arg-type]
+        early = outcome.track.time_s < 3.0
+        return replace(
+            outcome, track=replace(outcome.track, time_s=outcome.track.time_s[early], world=outcome.track.world[early])
+        )
+
+    monkeypatch.setattr("bench.evaluate.run_source", short)
+    assert evaluate(settings).counts[0].succeeded == 0
