@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from edge.errors import InputError, VlaEdgeError
 from edge.run.outputs import OVERWRITE, check_outputs
 from firmware_bridge.adapters.damiao.frames import MotorState
 from firmware_bridge.adapters.damiao.simulated import SHIPPED, BusFaults, SimulatedBus, simulated_motors
+from firmware_bridge.adapters.simulated_command import leave_on_signals
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.printing import print_line
 from firmware_bridge.transports.can_stream import DEFAULT_BITRATE, CanFrame
@@ -62,8 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    leave_on_signals()
     try:
         if args.trace is not None:
             inputs = [Path(args.arm)] + ([args.motors] if args.motors else [])
@@ -118,10 +117,6 @@ def serve(bus: SimulatedBus, line: PythonCanBus, trace: TextIO | None, stopped: 
             on = all(motor.state == MotorState.ENABLED for motor in bus.motors)
             trace.write(f"{now_ns},{on:d}," + ",".join(f"{q:.5f}" for q in bus.joints_rad) + "\n")
         time.sleep(TICK_S)
-
-
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

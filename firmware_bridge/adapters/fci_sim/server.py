@@ -10,14 +10,12 @@ import argparse
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TextIO
 
 from firmware_bridge import __version__
@@ -35,6 +33,7 @@ from firmware_bridge.adapters.fci_sim.strict_robot import (
     StrictRobot,
 )
 from firmware_bridge.adapters.fci_sim.wire import Command, MoveStatus, RecoveryStatus, Status
+from firmware_bridge.adapters.simulated_command import add_trace, leave_on_signals, open_trace, share
 
 ANSWER_S = 0.05
 """With `--lockstep`: how long the robot waits for the answer to a state."""
@@ -261,19 +260,19 @@ def parser() -> argparse.ArgumentParser:
     add("--robot", choices=sorted(ROBOTS), default="fr3", help="whose limits it has (default %(default)s)")
     add("--start", type=_pose, default=HOME_RAD, metavar="RAD,..", help="where the joints are (default: home)")
     add("--begin-ms", type=int, default=20, metavar="N", help="how long a motion takes to begin (default %(default)d)")
-    add("--loss", type=_share, default=0.0, metavar="SHARE", help="of all packets in motion, of either direction")
+    add("--loss", type=share, default=0.0, metavar="SHARE", help="of all packets in motion, of either direction")
     add("--burst", type=int, default=1, metavar="N", help="most of them lost in a row (default %(default)d)")
     add("--payload", type=float, default=0.0, metavar="KG", help="what hangs at its flange")
     add("--seed", type=int, default=0, help="of what gets lost, and of the noise (default %(default)d)")
     add("--lockstep", action="store_true", help="in motion, wait for the answer to each state: for a busy machine")
-    add("--trace", type=Path, metavar="FILE.csv", help="every millisecond: time_ms,mode,lost,q_d1..,q1..")
+    add_trace(root, "every millisecond: time_ms,mode,lost,q_d1..,q1..")
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    trace = open_trace("fci-sim", args)
+    leave_on_signals()
     with suppress(OSError):  # a robot does not wait for other programs; where this is refused, it may
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     robot = StrictRobot(ROBOTS[args.robot], args.start, args.payload, args.seed)
@@ -286,7 +285,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     about = {"address": args.address, "robot": args.robot, "simulated": True, "pid": os.getpid()}
     print(json.dumps(about), flush=True)
-    trace = args.trace.open("w", buffering=1 << 16) if args.trace else None
     try:
         _run(server, trace)
     except SystemExit:
@@ -341,22 +339,11 @@ def _run(server: FciServer, trace: TextIO | None) -> None:
             time.sleep(left_s)
 
 
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(0)
-
-
 def _pose(text: str) -> tuple[float, ...]:
     values = tuple(float(part) for part in text.split(","))
     if len(values) != JOINTS:
         raise argparse.ArgumentTypeError(f"'{text}' is not {JOINTS} angles in rad")
     return values
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -11,21 +11,19 @@ import argparse
 import json
 import os
 import select
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TextIO
 
 from firmware_bridge import __version__
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus, Supply
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
+from firmware_bridge.adapters.simulated_command import add_trace, leave_on_signals, open_trace, share
 from firmware_bridge.adapters.terminal import Terminal
-from firmware_bridge.reading import one_line
 
 FRAME_NS = 1_000_000
 """A full-speed USB adapter hands over what has arrived once a frame; so does this, and the trace has a row for each."""
@@ -48,26 +46,19 @@ def parser() -> argparse.ArgumentParser:
     add = root.add_argument
     add("--start", type=_counts, default=(MIDDLE,) * SERVOS, metavar="N,..", help="where the shafts are, in counts")
     add("--offset", type=_counts, default=(0,) * SERVOS, metavar="N,..", help="homing offsets that the servos hold")
-    add("--corrupt", type=_share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
-    add("--drop", type=_share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
-    add("--late", type=_share, default=0.0, metavar="SHARE", help="of the answers, which come 12 to 45 ms later")
+    add("--corrupt", type=share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
+    add("--drop", type=share, default=0.0, metavar="SHARE", help="of all packets, of either direction")
+    add("--late", type=share, default=0.0, metavar="SHARE", help="of the answers, which come 12 to 45 ms later")
     add("--echo", action="store_true", help="an adapter that sends the host its own bytes as well")
     add("--seed", type=int, default=0, help="of what gets lost (default %(default)d)")
-    add("--trace", type=Path, metavar="FILE.csv", help="where the shafts are, every ms: monotonic_ns,c1..c6")
-    add("--overwrite", action="store_true", help="let --trace take the place of a file that is there")
+    add_trace(root, "where the shafts are, every ms: monotonic_ns,c1..c6")
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        trace = _open_trace(args.trace, args.overwrite) if args.trace else None
-    except OSError as error:
-        fix = "name another, or add --overwrite" if isinstance(error, FileExistsError) else "name another"
-        print(one_line(f"servo-sim: --trace {args.trace}: {error.strerror}; {fix}"), file=sys.stderr)
-        return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    trace = open_trace("servo-sim", args)
+    leave_on_signals()
     with suppress(OSError):  # servos do not wait for other programs; where this is refused, these may
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     now_ns = time.monotonic_ns()
@@ -86,12 +77,6 @@ def main(argv: list[str] | None = None) -> int:
             trace.close()
         line.close()
     return 0
-
-
-def _open_trace(path: Path, overwrite: bool) -> TextIO:
-    """A new file, or in place of an older one where that is allowed; never of what is no file. Raises `OSError`."""
-    older = overwrite and path.is_file() and not (path.resolve().parent / "manifest.json").exists()
-    return path.open("w" if older else "x", buffering=1 << 16)
 
 
 def _run(bus: SimulatedBus, line: Terminal, trace: TextIO | None) -> None:
@@ -157,22 +142,11 @@ def apply(bus: SimulatedBus, words: Sequence[str]) -> None:
         print(f"servo-sim: '{' '.join(words)}' is not understood; see --help", file=sys.stderr)
 
 
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(0)
-
-
 def _counts(text: str) -> tuple[int, ...]:
     values = tuple(int(part) for part in text.split(","))
     if len(values) != SERVOS or not all(-reg.COUNTS < value < reg.COUNTS for value in values):
         raise argparse.ArgumentTypeError(f"'{text}' is not {SERVOS} counts below {reg.COUNTS}")
     return values
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from edge.arms.profile import PROFILE_FOLDER
 from edge.cli import adapter, bridge_sim, calibrate, can_sim
+from firmware_bridge.adapters.fci_sim import server as fci_sim
 from firmware_bridge.adapters.feetech import servo_sim
 
 Main = Callable[[list[str]], int]
@@ -22,6 +23,7 @@ COMMANDS: dict[str, tuple[Main, list[str], str]] = {
     "edge-calibrate": (calibrate.main, ["--arm", "so101", "--drive", NO_PORT], "-o"),
     "bridge-sim": (bridge_sim.main, ["--arm", "franka"], "--trace"),
     "can-sim": (can_sim.main, ["--arm", "yam"], "--trace"),
+    "fci-sim": (fci_sim.main, [], "--trace"),
     "servo-sim": (servo_sim.main, [], "--trace"),
 }
 OPENS = ("os.openpty", "os.execv")
@@ -42,6 +44,7 @@ def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.cli.adapter.Terminal", opened)
     monkeypatch.setattr("edge.cli.can_sim.PythonCanBus", opened)
     monkeypatch.setattr(servo_sim, "Terminal", opened)
+    monkeypatch.setattr(fci_sim, "FciServer", opened)
 
 
 def call(name: str, path: Path, *more: str) -> int | None:
@@ -51,6 +54,8 @@ def call(name: str, path: Path, *more: str) -> int | None:
         return main([*arguments, option, str(path), *more])
     except Opened:
         return None
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
 
 
 def older(folder: Path) -> Path:
