@@ -52,6 +52,17 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     return _lasting_thread().submit(popen).result()
 
 
+def end(process: subprocess.Popen[Any], timeout_s: float) -> None:
+    """Asks a child to end, and ends it where it has not after so long."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @cache
 def _lasting_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "children")

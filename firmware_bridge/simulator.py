@@ -12,7 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from firmware_bridge.children import start
+from firmware_bridge.children import end, start
 from firmware_bridge.codes import MAX_JOINTS, DeviceState
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.native import build, load, mujoco_library
@@ -102,12 +102,7 @@ class SimulatorProcess:
 
     def close(self) -> None:
         """Ends the process; its trace is complete afterwards."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, 5.0)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

@@ -27,7 +27,7 @@ from edge.errors import InputError, SafetyStop
 from edge.inference.layout import Layout, RecordMailbox
 from edge.inference.mailbox import Mailbox, SharedMemory
 from edge.plan.trajectory import FloatArray
-from firmware_bridge.children import start_module
+from firmware_bridge.children import end, start_module
 from firmware_bridge.layout import Item
 
 READY_TIMEOUT_S = 60.0
@@ -178,13 +178,7 @@ class FollowingArm:
 
     def close(self) -> None:
         """A controlled stop, then the drive is off. Later calls do nothing."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, END_TIMEOUT_S)
         self._reader.join(END_TIMEOUT_S)
 
     def __enter__(self) -> FollowingArm:

@@ -21,7 +21,7 @@ from edge.errors import InputError
 from edge.inference.records import Outcome, Planner
 from edge.plan.trajectory import FloatArray
 from edge.run.pursuit import Pursuer, Pursuit
-from firmware_bridge.children import start_module
+from firmware_bridge.children import end, start_module
 
 READY_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 5.0
@@ -65,13 +65,7 @@ class LeaderProcess:
 
     def close(self) -> None:
         """Ends the process; the leader stays as it is."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, END_TIMEOUT_S)
 
     def __enter__(self) -> LeaderProcess:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
@@ -22,7 +21,7 @@ from edge.inference.records import (
     SharedPlanner,
     at_rest,
 )
-from firmware_bridge.children import start_module
+from firmware_bridge.children import end, start_module
 
 READY_TIMEOUT_S = 120.0
 FIRST_CHUNK_S = 30.0
@@ -128,9 +127,4 @@ class InferenceProcess:
         return self.planner
 
     def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, 5.0)
