@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from edge.cli.parser import complain
 from export.commands.train_options import parser, schedule_of, settings_of
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig, seen_by
+from export.families.action_prior.config import PRESETS, ConfigError, PolicyConfig
 from export.families.action_prior.folder import with_folders
 from export.training.data import DISTURBED, DatasetError, Demonstrations, fit_embodiments
 from export.training.distil import distil
@@ -26,7 +26,7 @@ from export.training.pointing import read_scenes, train_pointing
 from export.training.prior import train_prior
 from export.training.processes import Processes, join
 from export.training.schedule import Diverged, TrainingError
-from export.training.vla import Plan, Start, train_vla
+from export.training.vla import Plan, Start, check_vlm, train_vla
 from firmware_bridge.reading import one_line
 
 TOKENIZER = "tokenizer.json"
@@ -117,8 +117,8 @@ def _start(args: argparse.Namespace) -> tuple[Start, list[Demonstrations]]:
         prior = Checkpoint(with_folders(PRESETS[args.preset or "tiny"](), None, args.init_action), {}, (), None)
     prior = replace(prior, config=_changed(with_folders(prior.config, args.init_vlm, None), args))
     vlm = load_checkpoint(args.vlm) if args.vlm is not None else None
-    if vlm is not None and seen_by(vlm.config) != seen_by(prior.config):  # before the data is read, which takes minutes
-        raise CheckpointError(f"{args.vlm}: the VLM was trained with another configuration than this run's")
+    if vlm is not None:
+        check_vlm(vlm, prior.config)  # before the data is read, which takes minutes
     datasets = _read(args, prior.config)
     if args.prior is None:
         prior = replace(prior, embodiments=fit_embodiments(datasets, prior.config.normalisation_quantile))

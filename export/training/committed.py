@@ -16,7 +16,7 @@ import torch
 from export.families.action_prior.batch import Window
 from export.families.action_prior.policy import ActionPrior
 from export.training.processes import Processes
-from export.training.source import Rows, Source
+from export.training.source import STILL, Rows, Source
 
 Latents = Callable[[Rows, Window], torch.Tensor]
 """z, or z', of some rows and their window."""
@@ -24,9 +24,8 @@ DELAYS = (1, 2, 3)
 """Steps that are committed when a request is made, in turn: what inference of up to 300 ms takes."""
 EXECUTED = 5
 """Steps between two requests, as `edge-run` has it."""
-STILL, FAR = 0.05, 1.0
-"""In normalised units: an arm rests whose increments are all below the first; it has a way to go whose sum over a chunk
-is above the second."""
+FAR = 1.0
+"""In normalised units: an arm has a way to go whose increments over a chunk add up to more."""
 MOST_SCANNED, PART = 16_384, 64
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from export.families.action_prior.batch import Window, draw_batch, rows_of, totals
 from export.families.action_prior.checkpoint import Checkpoint, CheckpointError
-from export.families.action_prior.config import seen_by
+from export.families.action_prior.config import PolicyConfig, seen_by
 from export.families.action_prior.folder import RENAMES, load_into
 from export.families.action_prior.policy import Losses, Observation, VlaPolicy
 from export.training.instructions import InstructionTokens
@@ -125,6 +125,12 @@ def train_vla(
     return Checkpoint(config, policy.state_dict(), start.prior.embodiments, start.tokenizer.to_str())
 
 
+def check_vlm(vlm: Checkpoint, config: PolicyConfig) -> None:
+    """Raises `CheckpointError` where the VLM of a checkpoint does not fit a run of this configuration."""
+    if seen_by(vlm.config) != seen_by(config):
+        raise CheckpointError("the VLM was trained with another configuration than this run's")
+
+
 def latent_with_history(policy: VlaPolicy, window: Window, observation: Observation) -> torch.Tensor:
     """z' as the robot computes it: with the history token wherever there is a history, if the policy has one at all."""
     everywhere = torch.full_like(window.past_mask[:, 0], policy.config.history_compressor != "none")
@@ -134,8 +140,10 @@ def latent_with_history(policy: VlaPolicy, window: Window, observation: Observat
 def _policy(start: Start, plan: Plan) -> tuple[VlaPolicy, list[nn.Module]]:
     """The policy with the weights it starts from, and its parts that know something already."""
     config, vlm = start.prior.config, start.vlm
-    if vlm is not None and (seen_by(vlm.config) != seen_by(config) or vlm.tokenizer != start.tokenizer.to_str()):
-        raise CheckpointError("the VLM was trained with another configuration or other instructions than this run's")
+    if vlm is not None:
+        check_vlm(vlm, config)
+        if vlm.tokenizer != start.tokenizer.to_str():
+            raise CheckpointError("the VLM was trained with other instructions than this run's")
     policy = VlaPolicy(config)
     known: list[nn.Module] = []
     if start.vlm_folder is not None:
