@@ -10,23 +10,18 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.arms.damiao import load_motors
-from firmware_bridge.adapters import Adapter
 from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS, DamiaoDrive
 from firmware_bridge.adapters.damiao.gravity import GravityModel
 from firmware_bridge.adapters.damiao.motors import CYCLE_PERIODS, BusShare
 from firmware_bridge.adapters.damiao.simulated import BusFaults, SimulatedBus, SimulatedMotor, simulated_motors
 from firmware_bridge.client import KnotChunk
-from firmware_bridge.codes import TICK_US, DeviceState
 from firmware_bridge.errors import LinkLost
-from firmware_bridge.hosted import HostedDevice
-from firmware_bridge.messages import Nak
 from firmware_bridge.transports.can_stream import CanFrame
-from tests.servo_bench import Line, SteppedClock
-from tests.support import Rig, chunk_from
+from tests.bus_bench import BusBench, BusRig, SteppedClock
+from tests.support import chunk_from
 
 YAM = load_arm("yam")
 MOTORS = load_motors(YAM)
-CYCLE_NS = 1_000_000 * CYCLE_PERIODS
 CARRIED_KG = 1.2
 """The gripper, and half a kilogram of which the drive knows nothing."""
 SOUND = BusFaults()
@@ -81,7 +76,7 @@ class SimulatedCan:
             raise LinkLost("the adapter was pulled out")
 
 
-class DamiaoBench:
+class DamiaoBench(BusBench):
     """Motors, bus and drive. `core` adds the firmware's core and the adapter: then the rig of `tests.support` fits."""
 
     def __init__(
@@ -92,7 +87,7 @@ class DamiaoBench:
         change: Callable[[list[SimulatedMotor]], None] = lambda motors: None,
         propped: bool = True,
     ) -> None:
-        self.clock = SteppedClock()
+        super().__init__()
         self.motors = simulated_motors(MOTORS, YAM.home_rad)
         change(self.motors)
         self.bus = SimulatedBus(MOTORS, self.motors, faults, self.clock.ns, CARRIED_KG)
@@ -100,15 +95,8 @@ class DamiaoBench:
         self.can = SimulatedCan(self.bus, self.clock)
         self.said: list[str] = []
         self.drive = self.open_drive()
-        self.seen: list[tuple[int, np.ndarray]] = []
         if core:
-            self._line = Line(self)
-            self.host_ns = self.clock.ns
-            self.core = HostedDevice("yam", self.drive.position_rad, trace)
-            idle_us = BRIDGED_PERIODS * TICK_US
-            self.adapter = Adapter(
-                self.core, self.drive, self._line, self.clock.now_ns, BRIDGED_PERIODS, CYCLE_PERIODS, idle_us
-            )
+            self._begin_core("yam", self.drive, BRIDGED_PERIODS, CYCLE_PERIODS, trace)
 
     def open_drive(self) -> DamiaoDrive:
         """Connects to the motors, as the last one left them."""
@@ -122,54 +110,13 @@ class DamiaoBench:
             self.clock.sleep,
         )
 
-    # What the rig of tests.support asks of a device
-
     @property
-    def now_us(self) -> int:
-        """The host's clock; the adapter is behind it by less than a cycle."""
-        return self.host_ns // 1000
-
-    @property
-    def state(self) -> DeviceState:
-        return self.core.state
-
-    def tick(self, count: int = 1) -> None:
-        """Milliseconds."""
-        self.run_s(1e-3 * count)
-
-    def run_s(self, seconds: float) -> None:
-        self.host_ns += round(1e9 * seconds)
-        while self.clock.ns + CYCLE_NS <= self.host_ns:
-            self.adapter.step()
-            self.seen.append((self.clock.ns, np.array(self.bus.joints_rad)))
-
-    def read(self) -> bytes:
-        return self._line.for_host(self.host_ns)
-
-    def write(self, data: bytes) -> None:
-        self._line.from_host(self.host_ns, data)
-
-    def close(self) -> None:
-        self.core.close()
+    def joints_rad(self) -> np.ndarray:
+        return np.array(self.bus.joints_rad)
 
 
-class DamiaoRig(Rig):
+class DamiaoRig(BusRig):
     """The rig on a bench with a core."""
 
     def __init__(self, bench: DamiaoBench) -> None:
         super().__init__(arm=YAM, device=bench)
-
-    def _idle(self, seconds: float) -> None:
-        self.device.run_s(seconds)
-
-    @property
-    def device_us(self) -> int:
-        """Device time at the host's present."""
-        return round(self.client.link.clock.device_us(self.device.host_ns))
-
-    def commit(self, chunk: KnotChunk) -> Nak | None:
-        """As in the rig, through a line that is read once a cycle."""
-        self.client.send_chunk(chunk)
-        inbox = self.run(12)
-        assert len(inbox.committed) + len(inbox.refused) == 1
-        return inbox.refused[0][1] if inbox.refused else None

@@ -10,23 +10,16 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.arms.feetech import joint_spans
-from firmware_bridge.adapters import Adapter
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration, scales
 from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS, CYCLE_PERIODS, FeetechDrive
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
-from firmware_bridge.client import KnotChunk
-from firmware_bridge.codes import TICK_US, DeviceState
 from firmware_bridge.errors import LinkLost
-from firmware_bridge.hosted import HostedDevice
-from firmware_bridge.messages import Nak
-from tests.support import Rig
+from tests.bus_bench import BusBench, BusRig, SteppedClock
 
 SO101 = load_arm("so101")
-POLL_NS = 50_000
-CYCLE_NS = 5_000_000
 SOUND = LineFaults()
 OFFSETS = (0, -120, 300, 17, -1, 800)
 DIRECTIONS = (1, -1, 1, 1, -1, 1)
@@ -74,21 +67,6 @@ def resting(servos: dict[int, SimulatedServo]) -> None:
         servo.stops = (servo.encoder - 1, high) if servo.load < 0 else (low, servo.encoder + 1)
 
 
-class SteppedClock:
-    def __init__(self) -> None:
-        self.ns = 1_000_000_000
-
-    def now_ns(self) -> int:
-        return self.ns
-
-    def wait(self, seconds: float) -> None:
-        """Something may have arrived after a moment."""
-        self.ns += min(POLL_NS, max(1, round(seconds * 1e9)))
-
-    def sleep(self, seconds: float) -> None:
-        self.ns += max(1, round(seconds * 1e9))
-
-
 class SimulatedPort:
     """A `Transport` to the simulated bus. `broken` is a port that was pulled out."""
 
@@ -119,7 +97,7 @@ class SimulatedPort:
             raise LinkLost("the port was pulled out")
 
 
-class ServoBench:
+class ServoBench(BusBench):
     """Servos, bus and drive. `core` adds the firmware's core and the adapter: then the rig of `tests.support` fits."""
 
     def __init__(
@@ -131,7 +109,7 @@ class ServoBench:
         made: Calibration | None = None,
         pose_rad: Sequence[float] = SO101.home_rad,
     ) -> None:
-        self.clock = SteppedClock()
+        super().__init__()
         self.made = made or calibration()
         self.scales = scales(self.made, joint_spans(SO101))
         self.servos = servos_at(pose_rad, self.made)
@@ -140,15 +118,8 @@ class ServoBench:
         self.port = SimulatedPort(self.bus, self.clock)
         self.said: list[str] = []
         self.drive = self.open_drive()
-        self.seen: list[tuple[int, np.ndarray]] = []
         if core:
-            self._line = Line(self)
-            self.host_ns = self.clock.ns
-            self.core = HostedDevice("so101", self.drive.position_rad, trace)
-            idle_us = BRIDGED_PERIODS * TICK_US
-            self.adapter = Adapter(
-                self.core, self.drive, self._line, self.clock.now_ns, BRIDGED_PERIODS, CYCLE_PERIODS, idle_us
-            )
+            self._begin_core("so101", self.drive, BRIDGED_PERIODS, CYCLE_PERIODS, trace)
 
     def open_drive(self) -> FeetechDrive:
         """Connects to the servos, as the last one left them."""
@@ -161,35 +132,9 @@ class ServoBench:
             self.clock.sleep,
         )
 
-    # What the rig of tests.support asks of a device
-
     @property
-    def now_us(self) -> int:
-        """The host's clock; the adapter is behind it by less than a cycle."""
-        return self.host_ns // 1000
-
-    @property
-    def state(self) -> DeviceState:
-        return self.core.state
-
-    def tick(self, count: int = 1) -> None:
-        """Milliseconds."""
-        self.run_s(1e-3 * count)
-
-    def run_s(self, seconds: float) -> None:
-        self.host_ns += round(1e9 * seconds)
-        while self.clock.ns + CYCLE_NS <= self.host_ns:
-            self.adapter.step()
-            self.seen.append((self.clock.ns, self.shafts_rad))
-
-    def read(self) -> bytes:
-        return self._line.for_host(self.host_ns)
-
-    def write(self, data: bytes) -> None:
-        self._line.from_host(self.host_ns, data)
-
-    def close(self) -> None:
-        self.core.close()
+    def joints_rad(self) -> np.ndarray:
+        return self.shafts_rad
 
     @property
     def shafts_rad(self) -> np.ndarray:
@@ -199,55 +144,8 @@ class ServoBench:
         return np.array([scale.rad(servo.position) for scale, servo in rows])
 
 
-class Line:
-    """Between host and adapter, whose clocks are a little apart: nobody reads what is written later than now."""
-
-    def __init__(self, bench: ServoBench) -> None:
-        self._bench = bench
-        self.is_clear = True
-        self._to_device: deque[tuple[int, bytes]] = deque()
-        self._to_host: deque[tuple[int, bytes]] = deque()
-
-    def read(self) -> bytes:
-        return self._until(self._to_device, self._bench.clock.ns)
-
-    def write(self, data: bytes) -> None:
-        self._to_host.append((self._bench.clock.ns, data))
-
-    def from_host(self, now_ns: int, data: bytes) -> None:
-        self._to_device.append((now_ns, data))
-
-    def for_host(self, now_ns: int) -> bytes:
-        return self._until(self._to_host, now_ns)
-
-    @staticmethod
-    def _until(waiting: deque[tuple[int, bytes]], now_ns: int) -> bytes:
-        data = b""
-        while waiting and waiting[0][0] <= now_ns:
-            data += waiting.popleft()[1]
-        return data
-
-    def close(self) -> None:
-        pass
-
-
-class ServoRig(Rig):
+class ServoRig(BusRig):
     """The rig on a bench with a core."""
 
     def __init__(self, bench: ServoBench) -> None:
         super().__init__(arm=SO101, device=bench)
-
-    def _idle(self, seconds: float) -> None:
-        self.device.run_s(seconds)
-
-    @property
-    def device_us(self) -> int:
-        """Device time at the host's present."""
-        return round(self.client.link.clock.device_us(self.device.host_ns))
-
-    def commit(self, chunk: KnotChunk) -> Nak | None:
-        """As in the rig, through a line that is read once a cycle."""
-        self.client.send_chunk(chunk)
-        inbox = self.run(12)
-        assert len(inbox.committed) + len(inbox.refused) == 1
-        return inbox.refused[0][1] if inbox.refused else None

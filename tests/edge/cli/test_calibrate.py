@@ -23,7 +23,8 @@ from firmware_bridge.adapters.feetech.registers import Fault
 from firmware_bridge.adapters.feetech.servos import check_calibrated, find
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
-from tests.servo_bench import SimulatedPort, SteppedClock
+from tests.bus_bench import SteppedClock
+from tests.servo_bench import SimulatedPort
 from tests.servo_process import ServoProcess
 
 SO101 = load_arm("so101")

@@ -16,7 +16,8 @@ from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.errors import PortError
-from tests.servo_bench import SCALES, SO101, SOUND, SimulatedPort, SteppedClock, calibration, servos_at
+from tests.bus_bench import SteppedClock
+from tests.servo_bench import SCALES, SO101, SOUND, SimulatedPort, calibration, servos_at
 
 Change = Callable[[dict[int, SimulatedServo]], None]
 

@@ -79,7 +79,7 @@ def test_frames_are_shown_and_stale_ones_marked_in_a_browser(live: LiveView, tmp
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": width, "height": 860})
         complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text))
+        page.on("console", lambda message: complaints.append(f"{message.text} {message.location['url']}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(live.url)
         live.publish(run.controller, None)

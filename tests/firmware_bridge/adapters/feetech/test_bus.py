@@ -9,7 +9,8 @@ from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import GRACE_S, ServoBus
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.timing import BusCycle, bus_cycle, question_s
-from tests.servo_bench import SO101, SimulatedPort, SteppedClock, servos_at
+from tests.bus_bench import SteppedClock
+from tests.servo_bench import SO101, SimulatedPort, servos_at
 
 ALL = tuple(range(1, 7))
 POSITION = packets.sync_read(ALL, reg.PRESENT_POSITION.address, 2)

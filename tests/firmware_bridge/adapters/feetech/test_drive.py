@@ -20,13 +20,13 @@ from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, Simulated
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import HandshakeError
+from tests.bus_bench import SteppedClock
 from tests.servo_bench import (
     SCALES,
     SO101,
     ServoBench,
     ServoRig,
     SimulatedPort,
-    SteppedClock,
     calibration,
     servos_at,
 )

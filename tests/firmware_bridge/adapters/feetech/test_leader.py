@@ -15,7 +15,8 @@ from firmware_bridge.adapters.feetech.calibration import Calibration
 from firmware_bridge.adapters.feetech.leader import OLDEST_S, Leader
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.errors import LinkLost
-from tests.servo_bench import SO101, SOUND, SimulatedPort, SteppedClock, calibration, servos_at
+from tests.bus_bench import SteppedClock
+from tests.servo_bench import SO101, SOUND, SimulatedPort, calibration, servos_at
 from tests.servo_process import ServoProcess
 from tests.so101_shapes import GRIPPER, SHAPES, JawShape
 
