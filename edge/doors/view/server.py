@@ -72,13 +72,17 @@ class Snapshots:
         self._number, self._json, self._ended = 0, "null", False
         self._pages: dict[str, tuple[float, int]] = {}
 
-    def newer(self, after: int, page: str) -> tuple[int, str]:
+    def newer(self, after: int) -> tuple[int, str]:
         """Number and JSON of the newest one for a page that knows number `after`; "null" when that is it."""
         with self._lock:
             self._look()
-            if page in self._pages or len(self._pages) < MOST_PAGES:
-                self._pages[page] = (time.monotonic(), self._number)
             return self._number, self._json if self._number > after else "null"
+
+    def sent(self, number: int, page: str) -> None:
+        """Called once a page has been sent number `number`: before that, the process must not end."""
+        with self._lock:
+            if page in self._pages or len(self._pages) < MOST_PAGES:
+                self._pages[page] = (time.monotonic(), number)
 
     def all_know_the_end(self) -> bool:
         """Whether every page that asked lately has been given the end of the run."""
@@ -250,12 +254,13 @@ class Request(BaseHTTPRequestHandler):
     def _send_state(self, path: str) -> None:
         """What is running; or the newest snapshot, for a page that says which one it has and who it is."""
         if path == "/about":
-            text = self.server.about
-        else:
-            after, page = int(self.headers.get("X-After", "0")), self.headers.get("X-Page", "")[:MOST_BODY]
-            number, snapshot = self.server.snapshots.newer(after, page)
-            text = f'{{"number": {number}, "snapshot": {snapshot}}}'
+            self._send(HTTPStatus.OK, "application/json", self.server.about.encode())
+            return
+        after, page = int(self.headers.get("X-After", "0")), self.headers.get("X-Page", "")[:MOST_BODY]
+        number, snapshot = self.server.snapshots.newer(after)
+        text = f'{{"number": {number}, "snapshot": {snapshot}}}'
         self._send(HTTPStatus.OK, "application/json", text.encode())
+        self.server.snapshots.sent(number, page)
 
     def _send_frame(self) -> None:
         """The newest frame of a camera, for a page that says which one it has; nothing where that is it."""

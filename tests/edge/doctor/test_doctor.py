@@ -257,7 +257,7 @@ def test_a_slow_camera_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_a_camera_that_fails(url: str, found: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edge_doctor(capsys, "--camera", url)
-    status, text = row(out, "camera front")
+    status, text = row(out, "camera 1")
     assert (code, status) == (1, "FAIL")
     assert found in text and f"fix: {fix}" in text
 

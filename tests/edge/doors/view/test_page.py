@@ -26,8 +26,8 @@ import pytest
 
 from edge.cli.run import main as run_command
 from edge.doors.view.launch import LiveView
-from edge.doors.view.server import MOST_KNOWN, STRANGER_S
-from edge.doors.view.snapshot import LATENESS_EDGES_US, ViewRecords, of_run
+from edge.doors.view.server import MOST_KNOWN, STRANGER_S, Snapshots
+from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, ViewRecords, of_run
 from edge.errors import InputError
 from edge.log.trace import read_trace
 from edge.run.commands import Command, CommandQueue
@@ -302,6 +302,19 @@ def test_a_port_that_is_none_is_refused_by_name(port: int, capsys: pytest.Captur
         run_command(["--arm", "franka", "--bundle", "none", "--view", "--view-port", str(port)])
     assert ended.value.code == 2
     assert "--view-port" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_page_knows_the_end_only_once_it_has_been_sent() -> None:
+    """The process ends when every page knows: an answer that is still on its way would end with it."""
+    records = ViewRecords(7)
+    snapshots = Snapshots(records)
+    records.snapshots.write(records.blank)
+    snapshots.sent(snapshots.newer(0)[0], "one")
+    records.snapshots.write(replace(records.blank, phase=Phase.ENDED.value))
+    number, text = snapshots.newer(1)
+    assert "ended" in text and not snapshots.all_know_the_end()
+    snapshots.sent(number, "one")
+    assert snapshots.all_know_the_end()
 
 
 def test_a_page_is_told_how_far_the_run_has_come(tmp_path: Path) -> None:
