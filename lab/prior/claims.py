@@ -1,11 +1,10 @@
-"""The paper's claims, each judged by a rule that was fixed before the first run: seen, not seen or unclear here.
+"""The paper's claims, each judged by a rule that was written before the first run: seen, not seen or unclear here.
 
 A claim is *seen* when the whole 95 % interval lies on the claimed side of the bound, *not seen* when the whole interval
-lies on the other side, *unclear* otherwise. A difference in success is that of all episodes of all seeds; because seeds
-differ among themselves, it also has to have the claimed sign (for *not seen*: the opposite one, or none) at every seed,
-and there must be three. A ratio is paired by seed.
-
-One figure was added after the first two runs, and says so: steps to less than the baseline ever has (`_passes`).
+lies on the other side, *unclear* otherwise. All seeds play the same scenes, so a difference in success has two
+intervals: Student's over the differences of paired seeds, and a bootstrap that draws seeds and scenes. Both have to lie
+on the same side, and there must be three seeds. It is judged after every duration; the last one counts. A ratio is
+paired by seed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lab.prior.statistics import Interval, proportion, ratio
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.prior.statistics import Interval, ratio, student, two_levels
 
 LEAST_SEEDS = 3
 Verdict = Literal["seen", "not seen", "unclear", "not run"]
@@ -24,13 +26,15 @@ Results = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its figure. `how` says what the figure is, `paper` what the paper has."""
+    """A claim with its figure. `how` says what the figure is, `paper` what the paper has; `figure` has Student's
+    interval over seeds, `both` that of seeds and scenes, where there are scenes."""
 
     claim: str
     paper: str
     how: str
     verdict: Verdict
     figure: Interval | None
+    both: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -107,25 +111,34 @@ def steps_below(result: dict[str, Any], error: float) -> int | None:
     return next((int(steps) for steps, found in result["curve"] if found < error), None)
 
 
-def success_of(results: Sequence[dict[str, Any]]) -> Interval | None:
-    """Of all episodes of all seeds."""
-    played = [result["closed_loop"] for result in results if "closed_loop" in result]
-    if not played:
-        return None
-    return proportion(sum(one["succeeded"] for one in played), sum(one["episodes"] for one in played))
+def durations_of(results: Sequence[dict[str, Any]]) -> list[float]:
+    """After how long the policies were judged; empty where none was played."""
+    return next((list(one["closed_loop"]["durations_s"]) for one in results if "closed_loop" in one), [])
 
 
-def success_gain(results: Results, better: str, worse: str) -> tuple[Interval | None, Verdict]:
-    """By how much success differs, and whether that is the claimed gain."""
+def done_of(results: Sequence[dict[str, Any]], at: int) -> NDArray[np.float64]:
+    """1 where a scene was done after the duration number `at`, (seeds, scenes); (0, 0) where some were not played."""
+    if not results or not all("closed_loop" in one for one in results):
+        return np.zeros((0, 0))
+    return np.array([[float(digit) for digit in one["closed_loop"]["done"][at]] for one in results])
+
+
+def gains_of(results: Results, better: str, worse: str, at: int) -> NDArray[np.float64]:
+    """By how much success differs, (paired seeds, scenes)."""
     ours, theirs = paired(results, better, worse)
-    a, b = success_of(ours), success_of(theirs)
-    if a is None or b is None:
-        return None, "not run"
-    figure = a.minus(b)
-    found = verdict(figure, 0.0, more=True)
-    gains = [_share(one) - _share(other) for one, other in zip(ours, theirs)]
-    agree = all(gain > 0 for gain in gains) if found == "seen" else all(gain <= 0 for gain in gains)
-    return figure, found if agree and len(gains) >= LEAST_SEEDS else "unclear"
+    found: NDArray[np.float64] = done_of(ours, at) - done_of(theirs, at)
+    return found
+
+
+def by_both_levels(gains: NDArray[np.float64]) -> tuple[Interval | None, Interval | None, Verdict]:
+    """A difference (seeds, scenes) with its interval over seeds and that over seeds and scenes, and whether it is above
+    0 by both."""
+    if not gains.size:
+        return None, None, "not run"
+    over_seeds, both = student(gains.mean(axis=1).tolist()), two_levels(gains)
+    found = {verdict(one, 0.0, more=True) for one in (over_seeds, both)}
+    agreed = len(found) == 1 and len(gains) >= LEAST_SEEDS
+    return over_seeds, both, found.pop() if agreed else "unclear"
 
 
 def ratio_of(
@@ -141,10 +154,11 @@ def ratio_of(
 
 def judge(results: Results) -> list[Judged]:
     """All claims, in the order of the paper's table."""
-    judged = [one for gain in GAINS for one in _gains(results, gain)]
-    judged.insert(4, _most_where_scarce(results))
+    durations = durations_of([one for found in results.values() for one in found])
+    judged = [[*_gains(results, gain, durations), _error(results, gain)] for gain in GAINS]
+    judged.insert(2, [_most_where_scarce(results, at, time) for at, time in enumerate(durations)])
     return [
-        *judged,
+        *(one for group in judged for one in group),
         _begins(results, "stage 2 begins at a lower loss", "7.1, 0.9", "first flow loss", "initial_predict"),
         _begins(
             results,
@@ -160,29 +174,43 @@ def judge(results: Results) -> list[Judged]:
     ]
 
 
-def _share(result: dict[str, Any]) -> float:
-    played = result["closed_loop"]
-    return float(played["succeeded"] / played["episodes"])
+def _gains(results: Results, gain: Gain, durations: Sequence[float]) -> list[Judged]:
+    """A claim about success, after every duration."""
+    judged = []
+    for at, time in enumerate(durations):
+        over_seeds, both, found = by_both_levels(gains_of(results, gain.better, gain.worse, at))
+        how = f"success at {time:g} s, {gain.better} minus {gain.worse}"
+        judged.append(Judged(gain.claim, gain.paper, how, found, over_seeds, both))
+    return judged
 
 
-def _gains(results: Results, gain: Gain) -> list[Judged]:
-    """A claim about success, judged by success and by the error at the end of training."""
-    claim, paper, better, worse = gain.claim, gain.paper, gain.better, gain.worse
-    figure, found = success_gain(results, better, worse)
-    error = ratio_of(results, better, worse, lambda one: one["final_error"])
-    return [
-        Judged(claim, paper, f"success, {better} minus {worse}", found, figure),
-        Judged(
-            claim, paper, f"error at the end, {better} over {worse}", _below(results, better, worse, error, 1.0), error
-        ),
-    ]
+def _error(results: Results, gain: Gain) -> Judged:
+    """The same claim, judged by the error at the end of training."""
+    better, worse = gain.better, gain.worse
+    figure = ratio_of(results, better, worse, lambda one: one["final_error"])
+    how = f"error at the end, {better} over {worse}"
+    return Judged(gain.claim, gain.paper, how, _below(results, better, worse, figure, 1.0), figure)
 
 
-def _most_where_scarce(results: Results) -> Judged:
-    few, many = success_gain(results, "prior-few", "none-few")[0], success_gain(results, "prior", "none")[0]
-    figure = few.minus(many) if few is not None and many is not None else None
-    claim, how = "it helps most where data is scarce", "gain with few demonstrations minus gain with many"
-    return Judged(claim, "26.3, 9.6 points", how, verdict(figure, 0.0, more=True), figure)
+def _most_where_scarce(results: Results, at: int, time: float) -> Judged:
+    """Where a baseline fails in every scene of a seed, its gain is the success itself, and says nothing about need."""
+    shared = _shared(results, "prior-few", "none-few", "prior", "none")
+    few, many = gains_of(shared, "prior-few", "none-few", at), gains_of(shared, "prior", "none", at)
+    over_seeds, both, found = by_both_levels(few - many)
+    floors = [done_of(shared[name], at) for name in ("none-few", "none")]
+    if found != "not run" and any(not floor.any(axis=1).all() for floor in floors):
+        found = "unclear"
+    claim, how = (
+        "it helps most where data is scarce",
+        f"gain at {time:g} s with few demonstrations minus gain with many",
+    )
+    return Judged(claim, "26.3, 9.6 points", how, found, over_seeds, both)
+
+
+def _shared(results: Results, *names: str) -> Results:
+    """The results of these variants at the seeds that all of them have."""
+    seeds = set.intersection(*({one["seed"] for one in results.get(name, [])} for name in names))
+    return {name: [one for one in results.get(name, []) if one["seed"] in seeds] for name in names}
 
 
 def _begins(results: Results, claim: str, paper: str, what: str, name: str) -> Judged:

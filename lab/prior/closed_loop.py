@@ -34,9 +34,12 @@ VERIFIED_ON = 4
 
 
 def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
-    """Episodes in unseen scenes, the same for every run, each cube in turn. Raises `VlaEdgeError`."""
+    """Episodes in unseen scenes, the same for every run, each cube in turn. Raises `VlaEdgeError`.
+
+    `done` has a text for each duration, in it one digit for each scene: 1 where the cube is reached by then.
+    """
     policy = load_checkpoint(checkpoint)
-    settings = EvaluationSettings(None, ARM, scale.episodes, (scale.duration_s,), threads=1)
+    settings = EvaluationSettings(None, ARM, scale.episodes, scale.durations_s, threads=1)
     if engines == "exported":
         found = evaluate(settings, _exported(checkpoint, policy), open_policy)
     else:
@@ -52,7 +55,8 @@ def play(checkpoint: Path, engines: Engines, scale: Scale) -> dict[str, Any]:
     return {
         "engines": engines,
         "episodes": found.episodes,
-        "succeeded": found.succeeded,
+        "durations_s": list(scale.durations_s),
+        "done": ["".join(str(int(row.done_at[at])) for row in found.rows) for at in range(len(scale.durations_s))],
         "distance_mm": [round(1000 * row.verdict.distance_m, 1) for row in found.rows],
         "interventions": sum(row.interventions for row in found.rows),
         "refused": sum(len(row.refused) for row in found.rows),

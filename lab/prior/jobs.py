@@ -129,5 +129,5 @@ def begin(out: Path, scale: Scale) -> bool:
 
 def same_scale(found: Sequence[dict[str, Any]], scale: Scale) -> bool:
     """Whether results belong to an experiment of this size; the closed loop may have been left out."""
-    plain = replace(scale, episodes=0, duration_s=0.0).to_plain()
-    return all({**result["scale"], "episodes": 0, "duration_s": 0.0} == plain for result in found)
+    plain = replace(scale, episodes=0, durations_s=()).to_plain()
+    return all({**result["scale"], "episodes": 0, "durations_s": ()} == plain for result in found)

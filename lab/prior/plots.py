@@ -11,7 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lab.prior.claims import Results, by_variant, level, success_of
+from lab.prior.claims import Results, by_variant, done_of, durations_of, level
+from lab.prior.statistics import two_levels
 from lab.prior.variants import BY_NAME, FEW, VARIANTS
 
 CURVES = ("none", "prior", "history", "decay-zero", "decay-never", "others")
@@ -23,8 +24,9 @@ def write_plots(folder: Path, document: dict[str, Any]) -> list[Path]:
     results, name = by_variant(document["results"]), f"prior-{document['scale']['name']}"
     folder.mkdir(parents=True, exist_ok=True)
     written = [_errors(results, folder / f"{name}-error.png")]
-    if any(success_of(found) for found in results.values()):
-        written.append(_success(results, folder / f"{name}-success.png"))
+    durations = durations_of(document["results"])
+    if durations:
+        written.append(_success(results, durations, folder / f"{name}-success.png"))
     return written
 
 
@@ -53,18 +55,19 @@ def _errors(results: Results, path: Path) -> Path:
     return _saved(figure, path)
 
 
-def _success(results: Results, path: Path) -> Path:
-    names = [variant.name for variant in reversed(VARIANTS) if success_of(results.get(variant.name, []))]
-    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.32 * len(names)))
-    for row, name in enumerate(names):
-        found = success_of(results[name])
-        assert found is not None
-        away = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
-        axis.errorbar(100 * found.value, row, xerr=away, fmt="o", color="C0", capsize=3)
+def _success(results: Results, durations: list[float], path: Path) -> Path:
+    names = [variant.name for variant in reversed(VARIANTS) if done_of(results.get(variant.name, []), 0).size]
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.4 * len(names)))
+    for at, time in enumerate(durations):
+        found = [two_levels(done_of(results[name], at)) for name in names]
+        values = 100 * np.array([[one.value, one.value - one.low, one.high - one.value] for one in found])
+        rows = np.arange(len(names)) - 0.2 * at
+        axis.errorbar(values[:, 0], rows, xerr=values[:, 1:].T, fmt="o", color=f"C{at}", capsize=3, label=f"{time:g} s")
+    axis.legend(fontsize=8)
     axis.set_yticks(range(len(names)), [BY_NAME[name].text for name in names], fontsize=8)
     axis.set_ylim(-0.6, len(names) - 0.4)
     axis.set_xlim(0, 100)
-    axis.set_xlabel("success, %, all seeds, 95 % interval")
+    axis.set_xlabel("success, %, 95 % over seeds and scenes")
     axis.grid(alpha=0.3)
     return _saved(figure, path)
 

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.prior.claims import Judged, Results, best, by_variant, judge, level, steps_below, steps_to, success_of
+from lab.prior.claims import (
+    Judged,
+    Results,
+    best,
+    by_variant,
+    done_of,
+    durations_of,
+    judge,
+    level,
+    steps_below,
+    steps_to,
+)
 from lab.prior.statistics import Interval, sample
 from lab.prior.variants import BY_NAME, VARIANTS
 from bench.tables import fill_marks, markdown, number
@@ -47,7 +58,7 @@ def _scale_lines(document: dict[str, Any]) -> list[str]:
         ["stage 1", f"{scale['prior_steps']} steps of {scale['prior_batch']} windows"],
         ["stage 2", f"{scale['steps']} steps of {scale['batch']} windows"],
         ["error", f"every {scale['validate_every']} steps, on {scale['validation_windows']} windows"],
-        ["success", f"{scale['episodes']} episodes of {scale['duration_s']:g} s"],
+        ["success", f"{scale['episodes']} scenes, the same for all, judged at {_times(scale['durations_s'])}"],
         ["seeds", str(document["seeds"])],
     ]
     beside = "" if all(one["device"].startswith("CPU") for one in found) else " beside the GPU"
@@ -84,18 +95,18 @@ def _data_lines(document: dict[str, Any]) -> list[str]:
 
 
 HEAD = ("variant", "seeds", "first flow loss", "first gradient norm", "steps to the error",
-    "steps to less than the baseline ever has", "error at the end", "mrad", "success", "95 %", "by seed")  # fmt: skip
+    "steps to less than the baseline ever has", "error at the end", "mrad")  # fmt: skip
 
 
 def _table(results: Results) -> list[str]:
     rows = []
+    durations = durations_of([one for found in results.values() for one in found])
     for variant in VARIANTS:
         found = results.get(variant.name, [])
         if not found:
             continue
         baseline = _baseline(variant.name)
         wanted, least = level(results, baseline), best(results, baseline)
-        success = success_of(found)
         rows.append(
             [
                 variant.text,
@@ -106,21 +117,25 @@ def _table(results: Results) -> list[str]:
                 _steps([steps_below(one, least) for one in found] if least is not None else []),
                 _spread([one["final_error"] for one in found]),
                 _spread([1000 * one["final_error_rad"] for one in found]),
-                f"{100 * success.value:.0f} %" if success else "-",
-                f"{100 * success.low:.0f} to {100 * success.high:.0f} %" if success else "-",
-                " ".join(_played(one) for one in found),
+                *(_done(found, at) for at in range(len(durations))),
             ]
         )
-    return markdown(HEAD, rows)
+    return markdown((*HEAD, *(f"done at {time:g} s, by seed" for time in durations)), rows)
 
 
 def _baseline(name: str) -> str:
     return "none-few" if BY_NAME[name].demonstrations == BY_NAME["none-few"].demonstrations else "none"
 
 
-def _played(result: dict[str, Any]) -> str:
-    played = result.get("closed_loop")
-    return f"{played['succeeded']}/{played['episodes']}" if played else "-"
+def _done(found: Sequence[dict[str, Any]], at: int) -> str:
+    done = done_of(found, at)
+    if not done.size:
+        return "-"
+    return f"{100 * done.mean():.0f} %: {', '.join(f'{row.sum():.0f}' for row in done)} of {done.shape[1]}"
+
+
+def _times(durations: Sequence[float]) -> str:
+    return " and ".join(f"{time:g} s" for time in durations)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -154,9 +169,10 @@ def _missing(results: Results, seeds: int) -> list[str]:
 
 
 def _claims(judged: Sequence[Judged]) -> list[str]:
-    rows = [[one.claim, one.paper, one.how, _interval(one.figure), f"**{one.verdict}**"]
+    rows = [[one.claim, one.paper, one.how, _interval(one.figure), _interval(one.both), f"**{one.verdict}**"]
         for one in judged if one.verdict != "not run"]  # fmt: skip
-    table = markdown(("claim", "paper", "measured by", "figure, 95 % interval", "here"), rows)
+    head = ("claim", "paper", "measured by", "figure, 95 % over seeds", "over seeds and scenes", "here")
+    table = markdown(head, rows)
     decided = {one.claim for one in judged if one.verdict != "not run"}
     open_claims = list(dict.fromkeys(one.claim for one in judged if one.claim not in decided))
     return [

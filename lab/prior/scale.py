@@ -31,7 +31,8 @@ class Scale:
     validate_every: int = 25
     validation_windows: int = 256
     episodes: int = 50
-    duration_s: float = 5.0
+    durations_s: tuple[float, ...] = (5.0, 10.0)
+    """Each episode lasts for the last of them, and is judged after each."""
 
     def to_plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +69,7 @@ QUICK = Scale(
     validate_every=2,
     validation_windows=16,
     episodes=1,
-    duration_s=1.0,
+    durations_s=(0.5, 1.0),
 )
 SCALES = {scale.name: scale for scale in (SMALL, FULL, LONG)}
 """Those whose figures are worth quoting."""

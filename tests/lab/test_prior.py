@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -14,17 +15,17 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from lab.prior.claims import best, by_variant, judge, level, paired, steps_below, steps_to, success_gain, verdict
+from lab.prior.claims import best, by_variant, judge, level, paired, steps_below, steps_to, verdict
 from lab.prior.jobs import begin, plan
 from lab.prior.report import lines
 from lab.prior.scale import FULL, QUICK, SCALES, SMALL, Scale
-from lab.prior.statistics import Interval, proportion, ratio, sample
+from lab.prior.statistics import Interval, ratio, sample, student, two_levels
 from lab.prior.training import Place
 from lab.prior.variants import BY_NAME, VARIANTS
 
 
 def result(variant: str, seed: int, succeeded: int = 20, error: float = 0.2, **changes: Any) -> dict[str, Any]:
-    """One run as `lab.prior.jobs` leaves it, its curve falling to `error`."""
+    """One run as `lab.prior.jobs` leaves it, its curve falling to `error`; so many scenes are done at 5 and at 10 s."""
     return {
         "variant": asdict(BY_NAME[variant]),
         "seed": seed,
@@ -36,9 +37,14 @@ def result(variant: str, seed: int, succeeded: int = 20, error: float = 0.2, **c
         "curve": [[200, 4 * error], [400, 2 * error], [800, error]],
         "final_error": error,
         "final_error_rad": error / 10,
-        "closed_loop": {"engines": "exported", "episodes": 50, "succeeded": succeeded},
+        "closed_loop": {"engines": "exported", "episodes": 50, "durations_s": [5.0, 10.0], "done": done(succeeded)},
         **changes,
     }
+
+
+def done(*succeeded: int) -> list[str]:
+    """So many of 50 scenes, the first ones, at 5 s and at 10 s."""
+    return ["1" * count + "0" * (50 - count) for count in (succeeded[0], succeeded[-1])]
 
 
 def document(results: list[dict[str, Any]], seeds: int = 3, scale: Scale = FULL) -> dict[str, Any]:
@@ -52,11 +58,26 @@ def claim(results: list[dict[str, Any]], text: str, how: str) -> str:
     return next(one.verdict for one in judged if text in one.claim and how in one.how)
 
 
-def test_newcombe_agrees_with_his_own_example() -> None:
-    """Newcombe (1998), table II, (a): 56/70 against 48/80, method 10: 0.0524 to 0.3339."""
-    found = proportion(56, 70).minus(proportion(48, 80))
-    assert found.value == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
+def test_student_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = [0.3, 0.22, 0.44]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    found = student(values)
+    assert found is not None and (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    assert student([0.3]) is None
+
+
+def test_both_levels_widen_the_interval() -> None:
+    """By formula: the variance of the mean is that of the scenes' means over their number, where seeds agree, and that
+    of the seeds' means, where scenes do."""
+    scenes = np.tile(np.random.default_rng(0).normal(0.2, 0.4, 50), (3, 1))
+    found, spread = two_levels(scenes), scenes[0].std() / math.sqrt(50)
+    assert (found.low, found.high) == pytest.approx(
+        (found.value - 1.96 * spread, found.value + 1.96 * spread), abs=0.15 * spread
+    )
+    seeds = np.repeat([[0.0], [0.3], [0.6]], 50, axis=1)
+    assert two_levels(seeds) == Interval(pytest.approx(0.3), pytest.approx(0.0), pytest.approx(0.6))
+    assert two_levels(scenes) == found, "the same dice every time"
 
 
 def test_a_ratio_is_paired_by_seed() -> None:
@@ -91,11 +112,33 @@ def test_success_must_differ_at_every_seed() -> None:
     assert claim(apart, "the prior helps", "error") == "unclear", "the errors are the same"
     one_way = [result("none", 0, 10), result("none", 1, 10), result("none", 2, 40)]
     one_way += [result("prior", 0, 50), result("prior", 1, 50), result("prior", 2, 39)]
-    gain, found = success_gain(by_variant(one_way), "prior", "none")
-    assert gain is not None and gain.low > 0, "the pooled interval alone would say yes"
-    assert found == "unclear"
+    assert claim(one_way, "the prior helps", "success") == "unclear", "one seed lost what two had gained"
+    few_scenes = [result("none", seed, 0) for seed in range(3)] + [result("prior", seed, 1) for seed in range(3)]
+    assert claim(few_scenes, "the prior helps", "success") == "unclear", "all seeds agree, on one scene"
+    two = [one for one in apart if one["seed"] < 2]
+    assert claim(two, "the prior helps", "success") == "unclear", "two seeds are too few"
     swapped = [result("none", seed, 30) for seed in range(3)] + [result("prior", seed, 10) for seed in range(3)]
     assert claim(swapped, "the prior helps", "success") == "not seen"
+
+
+def test_success_is_judged_after_every_duration() -> None:
+    passes_by = {"engines": "exported", "durations_s": [5.0, 10.0], "done": done(30, 10)}
+    some = [result("none", seed, 10) for seed in range(3)]
+    some += [result("prior", seed, closed_loop=passes_by) for seed in range(3)]
+    assert claim(some, "the prior helps", "at 5 s") == "seen"
+    assert claim(some, "the prior helps", "at 10 s") == "unclear"
+    text = "\n".join(lines(document(some)))
+    assert "60 %: 30, 30, 30 of 50 | 20 %: 10, 10, 10 of 50" in text and "judged at 5 s and 10 s" in text
+
+
+def test_most_where_scarce_is_not_judged_at_the_floor() -> None:
+    def four(none: int, few: int) -> list[dict[str, Any]]:
+        counts = {"none": none, "prior": 20, "none-few": few, "prior-few": 40}
+        return [result(name, seed, count) for name, count in counts.items() for seed in range(3)]
+
+    assert claim(four(10, 10), "most where data is scarce", "at 10 s") == "seen"
+    assert claim(four(0, 0), "most where data is scarce", "at 10 s") == "unclear"
+    assert claim(four(10, 10)[:9], "most where data is scarce", "at 10 s") == "not run"
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -154,7 +197,7 @@ def test_the_report_says_at_which_scale_it_was_made(scale: Scale) -> None:
     text = "\n".join(lines(document(made, scale=scale)))
     assert f"Scale: **{scale.name}**" in text
     assert f"| stage 2 | {scale.steps} steps of {scale.batch} windows |" in text
-    assert f"every {scale.validate_every} steps, on 256 windows" in text and "50 episodes of 5 s" in text
+    assert f"every {scale.validate_every} steps, on 256 windows" in text and "50 scenes, the same for all" in text
     assert "| training, of one run | 6 min of one core |" in text and "| playing, of one run | 1.5 min" in text
 
 

@@ -1,4 +1,5 @@
-"""The intervals by seeds in docs/notebook/results.md follow from its own raw columns, and so do the verdicts."""
+"""The intervals by seeds of the runs before follow from the raw columns of docs/notebook/results.md, and so do their
+verdicts."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ def _rows(text: str, cells: int) -> list[list[str]]:
 
 
 def _successes(scale: str) -> dict[str, np.ndarray]:
-    block = TEXT[TEXT.index(f"<!-- edge-bench prior {scale} -->") :]
-    rows = _rows(block[: block.index("<!-- end prior -->")], 11)
+    block = TEXT[TEXT.index(f"<!-- before: {scale} -->") :]
+    rows = _rows(block[: block.index("<!-- end before -->")], 11)
     return {row[0]: np.array([int(one.split("/")[0]) / 50 for one in row[-1].split()]) for row in rows[1:]}
 
 
-BY_SEED = _rows(TEXT[TEXT.index("**By seeds.**") : TEXT.index("**What has changed since.**")], 5)[1:]
+BY_SEED = _rows(TEXT[TEXT.index("**By seeds.**") : TEXT.index("**On what it was made.**")], 5)[1:]
 
 
 @pytest.mark.parametrize("row", BY_SEED, ids=lambda row: f"{row[0]} {row[1]}")
