@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.harness import Run
 from edge.bundle import Bundle
-from edge.cameras import open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import InputError
-from edge.inference.process import Inference
+from edge.inference.process import Inference, open_cameras
 from edge.inference.records import Outcome, PlanRequest
 from edge.policy.base import open_policy
 
@@ -58,8 +58,9 @@ class Runner:
 def chunk_run(bundle: Bundle, how: Runner) -> Run:
     """Opens the policy and its cameras; each call looks and computes one chunk. Raises `VlaEdgeError`."""
     policy = open_policy(bundle, how.arm, how.task, how.threads, how.engine)
-    cameras = [open_camera("pattern:", camera.frame_px, camera.name) for camera in policy.cameras]
-    inference = Inference(policy, cameras, how.seed, time.monotonic_ns)
+    cameras, history = open_cameras(policy, ["pattern:"] * len(policy.cameras), [], ExitStack())
+    inference = Inference(policy, cameras, how.seed, time.monotonic_ns, history=history)
+    inference.look_around(time.sleep)
     request = request_of(bundle, policy.joints, 1)
 
     def run() -> object:

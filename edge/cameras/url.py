@@ -10,6 +10,7 @@ from typing import TypeAlias
 from edge.cameras.base import CameraDriver, CameraError, Frame
 from edge.cameras.faults import FaultOptions
 from edge.cameras.health import HealthOptions
+from edge.cameras.paced import PacedSource
 from edge.cameras.watched import LiveCamera, OnDemandCamera, Watch
 from edge.registry import Registry
 
@@ -58,12 +59,14 @@ def open_camera(
     clock_ns: Callable[[], int] = time.monotonic_ns,
     exact: bool = False,
     on_frame: Callable[[Frame], None] | None = None,
+    drawn_every_ns: int = 0,
 ) -> WatchedCamera:
     """Opens a camera that gives frames of `frame_px` (height, width) and waits for its first one.
 
     `name` is what it is called in messages. With `exact` a camera whose own frames have another size is refused: a cut
     changes the field of view that a policy was trained with. `on_frame` is told every frame, in the thread that takes
-    it. Raises `CameraError`.
+    it. A camera that draws on demand does so in a thread of its own where `drawn_every_ns` says how often. Raises
+    `CameraError`.
     """
     driver, health, faults = read_camera(url)
     open_source = faults.around(lambda: driver.open(frame_px, clock_ns), clock_ns)
@@ -76,6 +79,14 @@ def open_camera(
             f"{called} gives {native_px[1]}x{native_px[0]} and the policy was trained on {frame_px[1]}x{frame_px[0]}; "
             f"set the camera to that size (of a V4L2 device: size={frame_px[1]}x{frame_px[0]})"
         )
+    if source.traits.period_ns == 0 and drawn_every_ns:
+        source.close()
+        open_drawn, drawn = open_source, source.traits
+
+        def open_source() -> PacedSource:
+            return PacedSource(open_drawn, drawn, drawn_every_ns, clock_ns)
+
+        source = open_source()
     watch = Watch(called, health.limits(source.traits), source.traits.fix)
     if source.traits.period_ns == 0:
         return OnDemandCamera(source, watch, clock_ns, on_frame)

@@ -23,10 +23,10 @@ from edge.cameras import Camera, CameraUnhealthy, open_camera
 from edge.engines import DEFAULT_ENGINE
 from edge.errors import VlaEdgeError
 from edge.inference.film import DRAWN_NS, FrameOutlets, FrameSink, told
-from edge.inference.frames import LOOKS, Frames
+from edge.inference.frames import LOOKS, FrameHistory, Frames
 from edge.inference.layout import Newest
 from edge.inference.records import Outcome, Phase, PlannerStatus, PlanningRecords, PlanRequest, PlanResult
-from edge.policy.base import Policy, PolicyInput, open_policy
+from edge.policy.base import BundlePolicy, Policy, PolicyInput, open_policy
 
 WARM_CALLS = 6
 WARM_PAUSES, WARM_PAUSE_S = 60, 0.05
@@ -56,7 +56,7 @@ class InferenceSettings:
 
 
 class Inference:
-    """Answers requests with one policy and its cameras."""
+    """Answers requests with one policy and its cameras. Of one that sees several frames, `history` is told them all."""
 
     def __init__(
         self,
@@ -65,12 +65,13 @@ class Inference:
         seed: int,
         clock_ns: Callable[[], int],
         sinks: Sequence[FrameSink] = (),
+        history: FrameHistory | None = None,
     ) -> None:
         self.policy, self._sinks = policy, sinks
         self._drawn = [camera for camera in cameras if sinks and getattr(camera, "on_demand", False)]
         self._drawn_ns = 0
         self._answered = 0
-        self._frames = Frames(cameras, policy.observations, round(1e9 * policy.step_s))
+        self._frames = Frames(cameras, history)
         self._seed = seed
         self._clock_ns = clock_ns
         self._no_rows = np.zeros((0, policy.joints))
@@ -141,7 +142,7 @@ class Inference:
         )
         times: list[int] = []
         patience = WARM_PAUSES
-        self._look_around(sleep)
+        self.look_around(sleep)
         while len(times) < WARM_CALLS:
             started_ns = self._clock_ns()
             result = self.answer(blank)
@@ -150,17 +151,41 @@ class Inference:
             elif result.outcome is Outcome.PAUSED and patience:
                 patience -= 1
                 sleep(WARM_PAUSE_S)
-                self._look_around(sleep)
+                self.look_around(sleep)
             else:
                 raise VlaEdgeError(result.message)
         return times[0], max(times[1:])
 
-    def _look_around(self, sleep: Callable[[float], None]) -> None:
-        """Takes the frames that an observation consists of, for a policy that sees earlier ones too."""
+    def look_around(self, sleep: Callable[[float], None]) -> None:
+        """Waits until there are the frames of an observation, for a policy that sees earlier ones too."""
         period_s = self._frames.period_s
         for _ in range(self.policy.observations * LOOKS if period_s else 0):
             self._frames.look(self._clock_ns())
             sleep(period_s)
+
+
+def open_cameras(
+    policy: BundlePolicy, urls: Sequence[str], sinks: Sequence[FrameSink], opened: ExitStack
+) -> tuple[list[Camera], FrameHistory]:
+    """The cameras of a policy in its order, closed with `opened`, and what keeps the frames of its observations.
+
+    Where an observation has earlier frames, a camera that draws on demand draws twice a step: a long inference would
+    leave a gap otherwise. Raises `CameraError`.
+    """
+    history = FrameHistory(len(policy.cameras), policy.observations, policy.step_s)
+    cameras: list[Camera] = []
+    for number, (spec, url) in enumerate(zip(policy.cameras, urls, strict=True)):
+        camera = open_camera(
+            url,
+            spec.frame_px,
+            spec.name,
+            exact=spec.fit == "exact",
+            on_frame=told([*sinks, history], number),
+            drawn_every_ns=history.step_ns // 2 if history.earlier else 0,
+        )
+        cameras.append(opened.enter_context(closing(camera)))
+        history.check(spec.name, camera.traits.period_ns)
+    return cameras, history
 
 
 def policy_input(request: PlanRequest, frames: Sequence[NDArray[np.uint8]], seed: int) -> PolicyInput:
@@ -225,12 +250,8 @@ def main(argv: list[str] | None = None) -> int:
         records.statuses.write(PlannerStatus(Phase.LOADING, 0, 0, 0, ""))
         policy = open_policy(bundle, settings.arm, settings.task, settings.threads, settings.engine)
         sinks = FrameOutlets.opened([spec.frame_px for spec in policy.cameras], args.outlets).sinks
-        cameras = []
-        for number, (spec, url) in enumerate(zip(policy.cameras, settings.cameras, strict=True)):
-            seen = told(sinks, number)
-            camera = open_camera(url, spec.frame_px, spec.name, exact=spec.fit == "exact", on_frame=seen)
-            cameras.append(opened.enter_context(closing(camera)))
-        inference = Inference(policy, cameras, settings.seed, time.monotonic_ns, sinks)
+        cameras, history = open_cameras(policy, settings.cameras, sinks, opened)
+        inference = Inference(policy, cameras, settings.seed, time.monotonic_ns, sinks, history)
         serve(records, inference, settings.inject_latency_ms, ", ".join(sorted(set(policy.describe()))))
     except VlaEdgeError as error:
         records.statuses.write(PlannerStatus(Phase.FAILED, 0, 0, 0, str(error)))

@@ -32,6 +32,7 @@ from edge.plan.replanner import ControlSettings
 from edge.run.controller import Controller
 from edge.errors import SafetyStop
 from edge.inference.film import CameraView, told
+from edge.inference.frames import FrameHistory
 from edge.inference.process import Inference
 from edge.inference.source import ChunkSource
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
@@ -199,12 +200,14 @@ def run_lockstep(
         if settings.log is not None:
             views = [CameraView(spec.name, spec.frame_px) for spec in specs]
             log = FileLog(settings.log, _header(bundle, arm, policy, settings, views), views, clock_ns)
+        sinks = [log] if log else []
+        history = FrameHistory(len(specs), policy.observations, policy.step_s)
         cameras = [
-            LockstepCamera(scene.model, device, spec.frame_px, name, told([log] if log else [], number))
+            LockstepCamera(scene.model, device, spec.frame_px, name, told([*sinks, history], number))
             for number, (spec, name) in enumerate(zip(specs, names))
         ]
         try:
-            inference = Inference(policy, cameras, settings.seed, clock_ns, [log] if log else [])
+            inference = Inference(policy, cameras, settings.seed, clock_ns, sinks, history)
             source = KeepingSource(inference)
             outcome = _run(shape, policy.arm.step_s, arm, source, scene, settings, device, inference.look, log)
             if log is not None:

@@ -9,9 +9,8 @@ import pytest
 
 from edge.bundle import Bundle, BundleError, load_bundle
 from edge.bundle.manifest import ActionKind
-from edge.cameras import CameraError, CameraUnhealthy, Frame, assigned
+from edge.cameras import CameraError, assigned
 from edge.cli.run import main as edge_run
-from edge.inference.frames import Frames
 from edge.log.trace import read_trace, violations
 from edge.policy.base import BundlePolicy, PolicyInput, open_policy
 from edge.policy.feeds import prefix_weights
@@ -122,40 +121,6 @@ def test_a_start_far_from_the_first_goals_moves_nothing(tmp_path: Path) -> None:
     _, outcome = played(tmp_path / "b", tmp_path / "trace.csv", 2.0, at_once=True)
     assert outcome.stop is not None and "away, and at most" in outcome.stop and "--approach" in outcome.stop
     assert not any(read_trace(tmp_path / "trace.csv").chunk)
-
-
-class Reel:
-    """A camera whose frames are grey by their number, one in 10 ms."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def grab(self) -> Frame:
-        number = self.now_ns // 10_000_000
-        return Frame(np.full((2, 2, 3), number, np.uint8), number * 10_000_000, number)
-
-    def close(self) -> None:
-        pass
-
-
-def test_an_observation_has_the_frame_of_a_step_ago() -> None:
-    camera = Reel()
-    frames = Frames([camera], observations=3, step_ns=100_000_000)
-    with pytest.raises(CameraUnhealthy, match="no frame of the step before yet"):
-        frames.observe()
-    for camera.now_ns in range(0, 2_000_000_001, 4_000_000):
-        frames.look(camera.now_ns)
-    images, captured_ns = frames.observe()
-    assert captured_ns == 2_000_000_000 and images[0].shape == (3, 2, 2, 3)
-    assert [int(image[0, 0, 0]) for image in images[0]] == pytest.approx([180, 190, 200], abs=2)
-
-
-def test_a_single_observation_is_the_newest_frame_alone() -> None:
-    camera = Reel()
-    camera.now_ns = 50_000_000
-    images, captured_ns = Frames([camera]).observe()
-    assert images[0].shape == (2, 2, 3) and captured_ns == 50_000_000
-    assert Frames([]).observe() == ([], 0)
 
 
 @pytest.mark.parametrize(
