@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.arms import available_arms
-from edge.bundle import load_bundle
 from edge.bundle.files import replacing
 from edge.cli.parser import MADE_BY, PATIENCE_S, add_version, complain, described
-from edge.cli.series import add_series, run_episode
+from edge.cli.series import Series, add_series
 from edge.errors import InputError, VlaEdgeError
 from edge.log.mcap_log import require_mcap
 from edge.run.proportion import wilson
@@ -70,26 +69,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     require_mcap(PROG)
-    bundle = load_bundle(args.bundle)
-    if not args.task and bundle.manifest.follows_text:
-        raise InputError("this policy follows an instruction; give one with --task TEXT")
-    args.out.mkdir(parents=True, exist_ok=True)
-    begun = {name: str(value) if isinstance(value := getattr(args, name), Path) else value for name in SAME}
-    rows = _rows_there(args.out, begun)
-    while len(rows) < args.episodes:
-        number = len(rows)
-        log = args.out / f"episode-{number:03d}.mcap"
-        log.unlink(missing_ok=True)  # of an episode that came to no verdict
-        episode = run_episode(bundle, args, args.task, number, log, _print)
-        if episode.stopped or episode.verdict == "unknown":
-            _print(f"stopped after {number} of {args.episodes} episodes; give the command again to go on")
-            return 1
-        if episode.verdict == "discard":
-            _print(f"episode {number} is made again")
-            continue
-        rows.append(_row(number, log, episode.verdict, episode.report))
-        with replacing(args.out / RESULTS) as partial:
-            partial.write_text(json.dumps(document(begun, rows), indent=2) + "\n", encoding="utf-8")
+    with Series(args, args.task or None, _print) as series:
+        args.out.mkdir(parents=True, exist_ok=True)
+        begun = {name: str(value) if isinstance(value := getattr(args, name), Path) else value for name in SAME}
+        rows = _rows_there(args.out, begun)
+        while len(rows) < args.episodes:
+            number = len(rows)
+            log = args.out / f"episode-{number:03d}.mcap"
+            log.unlink(missing_ok=True)  # of an episode that came to no verdict
+            episode = series.run(number, log)
+            if episode.stopped or episode.verdict == "unknown":
+                _print(f"stopped after {number} of {args.episodes} episodes; give the command again to go on")
+                return 1
+            if episode.verdict == "discard":
+                _print(f"episode {number} is made again")
+                continue
+            rows.append(_row(number, log, episode.verdict, episode.report))
+            with replacing(args.out / RESULTS) as partial:
+                partial.write_text(json.dumps(document(begun, rows), indent=2) + "\n", encoding="utf-8")
     _print(table(rows))
     return 0
 

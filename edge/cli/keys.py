@@ -1,7 +1,8 @@
-"""Keys of an operator during a run, on a terminal or as lines of a pipe: commands to the arm, and the verdict."""
+"""Keys of an operator during a run, on a terminal or through a pipe: commands to the arm, and the verdict."""
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import termios
@@ -10,40 +11,44 @@ import tty
 from types import TracebackType
 from typing import Any
 
-from edge.run.commands import Command, CommandQueue
+from edge.run.commands import Command, CommandQueue, Verdict
 
 COMMANDS = {"p": Command.PAUSE, "c": Command.START, "t": Command.TAKE_OVER, "h": Command.HOME}
-VERDICTS = {"s": "success", "f": "fail", "d": "discard"}
+VERDICTS = {"s": Verdict.SUCCESS, "f": Verdict.FAIL, "d": Verdict.DISCARD}
 """These end the run as well."""
 HELP = "keys: p pause, c go on, t take over, h home; s success, f fail, d discard end the episode"
 POLL_S = 0.05
+AT_ONCE = 64
 
 
 class Keys:
-    """Reads keys in a thread of its own for as long as the `with` lasts; `verdict` is the last one given."""
+    """Reads keys in a thread of its own for as long as the `with` lasts."""
 
     def __init__(self, commands: CommandQueue) -> None:
-        self.verdict: str | None = None
         self._commands, self._ended = commands, threading.Event()
         self._thread = threading.Thread(target=self._read, name="keys", daemon=True)
         self._before: Any = None
+        self.open = True
+        """Whether there is somebody who may press one."""
 
     def press(self, key: str) -> None:
         """What a key means."""
         if key in COMMANDS:
             self._commands.put(COMMANDS[key])
         elif key in VERDICTS:
-            self.verdict = VERDICTS[key]
-            self._commands.put(Command.STOP)
+            self._commands.judge(VERDICTS[key])
 
     def _read(self) -> None:
+        stdin = sys.stdin.fileno()  # not through its buffer, in which keys that come together would wait unseen
         while not self._ended.is_set():
-            if not select.select([sys.stdin], [], [], POLL_S)[0]:
+            if not select.select([stdin], [], [], POLL_S)[0]:
                 continue
-            key = sys.stdin.read(1)
-            if not key:  # the terminal has gone: the run is stopped by its signal
+            keys = os.read(stdin, AT_ONCE)
+            if not keys:  # the terminal has gone: the run is stopped by its signal
+                self.open = False
                 return
-            self.press(key.lower())
+            for key in keys.decode(errors="replace").lower():
+                self.press(key)
 
     def __enter__(self) -> Keys:
         if sys.stdin.isatty():
@@ -61,14 +66,14 @@ class Keys:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
 
 
-def ask(question: str) -> str:
-    """One of `VERDICTS` from the terminal; "unknown" where there is none, or at its end."""
+def ask(question: str) -> Verdict | None:
+    """A verdict from the terminal; None where there is none, or at its end."""
     if not sys.stdin.isatty():
-        return "unknown"
+        return None
     while True:
         print(f"{question} [s success, f fail, d discard] ", end="", flush=True)
         line = sys.stdin.readline()
         if not line:
-            return "unknown"
+            return None
         if line.strip().lower() in VERDICTS:
             return VERDICTS[line.strip().lower()]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.arms import available_arms, load_arm
-from edge.bundle import load_bundle
 from edge.cli.parser import PATIENCE_S, add_version, complain, count, described
-from edge.cli.series import add_series, run_episode
+from edge.cli.series import Series, add_series
+from edge.doors.leading import FRAME_PX
 from edge.errors import InputError, VlaEdgeError
 from edge.log.mcap_log import require_mcap
 from edge.registry import missing
@@ -31,8 +31,11 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog=PROG,
         **described(
-            "Episodes of a LeRobot v3 dataset from a policy that runs or from logs, and episodes on an arm again.",
+            "Episodes of a LeRobot v3 dataset from a leader arm, a policy or logs, and episodes on an arm again.",
             """
+            edge-record --leader feetech:/dev/ttyACM1 --arm so101 --bridge feetech:/dev/ttyACM0 \\
+                --camera front=v4l2:/dev/video0 --task "put the cube away" --episodes 20 --out my-data
+            edge-record --policy --leader feetech:/dev/ttyACM1 --arm so101 --bundle bundle --episodes 20 --out my-data
             edge-record --policy --arm so101 --bundle bundle --task "put the cube away" --episodes 20 --out my-data
             edge-run --arm so101 --bundle bundle --log run.mcap
             edge-record --from run.mcap --out my-data --verdict success
@@ -45,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     add_version(root)
-    what = root.add_mutually_exclusive_group(required=True)
+    what = root.add_mutually_exclusive_group()
     what.add_argument("--from", dest="logs", type=Path, nargs="+", metavar="FILE.mcap", help="logs of edge-run --log")
     what.add_argument("--policy", action="store_true", help="runs a bundle --episodes times, and records each run")
     what.add_argument(
@@ -58,7 +61,21 @@ def parser() -> argparse.ArgumentParser:
     )
     made("--task", metavar="TEXT", help="what was to be done (default: as in the log)")
     made("--verdict", choices=VERDICTS, default="unknown", help="how it ended (default %(default)s)")
-    add_series(root.add_argument_group("episodes of a policy").add_argument)
+    series = root.add_argument_group("episodes of a leader arm, or of a policy").add_argument
+    series(
+        "--leader",
+        metavar="URL",
+        help="a second arm that a hand moves: feetech:PATH?calibration=FILE (default NAME-leader-calibration.json); "
+        "the arm follows it, or with --policy is taken over with it (keys p, t, then p and c to hand it back)",
+    )
+    series(
+        "--frame-size",
+        type=_size,
+        default=FRAME_PX,
+        metavar="WxH",
+        help="of the frames of a leader's episodes (default 640x480); a policy's are the bundle's",
+    )
+    add_series(series)
     played = root.add_argument_group("an episode on an arm").add_argument
     played("--episode", type=int, default=0, metavar="N", help="its number (default %(default)d)")
     arm = root.add_argument_group("the arm").add_argument
@@ -77,9 +94,14 @@ def main(argv: list[str] | None = None) -> int:
         root.error("--play needs --arm NAME")
     if args.policy and not (args.arm and args.bundle and args.out):
         root.error("--policy needs --arm NAME, --bundle DIR and --out DIR")
+    led = args.leader and not args.policy
+    if led and (args.logs or args.play or args.bundle or not (args.arm and args.out)):
+        root.error("--leader needs --arm NAME and --out DIR, and with --bundle DIR --policy as well")
+    if not (led or args.logs or args.policy or args.play):
+        root.error("one of --leader, --policy, --from and --play is required")
     try:
-        if args.policy:
-            return _of_policy(args)
+        if args.policy or led:
+            return _of_runs(args)
         return _from_logs(args.logs, args) if args.logs else _play(args)
     except (VlaEdgeError, BridgeError) as error:
         complain(PROG, error)
@@ -125,29 +147,36 @@ def _from_logs(logs: Sequence[Path], args: argparse.Namespace, verdict: Verdict 
     return code
 
 
-def _of_policy(args: argparse.Namespace) -> int:
+def _of_runs(args: argparse.Namespace) -> int:
     """Runs with a log each; a log that is not discarded becomes episodes at once, and is kept in any case of doubt."""
-    require_mcap("--policy")
-    logs = args.out / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    bundle, code = load_bundle(args.bundle), 0
-    if args.task is None and bundle.manifest.follows_text:
-        raise InputError("this policy follows an instruction; give one with --task TEXT")
-    for number in range(args.episodes):
-        log = next(path for index in count_from(0) if not (path := logs / f"run-{index:04d}.mcap").exists())
-        episode = run_episode(bundle, args, args.task or "", number, log, _print)
-        if episode.stopped:
-            _print(f"stopped; {log} is kept: edge-record --from {log} --out {args.out} --verdict success|fail adds it")
-            return code
-        if episode.verdict == "discard":
-            log.unlink()
-            _print(f"episode {number}: discarded")
-            continue
-        verdict: Verdict = (
-            "success" if episode.verdict == "success" else "fail" if episode.verdict == "fail" else "unknown"
-        )
-        code = max(code, _from_logs([log], args, verdict), 1 if episode.report["error"] else 0)
+    require_mcap(PROG)
+    logs, code = args.out / "logs", 0
+    with Series(args, args.task, _print, args.leader, args.frame_size) as series:
+        logs.mkdir(parents=True, exist_ok=True)
+        for number in range(args.episodes):
+            log = next(path for index in count_from(0) if not (path := logs / f"run-{index:04d}.mcap").exists())
+            episode = series.run(number, log)
+            _print(f"episode {number}: {episode.verdict}; ended: {episode.report['error'] or episode.report['ended']}")
+            if episode.stopped:
+                told = f"edge-record --from {log} --out {args.out} --verdict success|fail adds it"
+                _print(f"stopped; {log} is kept: {told}")
+                return code
+            if episode.verdict == "discard":
+                log.unlink()
+                continue
+            verdict: Verdict = (
+                "success" if episode.verdict == "success" else "fail" if episode.verdict == "fail" else "unknown"
+            )
+            code = max(code, _from_logs([log], args, verdict), 1 if episode.report["error"] else 0)
     return code
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width of `WxH`."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a width and a height, as 640x480")
+    return int(height), int(width)
 
 
 def _rate_there(folder: Path) -> int | None:

@@ -10,19 +10,16 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from edge.arms import ArmProfile, load_arm
-from edge.arms.bridge import is_simulated
-from edge.arms.drives import fitted_arm
 from edge.bundle import Bundle, load_bundle
 from edge.cli.clear import clear_fault
+from edge.cli.live_page import open_page
 from edge.cli.parser import PATIENCE_S, complain
 from edge.cli.progress import Progress
 from edge.cli.robot_file import read_options
 from edge.cli.run_options import DURATION_S, LONGEST_S, parser
 from edge.cli.to_home import to_home
-from edge.doors.leading import APPROACH_SHARE, LeaderProcess, LeadingRun
-from edge.doors.view.launch import LiveView
+from edge.doors.leading import FOLLOWS, FRAME_PX, LeaderProcess, LeadingRun, leading_cameras
 from edge.errors import InputError, VlaEdgeError
-from edge.inference.film import CameraView
 from edge.log.live import check_live
 from edge.log.plot import plot_run
 from edge.log.run_log import RunLog
@@ -132,7 +129,7 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
             else:
                 policy = _bundle(args, arm, stack)
                 args.task = policy.task(args.task)
-            view = _open_view(args, arm, policy, stack)
+            view = open_page(args, arm, policy, args.task, stack, _print) if args.view else None
             progress = Progress(args.duration)
             stack.callback(progress.close)
             outcome = run_policy(
@@ -164,12 +161,10 @@ def _leader(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Lead
     if args.bundle is not None or args.policy is not None:
         raise InputError("--leader is in the place of a policy: leave --bundle and --policy out")
     args.task = args.task or ""
-    fitted = fitted_arm(args.bridge, arm)
-    leader = stack.enter_context(LeaderProcess(arm, args.arm, args.leader))
-    _print(
-        f"the leader is read; '{arm.name}' goes to where it is at {APPROACH_SHARE:.0%} of its speed, then follows it"
-    )
-    return LeadingRun(fitted, leader.records, leader.lost)
+    specs = leading_cameras(args.camera, FRAME_PX) if args.camera else ()
+    led = stack.enter_context(LeaderProcess(arm, args.arm, args.leader))
+    _print(FOLLOWS.format(arm.name))
+    return led.run(args.bridge, specs)
 
 
 def _bundle(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> Bundle:
@@ -228,34 +223,6 @@ def _write_report(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome
 
 def _print(text: str, wait_s: float = 0.0) -> None:
     print_line(f"{CLEAR_LINE if sys.stdout.isatty() else ''}edge-run: {text}", sys.stdout, wait_s)
-
-
-def _open_view(
-    args: argparse.Namespace, arm: ArmProfile, policy: Bundle | LeadingRun, stack: ExitStack
-) -> LiveView | None:
-    if not args.view:
-        return None
-    if isinstance(policy, Bundle):
-        parts, specs = list(policy.manifest.engines), policy.manifest.cameras
-        step_s = policy.arm(arm.embodiment, arm.joints).step_s
-    else:
-        parts, specs, step_s = list(policy.parts), policy.cameras, policy.step_s
-    about = {
-        "arm": arm.model,
-        "simulated": is_simulated(args.bridge),
-        "joints": arm.joints,
-        "units": arm.units,
-        "task": args.task,
-        "bridge": args.bridge,
-        "parts": parts,
-        "step_ms": 1000 * step_s,
-        "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
-    }
-    cameras = [CameraView(spec.name, spec.frame_px) for spec in specs]
-    view = LiveView(arm.dof, about, args.view_port, cameras)
-    stack.callback(view.close)
-    _print(f"live page: {view.url}")
-    return view
 
 
 if __name__ == "__main__":

@@ -29,17 +29,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--leader", required=True, metavar="URL")
     args = parser.parse_args(argv)
     ending: list[int] = []
+    told = "--leader: "
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: ending.append(number))
     try:
         arm = load_arm(args.arm)
         leader = open_leader(args.leader, arm)
+        told = ""
         try:
             _read(leader, FollowingRecords(arm.dof, args.memory), ending)
         finally:
             leader.close()
     except (VlaEdgeError, BridgeError) as error:
-        print_line(json.dumps({"error": str(error)}), sys.stdout)
+        print_line(json.dumps({"error": f"{told}{error}"}), sys.stdout)
         return 1
     return 0
 

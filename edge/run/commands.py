@@ -1,8 +1,8 @@
-"""The commands of an operator to a run, wherever they come from: a signal, the live page."""
+"""The commands of an operator to a run, wherever they come from: a signal, a key, the live page."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class Command(IntEnum):
@@ -22,11 +22,26 @@ class Command(IntEnum):
     ESTOP = 7
 
 
+class Verdict(Enum):
+    """How an operator says that an episode went; saying it ends the episode."""
+
+    SUCCESS = "success"
+    FAIL = "fail"
+    DISCARD = "discard"
+
+
 class CommandQueue:
     """Holds commands until the loop takes them. `put` is safe from any thread and any signal handler."""
 
     def __init__(self) -> None:
         self._waiting = [False] * len(Command)
+        self.verdict: Verdict | None = None
+        """The last one given."""
+
+    def judge(self, verdict: Verdict) -> None:
+        """Keeps a verdict, and ends the run."""
+        self.verdict = verdict
+        self.put(Command.STOP)
 
     def put(self, command: Command) -> None:
         self._waiting[command] = True

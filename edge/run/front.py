@@ -142,7 +142,8 @@ class Arm:
     ) -> RunOutcome:
         """A run of what has been checked; `leader` is where a person wants the arm who takes it over."""
         cell = self.cell
-        cameras = cell.cameras([camera.name for camera in policy.cameras]) if policy.bundle else cell.given_cameras()
+        names = [camera.name for camera in policy.cameras]
+        cameras = cell.cameras(names) if names or policy.bundle else cell.given_cameras()
         execute = policy.execute_steps if run.execute_steps is None else run.execute_steps
         run = replace(run, execute_steps=execute, cameras=cameras, cpus=cpus_here().others if run.realtime else ())
         load, line = None, cell.bridge.rate

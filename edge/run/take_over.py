@@ -20,6 +20,7 @@ Leader = Callable[[], "FloatArray | None"]
 """Where a person wants the arm, (J,) in its units, read elsewhere; None where that is not known now. Never waits."""
 NEAR_SHARE = 0.05
 """Of an axis's range: how far the leader may be from where the arm stands, for the arm to follow it from there."""
+NO_POSE = "the leader arm tells no pose now; look at its cable and power"
 
 
 class TakeOver:
@@ -34,7 +35,7 @@ class TakeOver:
     ) -> None:
         self._controller, self._leader, self._notify, self._tap = controller, leader, notify, tap
         self._policy: tuple[Planner, int] | None = None
-        self._moves = False
+        self._moves = self._lost = False
 
     @property
     def offer(self) -> str:
@@ -56,21 +57,27 @@ class TakeOver:
             pursuit, controller.shape.horizon, self._leader, Outcome.LEADER, plan_from=controller.commanded_rad
         )
         self._policy, self._moves = (controller.planner, controller.replanner.execute_steps), False
+        self._lost = False
         controller.plan_with(self._tap(pursuer))
         controller.replan_every(1)
         controller.resume()
 
     def step(self) -> None:
-        """Gives control its policy back once the arm rests again, which a pause brings about."""
+        """Gives control its policy back once the arm rests again, which a pause or a lost leader brings about."""
         if self._policy is None:
             return
         motion = self._controller.motion
         self._moves = self._moves or motion is Motion.RUNNING
+        if motion is Motion.RUNNING and self._leader is not None and self._leader() is None:
+            self._lost = True
+            self._controller.pause()
         if self._moves and motion is Motion.HELD:
             planner, steps = self._policy
             self._policy = None
             self._controller.plan_with(planner)
             self._controller.replan_every(steps)
+            if self._lost:
+                self._notify(f"the leader was lost: {NO_POSE}")
 
     def _problem(self, stands_rad: FloatArray) -> str | None:
         arm = self._controller.arm
@@ -80,7 +87,7 @@ class TakeOver:
             return f"'{arm.name}' is driven by increments alone, and a leader gives goals; its profile needs [goals]"
         pose = self._leader()
         if pose is None:
-            return "the leader arm tells no pose now; look at its cable and power"
+            return NO_POSE
         if pose.shape != stands_rad.shape or not np.isfinite(pose).all():
             return f"the leader arm's pose is not one of '{arm.name}'; check what leads"
         limits = arm.operating

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from edge.doors.view.server import HOST
-from edge.doors.view.snapshot import Phase, ViewRecords, of_report, of_run
+from edge.doors.view.snapshot import PRESSES, Phase, ViewRecords, of_report, of_run
 from edge.errors import InputError
 from edge.inference.film import CameraView, NewestFrames
 from edge.inference.layout import Newest
 from edge.realtime.scheduler import FixedStep
-from edge.run.commands import Command, CommandQueue
+from edge.run.commands import CommandQueue, Verdict
 from edge.run.controller import Controller
 from edge.run.motion import Motion
 from firmware_bridge.children import start_module
@@ -31,7 +31,7 @@ class LiveView:
         self.frames = NewestFrames([view.frame_px for view in cameras]) if cameras else None
         self._records = ViewRecords(joints)
         self._shown = self._records.blank
-        self._pressed = np.zeros(len(Command), dtype=np.int64)
+        self._pressed = np.zeros(len(PRESSES), dtype=np.int64)
         self._presses = Newest(self._records.presses)
         token = secrets.token_urlsafe(24)
         descriptor = self._records.memory.descriptor
@@ -73,6 +73,11 @@ class LiveView:
         stage = {"motion": Motion.STOPPING.value} if begun else {"phase": Phase.WAITING.value}
         self._show(**stage, **of_report(report, device_us))
 
+    def begin(self, note: str) -> None:
+        """Another run begins: what was shown of the one before goes."""
+        self._shown = replace(self._records.blank, note=note, phase=Phase.WAITING.value)
+        self._show()
+
     def note(self, text: str) -> None:
         """A line that stays on the page until the next one; shown with the next `publish`."""
         self._show(note=text)
@@ -87,9 +92,12 @@ class LiveView:
         if presses is None:
             return
         counts = presses.counts
-        for command in Command:
-            if counts[command] > self._pressed[command]:
-                commands.put(command)
+        for number, pressed in enumerate(PRESSES):
+            if counts[number] > self._pressed[number]:
+                if isinstance(pressed, Verdict):
+                    commands.judge(pressed)
+                else:
+                    commands.put(pressed)
         self._pressed[:] = counts
 
     def close(self) -> None:

@@ -27,11 +27,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, Presses, ViewRecords
+from edge.doors.view.snapshot import LATENESS_EDGES_US, PRESSES, Phase, Presses, ViewRecords
 from edge.inference.film import NewestFrames
 from edge.log.pictures import encoded
 from edge.registry import missing
-from edge.run.commands import Command
+from edge.run.commands import Command, Verdict
 from firmware_bridge.printing import print_line
 
 HOST = "127.0.0.1"
@@ -54,13 +54,15 @@ FILES = {
     "/view.svg": ("view.svg", "image/svg+xml"),
     "/view.css": ("view.css", "text/css; charset=utf-8"),
 }
-BUTTONS = {
+BUTTONS: dict[str, Command | Verdict] = {
     "start": Command.START,
     "clear": Command.CLEAR,
     "home": Command.HOME,
     "pause": Command.PAUSE,
     "stop": Command.STOP,
     "estop": Command.ESTOP,
+    "takeover": Command.TAKE_OVER,
+    **{verdict.value: verdict for verdict in Verdict},
 }
 
 
@@ -135,15 +137,15 @@ class ViewServer(ThreadingHTTPServer):
         self.pictures = Pictures(frames)
         self.records, self.token, self.snapshots = records, token, Snapshots(records)
         self.about = json.dumps({**about, "lateness_edges_us": LATENESS_EDGES_US})
-        self._pressed = np.zeros(len(Command), dtype=np.int64)
+        self._pressed = np.zeros(len(PRESSES), dtype=np.int64)
         self._lock = threading.Lock()
         self._strangers: dict[socket.socket, float] = {}
         self._known: dict[socket.socket, float] = {}
 
-    def press(self, command: Command) -> None:
+    def press(self, what: Command | Verdict) -> None:
         """Counts a press; the run compares counts, so none is lost and none is done twice."""
         with self._lock:
-            self._pressed[command] += 1
+            self._pressed[PRESSES.index(what)] += 1
             self.records.presses.write(Presses(self._pressed))
 
     def know(self, connection: socket.socket) -> None:

@@ -14,7 +14,7 @@ from edge.inference.mailbox import Mailbox, SharedMemory
 from edge.inference.records import MOST_ENGINES
 from edge.plan.trajectory import FloatArray, IntArray, from_micro
 from edge.realtime.scheduler import FixedStep
-from edge.run.commands import Command
+from edge.run.commands import Command, Verdict
 from edge.run.controller import Controller
 from edge.run.motion import Motion
 from firmware_bridge.codes import DeviceState
@@ -25,6 +25,8 @@ LATENESS_EDGES_US = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000
 """Upper edges of the bins of lateness on the page."""
 PLAN_KNOTS = 64
 STATES = {state.value: state.name.lower() for state in DeviceState}
+PRESSES: tuple[Command | Verdict, ...] = (*Command, *Verdict)
+"""What a button of the page stands for."""
 DIGITS = 5
 Count = Annotated[int, Item("<i8")]
 Name = Annotated[str, Item("S16")]
@@ -86,9 +88,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Presses:
-    """How often each button of the page was pressed, by number of its command."""
+    """How often each of `PRESSES` was pressed."""
 
-    counts: Annotated[IntArray, Item("<i8", "presses", ("commands",))]
+    counts: Annotated[IntArray, Item("<i8", "presses", ("buttons",))]
 
 
 class ViewRecords:
@@ -98,7 +100,7 @@ class ViewRecords:
         snapshot = Layout(
             Snapshot, joints=joints, engines=MOST_ENGINES + 1, knots=PLAN_KNOTS, bins=len(LATENESS_EDGES_US)
         )
-        presses = Layout(Presses, commands=len(Command))
+        presses = Layout(Presses, buttons=len(PRESSES))
         size = Mailbox.size_of(snapshot.dtype)
         self.memory = SharedMemory(size + Mailbox.size_of(presses.dtype), descriptor)
         self.snapshots = RecordMailbox(snapshot, self.memory, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from edge.cli import evaluate
 from edge.cli.keys import Keys
 from edge.cli.series import Episode
-from edge.run.commands import Command, CommandQueue
+from edge.run.commands import Command, CommandQueue, Verdict
 from edge.run.proportion import wilson
 
 REPORT = {"ended": "duration", "error": None, "duration_s": 4.0}
@@ -23,17 +25,22 @@ class Verdicts:
     def __init__(self, *verdicts: str) -> None:
         self.left, self.asked = list(verdicts), list[int]()
 
-    def __call__(self, bundle: Any, args: Any, task: str, number: int, log: Path, say: Any) -> Episode:
+    def run(self, number: int, log: Path) -> Episode:
         self.asked.append(number)
         verdict = self.left.pop(0)
         return Episode(number, log, dict(REPORT), verdict, verdict == "unknown")
+
+    def __enter__(self) -> Verdicts:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture
 def series(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(episodes: int, *verdicts: str, task: str = "reach the red cube") -> tuple[int, Verdicts, dict[str, Any]]:
         told = Verdicts(*verdicts)
-        monkeypatch.setattr(evaluate, "run_episode", told)
+        monkeypatch.setattr(evaluate, "Series", lambda *_: told)
         arguments = ["--arm", "franka", "--bundle", str(bundle_path), "--task", task, "--out", str(tmp_path / "out")]
         code = evaluate.main([*arguments, "--episodes", str(episodes)])
         path = tmp_path / "out" / "evaluation.json"
@@ -71,15 +78,28 @@ def test_what_is_no_evaluation_is_not_gone_on_with(series: Any, tmp_path: Path, 
     ("key", "command", "verdict"),
     [
         *[("p", Command.PAUSE, None), ("c", Command.START, None), ("t", Command.TAKE_OVER, None)],
-        *[("s", Command.STOP, "success"), ("f", Command.STOP, "fail"), ("d", Command.STOP, "discard")],
-        ("x", Command.NONE, None),
+        *[("s", Command.STOP, Verdict.SUCCESS), ("f", Command.STOP, Verdict.FAIL)],
+        *[("d", Command.STOP, Verdict.DISCARD), ("x", Command.NONE, None)],
     ],
 )
-def test_a_key_is_a_command_and_may_be_the_verdict(key: str, command: Command, verdict: str | None) -> None:
+def test_a_key_is_a_command_and_may_be_the_verdict(key: str, command: Command, verdict: Verdict | None) -> None:
     commands = CommandQueue()
-    keys = Keys(commands)
-    keys.press(key)
-    assert commands.take() is command and keys.verdict == verdict
+    Keys(commands).press(key)
+    assert commands.take() is command and commands.verdict == verdict
+
+
+def test_keys_that_come_together_are_all_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, os.fdopen(write, "w") as hand:
+        monkeypatch.setattr("sys.stdin", stdin)
+        commands = CommandQueue()
+        with Keys(commands) as keys:
+            hand.write("t\nS\n")
+            hand.close()
+            until_s = time.monotonic() + 5
+            while keys.open and time.monotonic() < until_s:
+                time.sleep(0.01)
+        assert commands.verdict is Verdict.SUCCESS and commands.pending(Command.TAKE_OVER) and not keys.open
 
 
 def test_the_bundle_is_read_before_anything_is_made(tmp_path: Path, capsys: Any) -> None:

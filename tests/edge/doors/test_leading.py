@@ -53,7 +53,7 @@ def test_it_goes_to_the_leader_slowly_until_it_has_been_there_once() -> None:
 def test_a_leader_that_falls_silent_or_ends_is_lost() -> None:
     now_ns, why = [1_000_000_000], [None]
     records = FollowingRecords(6)
-    run = LeadingRun(SO101, records, lambda: why[0], lambda: now_ns[0])
+    run = LeadingRun(SO101, records, lambda: why[0], clock_ns=lambda: now_ns[0])
     records.set_points.write(Positions(now_ns[0], HOME))
     assert run.exit_reason() is None
     now_ns[0] += round(1e9 * LOST_S) + 1

@@ -95,6 +95,19 @@ def test_a_leader_without_a_pose_moves_nothing(run: Supervised, hand: Hand, pose
     assert run.controller.motion is Motion.HELD and "leader" in run.told[-1]
 
 
+def test_a_leader_that_is_lost_gives_the_arm_back_at_rest(run: Supervised, hand: Hand) -> None:
+    policy, pose = run.controller.planner, hand.pose
+    assert pose is not None
+    run.commands.put(Command.TAKE_OVER)
+    run.go(400)
+    hand.pose = pose + 0.05
+    run.go(300)
+    hand.pose = None
+    run.go(1000)
+    assert run.controller.motion is Motion.HELD and run.controller.planner is policy
+    assert any("the leader was lost" in text for text in run.told)
+
+
 def test_a_hand_that_jumps_is_followed_within_the_limits(run: Supervised, hand: Hand) -> None:
     assert hand.pose is not None
     run.commands.put(Command.TAKE_OVER)

@@ -92,6 +92,10 @@ function drawCameras() {
 function take(snapshot) {
   const before = newest;
   newest = snapshot;
+  if (before && (snapshot.device_us < before.device_us || snapshot.chunks < before.chunks)) {  // another run has begun
+    [samples, splices, latencies, refusals].forEach((kept) => { kept.length = 0; });
+    at("refusals").replaceChildren(Object.assign(document.createElement("li"), { className: "none", textContent: "none" }));
+  }
   if (snapshot.device_us && (!before || snapshot.device_us > before.device_us)) {
     samples.push(snapshot);
     while (samples[0].device_us < snapshot.device_us - PAST_S * 1e6) samples.shift();
@@ -238,6 +242,9 @@ function drawWords() {
   at("clear").hidden = lost || !latched();
   at("home").disabled = lost || newest.motion !== "held";
   at("pause").disabled = lost || !moves;
+  at("takeover").hidden = !about.leader; at("takeover").disabled = lost || newest.motion !== "held";
+  at("verdicts").hidden = !about.verdicts;
+  ["success", "fail", "discard"].forEach((name) => { at(name).disabled = lost || newest.phase !== "running"; });
   at("stop").disabled = lost; at("estop").disabled = lost;
   const steps = newest.step_ms > 0;
   const rows = { "chunks joined": newest.committed, "late": newest.late, "refused": newest.refused, "limiter": newest.interventions,
@@ -277,7 +284,7 @@ async function press(name) {
 at("clear").addEventListener("click", () => {
   if (confirm(`${newest.note}\n\nHas the cause been put right, and is nobody within reach of the arm?`)) press("clear");
 });
-["start", "home", "pause", "stop", "estop"].forEach((name) => at(name).addEventListener("click", () => press(name)));
+["start", "home", "pause", "takeover", "stop", "estop", "success", "fail", "discard"].forEach((name) => at(name).addEventListener("click", () => press(name)));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") press("estop"); });
 
 async function ask(path, headers) {

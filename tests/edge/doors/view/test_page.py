@@ -26,11 +26,11 @@ import pytest
 
 from edge.cli.run import main as run_command
 from edge.doors.view.launch import LiveView
-from edge.doors.view.server import MOST_KNOWN, STRANGER_S, Snapshots
+from edge.doors.view.server import BUTTONS, MOST_KNOWN, STRANGER_S, Snapshots
 from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, ViewRecords, of_run
 from edge.errors import InputError
 from edge.log.trace import read_trace
-from edge.run.commands import Command, CommandQueue
+from edge.run.commands import Command, CommandQueue, Verdict
 from tests.edge.run.test_controller import Run
 from tests.support import FRANKA, broken_limits
 
@@ -86,6 +86,18 @@ def test_a_command_needs_the_token(view: LiveView) -> None:
     assert ask(view, "POST", "/command", "pause", **{"X-Token": token_of(view)})[0] == 200
     assert pressed(view) == [Command.PAUSE]
     assert pressed(view) == [], "once"
+
+
+@pytest.mark.parametrize("name", BUTTONS)
+def test_every_button_is_its_command_or_its_verdict(view: LiveView, name: str) -> None:
+    ask(view, "POST", "/command", name, **{"X-Token": token_of(view)})
+    commands = CommandQueue()
+    view.pass_on(commands)
+    means = BUTTONS[name]
+    if isinstance(means, Verdict):
+        assert commands.verdict is means and commands.take() is Command.STOP
+    else:
+        assert commands.verdict is None and commands.take() is means
 
 
 def test_a_fault_is_cleared_by_its_button_and_never_before_a_stop(view: LiveView) -> None:
