@@ -49,6 +49,8 @@ KNOWN = re.compile(
     r"|device clock|arm's line) .*| {2,}\S.*|)$"
 )
 NOT_MOVED = "it has not moved"
+INCOMPLETE = "is incomplete"
+"""What is said of a recording whose writer or disk has gone."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def judged(run: Run, cause: Cause, lines: Sequence[str], began: bool) -> list[st
     law(code != 2 or not was_armed, "exit code 2, and the arm was armed")
     law(code != 0 or "safety stop" not in text, "exit code 0 after a safety stop")
     law(
-        code != 1 or "safety stop" in text or "closed" in cause.name or "disk" in cause.name or not began,
+        code != 1 or "safety stop" in text or "closed" in cause.name or INCOMPLETE in text or not began,
         "exit code 1 without a safety stop",
     )
     law((run.folder / "older.mcap").read_bytes() == b"an older recording", "an older recording is lost")
@@ -269,7 +271,7 @@ def judged(run: Run, cause: Cause, lines: Sequence[str], began: bool) -> list[st
     if was_armed and not killed:
         law(log.exists(), "no recording")
     if log.exists() and log.stat().st_size:
-        broken.extend(_read_log(log, complete=code in (0, 1) and "log's writer" not in text and not killed))
+        broken.extend(_read_log(log, complete=code in (0, 1) and INCOMPLETE not in text and not killed))
     return broken
 
 

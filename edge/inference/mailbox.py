@@ -15,19 +15,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import InputError
+
 HEADER = np.dtype([("number", "<u8")])
 ENTRY = np.dtype([("number", "<u8"), ("checksum", "<u8")])
 
 
 class SharedMemory:
-    """An anonymous file in memory, passed to a child by its descriptor; it is gone when the last process is."""
+    """An anonymous file in memory, passed to a child by its descriptor; it is gone when the last process is.
+
+    Raises `InputError` where the system refuses it: no memory, a limit of file sizes or of open files.
+    """
 
     def __init__(self, size: int, descriptor: int | None = None) -> None:
-        if descriptor is None:
-            descriptor = os.memfd_create("vla-edge")
-            os.ftruncate(descriptor, size)
+        try:
+            if descriptor is None:
+                descriptor = os.memfd_create("vla-edge")
+                os.ftruncate(descriptor, size)
+            self._map = mmap.mmap(descriptor, size)
+        except OSError as error:
+            why = f"{size / 1e6:.3g} MB of shared memory: {error.strerror or error}"
+            raise InputError(f"{why}; free memory, or raise the limits of this shell (ulimit -f, -n, -v)") from None
         self.descriptor, self.size = descriptor, size
-        self._map = mmap.mmap(descriptor, size)
 
     def view(self, offset: int, size: int) -> NDArray[np.uint8]:
         """`size` bytes at `offset`."""
