@@ -43,6 +43,12 @@ def add_version(root: argparse.ArgumentParser) -> None:
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
 
 
+def refused_by_system(error: OSError) -> str:
+    """What the system refused a command: open files, processes, memory, a disk that is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; this machine refuses it, see its limits (ulimit -a) and its disks (df)"
+
+
 def complain(prog: str, error: object) -> None:
     """What went wrong, on stderr: one line of at most 300 printable characters, whatever stands in the message."""
     print_line(one_line(f"{prog}: {error}"), sys.stderr, PATIENCE_S)

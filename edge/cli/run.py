@@ -13,7 +13,7 @@ from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, load_bundle
 from edge.cli.clear import clear_fault
 from edge.cli.live_page import open_page
-from edge.cli.parser import PATIENCE_S, complain
+from edge.cli.parser import PATIENCE_S, complain, refused_by_system
 from edge.cli.progress import Progress
 from edge.cli.robot_file import read_options
 from edge.cli.run_options import DURATION_S, LONGEST_S, parser
@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         except (VlaEdgeError, BridgeError) as error:
             complain("edge-run", error)
             return error.exit_code if isinstance(error, VlaEdgeError) else 2
+        except OSError as error:
+            complain("edge-run", refused_by_system(error))
+            return 2
         except KeyboardInterrupt:
             complain("edge-run", "stopped before the arm was armed; it has not moved")
             return 0

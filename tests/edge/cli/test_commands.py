@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,22 @@ def broken_bundle(bundle_path: Path, tmp_path: Path) -> Path:
     manifest["files"]["action_decoder.onnx"] = sha256(bundle / "action_decoder.onnx")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     return bundle
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("limit", "value"), [(resource.RLIMIT_FSIZE, 0), *((resource.RLIMIT_NOFILE, count) for count in (6, 12))]
+)
+def test_what_the_system_refuses_is_one_line(limit: int, value: int, bundle_path: Path, tmp_path: Path) -> None:
+    """At each of these counts of open files another part of the start is refused."""
+    command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle_path), "--view"]
+    command += ["--duration", "1", "--log", str(tmp_path / "run.mcap"), "--report", str(tmp_path / "run.json")]
+    ended = subprocess.run(
+        command, preexec_fn=lambda: resource.setrlimit(limit, (value, value)), capture_output=True, text=True
+    )
+    lines = [line for line in ended.stderr.splitlines() if "live page" not in line]
+    assert ended.returncode == 2 and len(lines) == 1, ended.stderr
+    assert lines[0].startswith("edge-run: ") and "ulimit" in lines[0] and len(lines[0]) <= 300
 
 
 @pytest.mark.real_time
