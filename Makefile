@@ -95,8 +95,8 @@ faults: setup ## the table of faults: 22 kinds, 50 seeds each, judged from the d
 	$(BIN)/python -m edge.sim.faults --seeds 50
 
 .PHONY: can-arms
-can-arms: $(VENV)/.tests ## a minute of an arm on its simulated CAN bus with 1 % of frames lost, and a public driver on the same motors
-	$(BIN)/python -m pytest -q -m slow tests/firmware_bridge/adapters/damiao
+can-arms: $(VENV)/.tests ## a minute of a YAM and of a Piper on simulated CAN buses with 1 % of frames lost, and public drivers on the same arms
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/firmware_bridge/adapters/damiao tests/firmware_bridge/adapters/piper
 	$(BIN)/python -m pytest -q tests/test_can_arms_end_to_end.py
 
 .PHONY: fci

@@ -43,6 +43,28 @@ def classic_bits(data: int) -> int:
     return 47 + 8 * data + (34 + 8 * data - 1) // 4
 
 
+@dataclass(frozen=True)
+class CanShare:
+    """What an arm's own frames take of a classic bus: how many of 8 bytes a second, by what they are."""
+
+    frames_hz: dict[str, float]
+    bitrate: int
+
+    @property
+    def share(self) -> float:
+        """Of the bus's time, stuff bits at their most."""
+        return sum(self.frames_hz.values()) * classic_bits(CLASSIC_SIZE) / self.bitrate
+
+    def check(self) -> None:
+        """Raises `PortError` with the arithmetic when it is too much."""
+        if self.share > HOST_LOAD_LIMIT:
+            raise PortError(
+                f"the bus would be {100 * self.share:.0f} % busy (limit {100 * HOST_LOAD_LIMIT:.0f} %): "
+                f"{' and '.join(self.frames_hz)} at {self.bitrate} bit/s; raise the bit rate of all on the bus, or put "
+                "less on it"
+            )
+
+
 def fd_seconds(data: int, bitrate: int, data_bitrate: int) -> float:
     """Seconds of a CAN FD frame with an 11-bit id and bit rate switch, stuff bits at their most (ISO 11898-1:2015)."""
     arbitration = 17 + 17 // 4 + 13  # start to BRS, stuffed; then CRC delimiter to the space between frames

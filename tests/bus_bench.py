@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from firmware_bridge.adapters import Adapter
-from firmware_bridge.adapters.base import ArmDrive
+from firmware_bridge.adapters.bus_drive import BRIDGED_PERIODS, BusDrive
+from firmware_bridge.adapters.latch import LatchFile
+from firmware_bridge.adapters.simulated_can import SimulatedArm
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import TICK_US, DeviceState
+from firmware_bridge.errors import LinkLost
 from firmware_bridge.hosted import HostedDevice
 from firmware_bridge.messages import Nak
+from firmware_bridge.transports.can_stream import CanFrame
 from tests.support import Rig
 
 POLL_NS = 50_000
@@ -65,8 +70,36 @@ class Line:
         pass
 
 
+class SimulatedCan:
+    """A `CanBus` to a simulated arm. `broken` is an adapter that was pulled out."""
+
+    def __init__(self, arm: SimulatedArm, clock: SteppedClock) -> None:
+        self.arm, self.clock = arm, clock
+        self.broken = False
+        self.sent: list[CanFrame] = []
+
+    def send(self, frame: CanFrame) -> bool:
+        self._check()
+        self.sent.append(frame)
+        self.arm.receive(frame, self.clock.ns)
+        return True
+
+    def receive(self) -> list[CanFrame]:
+        self._check()
+        return self.arm.arrived(self.clock.ns)
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if self.broken:
+            raise LinkLost("the adapter was pulled out")
+
+
 class BusBench:
     """A bus on its clock. With a core and the adapter it is what the rig of `tests.support` asks of a device."""
+
+    drive: BusDrive[Any]
 
     def __init__(self) -> None:
         self.clock = SteppedClock()
@@ -77,13 +110,22 @@ class BusBench:
         """Where the joints are, not what the bus tells."""
         raise NotImplementedError
 
-    def _begin_core(self, arm: str, drive: ArmDrive, bridged: int, cycle: int, trace: Path | None) -> None:
-        """`bridged` and `cycle` are the drive's, in periods of the core."""
-        self._line = Line(self)
+    def _begin_core(
+        self, arm: str, drive: BusDrive[Any], trace: Path | None = None, latch: LatchFile | None = None
+    ) -> None:
+        self._line, self._name = Line(self), arm
+        bridged, cycle = BRIDGED_PERIODS, drive.CYCLE_PERIODS
         self._cycle_ns = 1000 * TICK_US * cycle
         self.host_ns = self.clock.ns
         self.core = HostedDevice(arm, drive.position_rad, trace)
-        self.adapter = Adapter(self.core, drive, self._line, self.clock.now_ns, bridged, cycle, bridged * TICK_US)
+        self.adapter = Adapter(
+            self.core, drive, self._line, self.clock.now_ns, bridged, cycle, bridged * TICK_US, latch
+        )
+
+    def begins_again(self, latch: LatchFile) -> None:
+        """Another process: a new core and a new line beside the same arm."""
+        self.core.close()
+        self._begin_core(self._name, self.drive, latch=latch)
 
     # What the rig of tests.support asks of a device
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from edge.arms import load_arm
 from edge.arms.damiao import load_motors
-from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS, DamiaoDrive
-from firmware_bridge.adapters.damiao.gravity import GravityModel
-from firmware_bridge.adapters.damiao.motors import CYCLE_PERIODS, BusShare
-from firmware_bridge.adapters.damiao.simulated import BusFaults, SimulatedBus, SimulatedMotor, simulated_motors
+from firmware_bridge.adapters.damiao.drive import DamiaoDrive
+from firmware_bridge.adapters.damiao.motors import exchange
+from firmware_bridge.adapters.damiao.simulated import SimulatedBus, SimulatedMotor, simulated_motors
+from firmware_bridge.adapters.gravity import GravityModel
+from firmware_bridge.adapters.simulated_can import BusFaults
 from firmware_bridge.client import KnotChunk
-from firmware_bridge.errors import LinkLost
-from firmware_bridge.transports.can_stream import CanFrame
-from tests.bus_bench import BusBench, BusRig, SteppedClock
+from tests.bus_bench import BusBench, BusRig, SimulatedCan
 from tests.support import chunk_from
 
 YAM = load_arm("yam")
@@ -45,37 +43,6 @@ class Motion:
         return chunk_from(number + 1, start_us % 2**32, q, dq, self.SPACING_US)
 
 
-class SimulatedCan:
-    """A `CanBus` to the simulated motors. `broken` is an adapter that was pulled out."""
-
-    def __init__(self, bus: SimulatedBus, clock: SteppedClock) -> None:
-        self.bus, self.clock = bus, clock
-        self.broken = False
-        self.sent: list[CanFrame] = []
-        self._coming: deque[tuple[int, CanFrame]] = deque()
-
-    def send(self, frame: CanFrame) -> bool:
-        self._check()
-        self.sent.append(frame)
-        self._coming += self.bus.receive(frame, self.clock.ns)
-        return True
-
-    def receive(self) -> list[CanFrame]:
-        self._check()
-        self.bus.advance(self.clock.ns)
-        arrived = []
-        while self._coming and self._coming[0][0] <= self.clock.ns:
-            arrived.append(self._coming.popleft()[1])
-        return arrived
-
-    def close(self) -> None:
-        pass
-
-    def _check(self) -> None:
-        if self.broken:
-            raise LinkLost("the adapter was pulled out")
-
-
 class DamiaoBench(BusBench):
     """Motors, bus and drive. `core` adds the firmware's core and the adapter: then the rig of `tests.support` fits."""
 
@@ -96,7 +63,7 @@ class DamiaoBench(BusBench):
         self.said: list[str] = []
         self.drive = self.open_drive()
         if core:
-            self._begin_core("yam", self.drive, BRIDGED_PERIODS, CYCLE_PERIODS, trace)
+            self._begin_core("yam", self.drive, trace)
 
     def open_drive(self) -> DamiaoDrive:
         """Connects to the motors, as the last one left them."""
@@ -104,7 +71,7 @@ class DamiaoBench(BusBench):
             lambda: self.can,
             MOTORS,
             GravityModel([spec.link for spec in MOTORS.motors], MOTORS.tool_kg),
-            BusShare(len(MOTORS.motors), 1_000_000),
+            exchange(len(MOTORS.motors), 1_000_000),
             self.said.append,
             self.clock.now_ns,
             self.clock.sleep,

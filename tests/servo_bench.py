@@ -13,7 +13,7 @@ from edge.arms.feetech import joint_spans
 from firmware_bridge.adapters.feetech import registers as reg
 from firmware_bridge.adapters.feetech.bus import ServoBus
 from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration, scales
-from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS, CYCLE_PERIODS, FeetechDrive
+from firmware_bridge.adapters.feetech.drive import FeetechDrive
 from firmware_bridge.adapters.feetech.simulated_bus import LineFaults, SimulatedBus
 from firmware_bridge.adapters.feetech.simulated_servo import SimulatedServo
 from firmware_bridge.errors import LinkLost
@@ -119,7 +119,7 @@ class ServoBench(BusBench):
         self.said: list[str] = []
         self.drive = self.open_drive()
         if core:
-            self._begin_core("so101", self.drive, BRIDGED_PERIODS, CYCLE_PERIODS, trace)
+            self._begin_core("so101", self.drive, trace)
 
     def open_drive(self) -> FeetechDrive:
         """Connects to the servos, as the last one left them."""

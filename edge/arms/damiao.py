@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edge.arms.drives import DriveUrl, Notify
+from edge.arms.drives import CanArmUrl, Notify
 from edge.arms.profile import ArmProfile
 from edge.errors import InputError
 from firmware_bridge.adapters import ArmDrive
-from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS, DamiaoDrive
-from firmware_bridge.adapters.damiao.gravity import GravityModel
-from firmware_bridge.adapters.damiao.motors import CYCLE_PERIODS, BusShare, MotorArm
-from firmware_bridge.codes import TICK_US
-from firmware_bridge.errors import BridgeError
+from firmware_bridge.adapters.damiao.drive import DamiaoDrive
+from firmware_bridge.adapters.damiao.motors import MotorArm, exchange
+from firmware_bridge.adapters.gravity import GravityModel
+from firmware_bridge.bus_load import CanShare
 from firmware_bridge.reading import Reader
-from firmware_bridge.transports.can_stream import DEFAULT_BITRATE
-from firmware_bridge.transports.python_can import PythonCanBus
 from firmware_bridge.url import option
 
 MOTORS = Path(__file__).parent / "motors"
@@ -43,44 +40,26 @@ def load_motors(arm: ArmProfile, file: Path | None = None) -> MotorArm:
 
 
 @dataclass(frozen=True)
-class DamiaoUrl(DriveUrl):
-    """The motors on a bus by python-can's names of interface and channel, with a colon between them in `target`.
-
-    `payload_kg` is at the last joint, the gripper included; by default what the description of the motors says.
-    """
+class DamiaoUrl(CanArmUrl):
+    """The motors on a bus. `payload_kg` is at the last joint, the gripper included; by default what the description of
+    the motors says."""
 
     FORM: ClassVar[str] = "damiao:INTERFACE:CHANNEL?bitrate=N&payload_kg=KG&motors=FILE"
-    bridged_periods: ClassVar[int] = BRIDGED_PERIODS
-    cycle_periods: ClassVar[int] = CYCLE_PERIODS
-    idle_us: ClassVar[int] = BRIDGED_PERIODS * TICK_US
-    bitrate: int = option(DEFAULT_BITRATE, least=1)
+    cycle_periods: ClassVar[int] = DamiaoDrive.CYCLE_PERIODS
     payload_kg: float | None = option(None, most=20.0)
     motors: Path | None = None
 
-    def __post_init__(self) -> None:
-        if not all(self.target.partition(":")):
-            raise ValueError("a bus has an interface and a channel")
-
-    @property
-    def is_simulator(self) -> bool:
-        """Buses of python-can that no adapter stands behind."""
-        return self.target.partition(":")[0] in ("virtual", "udp_multicast")
-
-    def check(self, arm: ArmProfile) -> None:
-        try:
-            BusShare(len(load_motors(arm, self.motors).motors), self.bitrate).check()
-        except BridgeError as error:
-            raise InputError(f"'damiao:{self.target}': {error}") from None
+    def load(self, arm: ArmProfile) -> CanShare:
+        return exchange(len(load_motors(arm, self.motors).motors), self.bitrate)
 
     def open(self, arm: ArmProfile, notify: Notify) -> ArmDrive:
         found = load_motors(arm, self.motors)
         payload_kg = found.tool_kg if self.payload_kg is None else self.payload_kg
-        interface, _, channel = self.target.partition(":")
         return DamiaoDrive(
-            lambda: PythonCanBus(interface, channel, self.bitrate, None),
+            self.open_bus,
             found,
             GravityModel([spec.link for spec in found.motors], payload_kg),
-            BusShare(len(found.motors), self.bitrate),
+            self.load(arm),
             notify,
             time.monotonic_ns,
             time.sleep,

@@ -10,7 +10,13 @@ from edge.arms.profile import ArmProfile
 from edge.errors import InputError
 from edge.registry import Registry
 from firmware_bridge.adapters import ArmDrive
+from firmware_bridge.adapters.bus_drive import BRIDGED_PERIODS
+from firmware_bridge.bus_load import CanShare
 from firmware_bridge.codes import TICK_US
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.transports.can_stream import DEFAULT_BITRATE, CanBus
+from firmware_bridge.transports.python_can import PythonCanBus
+from firmware_bridge.url import option
 
 Notify: TypeAlias = Callable[[str], None]
 
@@ -53,6 +59,50 @@ class DriveUrl:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class BusUrl(DriveUrl):
+    """Base of the drivers of arms on a bus, whose cycle is timed by this computer's own clock."""
+
+    bridged_periods: ClassVar[int] = BRIDGED_PERIODS
+    idle_us: ClassVar[int] = BRIDGED_PERIODS * TICK_US
+
+
+@dataclass(frozen=True)
+class CanArmUrl(BusUrl):
+    """Base of the drivers of arms on a classic CAN bus, by python-can's names of interface and channel, with a colon
+    between them in `target`."""
+
+    bitrate: int = option(DEFAULT_BITRATE, least=1)
+
+    def __post_init__(self) -> None:
+        if not all(self.target.partition(":")):
+            raise ValueError("a bus has an interface and a channel")
+
+    @property
+    def is_simulator(self) -> bool:
+        """Buses of python-can that no adapter stands behind."""
+        return self.target.partition(":")[0] in ("virtual", "udp_multicast")
+
+    @property
+    def latch_name(self) -> str:
+        return f"can-{self.target}"
+
+    def load(self, arm: ArmProfile) -> CanShare:
+        """What the arm's own frames take of the bus. Raises `InputError`."""
+        raise NotImplementedError
+
+    def check(self, arm: ArmProfile) -> None:
+        try:
+            self.load(arm).check()
+        except BridgeError as error:
+            raise InputError(f"'{self.target}': {error}") from None
+
+    def open_bus(self) -> CanBus:
+        """Raises `PortError`."""
+        interface, _, channel = self.target.partition(":")
+        return PythonCanBus(interface, channel, self.bitrate, None)
+
+
 DRIVES: Registry[DriveUrl] = Registry(
     "vla_edge.drives",
     "drive",
@@ -60,6 +110,7 @@ DRIVES: Registry[DriveUrl] = Registry(
         "fci": "edge.arms.franka:FrankaUrl",
         "feetech": "edge.arms.feetech:FeetechUrl",
         "damiao": "edge.arms.damiao:DamiaoUrl",
+        "piper": "edge.arms.piper:PiperUrl",
     },
     InputError,
 )

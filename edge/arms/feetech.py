@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from edge.arms.drives import DRIVES, DriveUrl, Notify
+from edge.arms.drives import DRIVES, BusUrl, Notify
 from edge.arms.profile import ArmProfile
 from edge.errors import InputError
 from firmware_bridge.adapters import ArmDrive
 from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.calibration import JointSpan, operating_range, read_calibration, scales
-from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS, CYCLE_PERIODS, FeetechDrive
+from firmware_bridge.adapters.feetech.drive import FeetechDrive
 from firmware_bridge.adapters.feetech.leader import Leader
 from firmware_bridge.adapters.feetech.servos import Grip
-from firmware_bridge.codes import TICK_US
 from firmware_bridge.url import option
+
+PSEUDO_TERMINALS = "/dev/pts/"
 
 
 @dataclass(frozen=True)
-class FeetechUrl(DriveUrl):
+class FeetechUrl(BusUrl):
     """The servo bus at the port `target`, and the calibration of the arm on it; by default, the arm's in this folder.
     `grip` is the most torque of the jaw, as a share of its servo's.
 
@@ -29,11 +30,14 @@ class FeetechUrl(DriveUrl):
     """
 
     FORM: ClassVar[str] = "feetech:PATH?calibration=FILE&grip=SHARE"
-    bridged_periods: ClassVar[int] = BRIDGED_PERIODS
-    cycle_periods: ClassVar[int] = CYCLE_PERIODS
-    idle_us: ClassVar[int] = BRIDGED_PERIODS * TICK_US
+    cycle_periods: ClassVar[int] = FeetechDrive.CYCLE_PERIODS
     calibration: Path | None = None
     grip: float = option(Grip.torque, least=0.05, most=1.0)
+
+    @property
+    def latch_name(self) -> str:
+        """The number of a pseudo-terminal is another arm's tomorrow: a link to one has a name that stays."""
+        return "" if self.target.startswith(PSEUDO_TERMINALS) else f"feetech-{self.target}"
 
     def calibration_of(self, arm: ArmProfile) -> Path:
         return self.calibration or Path(f"{arm.name}-calibration.json")
@@ -79,7 +83,7 @@ def open_leader(url: str, arm: ArmProfile) -> Leader:
     try:
         return Leader(bus, calibration, joint_spans(arm), time.monotonic_ns)
     except BaseException:
-        bus.port.close()
+        bus.close()
         raise
 
 

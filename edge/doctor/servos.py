@@ -70,7 +70,7 @@ def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = 
                 checks.append(_stands(bus, images, calibration, arm))
         return [*checks, _supply(bus, images, servos), _temperature(bus, servos), _answers(bus, servos)]
     finally:
-        bus.port.close()
+        bus.close()
 
 
 def _bus(images: Images, servos: dict[int, str]) -> Check:

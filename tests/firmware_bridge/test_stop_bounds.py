@@ -23,7 +23,7 @@ from firmware_bridge.replay import JointLimits, JointState
 from tests.core_bench import Bench
 from tests.firmware_core import Inputs, Profile, core
 
-ARMS = ("franka", "franka_hand", "panda", "so101", "yam")
+ARMS = ("franka", "franka_hand", "panda", "piper", "so101", "yam")
 PERIOD_S, PERIOD_US = 1e-3, 1000
 SHORT_TICKS, LONG_TICKS = 150_000, 20_000_000
 CLOSE = 0.95

@@ -9,9 +9,8 @@ from typing import Annotated, TypeVar
 from firmware_bridge.adapters.base import DriveError
 from firmware_bridge.adapters.damiao import frames
 from firmware_bridge.adapters.damiao.frames import Feedback, MotorState, Ranges, Register
-from firmware_bridge.adapters.damiao.gravity import Link, Vector
-from firmware_bridge.bus_load import classic_bits
-from firmware_bridge.constants import HOST_LOAD_LIMIT
+from firmware_bridge.adapters.gravity import Link, Vector
+from firmware_bridge.bus_load import CanShare, classic_bits
 from firmware_bridge.reading import Between, Name, Sized
 from firmware_bridge.transports.can_stream import CanBus, CanFrame
 
@@ -68,30 +67,10 @@ class MotorArm:
     motors: Annotated[tuple[MotorSpec, ...], Sized(1, MOST_MOTORS)]
 
 
-@dataclass(frozen=True)
-class BusShare:
+def exchange(motors: int, bitrate: int) -> CanShare:
     """What the exchange with all motors takes of a classic bus: a command and an answer of 8 bytes for each of them."""
-
-    motors: int
-    bitrate: int
-
-    @property
-    def seconds(self) -> float:
-        """Of one exchange, stuff bits at their most."""
-        return 2 * self.motors * classic_bits(FRAME_SIZE) / self.bitrate
-
-    @property
-    def share(self) -> float:
-        return self.seconds / (CYCLE_PERIODS * 1e-3)
-
-    def check(self) -> None:
-        """Raises `DriveError` with the arithmetic when it is too much."""
-        if self.share > HOST_LOAD_LIMIT:
-            raise DriveError(
-                f"the bus would be {100 * self.share:.0f} % busy (limit {100 * HOST_LOAD_LIMIT:.0f} %): {self.motors} "
-                f"motors x 2 frames of {classic_bits(FRAME_SIZE)} bits every {CYCLE_PERIODS} ms at {self.bitrate} "
-                "bit/s; raise the motors' and the adapter's bit rate, or put fewer motors on this bus"
-            )
+    what = f"{motors} motors x 2 frames of {classic_bits(FRAME_SIZE)} bits every {CYCLE_PERIODS} ms"
+    return CanShare({what: 2 * motors / (CYCLE_PERIODS * 1e-3)}, bitrate)
 
 
 class MotorBus:
@@ -167,7 +146,6 @@ class Motor:
     ranges: Ranges
     feedback: Feedback
     turns_rad: float
-    heard_ns: int
 
     @property
     def is_on(self) -> bool:

@@ -112,6 +112,9 @@ class ServoBus:
         self.begin(request, servos, size, takes_s)
         return self.collect()
 
+    def close(self) -> None:
+        self.port.close()
+
     # One servo, with patience: for set-up, never in the loop ---------------------------------------------------------
 
     def find(self, servo: int) -> bool:

@@ -72,7 +72,7 @@ class Leader:
 
     def close(self) -> None:
         """Frees the port; the leader stays as it is."""
-        self._bus.port.close()
+        self._bus.close()
 
     def _position_rad(self, scale: Scale, span: JointSpan) -> float:
         told = scale.rad(scale.unwrapped(self._count[scale.servo]))

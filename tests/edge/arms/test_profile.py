@@ -15,7 +15,7 @@ GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
 
 
 def test_what_ships() -> None:
-    assert available_arms() == ["franka", "franka_hand", "panda", "so101", "yam"]
+    assert available_arms() == ["franka", "franka_hand", "panda", "piper", "so101", "yam"]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 
@@ -53,7 +53,9 @@ def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of franka, franka_hand, panda, so101"):
+    with pytest.raises(
+        ProfileError, match=r"unknown arm 'frank'; choose one of franka, franka_hand, panda, piper, so101"
+    ):
         load_arm("frank")
 
 

@@ -48,7 +48,7 @@ def stood_still(trace: Path) -> bool:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, franka_hand, panda, so101"),
+        ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, franka_hand, panda, piper, so101"),
         ({"--arm": "franka_hand"}, "this policy was trained for fr3, not for 'fr3_hand'; choose another arm or bundle"),
         ({"--bundle": "nowhere"}, "nowhere: no manifest.json there; make one with edge-export"),
         ({"--bridge": "serial:/dev/ttyNOPE"}, "/dev/ttyNOPE: there is no such port; plug the device in"),

@@ -17,19 +17,20 @@ from edge.arms.drives import DRIVES
 from edge.arms.franka import arm_limits
 from edge.log.trace import read_trace
 from firmware_bridge.adapters import ArmDrive
-from firmware_bridge.adapters.damiao.drive import BRIDGED_PERIODS as MOTORS_BRIDGED
+from firmware_bridge.adapters.bus_drive import BRIDGED_PERIODS as BUS_BRIDGED
 from firmware_bridge.adapters.damiao.frames import MotorState
 from firmware_bridge.adapters.feetech import registers as reg
-from firmware_bridge.adapters.feetech.drive import BRIDGED_PERIODS as SERVOS_BRIDGED
 from firmware_bridge.adapters.franka_fci import BRIDGED_PERIODS, FrankaDrive
 from firmware_bridge.adapters.franka_hand import open_franka
 from firmware_bridge.adapters.franka_options import FrankaOptions
+from firmware_bridge.adapters.piper.frames import Health
 from firmware_bridge.codes import DeviceState
 from tests.damiao_bench import YAM, DamiaoBench, DamiaoRig
 from tests.firmware_bridge.adapters.contract import ArmBench, serve
 from tests.firmware_bridge.adapters.scripted_franka import ControlException, ScriptedRobot, library
 from tests.firmware_bridge.adapters.strict_bench import StrictBench
 from tests.franky import franky
+from tests.piper_bench import PIPER, PiperBench, PiperRig
 from tests.servo_bench import SO101, ServoBench, ServoRig, resting
 from tests.support import FRANKA, Rig, broken_limits, chunk_from, states_in_order
 
@@ -97,7 +98,7 @@ class SimulatedFranka(ArmBench):
 class SimulatedServos(ArmBench):
     """An SO-101 on its simulated bus, on a stepped clock; it breaks down by a servo that is too hot."""
 
-    arm, near_rad, bridged = SO101, 0.03, SERVOS_BRIDGED  # a load of 0.15 holds a joint 0.014 away
+    arm, near_rad, bridged = SO101, 0.03, BUS_BRIDGED  # a load of 0.15 holds a joint 0.014 away
 
     def __init__(self) -> None:
         self._bench = ServoBench(change=resting)
@@ -125,7 +126,7 @@ class SimulatedServos(ArmBench):
 class SimulatedMotors(ArmBench):
     """A YAM on its simulated bus, on a stepped clock; it breaks down by a motor that is overloaded."""
 
-    arm, near_rad, bridged = YAM, 0.05, MOTORS_BRIDGED
+    arm, near_rad, bridged = YAM, 0.05, BUS_BRIDGED
 
     def __init__(self) -> None:
         self._bench = DamiaoBench()
@@ -150,12 +151,41 @@ class SimulatedMotors(ArmBench):
         pass
 
 
+class SimulatedPiper(ArmBench):
+    """A Piper on its simulated bus, on a stepped clock; it breaks down by a motor that is too hot."""
+
+    arm, near_rad, bridged = PIPER, 0.03, BUS_BRIDGED
+
+    def __init__(self) -> None:
+        self._bench = PiperBench()
+
+    def open(self) -> ArmDrive:
+        return self._bench.open_drive()
+
+    def break_down(self) -> None:
+        self._bench.arm.joints[2].faults = Health.MOTOR_TOO_HOT
+
+    def heal(self) -> None:
+        pass  # it has cooled down; its driver keeps the flag until it is cleared
+
+    def rig(self, trace: Path) -> PiperRig:
+        return PiperRig(PiperBench(core=True, trace=trace))
+
+    def device_us(self, rig: Rig) -> int:
+        assert isinstance(rig, PiperRig)
+        return rig.device_us
+
+    def close(self) -> None:
+        pass
+
+
 BENCHES = {
     "franka, scripted": ScriptedFranka,
     "franka, strict": StrictBench,
     "franka, strict, by velocity": lambda: StrictBench(FrankaOptions(mode="velocity")),
     "so101, simulated": SimulatedServos,
     "yam, simulated": SimulatedMotors,
+    "piper, simulated": SimulatedPiper,
     "franka, simulated": lambda: SimulatedFranka("franka"),
     "franka, simulated, by velocity": lambda: SimulatedFranka("franka", mode="velocity"),
     **({"franka with its hand, simulated": lambda: SimulatedFranka("franka_hand", gripper=True)} if HAND else {}),
@@ -177,7 +207,12 @@ def drive(bench: ArmBench) -> Iterator[ArmDrive]:
 
 
 def test_every_arm_is_held_to_it() -> None:
-    arms = {"fci": "franka, scripted", "feetech": "so101, simulated", "damiao": "yam, simulated"}
+    arms = {
+        "fci": "franka, scripted",
+        "feetech": "so101, simulated",
+        "damiao": "yam, simulated",
+        "piper": "piper, simulated",
+    }
     assert set(arms) == set(DRIVES.builtin) and set(arms.values()) <= set(BENCHES)
 
 

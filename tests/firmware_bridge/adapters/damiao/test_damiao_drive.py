@@ -11,12 +11,15 @@ import pytest
 
 from edge.log.trace import read_trace
 from firmware_bridge.adapters import DriveError
+from firmware_bridge.adapters.bus_drive import OLDEST_S
 from firmware_bridge.adapters.damiao import frames
-from firmware_bridge.adapters.damiao.drive import OLDEST_S, DamiaoDrive
+from firmware_bridge.adapters.damiao.drive import DamiaoDrive
 from firmware_bridge.adapters.damiao.frames import MotorState, Register
-from firmware_bridge.adapters.damiao.motors import TIMEOUT_S, BusShare
-from firmware_bridge.adapters.damiao.simulated import BusFaults, SimulatedBus, SimulatedMotor
+from firmware_bridge.adapters.damiao.motors import TIMEOUT_S, exchange
+from firmware_bridge.adapters.damiao.simulated import SimulatedBus, SimulatedMotor
+from firmware_bridge.adapters.simulated_can import BusFaults
 from firmware_bridge.codes import DeviceState, StopReason
+from firmware_bridge.errors import PortError
 from tests.damiao_bench import MOTORS, YAM, DamiaoBench, DamiaoRig, Motion
 from tests.support import broken_limits
 
@@ -260,12 +263,12 @@ def test_a_set_point_that_is_no_number_is_never_sent() -> None:
     [(6, 1_000_000, True), (7, 1_000_000, True), (6, 500_000, False), (14, 1_000_000, False)],
 )
 def test_the_load_of_the_bus_is_worked_out_and_refused(motors: int, bitrate: int, fits: bool) -> None:
-    load = BusShare(motors, bitrate)
+    load = exchange(motors, bitrate)
     assert load.share == pytest.approx(2 * motors * 135 / bitrate / 0.004)
     if fits:
         load.check()
     else:
         with pytest.raises(
-            DriveError, match=r"the bus would be \d+ % busy \(limit 80 %\): \d+ motors x 2 frames of 135"
+            PortError, match=r"the bus would be \d+ % busy \(limit 80 %\): \d+ motors x 2 frames of 135"
         ):
             load.check()

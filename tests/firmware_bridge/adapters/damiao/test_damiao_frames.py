@@ -27,7 +27,7 @@ from firmware_bridge.adapters.damiao.frames import (
     register_answer,
     write_register,
 )
-from firmware_bridge.adapters.damiao.gravity import GravityModel
+from firmware_bridge.adapters.gravity import GravityModel
 from tests.damiao_bench import MOTORS
 
 FRAMES = 10_000

@@ -297,11 +297,10 @@ def test_a_set_point_that_is_no_number_writes_nothing(value: float) -> None:
     bench = ServoBench()
     bench.drive.measure()
     bench.drive.command(SO101.home_rad, REST, True)
-    for target in ((value, *SO101.home_rad[1:]), SO101.home_rad):
+    for target in ((value, *SO101.home_rad[1:]), SO101.home_rad):  # nor the next one: the core has not heard of it
         written = len(bench.port.written)
         bench.drive.command(target, REST if target == SO101.home_rad else [value] * 6, True)
-        goals = any(b"\x83\x2a" in packet for packet in bench.port.written[written:])
-        assert goals is (target == SO101.home_rad)
+        assert not any(b"\x83\x2a" in packet for packet in bench.port.written[written:])
     assert not bench.drive.measure().ok and "not finite" in bench.said[0]
 
 

@@ -1,0 +1,1 @@
+"""An AgileX Piper on CAN: its frames, its drive, and a simulated one."""
