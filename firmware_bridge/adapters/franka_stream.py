@@ -21,6 +21,7 @@ class PositionStream:
     def __init__(self, limits: ArmLimits) -> None:
         self._desired = Desired(len(limits.velocity_rad_s))
         self._guard = RateGuard(limits)
+        self._velocity, self._periods = [0.0] * len(limits.velocity_rad_s), 1
 
     @property
     def departures(self) -> int:
@@ -35,16 +36,20 @@ class PositionStream:
         """A motion begins, from rest."""
         self._desired.rest(q_d_rad)
         self._guard.restart()
+        self._velocity, self._periods = [0.0] * len(q_d_rad), 1
 
     def told(self, state: Any, periods: int) -> None:
         """The robot's state, `periods` after the one before."""
+        self._periods = max(1, periods)
         if not self._desired.told(state.q_d, state.dq_d, state.ddq_d, periods):
             self._guard.leave()
 
     def next(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], ending: bool) -> list[float]:
         """What to answer to the state that was told last; `ending` while the motion is brought to rest."""
-        desired = self._desired
-        sent, _ = self._guard.follow((desired.q, desired.v, desired.a), set_point_rad, velocity_rad_s)
+        desired, step_s = self._desired, PERIOD_S * self._periods
+        rising = [(now - before) / step_s for now, before in zip(velocity_rad_s, self._velocity)]
+        self._velocity = list(velocity_rad_s)
+        sent, _ = self._guard.follow((desired.q, desired.v, desired.a), set_point_rad, velocity_rad_s, rising)
         desired.sent(sent)
         return sent
 
@@ -102,6 +107,6 @@ class VelocityStream:
         step_s = PERIOD_S * max(1, self._periods)
         rising = [(now - before) / step_s for now, before in zip(wanted, self._wanted)]
         desired, self._wanted = self._desired, wanted
-        sent, _ = self._guard.follow((desired.q, desired.v, self._rest), wanted, rising)
+        sent, _ = self._guard.follow((desired.q, desired.v, self._rest), wanted, rising, self._rest)
         desired.sent(sent)
         return sent

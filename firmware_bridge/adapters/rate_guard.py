@@ -22,6 +22,9 @@ BACK_SHARE = 0.9
 """Of acceleration and jerk, on the way back to the plan. The arm reports its desired state in single precision: at
 4 rad to 2.4e-7 rad, which reads as up to 720 rad/s^3 of jerk over the next three periods, a seventh of the FR3's."""
 BACK_JERK_SHARE = 0.8
+FOLLOW_RATE_1_S = 40.0
+"""The core's (`limiter.c`): it pulls as a spring does, towards where the plan is in a period as if it were now. So it
+would stay behind by the plan's acceleration over the square of this, and ahead by a period of the plan's velocity."""
 FLOAT_RAD, FLOAT_RAD_S = 5e-7, 1e-5
 """What single precision makes of a position, and of a velocity, at most."""
 CREDIBLE = 3.0
@@ -81,7 +84,7 @@ class _Limits(ctypes.Structure):
 @cache
 def _library() -> ctypes.CDLL:
     at, number = ctypes.c_void_p, ctypes.c_double
-    signature = (ctypes.c_bool, ctypes.c_uint8, at, at, at, at, at, number)
+    signature = (ctypes.c_bool, ctypes.c_uint8, at, at, at, at, at, at, number)
     return load(build().library, {"ve_follower_step": signature})
 
 
@@ -174,6 +177,7 @@ class RateGuard:
         self._state = (_State * self._joints)()
         self._q_next = (ctypes.c_double * self._joints)()
         self._v_next = (ctypes.c_double * self._joints)()
+        self._lead = (ctypes.c_double * self._joints)()
         self.departures = 0
 
     def restart(self) -> None:
@@ -193,13 +197,15 @@ class RateGuard:
         state: tuple[Sequence[float], Sequence[float], Sequence[float]],
         q_next: Sequence[float],
         v_next: Sequence[float],
+        a_next: Sequence[float],
     ) -> tuple[list[float], list[float]]:
-        """Positions and velocities to send, from the arm's own `state` (q, v, a) towards set-point and velocity."""
+        """Positions and velocities to send, from the arm's own `state` (q, v, a) towards the plan's."""
         for one, most, q, v, a in zip(self._state, self._most, *state):
             one.q, one.v, one.a = q, v, min(max(a, -most), most)  # an arm that stood still at once reports any
         self._q_next[:], self._v_next[:] = list(q_next), list(v_next)
+        self._lead[:] = [a / FOLLOW_RATE_1_S**2 - PERIOD_S * v for v, a in zip(v_next, a_next)]
         on_plan = self._library.ve_follower_step(
-            self._joints, self._state, self._limits, self._back, self._q_next, self._v_next, PERIOD_S
+            self._joints, self._state, self._limits, self._back, self._q_next, self._v_next, self._lead, PERIOD_S
         )
         self.departures += not on_plan
         return [one.q for one in self._state], [one.v for one in self._state]

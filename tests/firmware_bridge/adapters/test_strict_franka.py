@@ -46,6 +46,17 @@ def cleared(rig: StrictRig, session: int = 9) -> None:
     rig.run(20)
 
 
+class Silence:
+    """A line that is dead in both directions for so many periods."""
+
+    def __init__(self, periods: int) -> None:
+        self.left = periods
+
+    def next(self) -> tuple[bool, bool]:
+        self.left -= 1
+        return (self.left >= 0,) * 2
+
+
 @pytest.mark.parametrize("mode", ["position", "velocity"])
 @pytest.mark.parametrize(("share", "burst"), [(0.0, 1), (0.2, 1), (0.06, 10)])
 def test_lost_packets_are_no_reflex(rig_of: Make, mode: str, share: float, burst: int) -> None:
@@ -59,19 +70,26 @@ def test_lost_packets_are_no_reflex(rig_of: Make, mode: str, share: float, burst
     assert rig.device.state == DeviceState.IDLE and robot.mode is RobotMode.IDLE, rig.bench.story
     assert robot.reflexes == 0, rig.bench.story
     assert (robot.lost > 10) is (share > 0) and robot.longest_loss >= (5 if burst == 10 else 0)
-    assert rig.off_plan_rad() < (1e-5 if mode == "position" else 1e-2 if share else 1e-3)
+    assert rig.off_plan_rad() < (3e-5 if mode == "position" else 1e-2 if share else 1e-3)
     assert share or rig.drive.statistics()["set_points_off_plan"] == 0
 
 
-class Silence:
-    """A line that is dead in both directions for so many periods."""
-
-    def __init__(self, periods: int) -> None:
-        self.left = periods
-
-    def next(self) -> tuple[bool, bool]:
-        self.left -= 1
-        return (self.left >= 0,) * 2
+@pytest.mark.parametrize("lost", [1, 2, 5, 10])
+def test_after_a_loss_the_arm_is_on_its_plan_again_in_mid_motion(rig_of: Make, lost: int) -> None:
+    """A plan that turns: without its acceleration the arm would stay 4.5 mrad behind, and off the plan to the end."""
+    rig = rig_of()
+    rig.armed()
+    assert rig.commit(fast_swing(1, rig.device.now_us + 50_000, knots=50)) is None
+    rig.run(280)
+    rig.bench.library.loss = Silence(lost)  # type: ignore[assignment]
+    behind_rad = []
+    for _ in range(400):
+        rig.run(1)
+        behind_rad.append(rig.off_plan_rad())
+    assert rig.device.state == DeviceState.STREAMING and rig.robot.reflexes == 0, rig.bench.story
+    assert rig.robot.longest_loss >= lost
+    assert rig.drive.statistics()["set_points_off_plan"] <= 3 * lost
+    assert max(behind_rad[30:]) < 1.2e-3, "a period at 0.9 rad/s, in which the set-point is on its way"
 
 
 @pytest.mark.parametrize(("periods", "survives"), [(10, True), (MOST_LOST - 2, True), (50, False), (2000, False)])
