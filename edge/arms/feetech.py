@@ -15,10 +15,16 @@ from firmware_bridge.adapters.feetech.bus import open_bus
 from firmware_bridge.adapters.feetech.calibration import JointSpan, operating_range, read_calibration, scales
 from firmware_bridge.adapters.feetech.drive import FeetechDrive
 from firmware_bridge.adapters.feetech.leader import Leader
+from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT
 from firmware_bridge.adapters.feetech.servos import Grip
+from firmware_bridge.errors import BridgeError
 from firmware_bridge.url import option
 
 PSEUDO_TERMINALS = "/dev/pts/"
+
+
+class CalibrationError(InputError):
+    """A calibration that cannot be used; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,16 @@ def open_leader(url: str, arm: ArmProfile) -> Leader:
     except BaseException:
         bus.close()
         raise
+
+
+def own_sweeps(arm: ArmProfile, calibration: Path) -> list[float]:
+    """By how much each joint of a calibrated arm turns from one end of its sweep to the other, rad. Raises
+    `CalibrationError`."""
+    try:
+        servos = read_calibration(calibration, arm.name, arm.joints).servos
+    except BridgeError as error:
+        raise CalibrationError(str(error)) from None
+    return [RAD_PER_COUNT * (one.range_max - one.range_min) for one in servos]
 
 
 def joint_spans(arm: ArmProfile) -> list[JointSpan]:

@@ -24,7 +24,7 @@ from export.families.base import CheckpointError, Exporter, Given, family_of
 from export.training.readings import UNITS
 
 MOST_TASK = 256
-TOLD = "--dataset, --arm, --rate, --units, --base and --tokenizer"
+TOLD = "--dataset, --arm, --rate, --units, --base, --tokenizer and --calibration"
 SHAPES = {
     "cameras": ("N", "how many"),
     "frame_px": ("H,W", "height and width of raw frames"),
@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
     add("--arm", metavar="NAME", help="the arm instead, a profile's name or file")
     add("--rate", type=float, metavar="HZ", help="steps a second of the recordings")
     add("--units", choices=UNITS, help="of states and actions; needed where the training data fit several")
+    add("--calibration", type=Path, metavar="FILE",
+        help="of the SO arm that has recorded, ours or LeRobot's: what -100 to 100 are of (default: the profile's "
+        "travel)")  # fmt: skip
     add("--base", type=Path, metavar="DIR", help="the folder of the policy that an adapter (LoRA) was trained on")
     add("--tokenizer", type=Path, metavar="DIR", help="the tokenizer that the folder names and does not hold")
     untrained = root.add_argument_group("without a checkpoint")
@@ -174,7 +177,9 @@ def _check_place(out: Path) -> None:
 
 def _exporter(args: argparse.Namespace) -> Exporter:
     """The trained policy, of the family that recognises it, or one of the size asked for with random weights."""
-    given = Given(args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer)
+    given = Given(
+        args.dataset, args.arm, args.rate, args.units, args.base, args.tokenizer, calibration=args.calibration
+    )
     options = (args.precision, args.flow_steps, args.samples, args.seed, args.observations)
     shapes = {name: getattr(args, name) for name in SHAPES if getattr(args, name) is not None}
     if args.checkpoint is not None:

@@ -91,7 +91,8 @@ def _vla(args: argparse.Namespace, processes: Processes) -> Checkpoint:
 
 def _read(args: argparse.Namespace, config: PolicyConfig | None, cameras: tuple[str, ...] = ()) -> list[Demonstrations]:
     """The datasets of --data; with the frames that a policy of `config` sees, from the cameras that it knows."""
-    datasets = read_all(args.data, [read_mapping(file) for file in args.mapping], config, args.units, cameras)
+    mappings = [read_mapping(file) for file in args.mapping]
+    datasets = read_all(args.data, mappings, config, args.units, cameras, args.calibration)
     for data in datasets:
         if data.remark:
             print(f"edge-train: {one_line(data.remark)}")

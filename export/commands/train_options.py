@@ -124,6 +124,9 @@ def _add_data(stage: argparse.ArgumentParser) -> None:
         help="which columns go to which slots, for robots that have no mapping yet (docs/howto/data.md)")  # fmt: skip
     add("--units", choices=UNITS,
         help="of the joints in the datasets of an SO arm, where their values fit more than one")  # fmt: skip
+    add("--calibration", type=Path, metavar="FILE",
+        help="of the SO arm that has recorded, ours or LeRobot's: what -100 to 100 are of (default: the profile's "
+        "travel)")  # fmt: skip
     add("--weights", type=_positive, nargs="+", metavar="W",
         help="how often each dataset is drawn (default: every window is as likely as any other)")  # fmt: skip
 

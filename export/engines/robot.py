@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from edge.arms import ArmProfile, ProfileError, available_arms, load_arm
+from edge.arms.feetech import CalibrationError, own_sweeps
 from edge.bundle.manifest import Unit
 from export.families.base import CheckpointError, Given
 from export.families.lerobot.folder import ACTION, STATE, Folder
@@ -62,8 +63,15 @@ def find_robot(folder: Folder, given: Given, absolute: bool = True) -> Robot:
     rate_hz = _rate(given, info)
     how = {}
     order, names, how["axes"] = _order(folder, arm, info)
-    units, how["units"] = _units(folder, arm, given, order, info, (STATE, ACTION) if absolute else (STATE,))
-    rows = readings(arm)[units]
+    try:
+        table = readings(arm, own_sweeps(arm, given.calibration) if given.calibration is not None else None)
+    except CalibrationError as error:
+        raise CheckpointError(f"--calibration: {error}") from None
+    features = (STATE, ACTION) if absolute else (STATE,)
+    units, how["units"] = _units(folder, arm, given, order, info, features, table)
+    if units == "normalised" and given.calibration is not None:
+        how["units"] += f", of the sweeps in {given.calibration.name}"
+    rows = table[units]
     axes = tuple(
         Axis(joint, column, names[column], *bundle_unit(arm, index, units, row))
         for index, (joint, column, row) in enumerate(zip(arm.joints, order, rows))
@@ -167,12 +175,12 @@ def _units(
     order: list[int],
     info: DatasetInfo | None,
     features: Sequence[str],
+    table: dict[str, list[Reading]],
 ) -> tuple[str, str]:
     """The one reading that the training data fit, or the one that was given and that they fit."""
     ranges = [training_range(folder, feature) for feature in features]
     low = torch.stack([least[order] for least, _ in ranges]).amin(0).tolist()
     high = torch.stack([most[order] for _, most in ranges]).amax(0).tolist()
-    table = readings(arm)
     if given.units is not None:
         beyond = _beyond(arm, table[given.units], low, high)
         if beyond is not None:

@@ -44,6 +44,7 @@ class Given:
     arm      a profile; `rate_hz` of its steps, `units` of its numbers
     base     the folder of the policy that an adapter changes
     tokenizer, vlm  folders of what some policies take from elsewhere
+    calibration  of the arm that has recorded: what -100 to 100 are of
     """
 
     dataset: Path | None = None
@@ -53,6 +54,7 @@ class Given:
     base: Path | None = None
     tokenizer: Path | None = None
     vlm: Path | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,13 @@ def read_demonstrations(
     config: PolicyConfig | None = None,
     units: str | None = None,
     cameras: Sequence[str] = (),
+    calibration: Path | None = None,
 ) -> Demonstrations:
     """Reads a LeRobot v3 dataset through the mapping for its robot; with `config`, also the frames its policy sees.
 
     units    of `export.training.readings.UNITS`, for a recording whose values fit more than one
     cameras  their names in the policy's order; by default the mapping's, or the dataset's own order
+    calibration  of the arm that has recorded, by whose sweeps its normalised values are read
 
     Raises `DatasetError`.
     """
@@ -76,7 +78,7 @@ def read_demonstrations(
     for name in mapping.columns:
         info.feature(name, str(mapping.file))
     rows = read_rows(info, mapping.columns)
-    mapping, remark = read_as(info, rows, mapping, units)
+    mapping, remark = read_as(info, rows, mapping, units, calibration)
     begin = step_rows(rows, stride)
     if not begin.size:
         raise DatasetError(f"{info.file}: no episode is as long as one step of {mapping.step_s * 1e3:g} ms")

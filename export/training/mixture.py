@@ -28,6 +28,7 @@ def read_all(
     config: PolicyConfig | None = None,
     units: str | None = None,
     cameras: Sequence[str] = (),
+    calibration: Path | None = None,
 ) -> list[Demonstrations]:
     """Several datasets that share one list of instructions, and the names and the order of their cameras.
 
@@ -35,7 +36,7 @@ def read_all(
     """
     datasets: list[Demonstrations] = []
     for folder in folders:
-        data = read_demonstrations(folder, mappings, config, units, cameras)
+        data = read_demonstrations(folder, mappings, config, units, cameras, calibration)
         datasets.append(data)
         cameras = cameras or data.cameras
     return share_instructions(datasets)

@@ -2,18 +2,22 @@
 
 LeRobot records an SO arm in degrees, zero in the middle of each joint's travel, or normalised to -100 to 100 of the
 travel that was calibrated (0.4.0 to 0.4.2 by default); the jaw is 0 to 100 of its own travel in both. Its robot types
-suggest one of them and prove nothing, since users set it either way.
+suggest one of them and prove nothing, since users set it either way. What was calibrated is the arm's own sweep: with
+its calibration file -100 to 100 are of that, without it of the profile's travel.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile, ProfileError, load_arm
+from edge.arms.feetech import CalibrationError, own_sweeps
 from export.training.lerobot import DatasetError, DatasetInfo, Rows
 from export.training.mapping import READING, EmbodimentMapping, Group
 from export.training.steps import states_of
@@ -44,12 +48,14 @@ class Reading:
     offset: float = 0.0
 
 
-def readings(arm: ArmProfile) -> dict[str, list[Reading]]:
-    """Of each kind of units, one for each axis."""
+def readings(arm: ArmProfile, sweeps: Sequence[float] | None = None) -> dict[str, list[Reading]]:
+    """Of each kind of units, one for each axis; `sweeps` are the arm's own that has recorded, as of `own_sweeps`."""
     table: dict[str, list[Reading]] = {name: [] for name in UNITS}
     for index, (joint, unit, (low, high)) in enumerate(zip(arm.joints, arm.units, arm.stops_rad)):
         turn = 180 / math.pi if unit == "rad" else 1.0
         start, end = (-math.pi, math.pi) if joint in WHOLE_TURN else (low, high)
+        if sweeps is not None:  # its middle is the middle of the travel, as on the arm (`feetech.calibration.Scale`)
+            start, end = (low + high - sweeps[index]) / 2, (low + high + sweeps[index]) / 2
         jaw = Reading(0.0, 100.0, (high - low) / 100, low) if index == arm.gripper else None
         table["radians"].append(Reading(low, high))
         table["degrees"].append(jaw or Reading(low * turn, high * turn, 1 / turn))
@@ -58,12 +64,16 @@ def readings(arm: ArmProfile) -> dict[str, list[Reading]]:
 
 
 def read_as(
-    info: DatasetInfo, rows: Rows, mapping: EmbodimentMapping, units: str | None
+    info: DatasetInfo,
+    rows: Rows,
+    mapping: EmbodimentMapping,
+    units: str | None,
+    calibration: Path | None = None,
 ) -> tuple[EmbodimentMapping, str]:
     """The mapping with its units known, and a remark for the user or nothing.
 
     Its values have been held against the arm's range and a plausible speed. A mapping that names no arm comes back as
-    it is. Raises `DatasetError`.
+    it is. `calibration` is that of the arm that has recorded. Raises `DatasetError`.
     """
     if mapping.arm is None:
         return mapping, ""
@@ -77,9 +87,15 @@ def read_as(
         if wrong:
             raise UNLIKE.refuse(info.file, f"after {mapping.file.name} {wrong}")
         return mapping, ""
-    chosen = _chosen(info, seen, units)
-    table = readings(arm)[chosen]
+    try:
+        tables = readings(arm, own_sweeps(arm, calibration) if calibration is not None else None)
+    except CalibrationError as error:
+        raise DatasetError(f"--calibration: {error}") from None
+    chosen = _chosen(info, seen, units, tables)
+    table = tables[chosen]
     remark = f"{info.folder}: read as {chosen}"
+    if chosen == "normalised":
+        remark += f" of {'the profile' if calibration is None else calibration.name}'s travel"
     if chosen != "normalised" and seen.touches_100:
         remark += ", as told; its numbers touch +-100 and never leave it, as LeRobot's normalised recordings do"
     state, action = _spread(mapping.states, table), _spread(mapping.actions, table)
@@ -153,9 +169,8 @@ class Seen:
         )
 
 
-def _chosen(info: DatasetInfo, seen: Seen, told: str | None) -> str:
+def _chosen(info: DatasetInfo, seen: Seen, told: str | None, table: dict[str, list[Reading]]) -> str:
     """The unit that was told and that the numbers fit, or the only one that they fit."""
-    table = readings(seen.arm)
     if told is not None:
         wrong = seen.unlike(table[told])
         if wrong:

@@ -18,6 +18,8 @@ from export.training.data import Demonstrations, read_demonstrations
 from export.training.instructions import word_tokenizer
 from export.training.lerobot import DatasetError
 from export.training.mixture import read_all
+from firmware_bridge.adapters.feetech.calibration import Calibration, ServoCalibration
+from firmware_bridge.adapters.feetech.registers import RAD_PER_COUNT
 from tests.export.small import small
 from tests.recordings import write_dataset
 
@@ -59,6 +61,56 @@ def refused(folder: Path, given: str | None = None) -> str:
     text = str(caught.value)
     assert "\n" not in text and len(text) <= 400
     return text
+
+
+def swept(folder: Path, degrees: list[float], form: str) -> Path:
+    """A calibration of an arm with these sweeps, as LeRobot writes it or as we do."""
+    servos = []
+    for number, (joint, sweep) in enumerate(zip(SO101.joints, degrees), start=1):
+        half = round(math.radians(sweep) / RAD_PER_COUNT / 2)
+        servos.append(ServoCalibration(joint, number, 1, 0, 2047 - half, 2047 + half))
+    path = folder / "arm.json"
+    if form == "ours":
+        Calibration("so101", tuple(servos)).write(path)
+        return path
+    rows = {
+        one.joint: {
+            "id": one.servo,
+            "drive_mode": 0,
+            "homing_offset": one.homing_offset,
+            "range_min": one.range_min,
+            "range_max": one.range_max,
+        }
+        for one in servos
+    }
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("form", ["ours", "LeRobot's"])
+def test_normalised_values_are_of_the_arm_s_own_sweep(tmp_path: Path, form: str) -> None:
+    """An arm that sweeps 169 degrees instead of 200 has -100 to 100 over those: without its file 15 % too far."""
+    sweeps = [200.0, 169.0, 180.0, 185.0, 359.0, 110.0]
+    moved = swing(0.6)
+    values = in_units(moved, "normalised")
+    values[:, :5] = (moved[:, :5] - [*MIDDLE[:4], 0]) / (np.radians(sweeps[:5]) / 2) * 100
+    folder = recorded(tmp_path / "d", values)
+    own = swept(tmp_path, sweeps, form)
+    data = read_demonstrations(folder, units="normalised", calibration=own)
+    assert np.allclose(data.states, moved[::3], atol=2e-3) and "of arm.json's travel" in data.remark
+    other = read_demonstrations(folder, units="normalised")
+    assert np.abs(other.states - moved[::3])[:, 1].max() > 0.1 and "of the profile's travel" in other.remark
+    degrees = recorded(tmp_path / "degrees", in_units(moved, "degrees"))
+    told = read_demonstrations(degrees, units="degrees", calibration=own)
+    assert np.allclose(told.states, moved[::3], atol=1e-4), "degrees are the servo's own"
+
+
+def test_a_calibration_that_is_none_is_refused(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "d", in_units(swing(0.6), "normalised"))
+    for text in ("{}", "no json", '{"format": 1, "arm": "so100", "joints": {}}'):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(DatasetError, match=r"--calibration: .*c\.json"):
+            read_demonstrations(folder, units="normalised", calibration=tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

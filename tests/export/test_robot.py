@@ -15,6 +15,7 @@ from export.engines.robot import find_robot
 from export.families.base import CheckpointError, Given
 from export.families.lerobot.folder import Folder, read_folder
 from tests.export.families.lerobot_engines import FOLDERS
+from tests.export.test_readings import swept
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 SO101 = Given(arm="so101", rate_hz=30)
@@ -69,6 +70,18 @@ def test_two_readings_are_asked_about_and_both_are_shown(tmp_path: Path) -> None
     normalised = find_robot(folder, replace(given, units="normalised")).axes
     assert normalised[0].unit == "plus_minus_100" and normalised[0].travel == pytest.approx((-1.91986, 1.91986))
     assert normalised[4].travel == pytest.approx((-math.pi, math.pi)), "LeRobot calibrates the wrist over a whole turn"
+
+
+def test_normalised_is_of_the_sweep_of_the_arm_that_recorded(tmp_path: Path) -> None:
+    given = Given(dataset=dataset(tmp_path / "data"), units="normalised")
+    own = replace(given, calibration=swept(tmp_path, [180.0, 169.0, 180.0, 185.0, 359.0, 110.0], "LeRobot's"))
+    robot = find_robot(folder_between(*IN_EITHER), own)
+    wide, short = robot.axes[1].travel, find_robot(folder_between(*IN_EITHER), given).axes[1].travel
+    assert wide is not None and short is not None and "of the sweeps in arm.json" in robot.how["units"]
+    assert wide[1] - wide[0] == pytest.approx(math.radians(169), abs=2e-3)
+    assert sum(wide) == pytest.approx(sum(short)), "about the same middle"
+    with pytest.raises(CheckpointError, match=r"--calibration: .*none\.json: there is no calibration"):
+        find_robot(folder_between(*IN_EITHER), replace(given, calibration=tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(
