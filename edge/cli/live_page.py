@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.arms import ArmProfile
 from edge.arms.bridge import is_simulated
+from edge.arms.chain import chain_of
 from edge.bundle import Bundle
 from edge.doors.leading import LeadingRun
 from edge.doors.view.launch import LiveView
@@ -40,6 +41,7 @@ def open_page(
         "parts": parts,
         "step_ms": 1000 * step_s,
         "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
+        "chain": chain_of(arm.embodiment),
         **offers,
     }
     cameras = [CameraView(spec.name, spec.frame_px) for spec in specs]

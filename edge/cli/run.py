@@ -19,6 +19,7 @@ from edge.cli.robot_file import read_options
 from edge.cli.run_options import DURATION_S, LONGEST_S, parser
 from edge.cli.to_home import to_home
 from edge.doors.leading import FOLLOWS, FRAME_PX, LeaderProcess, LeadingRun, leading_cameras
+from edge.doors.view.finished import write_run_page
 from edge.errors import InputError, VlaEdgeError
 from edge.log.live import check_live
 from edge.log.plot import plot_run
@@ -65,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     if args.duration is None:
         args.duration = LONGEST_S if args.leader else DURATION_S
-    if args.recompute and not args.replay:
-        root.error("--recompute goes with --replay FILE.mcap")
+    if (args.recompute or args.html) and not args.replay:
+        root.error("--recompute and --html go with --replay FILE.mcap")
     runs = args.bundle or args.policy or args.leader or args.to_home or args.clear
     if not args.replay and not (args.arm and runs):
         root.error(
@@ -97,7 +98,12 @@ def _replay(args: argparse.Namespace) -> int:
     if args.recompute and args.bundle is None:
         raise InputError("--recompute computes the chunks again; give the bundle of that run with --bundle")
     bundle = load_bundle(args.bundle, trust=args.trust) if args.recompute else None
+    if args.html:
+        check_outputs({"--html": (args.html, "page")}, [args.replay], args.overwrite)
     code = replay_log(args.replay)
+    if args.html:
+        write_run_page(args.replay, args.html)
+        print(f"\nwrote {args.html}, {args.html.stat().st_size / 1e6:.1f} MB")
     if bundle is not None:
         code = max(code, recompute_log(args.replay, bundle, args.engine, args.threads, args.arm))
     return code

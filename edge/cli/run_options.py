@@ -184,6 +184,12 @@ def _add_records(add: Add) -> None:
         help="no run: takes the decisions of a logged run again, on its inputs, and compares them bit by bit",
     )
     add(
+        "--html",
+        type=Path,
+        metavar="FILE.html",
+        help="with --replay: writes the run as one page to look at: frames, joints, chunks and decisions by a slider",
+    )
+    add(
         "--recompute",
         action="store_true",
         help="with --replay and --bundle: also computes every chunk again from the logged frames, and compares it",

@@ -12,10 +12,10 @@ from edge.run.report import check_output
 
 MANIFEST = "manifest.json"
 HEAD_BYTES = 4096
-PNG, JSON = b"\x89PNG", b"{"
+PNG, JSON, HTML = b"\x89PNG", b"{", b"<!doctype html>"
 OURS = "vla-edge"
-Kind = Literal["report", "picture", "calibration", "recording"]
-"""Of an output: a report, a picture or a calibration of an earlier time may be replaced, a recording is kept."""
+Kind = Literal["report", "picture", "page", "calibration", "recording"]
+"""Of an output: what an earlier run has written there may be replaced, but a recording is kept."""
 OVERWRITE = "let --trace take the place of a file that is there; never of an input, of a bundle's file or of a device"
 
 
@@ -54,6 +54,8 @@ def _replaceable(path: Path, kind: Kind) -> bool:
         head = file.read(HEAD_BYTES)
     if kind == "picture":
         return head.startswith(PNG) and OURS.encode() in head
+    if kind == "page":
+        return head.startswith(HTML) and OURS.encode() in head
     if kind == "recording" or not head.startswith(JSON):
         return False
     try:

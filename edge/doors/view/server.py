@@ -50,6 +50,7 @@ NONE: Mapping[str, str] = {}
 STATIC = Path(__file__).parent / "static"
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
+    "/arm.js": ("arm.js", "text/javascript; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
     "/view.svg": ("view.svg", "image/svg+xml"),
     "/view.css": ("view.css", "text/css; charset=utf-8"),

@@ -132,7 +132,7 @@ def test_an_emergency_stop_is_not_lost_under_later_presses(view: LiveView) -> No
 
 
 def test_the_page_is_whole_and_fetches_nothing_from_elsewhere(view: LiveView) -> None:
-    names = ["/", "/view.js", "/view.css", "/view.svg"]
+    names = ["/", "/arm.js", "/view.js", "/view.css", "/view.svg"]
     texts = [ask(view, "GET", name) for name in names]
     assert all(status == 200 for status, _ in texts)
     for _, text in texts:
