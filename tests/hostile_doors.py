@@ -1,12 +1,15 @@
-"""Throws messages at the doors through which others send: the server, the client of one, ROS 2, LeRobot's actions.
+"""Throws messages at the doors through which others send: the server, the client of one, ROS 2, LeRobot's actions, the
+live page, the adapter beside the arm.
 
 The law: a message is refused by the door's own error, in one line, or it is taken and asks for nothing beyond the arm's
-limits; none takes long, and memory stays what it was. `python -m tests.hostile_doors --messages 1000000`: `make doors`.
+limits; one that has to bear a key is taken with it alone. None takes long, and memory stays what it was. Each goes to
+what the door does with a message, in this process. `python -m tests.hostile_doors --messages 1000000`: `make doors`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import resource
 import sys
 import tempfile
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from openpi_client import msgpack_numpy
@@ -28,16 +32,22 @@ from edge.doors.ros2 import trajectory_of
 from edge.doors.ros2_wire import TRAJECTORY, Types, WireError
 from edge.doors.served import ServedBundle
 from edge.doors.trajectory import TrajectoryError
+from edge.doors.view import server as page
+from edge.doors.view.snapshot import ViewRecords
 from edge.errors import InputError
 from edge.plan.checks import check_finite
 from edge.policy.openpi import ProtocolError, unpack
 from edge.policy.remote import RemoteCamera, RemoteEngine, RemoteServer, RemoteSpec, ServerAddress
 from edge.run.pursuit import Pursuit
+from firmware_bridge.transports.datagrams import DeviceEnd, HostEnd
 from tests.foreign_bundle import FRONT_PX, WRIST_PX, write_foreign
 
 ARM = load_arm("so101")
 MOST_S = 1.0
+"""Of the processor, for one message."""
 MOST_GROWTH_MB = 32.0
+MOST_ANSWER = 1 << 18
+"""Of the page, to one message."""
 EXTREMES = tuple(number.to_bytes(4, "little") for number in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF))
 NUMBERS = (0.0, -0.0, 1.0, -90.0, 1e3, -1e9, 1e308, 5e-324, np.nan, np.inf, -np.inf)
 THINGS: tuple[Any, ...] = (
@@ -79,30 +89,30 @@ class Tally:
     broken: str = ""
 
 
-def mutated(valid: bytes) -> Callable[[np.random.Generator], bytes]:
+def mutated(*valid: bytes) -> Callable[[np.random.Generator], bytes]:
     """Messages that are close to a valid one, and noise."""
+    return lambda draw: changed(valid[int(draw.integers(len(valid)))], draw)
 
-    def make(draw: np.random.Generator) -> bytes:
-        kind, at = draw.integers(7), int(draw.integers(len(valid)))
-        end = min(at + int(draw.integers(1, 40)), len(valid))
-        if kind == 0:
-            return draw.bytes(int(draw.integers(120)))
-        if kind == 1:
-            return valid[:at]
-        if kind == 2:
-            return valid[:at] + valid[end:]
-        if kind == 3:
-            return valid[:end] + valid[at:]
-        if kind == 4:
-            return valid[:at] + draw.bytes(end - at) + valid[end:]
-        if kind == 5:
-            at -= at % 4
-            return valid[:at] + EXTREMES[int(draw.integers(len(EXTREMES)))] + valid[at + 4 :]
-        changed = bytearray(valid)
-        changed[at] ^= 1 << int(draw.integers(8))
-        return bytes(changed)
 
-    return make
+def changed(valid: bytes, draw: np.random.Generator) -> bytes:
+    kind, at = draw.integers(7), int(draw.integers(len(valid)))
+    end = min(at + int(draw.integers(1, 40)), len(valid))
+    if kind == 0:
+        return draw.bytes(int(draw.integers(120)))
+    if kind == 1:
+        return valid[:at]
+    if kind == 2:
+        return valid[:at] + valid[end:]
+    if kind == 3:
+        return valid[:end] + valid[at:]
+    if kind == 4:
+        return valid[:at] + draw.bytes(end - at) + valid[end:]
+    if kind == 5:
+        at -= at % 4
+        return valid[:at] + EXTREMES[int(draw.integers(len(EXTREMES)))] + valid[at + 4 :]
+    flipped = bytearray(valid)
+    flipped[at] ^= 1 << int(draw.integers(8))
+    return bytes(flipped)
 
 
 def server_door(folder: Path) -> Door:
@@ -204,12 +214,86 @@ def lerobot_door() -> Door:
     return Door(make, take, (ValueError,))
 
 
+class _Connection:
+    """In place of a socket: what a browser is said to have sent, and what it is answered."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.answer = data, bytearray()
+
+    def makefile(self, mode: str, size: int) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+    def sendall(self, data: bytes) -> None:
+        self.answer += data
+
+    def settimeout(self, timeout_s: float) -> None: ...
+
+    def shutdown(self, how: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def page_door() -> Door:
+    """Requests to the live page; what is taken is a press of a button, with the run's token."""
+    records, token = ViewRecords(ARM.dof), "4f1d9e0c"
+    records.snapshots.write(records.blank)
+    server = page.ViewServer(records, token, {"arm": ARM.name}, 0)
+    host = f"Host: {page.HOST}:{server.server_address[1]}\r\nX-Token: {token}\r\n"
+    valid = [f"POST /command HTTP/1.1\r\n{host}Content-Length: {len(one)}\r\n\r\n{one}" for one in page.BUTTONS]
+    valid += [
+        f"GET {path} HTTP/1.1\r\n{host}X-After: 0\r\nX-Page: a\r\n\r\n" for path in ("/snapshot", "/frame", "/about")
+    ]
+    valid += [f"GET /view.css HTTP/1.1\r\n{host}\r\n"]
+    presses = [0, 0]
+
+    def take(data: bytes) -> bool:
+        connection: Any = _Connection(data)
+        with patch.object(page, "REFUSAL_S", 0.0):  # that a refusal waits is judged elsewhere
+            server.finish_request(connection, (page.HOST, 0))
+        server.shutdown_request(connection)
+        assert len(connection.answer) < MOST_ANSWER
+        found = records.presses.read(presses[0])
+        if found is None:
+            return False
+        legal = (
+            token.encode() in data and b"POST /command" in data and any(one.encode() in data for one in page.BUTTONS)
+        )
+        presses[0], before, presses[1] = found[0], presses[1], int(found[1].counts.sum())
+        assert legal and 0 < presses[1] - before <= data.count(b"POST /command"), "a press that nobody made"
+        return True
+
+    return Door(mutated(*(one.encode() for one in valid)), take, ())
+
+
+def adapter_door() -> Door:
+    """Datagrams to the adapter beside the arm; what is taken are the frames of a host that has the key, once."""
+    key, address = b"k" * 32, ("192.0.2.1", 1)
+    host, device = HostEnd(key, b"h" * 16), DeviceEnd(key, lambda: b"d" * 16)
+    while host.session is None:
+        _, answer = device.take(host.asks(0), address, 0)
+        host.take(answer)
+    session, sealed = host.session, [b""]
+
+    def make(draw: np.random.Generator) -> bytes:
+        sealed[0] = session.seal(draw.bytes(60))
+        return sealed[0] if draw.integers(5) == 0 else changed(sealed[0], draw)
+
+    def take(datagram: bytes) -> bool:
+        frames, _ = device.take(datagram, address, 0)
+        assert not frames or datagram == sealed[0], "frames that the host has not sent"
+        return bool(frames)
+
+    return Door(make, take, ())
+
+
 def doors(folder: Path) -> dict[str, Door]:
     return {
         "edge-serve, observations": server_door(folder),
         "edge-run --policy, answers": client_door(),
         "edge-ros2, trajectories": ros2_door(),
         "LeRobot, actions": lerobot_door(),
+        "edge-run --view, requests": page_door(),
+        "edge-adapter --listen, datagrams": adapter_door(),
     }
 
 
@@ -218,22 +302,22 @@ def tried(door: Door, messages: int, seed: int = 0) -> Tally:
     draw, tally, begun_mb = np.random.default_rng(seed), Tally(), 0.0
     for number in range(messages):
         message = door.make(draw)
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         try:
             tally.taken += door.take(message)
         except door.refusals as refusal:
-            if "\n" in str(refusal) or len(str(refusal)) > 1000:
-                tally.broken = f"a refusal of several lines or without end: {str(refusal)[:200]!r}"
+            if not str(refusal).isprintable() or len(str(refusal)) > 1000:
+                tally.broken = f"a refusal of several lines, not printable or without end: {str(refusal)[:200]!r}"
         except BaseException as error:
             tally.broken = f"{type(error).__name__}: {error}"
         tally.messages += 1
-        tally.slowest_s = max(tally.slowest_s, time.perf_counter() - began_s)
+        tally.slowest_s = max(tally.slowest_s, time.thread_time() - began_s)
         if tally.broken:
             tally.broken += f", by message {number} of seed {seed}: {message!r:.300}"
             break
         if number == messages // 5:
             begun_mb = _memory_mb()
-    tally.growth_mb = _memory_mb() - begun_mb
+    tally.growth_mb = _memory_mb() - begun_mb if begun_mb else 0.0
     return tally
 
 
@@ -241,20 +325,24 @@ def _memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def rows(messages: int, folder: Path, seed: int) -> Iterator[tuple[str, Tally]]:
+def rows(messages: int, folder: Path, seed: int, only: str) -> Iterator[tuple[str, Tally]]:
     for name, door in doors(folder).items():
-        yield name, tried(door, messages, seed)
+        if only in name:
+            yield name, tried(door, messages, seed)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.hostile_doors", description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000, help="at each door (default %(default)d)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", metavar="TEXT", help="doors with it in their names (default: all)")
     args = parser.parse_args()
     failed = False
-    print("| door | messages | taken | slowest, ms | memory grew by, MB | |\n|---|---|---|---|---|---|")
+    print(
+        "| door | messages | taken | slowest, ms of the processor | memory grew by, MB | |\n|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        for name, one in rows(args.messages, Path(folder), args.seed):
+        for name, one in rows(args.messages, Path(folder), args.seed, args.only):
             failed = failed or bool(one.broken) or one.growth_mb > MOST_GROWTH_MB or one.slowest_s > MOST_S
             figures = f"{one.messages} | {one.taken} | {1e3 * one.slowest_s:.1f} | {one.growth_mb:.1f} | {one.broken}"
             print(f"| {name} | {figures} |", flush=True)

@@ -14,6 +14,7 @@ from edge.arms.feetech import FeetechUrl
 from edge.bundle.manifest import ActionNumber, AxisSpec, StateNumber, Unit
 from edge.plan.trajectory import FloatArray
 from edge.policy.axes import Units
+from firmware_bridge.reading import one_line
 
 SUFFIX = ".pos"
 UNITS: dict[str, Unit] = {"rad": "deg", "m": "m"}
@@ -38,12 +39,12 @@ class LeRobotAxes:
     def read(self, action: Mapping[str, Any]) -> FloatArray:
         """Inverse of `shown`. Raises `ValueError` unless every axis has one finite number and nothing else is there."""
         if set(action) != set(self.names):
-            odd = ", ".join(sorted(set(action) ^ set(self.names)))[:160]
+            odd = one_line(", ".join(sorted(map(str, set(action) ^ set(self.names)))), 160)
             raise ValueError(f"an action has {', '.join(self.names)}, each once; not so: {odd}")
         try:
             values = np.array([float(action[name]) for name in self.names])
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"an action is one number per joint: {error}") from None
+            raise ValueError(f"an action is one number per joint: {one_line(str(error), 160)}") from None
         if not np.isfinite(values).all():
             raise ValueError(f"{self.names[int(np.argmin(np.isfinite(values)))]} is not finite")
         return self._units.to_arm(values)

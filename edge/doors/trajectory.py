@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.policy.function_policy import Observation
+from firmware_bridge.reading import one_line
 
 FloatArray = NDArray[np.float64]
 MOST_POINTS = 1000
@@ -104,7 +105,8 @@ def checked(
 def _columns(arm: ArmProfile, joints: Sequence[str]) -> list[int]:
     if sorted(joints) != sorted(arm.joints):
         known = ", ".join(arm.joints)
-        raise TrajectoryError(f"joints {', '.join(map(str, joints))[:120] or 'none'}; this arm has {known}, each once")
+        named = one_line(", ".join(map(str, joints)), 120) or "none"
+        raise TrajectoryError(f"joints {named}; this arm has {known}, each once")
     return [list(joints).index(name) for name in arm.joints]
 
 

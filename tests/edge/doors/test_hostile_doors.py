@@ -19,7 +19,7 @@ def all_doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
     return doors(tmp_path_factory.mktemp("doors"))
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_no_message_breaks_a_door_or_moves_an_arm_beyond_its_limits(all_doors: dict[str, Door], number: int) -> None:
     name = list(all_doors)[number]
     tally = tried(all_doors[name], MESSAGES)
