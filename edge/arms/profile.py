@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.arms.frames import Frame, Frames
 from edge.errors import InputError
 from firmware_bridge.codes import MAX_JOINTS
 from firmware_bridge.reading import (
@@ -52,6 +53,7 @@ TABLES = {
     "following": ("limit_rad",),
     "velocity_edges": EDGE_KEYS,
     "goals": GOAL_KEYS,
+    "frames": ("links",),
 }
 PLAIN = ("format", "name", "model", "embodiment", "joints", "units", "gripper")
 """What stands before the first table."""
@@ -169,7 +171,7 @@ class ArmProfile:
     whose velocity limits are the same everywhere. `units` has one of `UNITS` per axis; numbers called `_rad` hold the
     axis's own unit. `gripper` is the index of the axis that holds things: being blocked is its purpose, and a policy
     that closes it further means "hold". `goals` is None for an arm that is to be driven by increments alone, `travel`
-    where the limits are the ends of the travel.
+    where the limits are the ends of the travel. `frames` are for viewers: where its links stand.
     """
 
     name: str
@@ -185,6 +187,7 @@ class ArmProfile:
     gripper: int | None
     goals: GoalBounds | None = None
     travel: Travel | None = None
+    frames: tuple[Frame, ...] = ()
 
     @property
     def stops_rad(self) -> tuple[tuple[float, float], ...]:
@@ -264,7 +267,16 @@ class _Reader:
             gripper=self.gripper(joints),
             goals=self.goals(len(joints)) if "goals" in self.document else None,
             travel=self.travel(limits) if "travel" in self.document else None,
+            frames=self.frames(joints) if "frames" in self.document else (),
         )
+
+    def frames(self, joints: list[str]) -> tuple[Frame, ...]:
+        self.source("frames")
+        links: tuple[Frame, ...] = self.typed(Frames, "links", "frames")
+        for link in links:
+            if link.joint and link.joint not in joints:
+                raise self.refuse("links", f"has '{link.child}' moved by '{link.joint}', which is no joint", "frames")
+        return links
 
     def units(self, dof: int) -> tuple[str, ...]:
         units = self.document.get("units", ["rad"] * dof)
@@ -330,13 +342,16 @@ class _Reader:
         return JointLimits(**rows)
 
     def row(self, table: str, key: str, dof: int) -> tuple[float, ...]:
-        section = self.document.get(table)
-        if not isinstance(section, dict) or not isinstance(section.get("source"), str):
-            raise self.refuse("source", "is missing: every table of numbers names where they come from", table)
+        self.source(table)
         most = MOST.get(key, MOST_ELSEWHERE)
         number = Annotated[float, Between(-most, most)]
         values: tuple[float, ...] = self.typed(Annotated[tuple[number, ...], Sized(dof, dof)], key, table)
         return values
+
+    def source(self, table: str) -> None:
+        section = self.document.get(table)
+        if not isinstance(section, dict) or not isinstance(section.get("source"), str):
+            raise self.refuse("source", "is missing: every table of numbers names where they come from", table)
 
     def typed(self, kind: Any, key: str, table: str = "") -> Any:
         """An entry as `kind`; see `firmware_bridge.reading.typed`."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge.arms.frames import Frame, Frames
 from edge.inference.records import PlanRequest
 from edge.log.records import Kind, Mapping, Record, Sample
 from firmware_bridge.framing import FrameReader
+from firmware_bridge.reading import ReadError, typed
+
+POSES_US = 50_000
+"""Between two messages of where the links stand."""
 
 
 class Seen:
@@ -18,6 +23,10 @@ class Seen:
         self.sent_ns: dict[int, int] = {}
         self.frames: list[str] = []
         self.joints: tuple[str, ...] = ()
+        self.links: tuple[Frame, ...] = ()
+        self.shows_poses = False
+        """Whether the sample that was taken last is one of those whose links are shown."""
+        self._posed_us = -POSES_US
         self._to_wall_ns = 0
         self._mapping: Mapping | None = None
         self._readers = {Kind.RECEIVED: FrameReader(), Kind.SENT: FrameReader()}
@@ -36,12 +45,15 @@ class Seen:
         self.host_ns, self.device_us = record.host_ns, self._estimate_us(record.host_ns)
         if isinstance(body, Sample):
             self.device_us = body.device_us
+            self.shows_poses = len(self.links) > 0 and body.device_us - self._posed_us >= POSES_US
+            self._posed_us = body.device_us if self.shows_poses else self._posed_us
         elif isinstance(body, Mapping):
             self._mapping = body
         elif isinstance(body, PlanRequest):
             self.sent_ns = {body.id: body.sent_ns}
         elif record.kind is Kind.HEADER:
             self._to_wall_ns = body["anchor"]["wall_ns"] - body["anchor"]["monotonic_ns"]
+            self.links = _links_of(body.get("frames"))
         elif record.kind is Kind.CONTROLLER:
             self.joints = _joints_of(body.get("arm"))
         elif record.kind in self._readers:
@@ -62,3 +74,12 @@ def _joints_of(arm: Any) -> tuple[str, ...]:
     """Names in what a controller was made from, which is judged where it is made."""
     joints = arm.get("joints") if isinstance(arm, dict) else None
     return tuple(map(str, joints)) if isinstance(joints, list) else ()
+
+
+def _links_of(frames: Any) -> tuple[Frame, ...]:
+    """The arm's links in a header; none where it has none, as in older logs, or something else."""
+    try:
+        links: tuple[Frame, ...] = typed(Frames, frames) if frames is not None else ()
+    except ReadError:
+        return ()
+    return links

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.arms.frames import poses
 from edge.inference.records import Outcome, Phase, PlanRequest, PlanResult
 from edge.log import records as rec
 from edge.log.records import Kind, Record, listed, unpack
@@ -25,9 +26,9 @@ from firmware_bridge.codes import MICRO, DeviceState
 from firmware_bridge.layout import Item, items_of
 
 INTEGER, NUMBER, STRING, BOOLEAN, OBJECT = ("integer", "number", "string", "boolean", "object")
-ROW, TABLE, WORDS, FLAGS, STAMP, JOINTS = "row", "table", "words", "flags", "stamp", "joints"
-"""Lists of numbers, of rows of numbers (`joints`), of words, of booleans; a Unix time; the states of joints. Null
-stands for a number that is not finite."""
+ROW, TABLE, WORDS, FLAGS, STAMP, JOINTS, POSES = "row", "table", "words", "flags", "stamp", "joints", "poses"
+"""Lists of numbers, of rows of numbers (`joints`), of words, of booleans; a Unix time; the states of joints; the poses
+of links. Null stands for a number that is not finite."""
 Message = tuple[str, dict[str, Any]]
 
 
@@ -81,6 +82,20 @@ def _joints(name: str) -> Topic:
         return [{"name": name, "position": position} for name, position in zip(names, positions)]
 
     return Topic((Kind.SAMPLE,), STAMPED | {"joints": Shown(JOINTS, STATES, states)}, schema="foxglove.JointStates")
+
+
+def _transforms(sample: rec.Sample, seen: Seen) -> list[dict[str, Any]]:
+    q = dict(zip(seen.joints, (urad * MICRO for urad in sample.measured_urad)))
+    return [
+        {
+            "timestamp": _timestamp(sample, seen),
+            "parent_frame_id": frame.parent,
+            "child_frame_id": frame.child,
+            "translation": {name: round(value, 6) for name, value in zip("xyz", position)},
+            "rotation": {name: round(value, 6) for name, value in zip("wxyz", rotation)},
+        }
+        for frame, position, rotation in poses(seen.links, q)
+    ]
 
 
 def _timestamp(record: Any, seen: Seen) -> dict[str, int]:
@@ -162,6 +177,12 @@ TOPICS: dict[str, Topic] = {
     "/control": Topic((Kind.CONTROLLER,), {"made_from": Shown(OBJECT, MADE_FROM, lambda made_from, _: made_from)}),
     "/joints/commanded": _joints("commanded_urad"),
     "/joints/measured": _joints("measured_urad"),
+    "/tf": Topic(
+        (Kind.SAMPLE,),
+        {"transforms": Shown(POSES, "of each link in its parent, as measured; m", _transforms)},
+        when=lambda sample, seen: seen.shows_poses,
+        schema="foxglove.FrameTransforms",
+    ),
     "/buffer": Topic((Kind.SAMPLE,), same(rec.Sample, "buffered_ms")),
     "/state": Topic(
         (Kind.SAMPLE,), same(rec.Sample, "state") | {"name": Shown(STRING, "device state, its name", _state_name)}
@@ -315,14 +336,26 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": kind} for name, kind in properties.items()}}
 
 
+TIME = {**_object(sec=INTEGER, nsec=INTEGER), "title": "time"}
+TRANSFORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "timestamp": TIME,
+        "parent_frame_id": {"type": STRING},
+        "child_frame_id": {"type": STRING},
+        "translation": _object(x=NUMBER, y=NUMBER, z=NUMBER),
+        "rotation": _object(x=NUMBER, y=NUMBER, z=NUMBER, w=NUMBER),
+    },
+}
 TYPES: dict[str, dict[str, Any]] = {
     OBJECT: _object(),
     ROW: _array({"type": NUMBER}),
     WORDS: _array({"type": STRING}),
     FLAGS: _array({"type": BOOLEAN}),
     TABLE: _array({"type": "object", "properties": {"joints": _array({"type": NUMBER})}}),
-    STAMP: {**_object(sec=INTEGER, nsec=INTEGER), "title": "time"},
+    STAMP: TIME,
     JOINTS: _array(_object(name=STRING, position=NUMBER)),
+    POSES: _array(TRANSFORM),
 }
 """JSON Schema of the kinds of fields that are not plain types."""
 

@@ -23,13 +23,13 @@ def pack_controller(
     """Arm, shape and settings, and the first latency it was told; `shape` as an older log has it.
 
     An arm without bounds for goals is written as it was before there were any, so that such logs still compare; so are
-    the settings of a run that averages no chunks. Where the arm's stops are decides nothing.
+    the settings of a run that averages no chunks. Where the arm's stops and its links are decides nothing.
     """
     settings = asdict(controller.settings)
     if controller.settings.ensemble == 1:
         del settings["ensemble"]
     arm = {name: value for name, value in asdict(controller.arm).items() if name != "goals" or value is not None}
-    del arm["travel"]
+    del arm["travel"], arm["frames"]
     return pack_plain(
         {
             "arm": arm,

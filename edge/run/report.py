@@ -253,6 +253,7 @@ def run_header(bundle: Bundle | None, arm: ArmProfile, settings: RunSettings, mo
         "created_by": f"vla-edge {__version__}",
         "machine": this_machine(),
         "arm": {"name": arm.name, "model": arm.model, "profile": f"{arm.hash32:08x}", "joints": arm.joints},
+        "frames": [asdict(frame) for frame in arm.frames],
         "bundle": manifest
         and {
             "checkpoint_sha256": manifest.checkpoint_sha256,

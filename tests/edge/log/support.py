@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ HEADER = {
     "anchor": {"wall_ns": 1_800_000_000_000_000_000, "monotonic_ns": 0},
     "created_by": "a test",
     "arm": {"name": "franka"},
+    "frames": [asdict(frame) for frame in FRANKA.frames],
     "settings": {"task": "wave", "seed": 0},
 }
 

@@ -22,13 +22,15 @@ import pytest
 from mcap.reader import make_reader
 from mcap.writer import Writer
 
+from edge.arms.frames import poses
 from edge.cli.run import main
 from edge.inference.layout import pack_plain
 from edge.log.mcap_log import LogError, LogReader
 from edge.log.pictures import schema as frame_schema
-from edge.log.records import Beat, Kind, Loop, Record
+from edge.log.records import Beat, Kind, Loop, Record, Sample
 from edge.log.run_log import RunLog
-from edge.log.topics import TOPICS, fields_of, schema
+from edge.log.seen import POSES_US
+from edge.log.topics import TOPICS, Messages, fields_of, schema
 from edge.run.replay import Replay
 from tests.edge.log.support import HEADER, LoggedRun, rewrite, write_log
 from tests.edge.run.test_controller import wave
@@ -129,6 +131,9 @@ def fits(schema: dict[str, Any], value: Any) -> bool:
 WELL_KNOWN = {
     "foxglove.JointStates": {"timestamp": {"sec", "nsec"}, "joints": {"name", "position"}},
     "foxglove.Log": {"timestamp": {"sec", "nsec"}, "level": {}, "message": {}, "name": {}, "file": {}, "line": {}},
+    "foxglove.FrameTransforms": {
+        "transforms": {"timestamp", "parent_frame_id", "child_frame_id", "translation", "rotation"}
+    },
     "foxglove.CompressedImage": {"timestamp": {"sec", "nsec"}, "frame_id": {}, "data": {}, "format": {}},
 }
 """What the SDK's own schemas require; https://github.com/foxglove/foxglove-sdk/tree/main/schemas/jsonschema."""
@@ -155,6 +160,30 @@ def test_a_schema_by_a_name_of_foxgloves_has_its_fields(schema: dict[str, Any]) 
     for name, inner in WELL_KNOWN.get(schema["title"], {}).items():
         field = schema["properties"][name]
         assert name in schema["required"] and set(inner) <= set(field.get("items", field).get("properties", {}))
+
+
+def test_the_links_are_shown_twenty_times_a_second_as_measured(log: Path) -> None:
+    told = [content for topic, _, content in messages(log) if topic == "/tf"]
+    states = {content["device_us"]: content for topic, _, content in messages(log) if topic == "/joints/measured"}
+    apart_us = np.diff([content["device_us"] for content in told])
+    assert len(told) > 20 and apart_us.min() >= POSES_US and np.median(apart_us) <= POSES_US + 10_000
+    for content in told:
+        state = {joint["name"]: joint["position"] for joint in states[content["device_us"]]["joints"]}
+        for frame, (one, position, rotation) in zip(content["transforms"], poses(FRANKA.frames, state), strict=True):
+            assert (frame["parent_frame_id"], frame["child_frame_id"]) == (one.parent, one.child)
+            np.testing.assert_allclose([frame["translation"][name] for name in "xyz"], position, atol=1e-6)
+            np.testing.assert_allclose([frame["rotation"][name] for name in "wxyz"], rotation, atol=2e-6)
+
+
+@pytest.mark.parametrize("frames", [None, 1, [], [{}], [{"parent": "a", "child": "b", "quaternion": [0, 0, 0, 0]}]])
+def test_a_header_without_links_or_with_nonsense_shows_none(frames: Any) -> None:
+    told = Messages()
+    header = {**HEADER, "frames": frames}
+    records = [
+        Record(0, 0, Kind.HEADER, pack_plain(header)),
+        Record(1, 1, Kind.SAMPLE, Sample.body(1000, 0, 2, 1, [0], [0])),
+    ]
+    assert [topic for record in records for topic, _ in told.of(record) if topic == "/tf"] == []
 
 
 def test_the_rules_find_what_the_viewer_drops() -> None:
