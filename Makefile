@@ -21,7 +21,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -217,9 +217,20 @@ $(LEROBOT)/.installed: tools/lerobot/requirements.txt tools/lerobot/requirements
 	touch $@
 
 # The plugin's tests: what the robot's side needs beside LeRobot, at the versions that LeRobot has.
-lerobot-plugin: $(LEROBOT)/.installed $(VENV)/.tests ## LeRobot's own tools on a simulated SO-101 through the plugin: record, replay, train, roll out; 3 minutes
+lerobot-plugin: $(LEROBOT)/.installed $(VENV)/.tests ## LeRobot's own tools on a simulated SO-101 through the plugin: record, replay, train, roll out, also as a bundle; 5 minutes
 	$(LEROBOT)/bin/python -m pip install --quiet --disable-pip-version-check "daqp>=0.8" "mcap>=1.6" "numpy<2.3" onnxruntime "setuptools>=77" tqdm
 	VLA_EDGE_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/plugins
+
+# Ray is large: an environment of its own.
+RAY := runs/ray-venv
+
+$(RAY)/.installed: pyproject.toml
+	"$(PYTHON)" -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[serve]" "ray[serve]==2.60.0"
+	touch $@
+
+ray: $(RAY)/.installed $(VENV)/.tests ## a bundle behind two replicas of Ray Serve on this machine; one is killed, one hangs: no chunk is lost; 4 minutes
+	VLA_EDGE_RAY=$(RAY)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/test_ray_serve.py
 
 doors: $(VENV)/.tests ## what comes through the doors: a million hostile messages at each, servers that go wrong at any chunk, slow networks, the cost of openpi's protocol: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.hostile_doors --messages $(or $(MESSAGES),1000000)

@@ -1,7 +1,7 @@
 """A server of one policy for openpi's clients: websocket for observations, HTTP for `/healthz` and `/metrics`.
 
-Clients take turns: the engines compute one chunk at a time, in the order in which the observations came. Whatever a
-client sends costs at most that client its connection.
+Clients take turns: a policy computes one chunk at a time, or as many as it is said to, in the order in which the
+observations came. Whatever a client sends costs at most that client its connection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 
 
 class Served(Protocol):
-    """A policy as the server sees it. `answer` is called from one thread, one observation at a time."""
+    """A policy as the server sees it. `answer` is called from as many threads as the server is told, one by default."""
 
     def metadata(self) -> dict[str, Any]:
         """What a client gets first."""
@@ -63,13 +63,14 @@ class Metrics:
 
 
 class PolicyServer:
-    """Serves one policy. `key` is what clients have to send as `Authorization: Api-Key KEY`."""
+    """Serves one policy. `key` is what clients have to send as `Authorization: Api-Key KEY`; `at_once` is how many
+    observations the policy takes at the same time."""
 
-    def __init__(self, policy: Served, key: str | None = None) -> None:
+    def __init__(self, policy: Served, key: str | None = None, at_once: int = 1) -> None:
         self.metrics = Metrics()
         self._policy, self._key = policy, key
         self._first = pack(policy.metadata())
-        self._engines = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engines")
+        self._engines = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="engines")
         self._connected = 0
 
     async def open(self, host: str, port: int) -> Server:
