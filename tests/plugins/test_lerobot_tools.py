@@ -24,7 +24,10 @@ pytestmark = pytest.mark.slow  # imports LeRobot five times, and runs in real ti
 PYTHON = os.environ.get("VLA_EDGE_LEROBOT", "")
 needs_lerobot = pytest.mark.skipif(not PYTHON, reason="VLA_EDGE_LEROBOT names no Python; `make lerobot-plugin` does")
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = (ROOT / "plugins/lerobot_robot_vla_edge", ROOT / "tests/plugins/lerobot_teleoperator_scripted")
+DISTRIBUTIONS = (
+    *(ROOT / "plugins/lerobot_robot_vla_edge", ROOT / "plugins/lerobot_policy_vla_edge"),
+    ROOT / "tests/plugins/lerobot_teleoperator_scripted",
+)
 FPS, EPISODES, EPISODE_S, WAVE_DEG = 30, 2, 4, 10.0
 CAMERAS = ('--robot.edge_cameras={front: "pattern:", wrist: "pattern:"}', "--robot.frame_px=[64, 64]")
 SMALL_ACT = (
@@ -65,6 +68,35 @@ class LeRobot:
 
     def robot(self, log: str) -> tuple[str, ...]:
         return ("--robot.type=vla_edge", "--robot.arm=so101", f"--robot.log={self.folder / log}", "--play_sounds=false")
+
+
+SAME = """
+import json, sys
+import numpy as np, torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.utils import prepare_observation_for_inference
+from lerobot.utils.import_utils import register_third_party_plugins
+
+register_third_party_plugins()
+draw, found = np.random.default_rng(0), []
+pictures = [f"observation.images.{name}" for name in ("front", "wrist")]
+seen = [
+    {name: draw.integers(0, 256, (64, 64, 3), dtype=np.uint8) for name in pictures}
+    | {"observation.state": draw.uniform(-20, 20, 6).astype(np.float32)}
+    for _ in range(25)
+]
+for path in sys.argv[1:]:
+    config = PreTrainedConfig.from_pretrained(path)
+    policy = get_policy_class(config.type).from_pretrained(path, config=config)
+    before, after = make_pre_post_processors(config, path)
+    policy.reset()
+    with torch.inference_mode():
+        ready = [before(prepare_observation_for_inference(dict(one), torch.device("cpu"), "wave")) for one in seen]
+        found.append([after(policy.select_action(one)).squeeze(0).tolist() for one in ready])
+print(json.dumps(found))
+"""
+"""Actions of two folders' policies on the same observations, through LeRobot's own loading and processors."""
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +164,27 @@ def test_it_is_played_and_trained_on_and_the_policy_is_rolled_out(lerobot: LeRob
         *("--duration=4", f"--fps={FPS}"),
     )
     judge(lerobot.folder / "rollout.mcap", 4)
+    through_its_bundle(lerobot, policy)
+
+
+def through_its_bundle(lerobot: LeRobot, policy: Path) -> None:
+    """The same policy as a bundle: the same actions as from LeRobot's own code, and rolled out by its tool."""
+    bundle, folder = lerobot.folder / "bundle", lerobot.folder / "as-policy"
+    line = [sys.executable, "-c", "from export.commands.entry import export; raise SystemExit(export())", str(policy)]
+    line += ["-o", str(bundle), "--dataset", str(lerobot.folder / "dataset"), "--units", "degrees"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    wrap = "import runpy; runpy.run_module('lerobot_policy_vla_edge', run_name='__main__')"
+    lerobot.python(wrap, "--bundle", str(bundle), "--arm", "so101", "-o", str(folder))
+    own, ours = np.array(json.loads(lerobot.python(SAME, str(policy), str(folder)).splitlines()[-1]))
+    assert own.shape == (25, 6) and np.ptp(own, axis=0).max() > 0.1
+    np.testing.assert_allclose(ours, own, atol=2e-3)
+    lerobot.tool(
+        "rollout",
+        *(*lerobot.robot("bundle.mcap"), *CAMERAS, f"--policy.path={folder}", "--policy.device=cpu"),
+        *("--duration=4", f"--fps={FPS}"),
+    )
+    judge(lerobot.folder / "bundle.mcap", 4)
 
 
 @needs_lerobot
