@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge.arms import ArmProfile
+from edge.arms import ArmProfile, JointLimits
 from edge.errors import InputError
 from edge.plan.checks import ChunkRefusal, check_chunk, check_finite, judge
 from edge.plan.nearest import TICK_S, JointBounds, JointStart, Nearest, Program, prepare, rounding_rad_s2
@@ -89,9 +89,7 @@ class GoalShaper:
         limits = self._limits.reaching(from_micro(timeline.q_urad(splice)))
         sound = judge(knots, limits).sound & self._followed(timeline, knots)
         if not sound.all():
-            ends = zip(self._bounds, limits.position_min_rad, limits.position_max_rad)
-            bounds = [replace(bound, low=low, high=high) for bound, low, high in ends]
-            paths = _Paths(timeline, splice, goals, spacing_us, bounds)
+            paths = _Paths(timeline, splice, goals, spacing_us, self._bounds_within(limits))
             paths.keep(np.flatnonzero(sound).tolist())
             pace = paths.least_pace(self._hardest_first(timeline, splice, goals))
             if isinstance(pace, ChunkRefusal):
@@ -108,6 +106,27 @@ class GoalShaper:
             not sound.all(),
             knots.spacing_us / spacing_us,
         )
+
+    def followable(self, timeline: Timeline, knots: Knots) -> Knots:
+        """Knots that the device follows without its limiter, for some that `check_chunk` accepts.
+
+        A joint whose acceleration changes faster than the jerk limit allows, as where a policy changes its mind at a
+        splice, takes the knots nearest to its own that do not; all others keep theirs, and time stays as it is. Where
+        there are none near enough, the limiter has to do it.
+        """
+        followed = self._followed(timeline, knots)
+        if followed.all():
+            return knots
+        limits = self._limits.reaching(from_micro(timeline.q_urad(knots.first)))
+        paths = _Paths(timeline, knots.first, knots.q_rad[1:], knots.spacing_us, self._bounds_within(limits))
+        paths.keep([joint for joint, kept in enumerate(followed) if kept or paths.path(joint, 0) is None])
+        found = timeline.through(knots.first, paths.at(0), knots.spacing_us)
+        return found if check_chunk(found, timeline, self._limits) is None else knots
+
+    def _bounds_within(self, limits: JointLimits) -> list[JointBounds]:
+        """The bounds of every joint with the positions of these limits."""
+        ends = zip(self._bounds, limits.position_min_rad, limits.position_max_rad)
+        return [replace(bound, low=low, high=high) for bound, low, high in ends]
 
     def _followed(self, timeline: Timeline, knots: Knots) -> BoolArray:
         """Which joints (J,) the device follows without its limiter: their acceleration changes no faster than the jerk
@@ -165,14 +184,14 @@ class _Paths:
 
     def at(self, pace: int) -> FloatArray:
         """Positions (n, J) at a pace at which all joints have some."""
-        columns = [self._path(joint, pace) for joint in range(len(self._bounds))]
+        columns = [self.path(joint, pace) for joint in range(len(self._bounds))]
         return np.stack([column for column in columns if column is not None], axis=1)
 
     def least_pace(self, joints: list[int]) -> int | ChunkRefusal:
         """Index of the least of `PACES` at which every joint has a path; the joints are tried in the order given."""
         pace, left = 0, list(joints)
         while left:
-            if self._path(left[0], pace) is not None:
+            if self.path(left[0], pace) is not None:
                 left.pop(0)
                 continue
             slower = self._slower(left[0], pace)
@@ -188,18 +207,19 @@ class _Paths:
             above = min(below + step, len(PACES) - 1)
             if above == below:
                 return None
-            if self._path(joint, above) is not None:
+            if self.path(joint, above) is not None:
                 break
             below, step = above, 2 * step
         while above - below > 1:
             middle = (above + below) // 2
-            if self._path(joint, middle) is None:
+            if self.path(joint, middle) is None:
                 below = middle
             else:
                 above = middle
         return above
 
-    def _path(self, joint: int, pace: int) -> FloatArray | None:
+    def path(self, joint: int, pace: int) -> FloatArray | None:
+        """Positions (n,) of one joint at a pace; None where there are none near enough."""
         key = joint, pace
         if key not in self._paths:
             found = self._nearest(joint, pace)

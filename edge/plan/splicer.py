@@ -105,8 +105,8 @@ class Splicer:
             knots = timeline.propose(step, delay, increments_rad, tried_us)
             refusal = check_chunk(knots, timeline, self._arm.operating)
             if refusal is None and (tried_us == current_us or gentle(timeline, knots)):
-                self._proposed = knots
-                return knots
+                self._proposed = self._shaper.followable(timeline, knots) if self._shaper is not None else knots
+                return self._proposed
         assert refusal is not None, "the current spacing is tried last, and needs no gentleness"
         return refusal
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.arms import load_arm
 from edge.errors import SafetyStop
+from edge.inference.records import PlanRequest
+from edge.log.recorder import Recorder
+from edge.log.trace import read_trace, violations
 from edge.plan.checks import SWING_RAD, ChunkRefusal
-from edge.plan.shaping import ShapedChunk
+from edge.plan.replanner import ControlSettings
+from edge.plan.shaping import GoalShaper, ShapedChunk
 from edge.plan.splicer import MAX_REFUSALS, Splicer
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import IntArray, Knots
+from edge.run.controller import Controller
+from firmware_bridge.codes import DeviceState
 from firmware_bridge.constants import SPLICE_POSITION_RAD, SPLICE_VELOCITY_RAD_S
-from tests.support import FRANKA, HOME
+from tests.edge.run.test_controller import SHAPE, ScriptedPlanner
+from tests.support import FRANKA, HOME, Rig
 
 STEP_S, STEP_US, LEAD_US = 0.1, 100_000, 30_000
 HELD = tuple(round(1e6 * q) for q in HOME)
@@ -164,3 +172,47 @@ def test_increments_are_sent_as_far_as_the_wire_reaches(steps: int) -> None:
     splicer = Splicer(FRANKA, STEP_S, LEAD_US)
     knots = splicer.propose(0, 0, np.full((steps, 7), 1e-4), HELD, STEP_US, 0.0)
     assert isinstance(knots, Knots) and len(knots.q_urad) == min(steps + 1, 50)
+
+
+@pytest.mark.parametrize("name", ["franka", "franka_hand", "panda", "so101", "yam"])
+def test_a_policy_that_changes_its_mind_leaves_the_limiter_nothing_to_do(tmp_path: Path, name: str) -> None:
+    """Every chunk turns around, smoothly and within limits, but for the jump in acceleration at its splice."""
+    arm, trace = load_arm(name), tmp_path / "trace.csv"
+    limits = arm.operating
+    rig = Rig(trace, arm).armed()
+    most = 0.4 * STEP_S**2 * np.array(limits.acceleration_rad_s2)
+    inward = np.sign(np.add(limits.position_min_rad, limits.position_max_rad) / 2 - np.array(arm.home_rad))
+    turned: list[int] = []
+
+    def script(request: PlanRequest) -> np.ndarray:
+        turned.append(request.id)
+        wanted = most * inward * (1 if len(turned) % 2 else -1)
+        last = request.prefix_rad[-1] if len(request.prefix_rad) else np.zeros(arm.dof)
+        ramp = np.minimum(np.arange(1, 16 - len(request.prefix_rad)) / 4, 1.0)[:, None]
+        return np.vstack([request.prefix_rad.reshape(-1, arm.dof), last + ramp * (wanted - last)])
+
+    controller = Controller(
+        rig.client, ScriptedPlanner(rig, script, lambda _: 40_000), arm, SHAPE, STEP_S, ControlSettings(5, LEAD_US),
+        Recorder(10_000, arm.dof), 40_000,
+    )  # fmt: skip
+    for tick in range(1000):
+        controller.step(rig.device.now_us * 1000, tick + 2)
+        rig.device.tick(4)
+    assert rig.device.state is DeviceState.STREAMING and len(turned) > 5
+    assert (controller.counters.refused, controller.counters.interventions) == ([], 0)
+    rig.close()
+    assert violations(read_trace(trace), limits, arm.edges) == []
+
+
+def test_knots_that_can_be_followed_or_have_nothing_near_stay_as_they_are() -> None:
+    splicer, kept = under_way(), JOIN(Timeline(STEP_US, 7), 0, np.zeros((14, 7), dtype=np.int64), STEP_US)
+    timeline, shaper = splicer.timeline, GoalShaper(FRANKA)
+    assert shaper.followable(timeline, kept) is kept
+    jumps = timeline.propose(3, 2, np.tile(0.004 * np.eye(7)[1], (15, 1)), STEP_US)
+    shaped = shaper.followable(timeline, jumps)
+    away = np.abs(shaped.q_rad - jumps.q_rad).max(axis=0)
+    assert away[1] > 1e-4 and not np.delete(away, 1).any(), "the joint that jumps, and no other"
+    assert FRANKA.goals is not None
+    strict = replace(FRANKA, goals=replace(FRANKA.goals, deviation_rad=(1e-6,) * 7))
+    assert GoalShaper(strict).followable(timeline, jumps) is not shaped
+    np.testing.assert_array_equal(GoalShaper(strict).followable(timeline, jumps).q_urad, jumps.q_urad)
