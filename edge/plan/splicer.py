@@ -37,6 +37,8 @@ class Splicer:
         self._pace = Pace(self._timeline.step_us)
         self._shaper = GoalShaper(arm) if arm.goals is not None else None
         self._proposed: Knots | None = None
+        self.moved_rad = 0.0
+        """How far the newest increments' knots were moved so that the device can follow: rms, of one joint at most."""
         self._reported_us = 0
         self._refusals_in_row = 0
 
@@ -105,8 +107,11 @@ class Splicer:
             knots = timeline.propose(step, delay, increments_rad, tried_us)
             refusal = check_chunk(knots, timeline, self._arm.operating)
             if refusal is None and (tried_us == current_us or gentle(timeline, knots)):
-                self._proposed = self._shaper.followable(timeline, knots) if self._shaper is not None else knots
-                return self._proposed
+                followed = self._shaper.followable(timeline, knots) if self._shaper is not None else knots
+                away = followed.q_rad[1:] - knots.q_rad[1:]
+                self.moved_rad = math.sqrt(np.square(away).mean(axis=0).max())
+                self._proposed = followed
+                return followed
         assert refusal is not None, "the current spacing is tried last, and needs no gentleness"
         return refusal
 

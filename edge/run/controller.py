@@ -305,6 +305,8 @@ class Controller:
             knots = self._knots_for_goals(at, result, held_urad, spacing_us, now_us)
         else:
             knots = self.splicer.propose(*at, result.increments_rad, held_urad, spacing_us, now_us)
+            if isinstance(knots, Knots) and self.splicer.moved_rad > 0.0:
+                self.recorder.decide("shaped", deviation_rms_rad=self.splicer.moved_rad, clamped=0, slowed=1.0)
         if isinstance(knots, ChunkRefusal):
             self._refuse(f"chunk {result.id} by the host: {knots}")
         else:
