@@ -47,7 +47,7 @@ def test_the_shipped_policy_loses_packets_and_makes_no_reflex(bundle_path: Path,
     run(bundle_path, "franka", "reach the red cube", 3.0, tmp_path / "trace.csv")
 
 
-@pytest.mark.slow  # a minute of two cameras and 60,000 periods of the robot
+@pytest.mark.slow  # two minutes of two cameras and 120,000 periods of the robot: nine minutes on a busy machine
 def test_a_minute_of_the_lifting_policy_loses_packets_and_makes_no_reflex(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -58,7 +58,10 @@ def test_a_minute_of_the_lifting_policy_loses_packets_and_makes_no_reflex(
 
     given = os.environ.get("VLA_EDGE_LIFT_BUNDLE")
     bundle = Path(given) if given else made_once(tmp_path_factory, "lift", export)
-    for seed in (2026, 2027):  # nothing is lifted where objects are only drawn, and the policy goes on trying
+    for seed in (
+        2026,
+        2027,
+    ):  # a minute of each: nothing is lifted where objects are only drawn, and the policy goes on trying
         task = open_scene(load_arm("franka_hand"), seed).instruction(0)
-        device = run(bundle, "franka_hand", task, 30.0, tmp_path / f"{seed}.csv", seed)
+        device = run(bundle, "franka_hand", task, 60.0, tmp_path / f"{seed}.csv", seed)
         assert device.bench.robot.longest_loss >= 8

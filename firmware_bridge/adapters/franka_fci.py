@@ -29,6 +29,8 @@ BLOCKED = {
 }
 """Modes in which nobody but a person at the robot can help, by libfranka's names."""
 MOVES, READY, REFLEX = "Move", "Idle", "Reflex"
+SUCCESS_WINDOW = 100
+"""Of commands, over which the robot counts."""
 SETTLE_PERIODS = 50
 """After a recovery, states may still be on their way that are older than its answer."""
 
@@ -67,7 +69,7 @@ class FrankaDrive:
         self._retry_s = 0.0
         self._robot_s: float | None = None
         self._begun = False
-        self._owed = self._finishing = self._settles = 0
+        self._owed = self._finishing = self._settles = self._moving = 0
         self._mode = ""
         self._success: list[float] = [1.0, 1.0]
         self._load_kg = (0.0, 0.0)
@@ -127,14 +129,18 @@ class FrankaDrive:
         self._position = tuple(state.q if moving else state.q_d)
         if moving:
             self._stream.told(state, periods)
-            self._success = [
-                min(self._success[0], state.control_command_success_rate),
-                state.control_command_success_rate,
-            ]
+            self._count_success(state.control_command_success_rate, periods)
         made_good = min(self._owed, 1)
         self._owed -= made_good
         ok = not self._untold and self._mode not in BLOCKED
         return Measurement(self._position, ok, moving, periods + made_good, idle=made_good)
+
+    def _count_success(self, rate: float, periods: int) -> None:
+        """The least counts once the robot has a whole window of this motion; before, one missing packet is a lot."""
+        self._moving += periods
+        self._success[1] = rate
+        if self._moving >= SUCCESS_WINDOW:
+            self._success[0] = min(self._success[0], rate)
 
     def _periods(self, now_s: float) -> int:
         """Since the last state; those that passed while a motion began are owed instead."""
@@ -181,7 +187,7 @@ class FrankaDrive:
         begin = robot.start_joint_position_control if self._by_position else robot.start_joint_velocity_control
         self._stream.begin(self._position)
         self._control = begin(mode)
-        self._begun, self._finishing = True, 0
+        self._begun, self._finishing, self._moving = True, 0, 0
 
     def _answer(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
         """A set-point, on the way to rest as well; the last one, once the robot itself is at rest."""

@@ -46,6 +46,16 @@ def cleared(rig: StrictRig, session: int = 9) -> None:
     rig.run(20)
 
 
+def test_the_least_success_rate_is_of_a_whole_window(rig_of: Make) -> None:
+    """A motion begins without an answer to its first state; that is no bad line."""
+    rig = moving(rig_of())
+    rig.run(300)
+    assert rig.drive.statistics()["success_rate_least"] > 0.98
+    bad = moving(rig_of(loss=PacketLoss(0.1, 1, seed=3)))
+    bad.run(300)
+    assert 0.5 < bad.drive.statistics()["success_rate_least"] < 0.95
+
+
 class Silence:
     """A line that is dead in both directions for so many periods."""
 

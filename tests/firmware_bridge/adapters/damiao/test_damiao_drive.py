@@ -52,6 +52,11 @@ def check_followed(bench: DamiaoBench, rig: DamiaoRig, trace: Path, share: float
     seen = np.array([q for _, q in bench.seen])[-at_us // 4000 :]
     wanted = commanded[-len(seen) * 4 :: 4][: len(seen)]
     away = np.abs(seen[: len(wanted)] - wanted).max(axis=0)
+    print(
+        "furthest from the set-points, by joint, rad:",
+        np.round(away, 4),
+        f"{bench.bus.lost} of {bench.bus.frames} lost",
+    )
     assert np.all(away < FOLLOWS_RAD) and np.all(away > 1e-3), away  # it follows, and is no mirror
 
 
