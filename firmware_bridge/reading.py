@@ -13,7 +13,8 @@ import math
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -338,11 +339,16 @@ def _one_of(kinds: tuple[Any, ...], plain: Any, where: str, extra: bool) -> Any:
     return typed(real[-1], plain, where, extra)
 
 
+@cache
+def _fields_of(kind: type) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+    """Types and fields of a dataclass, by name: to evaluate the types takes longer than to read a small file."""
+    return get_type_hints(kind, include_extras=True), {field.name: field for field in fields(kind)}
+
+
 def _record(kind: type, plain: Any, where: str, extra: bool) -> Any:
     if not isinstance(plain, dict):
         raise _unlike(where, "a table", plain)
-    hints = get_type_hints(kind, include_extras=True)
-    known = {field.name: field for field in fields(kind)}
+    hints, known = _fields_of(kind)
     unknown = [name for name in plain if name not in known]
     if unknown and not extra:
         raise ReadError(f"{_place(where, unknown[0])} is unknown; it may have {', '.join(known)}")

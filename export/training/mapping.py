@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -137,6 +138,7 @@ def read_mapping(file: Path) -> EmbodimentMapping:
         raise MAPPING.refuse(file, str(error)) from None
 
 
+@cache
 def shipped_mappings() -> tuple[EmbodimentMapping, ...]:
     """The mappings that come with the project."""
     return tuple(read_mapping(file) for file in sorted(SHIPPED.glob("*.toml")))
