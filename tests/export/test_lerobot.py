@@ -130,6 +130,13 @@ def edit_info(**values: object) -> Callable[[Path], None]:
     return spoil
 
 
+def no_text(table: pa.Table) -> pa.Table:
+    """The tasks with a byte that is no UTF-8."""
+    text = next(name for name in table.column_names if pa.types.is_string(table.schema.field(name).type))
+    texts = pa.array([b"reach \xd4+"] * len(table), pa.binary()).view(pa.string())
+    return table.set_column(table.column_names.index(text), text, texts)
+
+
 def cut(name: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         data = (folder / name).read_bytes()
@@ -186,6 +193,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "file lost": (lambda folder: (folder / SECOND).unlink(), r"file-001\.parquet: missing"),
     "file cut": (cut(SECOND), r"file-001\.parquet: cannot be read, it is cut short or damaged"),
     "tasks cut": (cut("meta/tasks.parquet"), r"tasks\.parquet: cannot be read"),
+    "tasks that are no text": (edit_rows("meta/tasks.parquet", no_text), r"tasks\.parquet: cannot be read"),
     "video lost": (lambda folder: (folder / VIDEO).unlink(), r"file-001\.mp4: missing"),
     "video cut": (cut(VIDEO), r"file-001\.mp4: cannot be decoded after frame -1"),
     "video too short": (

@@ -91,6 +91,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, most_rows: in
             _check_claims(path, file, columns, most_rows, most_bytes)
             batches, read = [], 0
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns, use_threads=False):
+                batch.validate(full=True)  # texts are UTF-8, lists as long as they say
                 batches.append(batch)
                 read += batch.nbytes
                 if read > most_bytes:
