@@ -207,12 +207,15 @@ def own_folder(variable: str, under_home: str) -> Path:
 
     Raises `BuildError`.
     """
-    places = [Path(tempfile.gettempdir()) / f"vla-edge-{os.geteuid()}"]
+    places = []
     with contextlib.suppress(RuntimeError):  # a user without a home
-        places.insert(0, Path(os.environ.get(variable) or Path.home() / under_home) / "vla-edge")
+        places.append(Path(os.environ.get(variable) or Path.home() / under_home) / "vla-edge")
+    with contextlib.suppress(OSError):  # no temporary folder takes a file
+        places.append(Path(tempfile.gettempdir()) / f"vla-edge-{os.geteuid()}")
     for place in places:
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _private(place) and os.access(place, os.W_OK):
                 return place
-    raise BuildError(f"this user alone can write neither of {', '.join(map(str, places))}; set {variable}")
+    named = ", ".join(map(str, places)) or "a home and a temporary folder"
+    raise BuildError(f"this user alone can write neither of {named}; set {variable}")

@@ -10,14 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge.errors import InputError
+
 PREFIX = "vla-edge-run-"
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Locked for as long as its process lives, whatever ends that: one that is not locked is nobody's any more."""
-    remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    """Locked for as long as its process lives, whatever ends that: one that is not locked is nobody's any more.
+
+    Raises `InputError` where there is no place for it.
+    """
+    try:
+        remove_abandoned()
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written in the temporary folder ({error.strerror}); make room there, or name another "
+            "with TMPDIR"
+        ) from None
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

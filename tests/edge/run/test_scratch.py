@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import InputError
 from edge.run.scratch import PREFIX, scratch_folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,3 +73,9 @@ def test_nothing_else_is_touched(temporary: Path) -> None:
     with scratch_folder():
         pass
     assert set(temporary.iterdir()) == before and (temporary / "elsewhere" / "kept").exists()
+
+
+def test_a_temporary_folder_that_takes_nothing_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(temporary / "nowhere"))
+    with pytest.raises(InputError, match=r"nothing can be written in the temporary folder .*TMPDIR"), scratch_folder():
+        pass
