@@ -1,7 +1,9 @@
 """Throws generated files at every reader of files, and at the commands, and holds one law.
 
 A file is read, or refused by one line of at most 300 printable characters with exit code 2, within 5 s of computing and
-512 MB beyond what the imports take, and nothing is written over. `make hostile-files` runs it whole.
+512 MB beyond what the imports take, and nothing is written over. `make hostile-files` runs it whole. It works in
+batches, each of a seed and in a process of its own; with `--add-to FILE` their sum is kept there after each, and the
+next run goes on with the seeds that follow.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
+from edge.bundle.files import replacing
 from firmware_bridge.reading import MOST_LINE, one_line
 from tests.hostile.parsers import FIRST, Parser, parsers
 
@@ -33,6 +37,10 @@ MOST_S, MOST_BYTES = 5.0, 512 << 20
 MOST_TEXT = 4000
 """Characters of a message before a command makes one line of it."""
 KEPT = 5
+BATCH, COMMAND_BATCH = 1000, 5
+"""Inputs of one seed."""
+AT_ONCE = 20
+"""Inputs that are drawn as one example: most of what Hypothesis does, it does for each example."""
 
 
 class TooLong(BaseException):
@@ -43,6 +51,9 @@ class TooLong(BaseException):
 class Tally:
     """What came of one reader's inputs."""
 
+    first_seed: int = 0
+    batches: int = 0
+    command_batches: int = 0
     inputs: int = 0
     past_first: int = 0
     accepted: int = 0
@@ -57,6 +68,14 @@ class Tally:
         if len(self.examples) < KEPT:
             self.examples.append(f"{law}: {one_line(repr(what), 200)}")
 
+    def add(self, batch: Tally) -> None:
+        """What came of one more batch."""
+        for name in ("inputs", "past_first", "accepted", "commands", "violations"):
+            setattr(self, name, getattr(self, name) + getattr(batch, name))
+        for name in ("slowest_s", "most_mb"):
+            setattr(self, name, max(getattr(self, name), getattr(batch, name)))
+        self.examples = [*self.examples, *batch.examples][:KEPT]
+
 
 def limited() -> None:
     """So much memory beyond what is there, and no more."""
@@ -65,21 +84,23 @@ def limited() -> None:
 
 
 def drawn(parser: Parser, count: int, number: int, use: Callable[[Any], None]) -> None:
-    """Draws so many inputs, always the same for a seed."""
+    """Draws so many inputs, or a few less, always the same for a seed."""
+    at_once = max(1, min(AT_ONCE, count // 50))
 
     @settings(
-        max_examples=count,
+        max_examples=-(-count // at_once),
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @seed(number)
-    @given(parser.inputs)
-    def one(value: Any) -> None:
-        use(value)
+    @given(st.lists(parser.inputs, min_size=at_once, max_size=at_once))
+    def some(values: list[Any]) -> None:
+        for value in values:
+            use(value)
 
-    one()
+    some()
 
 
 def in_process(parser: Parser, count: int, number: int, folder: Path) -> Tally:
@@ -228,16 +249,31 @@ def table(tallies: dict[str, Tally]) -> str:
     return "\n".join(rows)
 
 
+def load(path: Path | None, names: Iterable[str], first_seed: int) -> dict[str, Tally]:
+    """The sums so far, a reader that is new among them with nothing."""
+    kept = json.loads(path.read_text()) if path is not None and path.exists() else {}
+    return {name: Tally(**kept.get(name, {"first_seed": first_seed})) for name in names}
+
+
+def save(tallies: dict[str, Tally], path: Path | None) -> None:
+    if path is None:
+        return
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({**kept, **{name: asdict(one) for name, one in tallies.items()}}, indent=1))
+
+
 def main(argv: list[str] | None = None) -> int:
     root = argparse.ArgumentParser(prog="hostile-files", description=__doc__)
-    root.add_argument("--inputs", type=int, default=100_000, help="for each reader, in process")
+    root.add_argument("--inputs", type=int, default=100_000, help="for each reader, in process (default %(default)s)")
     root.add_argument("--commands", type=int, default=500, help="for all of them together, through the real command")
-    root.add_argument("--seed", type=int, default=0)
+    root.add_argument("--first-seed", type=int, default=0, help="of a reader's first batch; the next ones count on")
+    root.add_argument("--add-to", type=Path, metavar="FILE", help="JSON in which the sums are kept; goes on from there")
     root.add_argument("--bundle", type=Path, help="a whole bundle, for the manifest")
     root.add_argument("--policy", type=Path, help="a policy folder of LeRobot")
     root.add_argument("--reader", action="append", help="only this one")
     args = root.parse_args(argv)
-    tallies: dict[str, Tally] = {}
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as scratch:
         chosen = {
@@ -245,21 +281,43 @@ def main(argv: list[str] | None = None) -> int:
             for name, parser in parsers(Path(scratch), args.bundle, args.policy).items()
             if not args.reader or name in args.reader
         }
-        for index, (name, parser) in enumerate(chosen.items()):
-            folder = Path(scratch) / f"work-{index}"
-            folder.mkdir()
-            tally = forked(lambda: in_process(parser, args.inputs, args.seed, folder), folder)  # noqa: B023
-            part = args.commands // len(chosen) + (index < args.commands % len(chosen))
-            if part:
-                through_command(parser, part, args.seed + 1, folder, tally)
-            tallies[name] = tally
-            shutil.rmtree(folder)
-            print(table({name: tally}).splitlines()[1], file=sys.stderr, flush=True)
+        tallies, folder = load(args.add_to, chosen, args.first_seed), Path(scratch) / "work"
+        parts = {
+            name: args.commands // len(chosen) + (index < args.commands % len(chosen))
+            for index, name in enumerate(chosen)
+        }
+        unfinished = set(chosen)
+        while unfinished:
+            for name in sorted(unfinished):
+                folder.mkdir()
+                if not one_round(chosen[name], tallies[name], args.inputs, parts[name], folder):
+                    unfinished.remove(name)
+                shutil.rmtree(folder)
+                save(tallies, args.add_to)
     print(table(tallies))
     few = [name for name, one in tallies.items() if one.past_first < 0.3 * one.inputs]
     if few:
         print(f"too few get past the first check of {', '.join(few)}: the inputs prove little")
     return 1 if few or any(one.violations for one in tallies.values()) else 0
+
+
+def one_round(parser: Parser, tally: Tally, inputs: int, commands: int, folder: Path) -> bool:
+    """A batch in process and a batch of commands, where they are still to be done. Whether there was anything to do."""
+    left, commands_left = min(BATCH, inputs - tally.inputs), min(COMMAND_BATCH, commands - tally.commands)
+    if left > 0:
+        number = tally.first_seed + tally.batches
+        batch = forked(lambda: in_process(parser, left, number, folder), folder)
+        tally.add(batch)
+        tally.batches += 1
+        if batch.inputs == 0:
+            return False  # its process died, which is counted
+    if commands_left > 0:
+        batch = Tally()
+        # Inputs of their own, none of those in process.
+        through_command(parser, commands_left, -1 - tally.first_seed - tally.command_batches, folder, batch)
+        tally.add(batch)
+        tally.command_batches += 1
+    return left > 0 or commands_left > 0
 
 
 if __name__ == "__main__":
