@@ -21,7 +21,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -109,14 +109,18 @@ network: setup ## ten minutes of chunks over a network line at 1 % loss and 5 ms
 stops: $(VENV)/.tests ## twenty million ticks of stops from any motion under any session limits, against the bound of each axis
 	$(BIN)/python -m pytest -q -s -m slow tests/firmware_bridge/test_stop_bounds.py
 
-ends: setup ## 2,000 random ends of runs: signals, killed processes, streams and disks that go; one table: COUNT=200 make ends
+# Both keep their sums in runs/ and go on from there; what was counted with other code goes with `rm`.
+ends: setup ## up to 2,000 random ends of runs: signals, killed processes, streams and disks that go; one table; goes on where it was left: COUNT=200 make ends
 	$(EXPORT)
-	$(BIN)/python -m tools.ends --bundle demo/bundle --count $(or $(COUNT),2000)
+	$(BIN)/python -m tools.ends --bundle demo/bundle --count $(or $(COUNT),2000) --add-to runs/ends.json
 
-hostile-files: $(VENV)/.tests ## 100,000 generated files for every reader of files, 500 through the real commands; hours: INPUTS=1000 make hostile-files
+hostile-files: $(VENV)/.tests ## up to 100,000 generated files for every reader of files, 500 through the real commands: 50 minutes; goes on where it was left: INPUTS=1000 make hostile-files
 	$(EXPORT)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile --inputs $(or $(INPUTS),100000) --bundle demo/bundle \
-	  --policy tests/export/families/lerobot/act
+	  --policy tests/export/families/lerobot/act --add-to runs/hostile-files.json
+
+flood: $(VENV)/.tests ## ten minutes of a flood on the page and on the line at once, beside quiet seconds of the same run; nothing else should run: MINUTES=2 make flood
+	VLA_EDGE_FLOOD_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -q -s -m slow tests/test_flood.py
 
 soak: setup ## half an hour under random faults of camera, inference, line and scheduling
 	$(EXPORT)

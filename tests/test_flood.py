@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -126,6 +127,7 @@ def judge(outcome: RunOutcome, watched: Watched, times_s: list[float], trace: Tr
     assert stopping and stopping[-1].reason == StopReason.HOST_STOP, "the stop that was pressed, and no watchdog's"
     stop = int(np.flatnonzero(trace.state == "DECEL")[0])
     moved = np.flatnonzero(np.abs(np.diff(trace.q[stop:], axis=0)).max(axis=1))
+    print(f"at rest {moved[-1] if moved.size else 0} ms after the stop began; {STOP_TICKS} ms are allowed")
     assert moved.size == 0 or moved[-1] < STOP_TICKS, "at rest within the safety case's time"
     assert broken_limits(trace, FRANKA) == []
     assert np.median(ratios) <= MOST_RATIO
@@ -135,7 +137,7 @@ def test_a_flood_on_line_and_page_at_once(tmp_path: Path) -> None:
     judge(*flooded_run(tmp_path, 4.0, 4.0, 1))
 
 
-@pytest.mark.slow(reason="ten minutes of flood")
+@pytest.mark.slow(reason="ten minutes of flood: make flood")
 def test_a_long_flood_on_line_and_page_at_once(tmp_path: Path) -> None:
     """Each minute of it beside ten quiet seconds just before: what else the machine does meanwhile is in both."""
-    judge(*flooded_run(tmp_path, 10.0, 60.0, 10))
+    judge(*flooded_run(tmp_path, 10.0, 60.0, int(os.environ.get("VLA_EDGE_FLOOD_MINUTES", "10"))))
