@@ -21,7 +21,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -260,6 +260,9 @@ lerobot-older: $(LEROBOT)/.installed ## documents of the same policies by an old
 	  --target runs/lerobot-$(VERSION) lerobot==$(VERSION) $(OLDER_NEEDS)
 	PYTHONPATH=runs/lerobot-$(VERSION) $(LEROBOT)/bin/python -m tools.lerobot.older \
 	  tests/export/families/lerobot --out tests/export/families/older
+
+lerobot-groot: setup ## the engines of GR00T N1.7 against LeRobot's own answers, in every precision, and 20 s of a simulated arm: two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow" -k groot tests/export/families tests/edge/sim/test_lerobot_runs.py
 
 lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=4500 EPISODES=100
 	PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-lift

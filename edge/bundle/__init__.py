@@ -23,6 +23,7 @@ from edge.bundle.manifest import (
     TensorSpec,
     TextSpec,
     Training,
+    worded,
 )
 
 __all__ = [
@@ -53,4 +54,5 @@ __all__ = [
     "load_bundle",
     "read_manifest",
     "sha256",
+    "worded",
 ]

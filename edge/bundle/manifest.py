@@ -296,12 +296,20 @@ PUNCTUATION = ".,;:!?\"'()[]{}\u2019\u201c\u201d\u2026"
 """What stands around a word of a task and is not part of it."""
 
 
+def worded(task: str, clean: bool, plain: bool) -> str:
+    """A task as the policy read tasks in training; `TextSpec` says how."""
+    if plain:
+        task = "".join(letter for letter in task.lower() if letter.isalnum() or letter.isspace() or letter == "_")
+    return task.strip().replace("_", " ").replace("\n", " ") if clean else task
+
+
 @dataclass(frozen=True)
 class TextSpec:
     """How a task becomes tokens.
 
     template    of the prompt, from {task}, {state} and {newline}
     clean       whether spaces around the task are cut, and its underscores and ends of line become spaces
+    plain       whether the task becomes lower case and loses what is no letter, digit, space or underscore
     special     whether the tokenizer adds its special tokens
     pad         the token behind the prompt's last
     state_bins  what {state} is made of, for every chunk anew
@@ -312,6 +320,7 @@ class TextSpec:
     budget: Annotated[int, Between(1, 8192)]
     template: Annotated[str, Sized(1, 1024)] = "{task}"
     clean: bool = False
+    plain: bool = False
     special: bool = False
     pad: Annotated[int, Between(0, 1 << 31)] = 0
     state_bins: StateBins | None = None

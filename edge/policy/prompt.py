@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edge.bundle import PUNCTUATION, StateBins, TextSpec
+from edge.bundle import PUNCTUATION, StateBins, TextSpec, worded
 from edge.errors import InputError
 from firmware_bridge.reading import one_line, shown
 
@@ -35,7 +35,7 @@ class Prompter:
         self._text, self._tokenizer = text, open_tokenizer(tokenizer_file)
         if any("\ud800" <= letter <= "\udfff" for letter in task):
             raise InputError(f"the task {shown(task)} is not text in UTF-8; type it again, or set LANG=C.UTF-8")
-        self._task = _cleaned(task) if text.clean else task
+        self._task = worded(task, text.clean, text.plain)
         if not self._tokenizer.encode(self._task.strip(), add_special_tokens=False).ids:
             raise InputError("the task is empty; give one with --task TEXT")
         if self._unknown() and not self._unknown(_spoken(self._task)):
@@ -143,10 +143,6 @@ def _growth(normalizer: Any) -> int:
 def _spoken(task: str) -> str:
     """The task without the punctuation around its words."""
     return " ".join(filter(None, (word.strip(PUNCTUATION) for word in task.split())))
-
-
-def _cleaned(task: str) -> str:
-    return task.strip().replace("_", " ").replace("\n", " ")
 
 
 def _extremes(bins: StateBins) -> list[NDArray[np.floating[Any]]]:

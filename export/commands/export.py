@@ -83,7 +83,12 @@ def parser() -> argparse.ArgumentParser:
     add("--calibration", type=Path, metavar="FILE",
         help="of the SO arm that has recorded, ours or LeRobot's: what -100 to 100 are of (default: the profile's "
         "travel)")  # fmt: skip
-    add("--base", type=Path, metavar="DIR", help="the folder of the policy that an adapter (LoRA) was trained on")
+    add(
+        "--base",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the policy that an adapter (LoRA) was trained on, or of a GR00T's base model",
+    )
     add("--tokenizer", type=Path, metavar="DIR", help="the tokenizer that the folder names and does not hold")
     untrained = root.add_argument_group("without a checkpoint")
     add = untrained.add_argument

@@ -42,6 +42,7 @@ from export.engines.wired import Maker, Samples
 from export.families.act.policy import read_act
 from export.families.base import CheckpointError, Exporter, Family, Stage
 from export.families.diffusion.policy import read_diffusion
+from export.families.groot.policy import read_groot
 from export.families.lerobot.folder import ACTION, STATE, Folder, is_folder, read_folder
 from export.families.lerobot.policy import Beside, Policy, training_range
 from export.families.pi.policy import read_pi
@@ -60,13 +61,14 @@ READERS: dict[str, Callable[[Folder, Beside], Policy]] = {
     "smolvla": read_smolvla,
     "pi0": read_pi,
     "pi05": read_pi,
+    "groot": read_groot,
 }
 """By the type that a config names."""
 
 
-def read_policy(path: Path, base: Path | None = None, beside: Beside = NOTHING) -> Policy:
+def read_policy(path: Path, beside: Beside = NOTHING) -> Policy:
     """Reads and checks a whole folder, with what is `beside` it. Raises `CheckpointError`."""
-    folder = read_folder(path, base)
+    folder = read_folder(path, beside.base)
     return READERS[folder.kind](folder, beside)
 
 
@@ -85,7 +87,7 @@ class LeRobot(Family):
             raise CheckpointError(
                 "int8 is calibrated on recorded observations: add --observations DIR, the dataset it was trained on"
             )
-        policy = read_policy(checkpoint, self.given.base, Beside(self.given.tokenizer, self.given.vlm))
+        policy = read_policy(checkpoint, Beside(self.given.tokenizer, self.given.vlm, self.given.base))
         robot = find_robot(policy.folder, self.given, absolute=not any(policy.relative))
         return LeRobotExporter(policy, robot, self.precision, self._samples(policy), self.seed, self._task(policy))
 
@@ -196,6 +198,7 @@ def text_spec(text: Mapping[str, Any] | None, task: str = "") -> TextSpec | None
         text["budget"],
         text["template"],
         text["clean"],
+        text["plain"],
         text["special"],
         state_bins=None if bins is None else StateBins(bins["count"], tuple(bins["offset"]), tuple(bins["scale"])),
         task=task,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Made:
     """A policy with random weights: its folder is made from `policy`, `preprocessor` and `postprocessor`.
 
     `answer` runs LeRobot's whole path on one observation, with the policy and processors read back from the folder;
-    answers of other kinds than a chunk go by name.
+    answers of other kinds than a chunk go by name. `passing` are files that LeRobot alone needs for that.
     """
 
     policy: Any
@@ -50,6 +51,7 @@ class Made:
     inputs: Inputs
     answer: Callable[[Any, Any, Any, Observation], torch.Tensor | dict[str, torch.Tensor]]
     weights: torch.dtype = torch.float32
+    passing: tuple[Path, ...] = ()
 
 
 # ---- What the families share.
@@ -489,6 +491,200 @@ def pi0() -> Made:
     return pi("pi0", "PI0", 81, cameras, statistics(cameras, 83), empty_cameras=1)
 
 
+# ---- GR00T N1.7: beside its folder there are the base model's, for the sizes, and the vision-language model's.
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+)
+"""A template of our own, in the form of ChatML."""
+GROOT_TASKS = ("Pick up the green can!", "reach the blue_cube", "Put it into the box on the left, slowly.")
+
+
+def qwen3_vl(folder: Path) -> None:
+    """The folder of a small Qwen3-VL: configuration, tokenizer and picture processor, no weights."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLVideoProcessor
+
+    shutil.rmtree(folder, ignore_errors=True)
+    names = ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
+    specials = {f"{name.replace('pad', 'token')}": f"<|{name}|>" for name in names}
+    made = tokenizer(folder, specials, beginning=False)
+    made.chat_template = CHAT
+    made.save_pretrained(folder)
+    ids = {name: made.convert_tokens_to_ids(f"<|{name}|>") for name in names}
+    Qwen3VLConfig(
+        text_config={
+            **SMALL_VLM["text"], "rms_norm_eps": 1e-6,
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2], "mrope_interleaved": True,
+            },
+        },
+        vision_config={
+            "depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 8,
+            "out_hidden_size": 64, "num_position_embeddings": 25, "deepstack_visual_indexes": [0, 2],
+        },
+        image_token_id=ids["image_pad"], video_token_id=ids["video_pad"], vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"], tie_word_embeddings=True,
+    ).save_pretrained(folder)  # fmt: skip
+    pictures = Qwen2VLImageProcessor(
+        patch_size=8, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 1024, "longest_edge": 65_536},
+        image_mean=[0.5] * 3, image_std=[0.5] * 3,
+    )  # fmt: skip
+    pictures.save_pretrained(folder)
+    Qwen3VLVideoProcessor(patch_size=8).save_pretrained(folder)
+
+
+def groot_head(embodiments: int, layers: int, **more: Any) -> dict[str, Any]:
+    """The base model's config, smaller."""
+    stack = {"positional_embeddings": None, "num_attention_heads": 4, "attention_head_dim": 16, "dropout": 0.2}
+    return {
+        "model_name": "./groot_vlm", "dtype": "float32", "model_dtype": "float32", "select_layer": 4,
+        "backbone_embedding_dim": 64, "input_embedding_dim": 64, "hidden_size": 40, "action_horizon": 20,
+        "max_state_dim": 16, "max_action_dim": 12, "max_num_embodiments": embodiments, "max_seq_len": 24,
+        "diffusion_model_cfg": {
+            **stack, "num_layers": layers, "norm_type": "ada_norm", "final_dropout": True, "output_dim": 40,
+            "interleave_self_attention": True,
+        },
+        "vl_self_attention_cfg": {**stack, "num_layers": 1, "final_dropout": True},
+        **more,
+    }  # fmt: skip
+
+
+def answer_groot(policy: Any, preprocessor: Any, postprocessor: Any, seen: Observation) -> dict[str, torch.Tensor]:
+    """As `answer_flow`. The model draws its noise itself, and its own overlap takes goals that are in range."""
+    drawn = torch.randn
+
+    def ask(**more: Any) -> torch.Tensor:
+        torch.randn = lambda *_, **__: torch.from_numpy(seen.noise["noise"])[None].clone()
+        try:
+            return postprocessor(policy.predict_action_chunk(batch, **more))[0]
+        finally:
+            torch.randn = drawn
+
+    batch = preprocessor(prepared(seen))
+    ids, answers = batch["input_ids"][0], {"chunk": ask()}
+    if "previous" in seen.noise:
+        previous = torch.from_numpy(seen.noise["previous"])[None].clamp(-2, 2) / 2
+        answers["guided"] = ask(inference_delay=2, prev_chunk_left_over=previous)
+        answers["goals"] = postprocessor(previous)[0]
+    return {**answers, "tokens": nn.functional.pad(ids, (0, 2 * TOKENS - len(ids)))}
+
+
+def small_groot(
+    name: str,
+    seed: int,
+    cameras: dict[str, tuple[int, int]],
+    numbers: dict[str, Any],
+    head: dict[str, Any],
+    sidecars: dict[str, Any],
+    **more: Any,
+) -> Made:
+    """GR00T N1.7, smaller, weights in BF16; computed in FP32, which LeRobot's default is not.
+
+    sidecars  documents beside the base model's config
+    """
+    from lerobot.policies.groot import groot_n1_7, processor_groot
+    from lerobot.policies.groot.configuration_groot import GrootConfig
+    from lerobot.policies.groot.modeling_groot import GrootPolicy
+
+    qwen3_vl(Path("groot_vlm"))
+    processor_groot.GROOT_N1_7_BACKBONE_MODEL = "./groot_vlm"  # a literal
+    base = Path(f"{name}_base")
+    shutil.rmtree(base, ignore_errors=True)
+    torch.manual_seed(seed)
+    model = groot_n1_7.GR00TN17(groot_n1_7.GR00TN17Config(**head), load_backbone_weights=False)
+    model.save_pretrained(base)
+    for document, held in sidecars.items():
+        (base / f"{document}.json").write_text(json.dumps(held, indent=1) + "\n")
+    config = GrootConfig(
+        **features(cameras), base_model_path=f"./{base}", use_bf16=False, max_state_dim=head["max_state_dim"],
+        max_action_dim=head["max_action_dim"], **more,
+    )  # fmt: skip
+    policy = GrootPolicy(config)
+    enliven(policy, seed + 1)
+    generator = torch.Generator().manual_seed(seed + 2)
+    for called, tensor in policy.named_parameters():
+        if called.endswith(".W"):  # of every embodiment (inputs, outputs)
+            size = tensor.shape[1] ** -0.5 * (0.3 if "action_decoder.layer2" in called else 1)
+            tensor.data.copy_((size * torch.randn(tensor.shape, generator=generator)).bfloat16())
+    pre, post = make_pre_post_processors(config, dataset_stats=numbers)
+    noise = {"noise": (head["action_horizon"], head["max_action_dim"]), "previous": (9, len(JOINTS))}
+    inputs = inputs_for(seed + 3, cameras, noise=noise, tasks=GROOT_TASKS)
+    return Made(policy, pre, post, inputs, answer_groot, torch.bfloat16, (base / "model.safetensors",))
+
+
+GROOT_PICTURES = {"processor_kwargs": {"image_target_size": [64, 64], "image_crop_size": [58, 58]}}
+
+
+def groot() -> Made:
+    """What a training on one's own dataset writes: absolute actions, pictures cropped."""
+    cameras = {"front": (48, 64), "wrist": (48, 64)}
+    return small_groot(
+        "groot", 141, cameras, statistics(cameras, 143), groot_head(11, 4), {"processor_config": GROOT_PICTURES},
+        chunk_size=20, n_action_steps=20,
+    )  # fmt: skip
+
+
+def groot_variant() -> Made:
+    """What the defaults leave out: groups of axes with statistics of their own, the arm's relative to the state row by
+    row; pictures padded, in another order, with a remainder; a camera renamed; instructions as they are; states beyond
+    their range; features as they are, which every block attends to, and none to itself; weights in FP16."""
+    cameras = {"top": (40, 64), "wrist": (40, 64)}
+    numbers, groups = statistics(cameras, 153), {"arm": slice(0, 5), "gripper": slice(5, 6)}
+    rng = np.random.default_rng(154)
+
+    def grouped(feature: str) -> dict[str, Any]:
+        return {
+            key: {name: value[part].tolist() for name, value in numbers[feature].items() if name != "count"}
+            for key, part in groups.items()
+        }
+
+    least = -rng.uniform(20, 60, (12, 5))
+    most = least + rng.uniform(50, 90, (12, 5))
+    rows = {"min": least, "max": most, "mean": (least + most) / 2, "std": (most - least) / 4}
+    relative = {name: row.tolist() for name, row in rows.items()}
+    configs = [
+        {"rep": rep, "type": "NON_EEF", "format": "DEFAULT", "state_key": None} for rep in ("RELATIVE", "ABSOLUTE")
+    ]
+    keys = list(groups)
+    processor = {
+        "modality_configs": {
+            "so_arm": {
+                "state": {"modality_keys": keys, "delta_indices": [0]},
+                "action": {"modality_keys": keys, "action_configs": configs, "delta_indices": list(range(12))},
+                "video": {"modality_keys": ["wrist", "top"], "delta_indices": [0]},
+            }
+        },
+        "use_percentiles": True, "use_relative_action": True, "formalize_language": False, "clip_outliers": False,
+        "image_target_size": [40, 40], "shortest_image_edge": 50, "crop_fraction": 0.9, "letter_box_transform": True,
+    }  # fmt: skip
+    sidecars = {
+        "processor_config": {"processor_kwargs": processor},
+        "embodiment_id": {"so_arm": 1},
+        "statistics": {
+            "so_arm": {
+                "state": grouped("observation.state"),
+                "action": grouped("action"),
+                "relative_action": {"arm": relative},
+            }
+        },
+    }
+    head = groot_head(
+        2, 3, action_horizon=16, use_vlln=False, vl_self_attention_cfg=None, add_pos_embed=False,
+        use_alternate_vl_dit=False,
+    )  # fmt: skip
+    head["diffusion_model_cfg"]["interleave_self_attention"] = False
+    made = small_groot(
+        "groot_variant", 151, cameras, numbers, head, sidecars, chunk_size=14, n_action_steps=8,
+        embodiment_tag="so_arm", num_inference_timesteps=3,
+    )  # fmt: skip
+    made.preprocessor.steps[0].rename_map = {"observation.images.above": "observation.images.top"}
+    noise = {"noise": (16, head["max_action_dim"])}
+    inputs = inputs_for(155, {"above": (40, 64), "wrist": (40, 64)}, noise=noise, tasks=GROOT_TASKS)
+    return replace(made, inputs=inputs, weights=torch.float16)
+
+
 # ---- Policies whose goals an arm can follow: LeRobot's own loss trains them to wave.
 
 CENTRE = np.array([6.6, -56.3, 43.2, 56.2, 90.0, 48.2], np.float32)
@@ -515,7 +711,7 @@ def waving(made: Made, relative: bool) -> Made:
     rng = np.random.default_rng(5)
     steps = np.arange(1, made.policy.config.chunk_size + 1)
     wave = (WAVE * (1 - np.cos(2 * np.pi * steps / WAVE_STEPS)) / 2).astype(np.float32)[:, None]
-    weights = [tensor for name, tensor in made.policy.named_parameters() if "vision" not in name]
+    weights = [tensor for name, tensor in made.policy.named_parameters() if "vis" not in name]
     for tensor in made.policy.parameters():
         tensor.requires_grad_(any(tensor is one for one in weights))
     optimiser = torch.optim.AdamW(weights, lr=2e-3, weight_decay=0)
@@ -556,6 +752,15 @@ def pi05_waving() -> Made:
 
 def pi0_waving() -> Made:
     return waving(pi("pi0", "PI0", 121, EYES, waving_numbers(False)), False)
+
+
+def groot_waving() -> Made:
+    numbers = waving_numbers(False)
+    for key in ("observation.state", "action"):
+        numbers[key] |= {"min": numbers[key]["q01"], "max": numbers[key]["q99"]}
+    sidecars = {"processor_config": GROOT_PICTURES, "embodiment_id": {"new_embodiment": 0}}
+    made = small_groot("groot_waving", 161, EYES, numbers, groot_head(1, 3), sidecars, chunk_size=20, n_action_steps=20)
+    return waving(made, False)
 
 
 def diffusion_full() -> Made:
@@ -626,8 +831,8 @@ def act_waving() -> Made:
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
-        *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0),
-        *(act_waving, smolvla_waving, pi05_waving, pi0_waving),
+        *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0, groot, groot_variant),
+        *(act_waving, smolvla_waving, pi05_waving, pi0_waving, groot_waving),
     )
 }
 LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full, act_full, diffusion_full)}
@@ -654,6 +859,8 @@ def make(name: str, out: Path) -> None:
     answers = {key: np.stack(values) for key, values in rows.items()}
     chunks = answers["chunk"]
     write(folder, made.inputs, f"lerobot {lerobot.__version__}, torch {torch.__version__}", answers)
+    for file in made.passing:
+        file.unlink()
     size = sum(file.stat().st_size for file in folder.iterdir())
     spread = chunks.std(axis=0).mean(axis=0)
     print(f"{name}: {size / 1e6:.2f} MB, chunks {chunks.shape}, {chunks.min():.1f} to {chunks.max():.1f}", end=", ")

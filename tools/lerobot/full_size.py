@@ -57,7 +57,7 @@ def main() -> int:
     if found["exit_code"] == 0:
         report["verification"] = json.loads((bundle / "verification.json").read_text())
         if (args.folder / DOCUMENT).is_file() and args.precision == "fp32":
-            policy = read_policy(args.folder, beside=Beside(args.tokenizer, args.vlm))
+            policy = read_policy(args.folder, Beside(args.tokenizer, args.vlm))
             report["lerobot"] = beside_lerobot(policy, bundle, args.folder)
             print(
                 f"against LeRobot: {report['lerobot']['of_range']:.1e} of an axis's range; seconds of each engine:",

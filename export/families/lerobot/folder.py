@@ -22,13 +22,15 @@ EMPTY = Annotated[int, Between(0, 16)]
 """Cameras that a policy has and nobody sees through."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
-SUPPORTED = ("act", "diffusion", "smolvla", "pi0", "pi05")
+SUPPORTED = ("act", "diffusion", "smolvla", "pi0", "pi05", "groot")
 """Types of policy, as a config names them, that have an exporter."""
 STATE, ACTION = "observation.state", "action"
 RENAME, BATCH, DEVICE = "rename_observations_processor", "to_batch_processor", "device_processor"
 NORMALISE, RESTORE = "normalizer_processor", "unnormalizer_processor"
 BEFORE, AFTER = (RENAME, BATCH, DEVICE, NORMALISE), (RESTORE, DEVICE)
 """The steps that most families have, in their order."""
+OF_ITS_OWN = frozenset({"groot"})
+"""Types of policy that normalise in steps of their own, which their families read, and are made of a base model."""
 FORMER_NAMES = {"delta_actions_processor": "relative_actions_processor"}
 """Of steps that LeRobot renamed and left otherwise as they were (0.5.1)."""
 PICTURES = ("observation.images.", "observation.")
@@ -105,7 +107,10 @@ def is_folder(path: Path) -> bool:
 
 
 def read_folder(path: Path, base: Path | None = None) -> Folder:
-    """Reads and checks a folder; `base` is the one that an adapter changes. Raises `CheckpointError`."""
+    """Reads and checks a folder; `base` is the one that an adapter changes, or a policy is made of.
+
+    Raises `CheckpointError`.
+    """
     config = read_document(path / CONFIG)
     kind = config.get("type")
     if kind not in SUPPORTED:
@@ -129,17 +134,21 @@ def read_folder(path: Path, base: Path | None = None) -> Folder:
         action_width=_width(path, config, "output_features", ACTION, "ACTION"),
         before=before,
         after=after,
-        inputs=_normaliser(path / PREPROCESSOR, before, NORMALISE),
-        outputs=_normaliser(path / POSTPROCESSOR, after, RESTORE),
-        weights=_weights(path, base),
+        inputs=_normaliser(path / PREPROCESSOR, before, NORMALISE, kind),
+        outputs=_normaliser(path / POSTPROCESSOR, after, RESTORE, kind),
+        weights=_weights(path, base, kind),
     )
 
 
-def _weights(path: Path, base: Path | None) -> FolderWeights:
+def _weights(path: Path, base: Path | None, kind: object) -> FolderWeights:
     if not (path / ADAPTER_CONFIG).is_file():
-        if base is not None:
+        if base is not None and kind not in OF_ITS_OWN:
             raise CheckpointError(f"{path}: no {ADAPTER_CONFIG} there, so it has no base; leave out --base")
         return WeightsFile(path / WEIGHTS)
+    if kind in OF_ITS_OWN:
+        raise CheckpointError(
+            f"{path}: an adapter (LoRA) of a '{kind}' is not implemented; merge it into the policy where it was trained"
+        )
     if base is None:
         named = read_document(path / ADAPTER_CONFIG).get("base_model_name_or_path")
         raise CheckpointError(
@@ -172,7 +181,9 @@ def _steps(path: Path, name: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _normaliser(file: Path, steps: Sequence[Step], name: str) -> Normaliser:
+def _normaliser(file: Path, steps: Sequence[Step], name: str, kind: object) -> Normaliser:
+    if kind in OF_ITS_OWN:
+        return Normaliser(file, 0.0, {}, {}, None, {})
     found = [step for step in steps if step.name == name]
     if len(found) != 1:
         raise CheckpointError(f"{file}: {len(found)} steps called '{name}', and one is implemented; copy it again")

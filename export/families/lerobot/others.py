@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-GR00T = (
-    "GR00T N1.7 takes pictures and text through the processor of nvidia/Cosmos-Reason2-2B, and its actions through "
-    "steps of its own; both, and its network, are not implemented"
-)
 ONE_ACTION = "gives one action a step, and chunks are what is run here"
 NETWORKS = ("eo1", "evo1", "fastwam", "lingbot_va", "molmoact2", "multi_task_dit", "vla_jepa", "wall_x")
 JUDGES = ("reward_classifier", "robometer", "sarm", "topreward")
 OTHERS: Mapping[str, str] = {
-    "groot": GR00T,
     "xvla": "X-VLA gives 14 or 20 numbers of end effectors or of two arms, and Florence-2 sees for it; neither is "
     "implemented",
     "vqbet": "VQ-BeT draws codes of a residual quantiser from several observations; drawing is not implemented",
@@ -41,5 +36,5 @@ def why_not(config: Mapping[str, Any]) -> str:
         return f"a policy of type '{kind}'" + ("" if reason is None else f" ({reason})")
     named = f"{config.get('model_type')} {config.get('architectures')}".lower()
     if any(name in named for name in NVIDIAS):
-        return f"NVIDIA's own folder of GR00T ({GR00T})"
+        return "NVIDIA's own folder of GR00T; what LeRobot's training makes of it is read (type 'groot', N1.7)"
     return "no 'type' of a policy, so LeRobot did not write it"

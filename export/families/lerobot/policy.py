@@ -16,10 +16,12 @@ from export.families.lerobot.folder import ACTION, STATE, Folder
 
 @dataclass(frozen=True)
 class Beside:
-    """What folders of some families do not hold: folders of the tokenizer and of the vision-language model."""
+    """What some folders do not hold: folders of the tokenizer, of the vision-language model, and of the policy that an
+    adapter changes or the base model that a policy was trained from."""
 
     tokenizer: Path | None = None
     vlm: Path | None = None
+    base: Path | None = None
 
 
 @dataclass(frozen=True)

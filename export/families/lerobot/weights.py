@@ -40,6 +40,32 @@ class FolderWeights(Weights, Protocol):
         """All that the tensors follow from."""
 
 
+class Renamed:
+    """Tensors under other names than the file's. `names` has the file's name of each by the new one."""
+
+    def __init__(self, weights: Weights, names: Mapping[str, str]) -> None:
+        self._weights = weights
+        self._names = {known: name for known, name in names.items() if name in weights.shapes}
+
+    @property
+    def file(self) -> Path:
+        return self._weights.file
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {known: self._weights.shapes[name] for known, name in self._names.items()}
+
+    def take(self, name: str) -> torch.Tensor:
+        return self._weights.take(self._names[name])
+
+
+def tied(names: dict[str, str], one: str, other: str) -> None:
+    """Two names of one tensor, which a file has under either: puts in the one that is missing."""
+    for missing, found in ((one, other), (other, one)):
+        if found in names:
+            names.setdefault(missing, names[found])
+
+
 class WeightsFile:
     """`model.safetensors`. Raises `CheckpointError` when it is missing, truncated or damaged."""
 

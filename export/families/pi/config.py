@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import torch
+from typing import Literal
 
 from export.families.base import CheckpointError
 from export.families.lerobot.documents import read_fields
 from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, PREPROCESSOR, RENAME, RESTORE, Folder
-from export.families.lerobot.weights import Weights
+from export.families.lerobot.weights import Renamed, Weights, tied
 from export.families.pi.network import Gemma, PiShape
 from export.families.vla.layer import layer_tensors
 from export.families.vla.siglip import TowerShape, tower_tensors
@@ -159,40 +157,24 @@ TEXT, EXPERT = (
 EMBEDDING, HEAD = f"{TEXT}embed_tokens.weight", "model.paligemma_with_expert.paligemma.lm_head.weight"
 
 
-class PiTensors:
+def pi_tensors(weights: Weights, adaptive: bool) -> Renamed:
     """A folder's tensors under the names that LeRobot gives them when it reads it.
 
     Files converted from openpi leave out `model.`; the embeddings and the language model's head are one tensor, saved
     under either name.
     """
-
-    def __init__(self, weights: Weights, adaptive: bool) -> None:
-        self._weights = weights
-        self._names: dict[str, str] = {}
-        for name in weights.shapes:
-            known = name if name.startswith("model.") else f"model.{name}"
-            if adaptive:
-                if known.startswith("model.state_proj."):
-                    continue
-                known = known.replace("model.action_time_mlp_", "model.time_mlp_")
-            else:
-                known = known.replace("model.time_mlp_", "model.action_time_mlp_")
-            self._names[known] = name
-        if HEAD in self._names and EMBEDDING not in self._names:
-            self._names[EMBEDDING] = self._names[HEAD]
-        self._names.setdefault(HEAD, self._names.get(EMBEDDING, HEAD))
-
-    @property
-    def file(self) -> Any:
-        return self._weights.file
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        shapes = self._weights.shapes
-        return {known: shapes[name] for known, name in self._names.items() if name in shapes}
-
-    def take(self, name: str) -> torch.Tensor:
-        return self._weights.take(self._names[name])
+    names: dict[str, str] = {}
+    for name in weights.shapes:
+        known = name if name.startswith("model.") else f"model.{name}"
+        if adaptive:
+            if known.startswith("model.state_proj."):
+                continue
+            known = known.replace("model.action_time_mlp_", "model.time_mlp_")
+        else:
+            known = known.replace("model.time_mlp_", "model.action_time_mlp_")
+        names[known] = name
+    tied(names, EMBEDDING, HEAD)
+    return Renamed(weights, names)
 
 
 def expected_tensors(shape: PiShape) -> dict[str, tuple[int, ...]]:

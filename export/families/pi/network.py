@@ -15,7 +15,7 @@ from torch import nn
 
 from export.families.layers import Projection, RootMeanSquareNorm
 from export.families.vla.attention import MASKED, Gated, Prefix, Rotary, SelfAttention, attend, rotary_table
-from export.families.vla.flow import FlowStep, flow_times, time_embedding, time_rows
+from export.families.vla.flow import GuidedStep, flow_times, time_embedding, time_rows
 from export.families.vla.frames import Frames
 from export.families.vla.siglip import TowerShape, VisionTower
 from export.families.vla.source import Source, Tensors
@@ -94,7 +94,7 @@ class PiBackbone(nn.Module):
         return keys, values, mask
 
 
-class PiDecoder(FlowStep):
+class PiDecoder(GuidedStep):
     """The expert: noise to actions, over the keys and values of the prefix."""
 
     def __init__(

@@ -7,9 +7,9 @@ from export.families.lerobot.pictures import state_of
 from export.families.lerobot.policy import Beside, Policy
 from export.families.lerobot.weights import check_values, compare
 from export.families.pi.config import (
-    PiTensors,
     check_steps,
     expected_tensors,
+    pi_tensors,
     read_config,
     read_shape,
     relative_axes,
@@ -29,7 +29,7 @@ def read_pi(folder: Folder, beside: Beside) -> Policy:
     config = read_config(folder)
     check_steps(folder, config)
     shape = read_shape(folder, config)
-    weights = PiTensors(folder.weights, shape.adaptive)
+    weights = pi_tensors(folder.weights, shape.adaptive)
     compare(weights, expected_tensors(shape), folder.kind)
     check_values(weights, unused_tensors(shape))
     check_tokenizing(folder, shape.tokens)
@@ -38,7 +38,7 @@ def read_pi(folder: Folder, beside: Beside) -> Policy:
     size, bins = config.image_resolution, STATE_BINS if shape.adaptive else 0
     frames_of(folder, size, True), state_of(folder), actions_of(folder)  # refuses statistics that do not fit
     networks = Networks(
-        Prompt(tokenizer, shape.tokens, shape.vocabulary, TEMPLATES[folder.kind], shape.adaptive, bins),
+        Prompt(tokenizer, shape.tokens, shape.vocabulary, TEMPLATES[folder.kind], shape.adaptive, state_bins=bins),
         guidance,
         Cache(shape.text.layers, shape.text.kv_heads, shape.prefix, shape.text.head_dim),
         (shape.chunk, shape.action_width),

@@ -25,7 +25,7 @@ from export.families.vla.attention import (
     by_head,
     rotary_table,
 )
-from export.families.vla.flow import FlowStep, flow_times, time_embedding, time_rows
+from export.families.vla.flow import GuidedStep, flow_times, time_embedding, time_rows
 from export.families.vla.frames import Frames
 from export.families.vla.siglip import TowerShape, VisionTower
 from export.families.vla.source import Source, Tensors
@@ -149,7 +149,7 @@ class SmolVlaBackbone(nn.Module):
         return self.state_in(nn.functional.pad(known, (0, self.shape.state_width - len(known)))[None, None])
 
 
-class SmolVlaDecoder(FlowStep):
+class SmolVlaDecoder(GuidedStep):
     """The expert: noise to actions, over the keys and values of the prefix."""
 
     def __init__(

@@ -42,32 +42,40 @@ def guidance(time: float, most: float) -> float:
 class FlowStep(nn.Module):
     """The first Euler step of a flow; `unroll` makes the others of it.
 
-    A subclass has `prepare` and `velocity`, and a table of constants for every flow time.
+    A subclass has `begin`, `prepare`, `velocity` and `step`, and a table of constants for every step.
     """
 
-    def __init__(
-        self, tables: list[torch.Tensor], most_guidance: float, normalise: nn.Module, restore: nn.Module
-    ) -> None:
-        """tables  of each flow time (rows, width), at least two wide
+    def __init__(self, tables: list[torch.Tensor], normalise: nn.Module, restore: nn.Module) -> None:
+        """tables  of each step (rows, width)
 
         normalise, restore  of actions in the robot's units, to the flow's and back
         """
         super().__init__()
         self.steps = len(tables)
         self.normalise, self.restore = normalise, restore
-        rows = []
-        for time, table in zip(flow_times(self.steps), tables):
-            last = torch.zeros_like(table[:1])
-            last[0, 0], last[0, 1] = time, guidance(time, most_guidance)
-            rows.append(torch.cat([table, last]))
-        self.noisy = nn.Buffer(torch.stack(rows))
+        self.noisy = nn.Buffer(torch.stack(tables))
+
+    def begin(self, noise: torch.Tensor, goals: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The state before the first step, (1, rows, width)."""
+        return noise[None]
 
     def prepare(self, *linked: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What depends neither on the state nor on the time."""
         raise NotImplementedError
 
     def velocity(self, x: torch.Tensor, prepared: tuple[torch.Tensor, ...], row: torch.Tensor) -> torch.Tensor:
-        """The field at x (1, horizon, width); row (rows, width) of a flow time."""
+        """The field at x (1, rows, width); row (rows, width) of a step."""
+        raise NotImplementedError
+
+    def step(
+        self,
+        x: torch.Tensor,
+        goals: torch.Tensor,
+        weights: torch.Tensor,
+        prepared: tuple[torch.Tensor, ...],
+        row: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The state after a step, and the velocity."""
         raise NotImplementedError
 
     def forward(
@@ -75,17 +83,39 @@ class FlowStep(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         """The state after the step, its velocity, the state before, and the chunk that the state after stands for.
 
-        noise (horizon, width); prefix (horizon, axes) in the robot's units; prefix_weights (horizon,); last the row
+        noise (rows, width); prefix (horizon, axes) in the robot's units; prefix_weights (horizon,); last the row
         """
-        x = noise[None]
-        goals = self.goals(prefix, x)
-        after, velocity = self.step(x, goals, prefix_weights, self.prepare(*linked[:-1]), linked[-1])
+        goals, weights = self.held(noise, prefix, prefix_weights)
+        x = self.begin(noise, goals, weights)
+        after, velocity = self.step(x, goals, weights, self.prepare(*linked[:-1]), linked[-1])
         return after, velocity, x, self.finish(after, prefix)
 
-    def goals(self, prefix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Committed goals as the flow sees them: what the robot does not have is zero."""
-        normalised = self.normalise(prefix)[None]
-        return nn.functional.pad(normalised, (0, x.shape[-1] - normalised.shape[-1]))
+    def held(
+        self, noise: torch.Tensor, prefix: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Committed goals and their weights as the flow sees them: what the robot does not have is zero."""
+        behind, more = (size - known for size, known in zip(noise.shape, prefix.shape))
+        pad = nn.functional.pad
+        return pad(self.normalise(prefix), (0, more, 0, behind))[None], pad(weights, (0, behind)) if behind else weights
+
+    def finish(self, x: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
+        """Actions (horizon, axes) in the robot's units."""
+        return self.restore(x[0, : prefix.shape[0], : prefix.shape[1]])
+
+
+class GuidedStep(FlowStep):
+    """A step of a flow from time 1 down to 0, pulled towards committed goals."""
+
+    def __init__(
+        self, tables: list[torch.Tensor], most_guidance: float, normalise: nn.Module, restore: nn.Module
+    ) -> None:
+        """tables  of each flow time (rows, width), at least two wide"""
+        rows = []
+        for time, table in zip(flow_times(len(tables)), tables):
+            last = torch.zeros_like(table[:1])
+            last[0, 0], last[0, 1] = time, guidance(time, most_guidance)
+            rows.append(torch.cat([table, last]))
+        super().__init__(rows, normalise, restore)
 
     def step(
         self,
@@ -100,10 +130,6 @@ class FlowStep(nn.Module):
         pulled = velocity - strength * (goals - (x - time * velocity)) * weights[None, :, None]
         return x - pulled * (1.0 / self.steps), velocity
 
-    def finish(self, x: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
-        """Actions (horizon, axes) in the robot's units."""
-        return self.restore(x[0, :, : prefix.shape[1]])
-
 
 class UnrolledFlow(nn.Module):
     """All steps, as the unrolled graph computes them."""
@@ -116,10 +142,10 @@ class UnrolledFlow(nn.Module):
         self, noise: torch.Tensor, prefix: torch.Tensor, prefix_weights: torch.Tensor, *linked: torch.Tensor
     ) -> torch.Tensor:
         first = self.first
-        x = noise[None]
-        goals, prepared = first.goals(prefix, x), first.prepare(*linked)
+        goals, weights = first.held(noise, prefix, prefix_weights)
+        x, prepared = first.begin(noise, goals, weights), first.prepare(*linked)
         for row in first.noisy:
-            x, _ = first.step(x, goals, prefix_weights, prepared, row)
+            x, _ = first.step(x, goals, weights, prepared, row)
         return first.finish(x, prefix)
 
 

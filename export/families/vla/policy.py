@@ -1,10 +1,10 @@
-"""A policy of two engines: a backbone that leaves keys and values, and a decoder that follows a flow over them."""
+"""A policy of two engines: a backbone that sees and reads, and a decoder that follows a flow over what that leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,8 +17,6 @@ from export.families.vla.frames import Frames
 from export.families.vla.guided import Guidance
 
 BACKBONE, DECODER = "backbone", "decoder"
-LINKS = ("keys", "values", "prefix_mask")
-"""Outputs of the backbone that are inputs of the decoder; of them only these are kept of the prefix."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class Prompt:
     vocabulary  so many tokens have an embedding
     template    from {task}, {state} and {newline}
     clean       whether spaces around the task are cut, and its underscores and ends of line become spaces
+    plain       whether the task becomes lower case and loses what is no letter, digit, space or underscore
+    special     whether the tokenizer adds its special tokens
     state_bins  the state in the prompt is in so many bins; 0 where it is not
     """
 
@@ -37,7 +37,16 @@ class Prompt:
     vocabulary: int
     template: str
     clean: bool = False
+    plain: bool = False
+    special: bool = True
     state_bins: int = 0
+
+
+class Links(Protocol):
+    """What the decoder reads of the prefix, on the device."""
+
+    def examples(self) -> dict[str, torch.Tensor]:
+        """By name: outputs of the backbone that are inputs of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -51,31 +60,33 @@ class Cache:
 
     def examples(self) -> dict[str, torch.Tensor]:
         shape = (self.layers, self.kv_heads, self.prefix, self.head_dim)
-        values = [torch.randn(shape), torch.randn(shape), torch.ones(self.prefix, dtype=torch.bool)]
-        return dict(zip(LINKS, values))
+        mask = torch.ones(self.prefix, dtype=torch.bool)
+        return {"keys": torch.randn(shape), "values": torch.randn(shape), "prefix_mask": mask}
 
 
 @dataclass(frozen=True)
 class Networks:
     """What a family makes of a folder. Both networks are built when they are asked for.
 
-    noise     shape of the noise a chunk is made of: its rows are the chunk's
+    noise     shape of the noise a chunk is made of: its rows are the chunk's, unless `horizon` says that fewer are
     relative  actions that are relative to the state, by axis
     """
 
     prompt: Prompt
     guidance: Guidance
-    cache: Cache
+    links: Links
     noise: tuple[int, int]
     steps: int
     relative: tuple[bool, ...]
     backbone: Callable[[], nn.Module]
     decoder: Callable[[], FlowStep]
+    horizon: int | None = None
 
 
 def flow_policy(folder: Folder, networks: Networks, state_in: str | None, execute: int) -> Policy:
     """The policy of a folder; `state_in` is the engine that takes the state. Raises `CheckpointError`."""
-    prompt, (chunk, _) = networks.prompt, networks.noise
+    prompt, links = networks.prompt, networks.links.examples()
+    chunk = networks.horizon or networks.noise[0]
     seen: dict[str, torch.Tensor] = {}
     feeds: dict[str, dict[str, Any]] = {}
     for camera in folder.cameras:
@@ -98,7 +109,7 @@ def flow_policy(folder: Folder, networks: Networks, state_in: str | None, execut
     if state_in is not None:
         feeds[f"{state_in}.state"] = {"kind": "state"}
     backbone = {**seen, **(state if state_in == BACKBONE else {}), **tokens}
-    decoder = {**drawn, **networks.cache.examples(), **(state if state_in == DECODER else {})}
+    decoder = {**drawn, **links, **(state if state_in == DECODER else {})}
 
     def encode() -> nn.Module:
         return networks.backbone().eval()
@@ -117,10 +128,10 @@ def flow_policy(folder: Folder, networks: Networks, state_in: str | None, execut
     return Policy(
         folder,
         (
-            Part(BACKBONE, backbone, LINKS, encode, static_encode),
+            Part(BACKBONE, backbone, tuple(links), encode, static_encode),
             Part(DECODER, decoder, ("chunk",), follow, static_follow),
         ),
-        tuple((f"{BACKBONE}.{name}", f"{DECODER}.{name}") for name in LINKS),
+        tuple((f"{BACKBONE}.{name}", f"{DECODER}.{name}") for name in links),
         feeds,
         f"{DECODER}.chunk",
         chunk,
@@ -140,7 +151,8 @@ def text_of(folder: Folder, prompt: Prompt) -> dict[str, Any]:
         "vocabulary": prompt.vocabulary,
         "template": prompt.template,
         "clean": prompt.clean,
-        "special": True,
+        "plain": prompt.plain,
+        "special": prompt.special,
     }
     if prompt.state_bins:
         affine, width = folder.inputs.affine(STATE, folder.state_width), (folder.state_width,)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from edge.bundle import worded
 from export.families.base import CheckpointError
 from export.families.lerobot.folder import PREPROCESSOR, Folder
 
@@ -31,7 +32,12 @@ def check_tokenizing(folder: Folder, budget: int) -> None:
 
 def read_tokenizer(folder: Folder, named: Path | None, vocabulary: int) -> str:
     """The document of the tokenizer at `named`, a tokenizer.json or a folder with one. Raises `CheckpointError`."""
-    wanted = folder.step(TOKENIZE).config.get("tokenizer_name", "the policy's tokenizer")
+    wanted = str(folder.step(TOKENIZE).config.get("tokenizer_name", "the policy's tokenizer"))
+    return document_of(folder, named, vocabulary, wanted)
+
+
+def document_of(folder: Folder, named: Path | None, vocabulary: int, wanted: str) -> str:
+    """As `read_tokenizer`; `wanted` is what messages call it. Raises `CheckpointError`."""
     if named is None:
         raise CheckpointError(
             f"{folder.path}: the tokenizer is not in the folder; name a copy of {wanted}: --tokenizer DIR"
@@ -70,11 +76,12 @@ def prompt_ids(text: Mapping[str, Any], task: str, state: NDArray[np.float32]) -
 
     state (columns,) in the robot's units
     """
-    parts = {"task": task.strip().replace("_", " ").replace("\n", " ") if text["clean"] else task, "newline": "\n"}
+    parts = {"task": worded(task, text["clean"], text["plain"]), "newline": "\n"}
     if "state_bins" in text:
         bins = text["state_bins"]
         offset, scale = (np.array(bins[name], np.float32) for name in ("offset", "scale"))
         edges = np.linspace(-1, 1, bins["count"] + 1)[:-1]
         parts["state"] = " ".join(map(str, np.digitize((state - offset) / scale, edges) - 1))
-    ids = Tokenizer.from_str(text["document"]).encode(text["template"].format(**parts)).ids
+    written = text["template"].format(**parts)
+    ids = Tokenizer.from_str(text["document"]).encode(written, add_special_tokens=text["special"]).ids
     return list(ids)[: text["budget"]]

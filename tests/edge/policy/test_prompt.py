@@ -48,6 +48,7 @@ def test_a_template_with_its_special_tokens_and_padding(file: Path) -> None:
     plain = Prompter(TextSpec("tokenizer.json", 24), file, " pick_it ")
     assert read(plain) == " pick_it "
     assert read(Prompter(TextSpec("tokenizer.json", 24, clean=True), file, " pick_it ")) == "pick it"
+    assert read(Prompter(TextSpec("tokenizer.json", 24, plain=True), file, " Pick_2, Ok! ")) == " pick_2 ok "
 
 
 def test_the_state_is_in_the_prompt_of_every_chunk(file: Path) -> None:

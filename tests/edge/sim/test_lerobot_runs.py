@@ -28,12 +28,18 @@ WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["act_waving", "smolvla_waving", "pi05_waving", "pi0_waving"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("act_waving", "smolvla_waving", "pi05_waving", "pi0_waving"),
+        pytest.param("groot_waving", marks=pytest.mark.slow(reason="half a minute; make lerobot-groot")),
+    ],
+)
 def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty seconds: nothing beyond a limit, nearly every chunk committed, and the arm goes where the goals do."""
     monkeypatch.setattr(pi_config, "SIZES", NARROW)
     beside = BESIDE.get(name, Beside())
-    named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer)]
+    named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer), ("--base", beside.base)]
     given = [str(part) for option, path in named if path is not None for part in (option, path)]
     bundle_at, trace = tmp_path / "bundle", tmp_path / "trace.csv"
     arm = ["--arm", "so101", "--rate", "15", "--units", "degrees"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ BESIDE = {
     "pi0_waving": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     "pi05": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     "pi0": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
+    **{
+        name: Beside(vlm=FOLDERS / "groot_vlm", base=FOLDERS / f"{name}_base")
+        for name in ("groot", "groot_variant", "groot_waving")
+    },
 }
 NARROW = pi_config.Sizes(
     {
@@ -44,7 +49,7 @@ def read_fixture(name: str, folder: Path | None = None) -> Policy:
     """The policy of a fixture, or of a changed copy of its folder."""
     sizes, pi_config.SIZES = pi_config.SIZES, NARROW
     try:
-        return read_policy(folder or FOLDERS / name, beside=BESIDE.get(name, Beside()))
+        return read_policy(folder or FOLDERS / name, BESIDE.get(name, Beside()))
     finally:
         pi_config.SIZES = sizes
 
@@ -84,6 +89,24 @@ class Exported:
             values.update({f"{part.name}.{name}": torch.from_numpy(array) for name, array in made.items()})
         chunk: NDArray[np.float32] = values[self.policy.result].numpy()
         return chunk + offset_of(self.policy, values)
+
+
+def restated(policy: Policy) -> Callable[[Values], NDArray[np.float32]]:
+    """Goals by the networks that are traced, as torch computes them."""
+    networks = {part.name: part.static().whole for part in policy.parts}
+    sources = {target: source for source, target in policy.links}
+
+    def answer(values: Values) -> NDArray[np.float32]:
+        values = dict(values)
+        for part in policy.parts:
+            ports = [f"{part.name}.{name}" for name in part.inputs]
+            with torch.no_grad():
+                made = networks[part.name](*(values[sources.get(port, port)] for port in ports))
+            values |= zip((f"{part.name}.{name}" for name in part.outputs), made if len(part.outputs) > 1 else (made,))
+        chunk: NDArray[np.float32] = values[policy.result].numpy()
+        return chunk + offset_of(policy, values)
+
+    return answer
 
 
 STATE_PORT = "state"

@@ -12,15 +12,17 @@ from safetensors.torch import load_file, save_file
 
 from export.engines.lerobot import read_policy
 from export.families.base import CheckpointError
+from export.families.lerobot.policy import Beside
 from tests.export.families.lerobot_engines import FOLDERS
 
-BASE = FOLDERS / "act"
+ACT = FOLDERS / "act"
+BASE = Beside(base=ACT)
 
 
 @pytest.mark.parametrize("name", ["act_lora", "act_rslora"])
 def test_the_merge_is_pefts_own(name: str) -> None:
     weights, merged = read_policy(FOLDERS / name, BASE).folder.weights, load_file(FOLDERS / name / "merged.safetensors")
-    before = load_file(BASE / "model.safetensors")
+    before = load_file(ACT / "model.safetensors")
     assert len(merged) >= 8, "two products of three layers, and the head"
     for key in weights.shapes:
         wanted = merged.get(key, before[key])
@@ -70,4 +72,4 @@ def test_a_damaged_adapter_is_refused(damage: str, message: str, tmp_path: Path)
 
 def test_another_base_is_refused() -> None:
     with pytest.raises(CheckpointError, match="--base"):
-        read_policy(FOLDERS / "act_lora", FOLDERS / "diffusion")
+        read_policy(FOLDERS / "act_lora", Beside(base=FOLDERS / "diffusion"))

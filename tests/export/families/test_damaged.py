@@ -218,7 +218,7 @@ NVIDIAS_CONFIG = {"architectures": ["Gr00tN1d7"], "model_type": "Gr00tN1d7", "mo
     [
         *(({"type": kind}, f"a policy of type '{kind}' ({reason})") for kind, reason in OTHERS.items()),
         ({"type": "next_year"}, "a policy of type 'next_year'; act"),
-        (NVIDIAS_CONFIG, "NVIDIA's own folder of GR00T (GR00T N1.7"),
+        (NVIDIAS_CONFIG, "NVIDIA's own folder of GR00T; what LeRobot's training makes"),
         ({"model_type": "qwen3"}, "no 'type' of a policy"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_policy_without_an_exporter_is_refused_by_name(held: dict[str, Any], n
     with pytest.raises(CheckpointError) as refused:
         read_policy(tmp_path)
     text = str(refused.value)
-    assert named in text and text.endswith("act, diffusion, smolvla, pi0, pi05 are supported") and "\n" not in text
+    assert named in text and text.endswith("smolvla, pi0, pi05, groot are supported") and "\n" not in text
 
 
 @pytest.mark.parametrize("name", ["act", "act_variant", "diffusion", "diffusion_variant"])

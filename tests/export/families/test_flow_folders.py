@@ -191,7 +191,7 @@ def test_what_the_folder_does_not_hold_is_asked_for(folder: Path) -> None:
 
 def test_a_folder_of_another_language_model() -> None:
     with pytest.raises(CheckpointError, match="'smolvlm'"):
-        read_policy(FOLDERS / "smolvla", beside=Beside(vlm=FOLDERS / "pi0"))
+        read_policy(FOLDERS / "smolvla", Beside(vlm=FOLDERS / "pi0"))
 
 
 def test_a_tokenizer_of_another_policy(folder: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def narrow(folder: Path, beside: Beside) -> None:
     """Reads a folder of the reduced sizes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pi_config, "SIZES", NARROW)
-        read_policy(folder, beside=beside)
+        read_policy(folder, beside)
 
 
 @pytest.mark.parametrize("folder", ["pi05", "pi0"], indirect=True)

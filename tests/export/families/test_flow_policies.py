@@ -1,4 +1,4 @@
-"""SmolVLA, pi0 and pi0.5: the engines made of LeRobot's own folders answer as LeRobot's own code did."""
+"""SmolVLA, pi0, pi0.5 and GR00T: the engines made of LeRobot's own folders answer as LeRobot's own code did."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from export.families.vla.text import prompt_ids
-from tests.export.families.lerobot_engines import FOLDERS, Exported, offset_of, read_fixture, values_of
+from tests.export.families.lerobot_engines import FOLDERS, Exported, read_fixture, restated, values_of
 from tools.lerobot.inputs import observations, read
 
 FAMILIES = ("smolvla", "pi05", "pi0")
+GROOT = pytest.param("groot", marks=pytest.mark.slow(reason="a quarter of a minute an export; make lerobot-groot"))
 OF_RANGE, COSINE, RELATIVE = 1e-4, 0.99, 0.14
 """Gates of docs/reference/engines.md; FP32's is a part of each axis's range in the training statistics."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, GROOT])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     yield Exported(request.param, "fp32", tmp_path_factory.mktemp(request.param))
 
@@ -67,7 +67,7 @@ def test_every_input_shows_in_the_answer_but_padding(exported: Exported) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, GROOT])
 def test_lower_precisions_keep_to_their_gates(name: str, precision: str, tmp_path: Path) -> None:
     exported = Exported(name, precision, tmp_path)
     report = exported.maker.report()
@@ -88,7 +88,7 @@ def compared(found: NDArray[np.float32], wanted: NDArray[np.float32], span: NDAr
     return float(cosine.min()), float((np.linalg.norm(rows[0] - rows[1], axis=1) / lengths[1]).max())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)  # of GR00T's the whole is held to LeRobot's in test_groot.py
 def test_the_prompt_has_lerobots_tokens(name: str) -> None:
     policy, (inputs, tokens) = read_fixture(name), read(FOLDERS / name, "tokens")
     for seen, wanted in zip(observations(inputs), tokens):
@@ -96,21 +96,18 @@ def test_the_prompt_has_lerobots_tokens(name: str) -> None:
         assert prompt_ids(policy.text, seen.task, seen.states[-1]) == [token for token in wanted if token]
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "smolvla_variant"])
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(
+    ("name", "guided"),
+    [
+        *((name, guided) for name in (*FAMILIES, "smolvla_variant", "groot") for guided in (False, True)),
+        ("groot_variant", False),
+    ],
+)
 def test_the_restated_network_agrees_with_lerobot(name: str, guided: bool) -> None:
     """What is traced, on a few observations; the variant is what the defaults leave out."""
     policy, (inputs, wanted) = read_fixture(name), read(FOLDERS / name, "guided" if guided else "chunk")
     goals = read(FOLDERS / name, "goals")[1] if guided else [None] * len(wanted)
-    networks = {part.name: part.static().whole for part in policy.parts}
-    sources = {target: source for source, target in policy.links}
-    span = policy.action_range.numpy()
+    answer, span = restated(policy), policy.action_range.numpy()
     for seen, right, plan in list(zip(observations(inputs), wanted, goals))[:6]:
-        values = values_of(policy, inputs, seen, plan)
-        for part in policy.parts:
-            ports = [f"{part.name}.{port}" for port in part.inputs]
-            with torch.no_grad():
-                made = networks[part.name](*(values[sources.get(port, port)] for port in ports))
-            values |= zip((f"{part.name}.{port}" for port in part.outputs), made if len(part.outputs) > 1 else (made,))
-        found = values[policy.result].numpy() + offset_of(policy, values)
-        assert (np.abs(found - right).max(axis=0) <= OF_RANGE * span).all()
+        found = answer(values_of(policy, inputs, seen, plan))
+        assert (np.abs(found[: len(right)] - right).max(axis=0) <= OF_RANGE * span).all()
