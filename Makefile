@@ -10,11 +10,13 @@ OTHER_LOOPS := openpi-client==0.1.2 lerobot==0.4.4
 
 # Tests that need nothing special, and the part of them that computes or decides in no time but its own.
 ANYWHERE := not slow and not gpu and not hil
-# Two processes: a test file to each, so that what a file sets up for itself is set up once; the long ones come first.
+# A test file to each process, so that what a file sets up for itself is set up once; the long ones come first.
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=25
-IN_TWO   := -n 2 --dist loadfile --no-loadscope-reorder
+FILEWISE := --dist loadfile --no-loadscope-reorder
 # Lines to other processes wait more than they compute.
 LINES    := tests/firmware_bridge/test_lines.py
+# To import every test file takes longer than many a test; those of the lane say so.
+REALTIME := $(filter-out $(LINES),$(sort $(shell grep -rlw --include='test_*.py' real_time tests)))
 
 EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach the red cube"
 
@@ -50,15 +52,15 @@ test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every te
 	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export VLA_EDGE_SHARED="$$shared" && \
 	$(MAKE) --no-print-directory test-simulated test-realtime
 
-test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute, two at a time
-	$(PYTEST) $(IN_TWO) -m "$(ANYWHERE) and not real_time"
+test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute; three processes, of which one or the other waits
+	$(PYTEST) -n 3 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
 
 test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
 	$(PYTEST) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)
-	$(PYTEST) -m "$(ANYWHERE) and real_time" --ignore $(LINES)
+	$(PYTEST) -m "$(ANYWHERE) and real_time" $(REALTIME)
 
 logic: $(VENV)/.tests
-	$(PYTEST) -q $(IN_TWO) -m "$(ANYWHERE) and not real_time and not long" \
+	$(PYTEST) -q -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time and not long" \
 	  tests/edge tests/firmware_bridge tests/test_architecture.py tests/test_docs.py tests/test_vectors.py
 
 lint: setup

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment; with the argument "tests", also gets what the tests need: compilers, an emulator, a
-# browser.
+# browser, strace.
 # Installs missing Debian packages where it may, and says which where it may not.
 set -eu
 PYTHON=${PYTHON:-python3}
@@ -28,6 +28,7 @@ if [ "${1:-}" = tests ]; then
     fi
     command -v cppcheck >/dev/null || missing="$missing cppcheck"
     command -v clang >/dev/null || missing="$missing clang"
+    command -v strace >/dev/null || missing="$missing strace"
     command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || need_browser=yes
 fi
 if [ -n "$missing$need_browser" ]; then

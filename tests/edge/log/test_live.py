@@ -36,7 +36,7 @@ def test_every_topic_is_offered_and_its_messages_come(port: int) -> None:
     with RunLog(None, live_port=port) as log:
         log.begin({name: value for name, value in HEADER.items() if name != "anchor"})
         wait_for(lambda: listening(port))
-        with connect(f"ws://{HOST}:{port}", subprotocols=[SUBPROTOCOL]) as viewer:
+        with connect(f"ws://{HOST}:{port}", subprotocols=[SUBPROTOCOL], close_timeout=0.2) as viewer:
             channels: dict[str, dict[str, Any]] = {}
             while "/joints/measured" not in channels or "/loop" not in channels:
                 told = viewer.recv(timeout=10)
