@@ -14,7 +14,8 @@ MAX_FRAME = 512
 MAX_PAYLOAD = MAX_FRAME - HEADER.size - CRC_SIZE - 4
 """COBS adds at most 3 bytes to a body of this length, and the delimiter is one."""
 MAX_KNOTS = 50
-MAX_JOINTS = 8
+MAX_JOINTS = 16
+"""Axes of an arm, at most; two arms of one run are one. A row of any message fits a frame with twice as many."""
 MAGIC = 0x4C56_4145
 TICK_US = 1000
 MICRO = 1e-6

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from firmware_bridge.codes import ENUMS, HEADER, MAX_FRAME, MAX_JOINTS, MAX_KNOTS, PROTOCOL_VERSION, MessageType
+from firmware_bridge.codes import ENUMS, HEADER, MAX_FRAME, MAX_KNOTS, PROTOCOL_VERSION, MessageType
 from firmware_bridge.layout import U8, U16, U32, U64, Item, JointRow, Packed
 
 
@@ -223,10 +223,16 @@ MESSAGES: tuple[type[Message], ...] = (
 BY_TYPE = {message.TYPE: message for message in MESSAGES}
 
 
+SCHEMA_JOINTS = 8
+"""What the description has always said of joints. It stays, and so do all frames, though devices hold more by now: how
+many there are is not for a reader to know from the schema, CAPS says it, and no host connects to an arm of another
+name, number of joints or profile."""
+
+
 def schema_text() -> str:
     """A canonical description of everything that both sides must agree on."""
     lines = [
-        f"version {PROTOCOL_VERSION} header {HEADER.format} frame {MAX_FRAME} knots {MAX_KNOTS} joints {MAX_JOINTS}"
+        f"version {PROTOCOL_VERSION} header {HEADER.format} frame {MAX_FRAME} knots {MAX_KNOTS} joints {SCHEMA_JOINTS}"
     ]
     for enum in ENUMS:
         lines += [f"{enum.__name__}.{member.name}={member.value}" for member in enum]

@@ -33,8 +33,8 @@ RAM_AT, RAM_SIZE = 0x2000_0000, 64 * 1024
 STACK_PAINT = 0xA5A5A5A5
 
 
-def compile_firmware(out: Path, profile_index: int, start_rad: tuple[float, ...]) -> None:
-    """Cross-compiles core and port into the ELF file `out`. Raises `BuildError`."""
+def compile_firmware(out: Path, arm: str, start_rad: tuple[float, ...]) -> None:
+    """Cross-compiles core and port for the arm of this name into the ELF file `out`. Raises `BuildError`."""
     compiler = shutil.which("arm-none-eabi-gcc")
     if compiler is None:
         raise BuildError(
@@ -42,7 +42,7 @@ def compile_firmware(out: Path, profile_index: int, start_rad: tuple[float, ...]
             "sudo apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
         )
     start = ",".join(repr(q) for q in start_rad)
-    defines = [f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-DVE_PROFILE_INDEX={profile_index}"]
+    defines = [f"-DVE_FIRMWARE_HASH=0x{firmware_hash():08x}u", f"-DVE_PROFILE_INDEX=VE_PROFILE_{arm.upper()}"]
     defines += [f"-DVE_START_RAD={{{start}}}", f"-I{FIRMWARE / 'core'}", f"-I{PORT}"]
     units = [str(path) for folder in (FIRMWARE / "core", PORT) for path in sorted(folder.glob("*.c"))]
     link = ["-T", str(PORT / "lm3s6965.ld"), "-o", str(out), "-lm"]

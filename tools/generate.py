@@ -63,6 +63,8 @@ def wire_header() -> str:
     }
     numbers |= {name: value for name, (value, _) in described_constants().items() if not name.startswith("HOST_")}
     lines += [f"#define VE_{name} {value}{'u' if isinstance(value, int) else ''}" for name, value in numbers.items()]
+    lines.append("")
+    lines += [f"#define VE_PROFILE_{name.upper()} {index}u" for index, name in enumerate(available_arms())]
     for enum in ENUMS:
         prefix = C_NAME.sub("_", enum.__name__).upper()
         lines.append("")
@@ -187,19 +189,21 @@ def behaviour() -> str:
 
 
 def golden_frames() -> str:
-    """One frame of every message type, and streams that hold no good frame; joint rows are those of seven joints."""
-    good, samples = [], {}
-    for message in MESSAGES:
+    """A frame of every message type with rows of seven joints, another of those with rows, as wide as the widest arm's,
+    and streams that hold no good frame."""
+    good = []
+    wide = [message for message in MESSAGES if message.JOINT_ROWS]
+    for message, joints in [*((one, 7) for one in MESSAGES), *((one, codes.MAX_JOINTS) for one in wide)]:
         values: list[object] = []
         for index, (_, code) in enumerate(message.FIXED):
             size = struct.calcsize("<" + code)
             pattern = bytes((17 * index + 31 * at) % 256 for at in range(size))
             values.append(pattern if code.endswith("s") else int.from_bytes(pattern, "little"))
         for row in range(len(message.JOINT_ROWS)):
-            values.append(tuple((-1) ** joint * (row + 1) * 305_419_896 // (joint + 1) for joint in range(7)))
-        samples[message.TYPE] = message(*values)
-        frame = encode_frame(GOLDEN_SESSION, GOLDEN_SEQUENCE, samples[message.TYPE])
-        good.append({"type": message.TYPE.name, "payload": samples[message.TYPE].pack().hex(), "frame": frame.hex()})
+            values.append(tuple((-1) ** joint * (row + 1) * 305_419_896 // (joint + 1) for joint in range(joints)))
+        sample = message(*values)
+        frame = encode_frame(GOLDEN_SESSION, GOLDEN_SEQUENCE, sample)
+        good.append({"type": message.TYPE.name, "payload": sample.pack().hex(), "frame": frame.hex()})
     document = {"session": GOLDEN_SESSION, "sequence": GOLDEN_SEQUENCE, "good": good, "bad": _bad_streams()}
     return json.dumps(document, indent=1) + "\n"
 

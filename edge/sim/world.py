@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
+from firmware_bridge.codes import MAX_JOINTS
 
 MODEL_FILE, WORLD_FILE = "scene.mjb", "world"
 WORLD = np.dtype(
@@ -20,7 +21,7 @@ WORLD = np.dtype(
         ("tick_us", "<u8"),
         ("joints", "<u4"),
         ("count", "<u4"),
-        ("set_point", "<f8", (8,)),
+        ("set_point", "<f8", (MAX_JOINTS,)),
         ("position", "<f8", (256,)),
     ]
 )
@@ -61,8 +62,8 @@ class WorldWriter:
         path.write_bytes(bytes(WORLD.itemsize))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), WORLD.itemsize)
-        self._record = struct.Struct(f"<QII8d{joints}d")
-        self._unused = (0.0,) * (8 - joints)
+        self._record = struct.Struct(f"<QII{MAX_JOINTS}d{joints}d")
+        self._unused = (0.0,) * (MAX_JOINTS - joints)
         self._joints = joints
         self._sequence = 0
 

@@ -1,4 +1,4 @@
-"""Every message and every watchdog in every state, on eight axes, on an arm that is not where it is told to be.
+"""Every message and every watchdog in every state, on sixteen axes, on an arm that is not where it is told to be.
 
 The ideal arm of a simulation stands where it was told to: a guard that confuses the two goes unseen there. Faults that
 strike in mid-stream alone leave the other states unwatched.
@@ -19,8 +19,8 @@ from firmware_bridge.codes import MAGIC, DeviceState, Refusal, StopReason
 from tests.core_bench import ACCELERATION, JERK, MICRO, POSITION, VELOCITY, Bench, one_of
 from tests.firmware_core import PlanPoint
 
-AXES = 8
-LAG = tuple((0.012 + 0.001 * axis) * (-1) ** axis for axis in range(AXES))
+AXES = 16
+LAG = tuple((0.012 + 0.0005 * axis) * (-1) ** axis for axis in range(AXES))
 """Above the tolerance of a splice on every axis, below that of a pose; the sides alternate."""
 TIGHT = (-2_500_000, 2_400_000, 300_000, 900, 70_000)
 """Session limits, in units of the wire: tighter than compiled in every row."""
@@ -42,7 +42,7 @@ DRIVEN = ("ARMED", "STREAMING", "DECEL", "HOLD")
 
 
 class LaggingArm(Bench):
-    """Eight axes, each behind its set-point by its own lag; the drive is on when it was told to be."""
+    """Sixteen axes, each behind its set-point by its own lag; the drive is on when it was told to be."""
 
     def __init__(self) -> None:
         super().__init__(AXES, lag=LAG)
@@ -72,7 +72,7 @@ class LaggingArm(Bench):
         return wire.Commit(chunk, len(q), 1, (self.now_us + lead_us) & 0xFFFFFFFF, 50_000, crc)
 
     def swing(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Knots of a swing from rest at the commanded pose: up to 1.3 rad/s, another amplitude on every axis."""
+        """Knots of a swing from rest at the commanded pose: up to 1.6 rad/s, another amplitude on every axis."""
         size = [(0.5 + 0.02 * axis) * (-1) ** axis for axis in range(AXES)]
         times = [0.05 * knot for knot in range(21)]
         q = [[at + a * (1 - math.cos(2 * t)) for at, a in zip(self.commanded, size)] for t in times]
@@ -407,6 +407,7 @@ def test_the_window_knows_the_compiled_limits_alone() -> None:
         arm.tick()
     slow = limits_of(-3_000_000, 3_000_000, 1000, 10_000, 5_000_000)
     assert arm.refusal(slow) is None
+    arm.heartbeat()
     arm.arm()
     arm.run(150)
     assert arm.state == S.ARMED

@@ -195,7 +195,7 @@ def open_line(kind: str, stack: ExitStack, folder: Path) -> Line:
         if not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")):
             pytest.skip("needs gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm")
         elf = folder / "firmware.elf"
-        compile_firmware(elf, 0, FRANKA.home_rad)
+        compile_firmware(elf, FRANKA.name, FRANKA.home_rad)
         board = EmulatedDevice(elf)
         stack.callback(board.close)
         return Line(open_transport(f"serial:{board.port}"))

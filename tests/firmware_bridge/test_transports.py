@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from firmware_bridge.bus_load import BITS_PER_BYTE, bus_load, chunk_frames, classic_bits, frame_size, wire_seconds
 from firmware_bridge.client import KnotChunk
+from firmware_bridge.codes import MAX_FRAME, MAX_JOINTS
 from firmware_bridge.errors import LinkLost, PortError
 from firmware_bridge.framing import FrameReader, encode_frame
-from firmware_bridge.messages import Estop, Heartbeat, Message, TimeRequest
+from firmware_bridge.messages import Arm, Chunk, Estop, Heartbeat, Limits, Message, StateReport, TimeRequest
 from firmware_bridge.transports import LINES, LineRate, SerialTransport, open_transport
 from firmware_bridge.transports.can_stream import FD_SIZES, MAX_BACKLOG, CanFrame, CanIds, CanTransport, cut
 from firmware_bridge.transports.slcan import SlcanBus, decode, encode
@@ -217,6 +218,21 @@ def test_a_line_that_is_too_slow_is_refused_with_the_arithmetic(rate: LineRate, 
     else:
         with pytest.raises(PortError, match=r"% busy \(limit 80 %\): .*state at 100 Hz \d+ %"):
             load.check()
+
+
+@pytest.mark.parametrize("joints", [12, MAX_JOINTS])
+def test_two_arms_on_one_line(joints: int) -> None:
+    """Every message with a row of them is one frame, and the usual rates carry them; half a megabit of CAN does not."""
+    widest = [StateReport.size(joints), Limits.size(joints), Arm.size(joints), *chunk_frames(50, joints)]
+    assert max(map(frame_size, widest)) <= MAX_FRAME
+    assert sum(chunk_frames(50, joints)[:-1]) == 50 * 8 * joints + Chunk.size(0) * (len(chunk_frames(50, joints)) - 1)
+    loads = {
+        rate: bus_load(rate, joints, knots=50, chunk_every_s=0.5, heartbeat_hz=100).share
+        for rate in (LineRate(baud=1_000_000), LineRate(bitrate=1_000_000, data_bitrate=5_000_000))
+    }
+    assert max(loads.values()) < 0.5, loads
+    with pytest.raises(PortError, match=rf"x {joints} joints every"):
+        bus_load(LineRate(bitrate=500_000), joints, knots=50, chunk_every_s=0.5, heartbeat_hz=100).check()
 
 
 def test_fd_is_faster_than_classic() -> None:

@@ -10,7 +10,7 @@
 #define VE_MAX_FRAME 512u
 #define VE_MAX_PAYLOAD 497u
 #define VE_MAX_KNOTS 50u
-#define VE_MAX_JOINTS 8u
+#define VE_MAX_JOINTS 16u
 #define VE_TICK_US 1000u
 #define VE_MICRO 1e-06
 #define VE_MILLI 0.001
@@ -31,6 +31,12 @@
 #define VE_WINDOW_SAMPLES 12u
 #define VE_WINDOW_EVERY_US 10000u
 #define VE_WINDOW_SLACK_US 2000u
+
+#define VE_PROFILE_FRANKA 0u
+#define VE_PROFILE_FRANKA_HAND 1u
+#define VE_PROFILE_PANDA 2u
+#define VE_PROFILE_SO101 3u
+#define VE_PROFILE_YAM 4u
 
 #define VE_MESSAGE_TYPE_HELLO 1u
 #define VE_MESSAGE_TYPE_CAPS 2u

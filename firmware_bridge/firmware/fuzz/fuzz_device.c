@@ -339,7 +339,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   script_t script = {data, size};
   memset(&bench, 0, sizeof(bench));
   digest = 0xCBF29CE484222325u;
-  ve_device_init(&bench.device, &VE_PROFILES[0], 0u, HOME);
+  ve_device_init(&bench.device, &VE_PROFILES[VE_PROFILE_FRANKA], 0u, HOME);
   memcpy(bench.arm, HOME, sizeof(HOME));
   for (int i = 0; i < 3; i++) {
     memcpy(bench.q[i], HOME, sizeof(HOME));
