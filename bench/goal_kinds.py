@@ -43,7 +43,7 @@ def minimum_jerk(steps: int, step_s: float, distance_rad: FloatArray, duration_s
 
 def joints_of(arm: ArmProfile) -> BoolArray:
     """Which axes are joints, not the gripper."""
-    return np.arange(arm.dof) != (-1 if arm.gripper is None else arm.gripper)
+    return ~np.isin(np.arange(arm.dof), arm.grippers)
 
 
 def at_rest(arm: ArmProfile, spacing_us: int) -> Timeline:

@@ -98,7 +98,7 @@ def _row(kind: str, shaper: GoalShaper, arm: ArmProfile, hz: float, chunks: int,
         device_refused.update(refused)
         excess.update(exceeded(trace, arm))
         interventions += int(trace.limited.sum())
-    gripper = np.arange(arm.dof) == (-1 if arm.gripper is None else arm.gripper)
+    gripper = np.isin(np.arange(arm.dof), arm.grippers)
     return {
         "kind": kind,
         "arm": arm.name,

@@ -17,17 +17,19 @@ LAGS_MS = range(60)
 
 
 class Motion:
-    """`AMPLITUDE * sin(RATE t)^3` around `origin`: position, velocity and acceleration are zero at `zero_us`."""
+    """`amplitude * sin(RATE t)^3` around `origin`: position, velocity and acceleration are zero at `zero_us`."""
 
-    def __init__(self, origin_rad: NDArray[np.float64], zero_us: int) -> None:
-        self.origin_rad, self.zero_us = origin_rad, zero_us
+    def __init__(
+        self, origin_rad: NDArray[np.float64], zero_us: int, amplitude_rad: NDArray[np.float64] = AMPLITUDE
+    ) -> None:
+        self.origin_rad, self.zero_us, self.amplitude_rad = origin_rad, zero_us, amplitude_rad
 
     def chunk(self, number: int) -> KnotChunk:
         """Chunk 0 begins at `zero_us`; each replaces the one before after five steps."""
         start_us = self.zero_us + number * STEPS * SPACING_US
         times = RATE * (number * STEPS + np.arange(KNOTS)[:, None]) * SPACING_US * 1e-6
-        q = self.origin_rad + AMPLITUDE * np.sin(times) ** 3
-        dq = 3 * AMPLITUDE * RATE * np.sin(times) ** 2 * np.cos(times)
+        q = self.origin_rad + self.amplitude_rad * np.sin(times) ** 3
+        dq = 3 * self.amplitude_rad * RATE * np.sin(times) ** 2 * np.cos(times)
         return chunk_from(number + 1, start_us % 2**32, q, dq, SPACING_US)
 
 

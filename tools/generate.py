@@ -248,13 +248,13 @@ def protocol_text() -> str:
 
 
 def stops_table() -> str:
-    """The longest and farthest stop of every axis of every arm, for the safety case."""
+    """The longest and farthest stop of every axis of every arm, for the safety case; one that is made of others has
+    theirs."""
     rows = []
-    for name in available_arms():
-        arm = load_arm(name)
+    for arm in filter(lambda arm: not arm.parts, map(load_arm, available_arms())):
         for joint, unit, bound, run in zip(arm.joints, arm.units, stop_bounds(arm), stop_bounds(arm, arm.operating)):
             cells = [f"{1000 * one.time_s:.0f} ms | {one.distance:.3f} {unit}" for one in (bound, run)]
-            rows.append(f"| {name} | {joint} | {' | '.join(cells)} |")
+            rows.append(f"| {arm.name} | {joint} | {' | '.join(cells)} |")
     columns = "| arm | axis | any session: time | distance | at operating speed: time | distance |"
     return "\n".join([columns, "|---" * 6 + "|", *rows])
 

@@ -65,12 +65,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     arm, url = load_arm(args.arm), feetech_url(args.drive)
-    output = args.output or url.calibration_of(arm)
-    unknown = sorted(set(args.invert) - set(arm.joints))
-    if arm.gripper is not None and arm.joints[arm.gripper] in args.invert:
+    if arm.parts:
+        side, part = arm.parts[0]
         raise InputError(
-            f"--invert {arm.joints[arm.gripper]}: where the jaw is closed says which way it opens; leave it out"
+            f"'{arm.name}' is {len(arm.parts)} arms, each with a calibration of its own: edge-calibrate "
+            f"--arm {part.name} --drive feetech:PORT -o {arm.name}-{side}-calibration.json, and so on"
         )
+    output = args.output or url.buses(arm)[0].file
+    unknown = sorted(set(args.invert) - set(arm.joints))
+    for jaw in (arm.joints[axis] for axis in arm.grippers):
+        if jaw in args.invert:
+            raise InputError(f"--invert {jaw}: where the jaw is closed says which way it opens; leave it out")
     if unknown:
         raise InputError(f"--invert {unknown[0]}: the joints are {', '.join(arm.joints)}")
     if not args.let_go:
@@ -109,7 +114,7 @@ def _guide(calibrator: Calibrator, arm: ArmProfile, output: Path) -> None:
         for joint, (swept_rad, wanted_rad) in missing.items():
             print(f"{joint}: swept {math.degrees(swept_rad):.0f} of {math.degrees(wanted_rad):.0f} degrees")
         print("Go on, then press Enter; once more where that is all, and it is operated within its sweep", flush=True)
-    if arm.gripper is not None:
+    if arm.grippers:
         _wait_for_enter("Close the jaw all the way, then press Enter")
         while problem := calibrator.take_closed():
             _wait_for_enter(f"{problem}, then press Enter")

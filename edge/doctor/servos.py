@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from edge.arms import ArmProfile
-from edge.arms.feetech import feetech_url, joint_spans
+from edge.arms.feetech import ArmBus, feetech_url, joint_spans
 from edge.doctor.check import Check, Status, judged
+from edge.errors import InputError
 from edge.run.report import percentiles
 from firmware_bridge.adapters.feetech import packets
 from firmware_bridge.adapters.feetech import registers as reg
@@ -17,7 +19,6 @@ from firmware_bridge.adapters.feetech.bus import ServoBus, open_bus
 from firmware_bridge.adapters.feetech.calibration import (
     Calibration,
     operating_range,
-    read_calibration,
     scales,
 )
 from firmware_bridge.adapters.feetech.health import HOTTEST_C
@@ -42,11 +43,24 @@ Images: TypeAlias = Mapping[int, Image]
 
 
 def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = open_bus) -> list[Check]:
-    """The bus, the calibration, the supply, where the joints stand, and the answers; what needs the one before is left
-    out when that fails."""
+    """Of every bus: the calibration, the supply, where the joints stand, and the answers; what needs the one before is
+    left out when that fails."""
     parsed = feetech_url(url)
     try:
-        bus = opened(parsed.target)
+        buses = parsed.buses(arm)
+    except InputError as error:
+        return [Check.failed("servo bus", error)]
+    return [
+        replace(check, name=f"{one.side} {check.name}".lstrip())
+        for one in buses
+        for check in _check_bus(one, parsed.grip, opened)
+    ]
+
+
+def _check_bus(one: ArmBus, grip: float, opened: Callable[[str], ServoBus]) -> list[Check]:
+    arm = one.arm
+    try:
+        bus = opened(one.port)
     except BridgeError as error:
         return [Check.failed("servo bus", error)]
     try:
@@ -54,8 +68,8 @@ def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = 
         checks: list[Check] = []
         calibration = None
         try:
-            calibration = read_calibration(parsed.calibration_of(arm), arm.name, arm.joints)
-            servos = {one.servo: one.joint for one in calibration.servos}
+            calibration = one.calibration()
+            servos = {made.servo: made.joint for made in calibration.servos}
         except BridgeError as error:
             checks.append(Check.failed("calibration", error))
         try:
@@ -65,7 +79,7 @@ def check_servos(url: str, arm: ArmProfile, opened: Callable[[str], ServoBus] = 
         checks.insert(0, _bus(images, servos))
         if calibration is not None:
             checks.append(_calibration(images, calibration, arm))
-            checks.append(_grip(images, calibration, arm, parsed.grip))
+            checks.append(_grip(images, calibration, arm, grip))
             if checks[-2].status is Status.OK:
                 checks.append(_stands(bus, images, calibration, arm))
         return [*checks, _supply(bus, images, servos), _temperature(bus, servos), _answers(bus, servos)]
@@ -105,9 +119,10 @@ def _calibration(images: Images, calibration: Calibration, arm: ArmProfile) -> C
 
 def _grip(images: Images, calibration: Calibration, arm: ArmProfile, torque: float) -> Check:
     """What the jaw's servo holds, and what a run sets it to; nothing is written here."""
-    if arm.gripper is None:
+    if not arm.grippers:
         return Check.skipped("grip", "an arm with a gripper")
-    grip, image = Grip(torque=torque), images[calibration.servos[arm.gripper].servo]
+    (jaw,) = arm.grippers
+    grip, image = Grip(torque=torque), images[calibration.servos[jaw].servo]
     holds = {register.address: image[register] for register in grip.registers}
     sets = {register.address: value for register, value in grip.registers.items()}
     differ = ", ".join(f"register {at} from {holds[at]} to {sets[at]}" for at in sets if holds[at] != sets[at])

@@ -15,7 +15,7 @@ from edge.arms.feetech import open_leader
 from edge.doors.following import FollowingRecords, Positions
 from edge.errors import VlaEdgeError
 from edge.realtime.scheduler import FixedStep
-from firmware_bridge.adapters.feetech.leader import Leader
+from firmware_bridge.adapters.feetech.leader import Leader, Leaders
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.printing import print_line
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _read(leader: Leader, records: FollowingRecords, ending: list[int]) -> None:
+def _read(leader: Leader | Leaders, records: FollowingRecords, ending: list[int]) -> None:
     """Until it is told to end. Raises `LinkLost`."""
     loop, ready = FixedStep(PERIOD_NS, time.monotonic_ns, time.sleep), False
     while not ending:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.arms import ArmProfile
 from edge.arms.drives import drive_url
-from edge.arms.feetech import FeetechUrl
+from edge.arms.feetech import BETWEEN, FeetechUrl
 from edge.bundle.manifest import ActionNumber, AxisSpec, StateNumber, Unit
 from edge.plan.trajectory import FloatArray
 from edge.policy.axes import Units
@@ -25,7 +25,7 @@ class LeRobotAxes:
 
     def __init__(self, arm: ArmProfile) -> None:
         self.names = tuple(joint + SUFFIX for joint in arm.joints)
-        units = tuple("percent" if index == arm.gripper else UNITS[unit] for index, unit in enumerate(arm.units))
+        units = tuple("percent" if index in arm.grippers else UNITS[unit] for index, unit in enumerate(arm.units))
         axes = tuple(
             AxisSpec(joint, StateNumber(0), ActionNumber(0), travel=travel)
             for joint, travel in zip(arm.joints, arm.stops_rad)
@@ -50,10 +50,18 @@ class LeRobotAxes:
         return self._units.to_arm(values)
 
 
-def with_calibration(url: str, calibration: Path) -> str:
+ROBOTS = {"so101": "so_follower", "bi_so101": "bi_so_follower"}
+"""LeRobot's own names of arms, by our profiles: in its datasets, and of the folders of its calibrations."""
+
+
+def with_calibration(url: str, calibration: Path, arm: ArmProfile) -> str:
     """The URL of a servo bus with the calibration that LeRobot has made of that arm, unless it names one or there is
-    none."""
+    none. Of an arm that is made of others it makes one of each, `ID_SIDE`, in the folder of those."""
     drive = drive_url(url)
-    if not isinstance(drive, FeetechUrl) or drive.calibration is not None or not calibration.is_file():
+    files = [calibration]
+    if arm.parts:
+        single = calibration.parent.parent / ROBOTS.get(arm.parts[0][1].name, "") / calibration.name
+        files = [single.with_stem(f"{single.stem}_{side}") for side, _ in arm.parts]
+    if not isinstance(drive, FeetechUrl) or drive.calibration is not None or not all(map(Path.is_file, files)):
         return url
-    return f"{url}{'&' if '?' in url else '?'}calibration={calibration}"
+    return f"{url}{'&' if '?' in url else '?'}calibration={BETWEEN.join(map(str, files))}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.errors import InputError
 from edge.log.dataset import Camera, Column, DatasetSpec, DatasetWriter, Flag, Vector
-from edge.log.logged_run import Hands, LoggedRun, Motion
+from edge.log.logged_run import Hands, LoggedRun, Motion, grippers_of
 from edge.log.mcap_log import LogError, LogReader
 from edge.log.pictures import USED, decoded, frame_of
 from edge.plan.trajectory import FloatArray
@@ -32,6 +32,9 @@ RATES = (30, 20, 10)
 STALE_NS = 500_000_000
 """An older frame is not what the arm acted on: the step is left out."""
 JOINT_SLOTS = 7
+"""Of one arm."""
+WHOLE_BODY = 16
+"""The first slot of the states of more than one."""
 Verdict = Literal["success", "fail", "unknown"]
 
 
@@ -129,9 +132,8 @@ def is_in(writer: DatasetWriter, run: LoggedRun) -> list[int]:
 def write_mapping(folder: Path, run: LoggedRun) -> None:
     """Writes what the columns mean, for `edge-train`; not for an arm with more axes than a policy has slots."""
     arm = run.arm
-    gripper = arm.get("gripper")
-    turning = [axis for axis in range(len(arm["joints"])) if axis != gripper]
-    if len(turning) > JOINT_SLOTS:
+    groups = _groups(arm["units"], grippers_of(arm))
+    if not groups:
         return
     step_ms = round(1000 * float(run.made_from["step_s"]))
     step_ms = step_ms if step_ms >= 100 else 100
@@ -141,14 +143,9 @@ def write_mapping(folder: Path, run: LoggedRun) -> None:
         f'name = "{arm["embodiment"]}"',
         f'robots = ["{arm["embodiment"]}"]',
         f"step_ms = {step_ms}",
-        f"joints = {_quoted(arm['joints'][axis] for axis in _order(turning, gripper))}",
+        f"joints = {_quoted(arm['joints'][axis] for axes, _, _ in groups for axis in axes)}",
     ]
-    for axes, state, action in (
-        (turning, list(range(8, 8 + len(turning))), list(range(29, 29 + len(turning)))),
-        ([] if gripper is None else [gripper], [15], [36]),
-    ):
-        if not axes:
-            continue
+    for axes, state, action in groups:
         names, unit = _quoted(f"{arm['joints'][axis]}.pos_{arm['units'][axis]}" for axis in axes), arm["units"][axes[0]]
         lines += ["", "[[state]]", f'column = "{STATE}"', f"elements = {names}", f"slots = {state}", f'unit = "{unit}"']
         lines += ["", "[[action]]", f'column = "{ACTION}"', f"elements = {names}", 'kind = "position"']
@@ -158,8 +155,19 @@ def write_mapping(folder: Path, run: LoggedRun) -> None:
     (folder / MAPPING).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _order(turning: Sequence[int], gripper: int | None) -> list[int]:
-    return [*turning, *([] if gripper is None else [gripper])]
+def _groups(units: Sequence[str], grippers: Sequence[int]) -> list[tuple[list[int], list[int], list[int]]]:
+    """Axes of one unit, with their slots of states and of actions (docs/howto/data.md); nothing where there is no room
+    for them. Two grippers are of two arms alike, one behind the other."""
+    axes, each = range(len(units)), len(units) // 2
+    if len(grippers) == 2 and each <= JOINT_SLOTS:
+        action = [*range(each), *range(JOINT_SLOTS, JOINT_SLOTS + each)]
+        alike = [[axis for axis in axes if units[axis] == unit] for unit in dict.fromkeys(units)]
+        return [(own, [WHOLE_BODY + axis for axis in own], [action[axis] for axis in own]) for own in alike]
+    turning = [axis for axis in axes if axis not in grippers]
+    if len(grippers) > 1 or len(turning) > JOINT_SLOTS:
+        return []
+    joints = (turning, [8 + at for at in range(len(turning))], [29 + at for at in range(len(turning))])
+    return [joints, *([(list(grippers), [15], [36])] if grippers else [])]
 
 
 def _quoted(names: Any) -> str:

@@ -182,3 +182,9 @@ def _check(run: LoggedRun) -> None:
             typed(Name, camera["name"]), typed(int, camera["height_px"]), typed(int, camera["width_px"])
     except (ReadError, LookupError, TypeError) as error:
         raise LogError(f"{run.path}: the head of the log: {error}; record the run again") from None
+
+
+def grippers_of(arm: dict[str, Any]) -> tuple[int, ...]:
+    """The axes that hold things, of an arm in such a record."""
+    told = arm.get("gripper")
+    return () if told is None else (told,) if isinstance(told, int) else tuple(told)

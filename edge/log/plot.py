@@ -49,7 +49,7 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
         )
         axis.set_ylabel(f"{name}\n{unit}", fontsize=8)
     axes[0].legend(loc="upper right", fontsize=8, ncols=2)
-    turning = [axis for axis in range(arm.dof) if arm.units[axis] == "rad" and axis != arm.gripper]
+    turning = [axis for axis in range(arm.dof) if arm.units[axis] == "rad" and axis not in arm.grippers]
     lag = 1000 * (samples.commanded_rad - samples.measured_rad)[:, turning]
     axes[-2].plot(seconds, np.abs(lag).max(axis=1), color="tab:red", linewidth=1.0)
     axes[-2].set_ylabel("largest\nlag, mrad", fontsize=8)

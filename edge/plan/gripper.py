@@ -30,21 +30,27 @@ def within_travel(
     arm: ArmProfile,
     step_s: float,
 ) -> FloatArray:
-    """A chunk (horizon, J) whose rows from `delay` on keep the gripper within its travel and its limits.
+    """A chunk (horizon, J) whose rows from `delay` on keep every gripper within its travel and its limits.
 
     They begin at `start_rad` (J,) with `velocity_rad_s` (J,). Returned as it is for an arm without a gripper. The chunk
     must be finite.
     """
-    axis = arm.gripper
-    if axis is None:
-        return increments_rad
+    chunk = increments_rad
+    for axis in arm.grippers:
+        chunk = _kept(chunk, axis, delay, float(start_rad[axis]), step_s * float(velocity_rad_s[axis]), arm, step_s)
+    return chunk
+
+
+def _kept(
+    increments_rad: FloatArray, axis: int, delay: int, at: float, last: float, arm: ArmProfile, step_s: float
+) -> FloatArray:
+    """The same with one axis kept, which is `at` and has come there by a step of `last`."""
     limits = arm.operating
     low, high = limits.position_min_rad[axis], limits.position_max_rad[axis]
     low, high = low + MARGIN * (high - low), high - MARGIN * (high - low)
     fastest = SPEED * step_s * limits.velocity_rad_s[axis]
     change = CHANGE * step_s**2 * limits.acceleration_rad_s2[axis]
     chunk: FloatArray = increments_rad.copy()
-    at, last = float(start_rad[axis]), step_s * float(velocity_rad_s[axis])
     for row in range(delay, len(chunk)):
         up, down = min(fastest, _braking(high - at, change)), min(fastest, _braking(at - low, change))
         wanted = min(max(float(chunk[row, axis]), last - change), last + change)

@@ -67,8 +67,7 @@ class GoalShaper:
         self._low, self._high = np.array(limits.position_min_rad), np.array(limits.position_max_rad)
         self._velocity, self._jerk = np.array(limits.velocity_rad_s), np.array(limits.jerk_rad_s3)
         self._beyond = np.array(arm.goals.beyond_rad)
-        if arm.gripper is not None:
-            self._beyond[arm.gripper] = math.inf  # it closes further than it goes, and means "hold"
+        self._beyond[list(arm.grippers)] = math.inf  # one closes further than it goes, and means "hold"
         self._bounds = [JointBounds(*row) for row in zip(*limits.rows(), arm.goals.deviation_rad)]
         prepare(MOST_STEPS)
 

@@ -13,6 +13,7 @@ from firmware_bridge.reading import Between, Name, ReadError, Sized, typed
 
 Row: TypeAlias = Annotated[tuple[float, ...], Sized(1, MAX_JOINTS)]
 PositiveRow: TypeAlias = Annotated[tuple[Annotated[float, Between(1e-9, 1e3)], ...], Sized(1, MAX_JOINTS)]
+Axis: TypeAlias = Annotated[int, Between(0, MAX_JOINTS - 1)]
 Steps: TypeAlias = Annotated[int, Between(0, 1024)]
 MOST_US = 3600e6
 
@@ -23,13 +24,17 @@ def pack_controller(
     """Arm, shape and settings, and the first latency it was told; `shape` as an older log has it.
 
     An arm without bounds for goals is written as it was before there were any, so that such logs still compare; so are
-    the settings of a run that averages no chunks. Where the arm's stops and its links are decides nothing.
+    the settings of a run that averages no chunks; one gripper is a number, none is nothing. Where the arm's stops and
+    its links are decides nothing, nor what it is made of.
     """
     settings = asdict(controller.settings)
     if controller.settings.ensemble == 1:
         del settings["ensemble"]
     arm = {name: value for name, value in asdict(controller.arm).items() if name != "goals" or value is not None}
-    del arm["travel"], arm["frames"]
+    del arm["travel"], arm["frames"], arm["parts"]
+    one_or_none = next(iter(controller.arm.grippers), None)
+    arm["grippers"] = one_or_none if len(controller.arm.grippers) < 2 else arm["grippers"]
+    arm = {"gripper" if name == "grippers" else name: value for name, value in arm.items()}
     return pack_plain(
         {
             "arm": arm,
@@ -77,7 +82,7 @@ class _Arm:
     following_rad: Row
     edges: _Edges | None
     units: Annotated[tuple[Literal["rad", "m"], ...], Sized(1, MAX_JOINTS)]
-    gripper: Annotated[int, Between(0, MAX_JOINTS - 1)] | None
+    gripper: Axis | Annotated[tuple[Axis, ...], Sized(2, MAX_JOINTS)] | None
     goals: _Goals | None = None
 
 

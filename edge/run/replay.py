@@ -20,6 +20,7 @@ from edge.bundle import ChunkShape
 from edge.errors import SafetyStop
 from edge.inference.records import PlannerStatus, PlanRequest, PlanResult
 from edge.log import records as rec
+from edge.log.logged_run import grippers_of
 from edge.log.mcap_log import LogError
 from edge.log.records import INFORMATION, Kind, Record, decode, unpack
 from edge.log.taps import DEVICE_CALLS, TappedPlanner, TappedRecorder, open_client
@@ -239,7 +240,8 @@ class Replay:
         arm = body["arm"]
         limits = {name: JointLimits(**_tuples(arm[name])) for name in ("limits", "operating")}
         goals = GoalBounds(**_tuples(arm["goals"])) if "goals" in arm else None
-        profile = ArmProfile(**{**_tuples(arm), **limits, "goals": goals})
+        plain = {name: value for name, value in _tuples(arm).items() if name != "gripper"}
+        profile = ArmProfile(**{**plain, **limits, "goals": goals, "grippers": grippers_of(arm)})
         controller = Controller(
             client,
             TappedPlanner(self._world, self._comparison),

@@ -140,7 +140,7 @@ def task_of(instruction: str) -> str | None:
 
 def open_scene(arm: ArmProfile, seed: int, instruction: str = "") -> Scene:
     """The scene of an arm. Raises `InputError` for an arm that has none, and for what another kind of arm can do."""
-    reaches, lifts = arm.dof == DOF and arm.gripper is None, arm.embodiment in LAYOUTS
+    reaches, lifts = arm.dof == DOF and not arm.grippers, arm.embodiment in LAYOUTS
     task = task_of(instruction)
     if not (reaches or lifts):
         raise InputError(f"the simulated bench has an FR3 with a pointer or a hand, and an SO-101, not '{arm.name}'")

@@ -22,7 +22,10 @@ from export.training.lerobot.errors import DatasetError
 from export.training.lerobot.info import DatasetInfo, read_info
 from export.training.readings import LEAST_MOTION, MARGIN, UNITS, Reading, readings
 
-ARMS = dict.fromkeys(("so101", "so101_follower", "so_follower"), "so101")
+ARMS = {
+    **dict.fromkeys(("so101", "so101_follower", "so_follower"), "so101"),
+    **dict.fromkeys(("bi_so101", "bi_so_follower"), "bi_so101"),
+}
 """Arms by the robot types that datasets name."""
 SHORTEST_STEP_S, LONGEST_STEP_S = 0.002, 1.0
 
@@ -81,7 +84,7 @@ def find_robot(folder: Folder, given: Given, absolute: bool = True) -> Robot:
 
 def bundle_unit(arm: ArmProfile, index: int, units: str, row: Reading) -> tuple[Unit, tuple[float, float] | None]:
     """What a bundle calls an axis's unit, and the travel that a share of it is of, in the arm's unit."""
-    if index == arm.gripper and units != "radians":
+    if index in arm.grippers and units != "radians":
         return "percent", (row.offset, row.offset + 100 * row.scale)
     if units == "normalised":
         return "plus_minus_100", (row.offset - 100 * row.scale, row.offset + 100 * row.scale)
@@ -218,5 +221,5 @@ def _moves(arm: ArmProfile, rows: list[Reading], low: list[float], high: list[fl
     return any(
         most - least >= LEAST_MOTION * (row.high - row.low)
         for index, (row, least, most) in enumerate(zip(rows, low, high))
-        if index != arm.gripper
+        if index not in arm.grippers
     )

@@ -51,12 +51,12 @@ class Reading:
 def readings(arm: ArmProfile, sweeps: Sequence[float] | None = None) -> dict[str, list[Reading]]:
     """Of each kind of units, one for each axis; `sweeps` are the arm's own that has recorded, as of `own_sweeps`."""
     table: dict[str, list[Reading]] = {name: [] for name in UNITS}
-    for index, (joint, unit, (low, high)) in enumerate(zip(arm.joints, arm.units, arm.stops_rad)):
+    for index, (joint, unit, (low, high)) in enumerate(zip(arm.own_joints, arm.units, arm.stops_rad)):
         turn = 180 / math.pi if unit == "rad" else 1.0
         start, end = (-math.pi, math.pi) if joint in WHOLE_TURN else (low, high)
         if sweeps is not None:  # its middle is the middle of the travel, as on the arm (`feetech.calibration.Scale`)
             start, end = (low + high - sweeps[index]) / 2, (low + high + sweeps[index]) / 2
-        jaw = Reading(0.0, 100.0, (high - low) / 100, low) if index == arm.gripper else None
+        jaw = Reading(0.0, 100.0, (high - low) / 100, low) if index in arm.grippers else None
         table["radians"].append(Reading(low, high))
         table["degrees"].append(jaw or Reading(low * turn, high * turn, 1 / turn))
         table["normalised"].append(jaw or Reading(-100.0, 100.0, (end - start) / 200, (start + end) / 2))
@@ -137,7 +137,7 @@ class Seen:
     @property
     def touches_100(self) -> bool:
         """Whether the joints reach 100 or -100 and never go beyond."""
-        joints = [index for index in range(self.arm.dof) if index != self.arm.gripper]
+        joints = [index for index in range(self.arm.dof) if index not in self.arm.grippers]
         most = max(np.abs(self.low[joints]).max(), np.abs(self.high[joints]).max())
         return bool(100 - EDGE <= most <= 100 + 1e-3)
 
@@ -165,7 +165,7 @@ class Seen:
         return any(
             most - least >= LEAST_MOTION * (row.high - row.low)
             for index, (row, least, most) in enumerate(zip(table, self.low, self.high))
-            if index != self.arm.gripper
+            if index not in self.arm.grippers
         )
 
 

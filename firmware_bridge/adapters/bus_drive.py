@@ -71,6 +71,7 @@ class BusDrive(ABC, Generic[B]):
         self._implausible = self._cycles = 0
         self._retry_ns = self._due_ns = 0
         self._reported_ns: int | None = None
+        self._periods, self._takes = 1, False
         self._serve: Callable[[], None] = lambda: None
 
     # What the core's loop calls --------------------------------------------------------------------------------------
@@ -89,17 +90,9 @@ class BusDrive(ABC, Generic[B]):
         self._serve = serve
 
     def measure(self) -> Measurement:
-        self._on_bus(self._before_waiting)
-        stamp_ns = self._wait_for_cycle()
-        periods = 1 if self._reported_ns is None else (stamp_ns - self._reported_ns) // MS_NS
-        self._reported_ns = stamp_ns
-        if self._bus is None:
-            self._try_again()
-        else:
-            self._on_bus(self._take)
-        now_ns = self._clock_ns()
-        ok = self._all_are_heard(now_ns) and not self._untold
-        return Measurement(self.position_rad, ok, self._is_on, periods, (now_ns - stamp_ns) // 1000)
+        self.collect()
+        self.begin(self.wait_for_cycle())
+        return self.finish()
 
     def command(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float], enable: bool) -> None:
         if not enable:
@@ -139,6 +132,46 @@ class BusDrive(ABC, Generic[B]):
             self._notify(f"{lost}; {self.WHEN_LEFT}")
         bus.close()
 
+    # A cycle, in the parts in which several arms share it (`joined.py`) --------------------------------------------
+
+    def collect(self) -> None:
+        """Takes what has come since the last cycle."""
+        self._on_bus(self._before_waiting)
+
+    def wait_for_cycle(self) -> int:
+        """Waits until a cycle is due; returns when it was due. One that is more than a cycle late is left out."""
+        period_ns = self.CYCLE_PERIODS * MS_NS
+        if self._reported_ns is None:
+            self._due_ns = self._clock_ns()
+        self._due_ns += max(0, self._clock_ns() - self._due_ns) // period_ns * period_ns
+        while (left_ns := self._due_ns - self._clock_ns()) > 0:
+            self._serve()
+            self._sleep(min(left_ns / 1e9, SERVE_S))
+        due_ns = self._due_ns
+        self._due_ns += period_ns
+        return due_ns
+
+    def begin(self, stamp_ns: int) -> None:
+        """Begins the cycle that was due then: asks, and waits for nothing; or looks for a bus that was lost."""
+        if self._reported_ns is None:  # the loop begins; until now nobody has listened
+            self._heard_ns = dict.fromkeys(self._names, stamp_ns)
+        self._periods = 1 if self._reported_ns is None else (stamp_ns - self._reported_ns) // MS_NS
+        self._reported_ns = stamp_ns
+        self._cycles += 1
+        self._takes = self._bus is not None
+        if self._bus is None:
+            self._try_again()
+        else:
+            self._on_bus(self._query)
+
+    def finish(self) -> Measurement:
+        """What the arm tells in the cycle that has begun."""
+        if self._takes:
+            self._on_bus(self._take)
+        now_ns, stamp_ns = self._clock_ns(), self._reported_ns or 0
+        ok = self._all_are_heard(now_ns) and not self._untold
+        return Measurement(self.position_rad, ok, self._is_on, self._periods, (now_ns - stamp_ns) // 1000)
+
     # What an arm is asked and told -----------------------------------------------------------------------------------
 
     @property
@@ -153,6 +186,9 @@ class BusDrive(ABC, Generic[B]):
 
     def _before_waiting(self, bus: B) -> None:
         """Takes the answers that come while the next cycle is waited for."""
+
+    def _query(self, bus: B) -> None:
+        """Asks for what is taken in this cycle, of an arm that does not tell it by itself."""
 
     @abstractmethod
     def _take(self, bus: B) -> None:
@@ -179,21 +215,6 @@ class BusDrive(ABC, Generic[B]):
             bus.close()
             raise
         self._bus, self._wanted_ns = bus, self._clock_ns()
-
-    def _wait_for_cycle(self) -> int:
-        """Waits until a cycle is due; returns when it was due. One that is more than a cycle late is left out."""
-        period_ns = self.CYCLE_PERIODS * MS_NS
-        if self._reported_ns is None:  # the loop begins; until now nobody has listened
-            self._due_ns = self._clock_ns()
-            self._heard_ns = dict.fromkeys(self._names, self._due_ns)
-        self._due_ns += max(0, self._clock_ns() - self._due_ns) // period_ns * period_ns
-        while (left_ns := self._due_ns - self._clock_ns()) > 0:
-            self._serve()
-            self._sleep(min(left_ns / 1e9, SERVE_S))
-        due_ns = self._due_ns
-        self._due_ns += period_ns
-        self._cycles += 1
-        return due_ns
 
     def _is_plausible(self, one: int, moved: float, fastest: float, jitter: float, now_ns: int) -> bool:
         """Whether `one` can have moved so far since it was heard; then it counts as heard now."""

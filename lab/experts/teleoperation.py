@@ -54,11 +54,9 @@ class LeRobotUnits:
     @staticmethod
     def of(arm: ArmProfile) -> LeRobotUnits:
         zero, per = np.zeros(arm.dof), np.full(arm.dof, 180 / np.pi)
-        if arm.gripper is not None:
-            low, high = (
-                float(ends[arm.gripper]) for ends in (arm.limits.position_min_rad, arm.limits.position_max_rad)
-            )
-            zero[arm.gripper], per[arm.gripper] = low, 100 / (high - low)
+        for axis in arm.grippers:
+            low, high = (float(ends[axis]) for ends in (arm.limits.position_min_rad, arm.limits.position_max_rad))
+            zero[axis], per[axis] = low, 100 / (high - low)
         return LeRobotUnits(zero, per)
 
     def from_arm(self, positions_rad: FloatArray) -> FloatArray:

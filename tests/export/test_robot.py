@@ -131,3 +131,20 @@ def test_what_is_missing_or_at_odds_is_refused(
     with pytest.raises(CheckpointError) as refused:
         find_robot(folder_between(*IN_DEGREES), given)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_two_arms_go_by_lerobots_names_in_any_order(tmp_path: Path) -> None:
+    """LeRobot's `bi_so_follower` puts the side before each joint; a whole turn of a wrist is one on both."""
+    low, high = ([*side, *side] for side in IN_DEGREES)
+    folder = folder_between(low, high)
+    folder = replace(folder, state_width=12, action_width=12)
+    names = [f"{side}_{joint}.pos" for side in ("right", "left") for joint in JOINTS]
+    rows = {"dtype": "float32", "shape": [12], "names": names}
+    path = dataset(tmp_path, robot_type="bi_so_follower")
+    document = json.loads((path / "meta" / "info.json").read_text())
+    document["features"] |= {"observation.state": rows, "action": rows}
+    (path / "meta" / "info.json").write_text(json.dumps(document))
+    found = find_robot(folder, Given(dataset=path))
+    assert (found.arm.name, found.units, found.rate_hz) == ("bi_so101", "degrees", 30)
+    assert [axis.column for axis in found.axes] == [*range(6, 12), *range(6)]
+    assert [axis.unit for axis in found.axes] == 2 * (["deg"] * 5 + ["percent"])

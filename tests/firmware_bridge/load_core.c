@@ -30,7 +30,7 @@ int main(int count, char **arguments) {
   find(core, "ve_sim_now_us", &now_us);
   find(replay, "LLVMFuzzerTestOneInput", &run);
   find(replay, "ve_fuzz_digest", &digest);
-  const double home[8] = {0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785, 0.0};
+  const double home[16] = {0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785, 0.0};
   void *device = open_device("franka", home, NULL, NULL, NULL, NULL);
   for (int i = 0; (device != NULL) && (i < 1000); i++) {
     tick(device);

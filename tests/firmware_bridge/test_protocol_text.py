@@ -13,7 +13,7 @@ import pytest
 import tomllib
 
 from edge.arms import available_arms, load_arm
-from edge.arms.profile import PROFILE_FOLDER
+from edge.arms.reading import PROFILE_FOLDER
 from edge.run.controller import HEARTBEAT_NS
 from firmware_bridge import constants
 
@@ -45,9 +45,23 @@ def packed(document: dict[str, Any], part: str, form: str) -> bytes:
     return ",".join(units).encode("ascii") if set(units) - {"rad"} else b""
 
 
+def document_of(arm: str) -> dict[str, Any]:
+    """A profile's TOML document; of an arm that is made of others, theirs with the rows one behind the other."""
+    document = tomllib.loads((PROFILE_FOLDER / f"{arm}.toml").read_text())
+    parts = [document_of(part) for part in document.get("arms", {}).values()]
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, list):
+                document[name] = document.get(name, []) + value
+            elif isinstance(value, dict):
+                table = document.setdefault(name, {})
+                table |= {key: table.get(key, []) + row for key, row in value.items() if isinstance(row, list)}
+    return document
+
+
 @pytest.mark.parametrize("arm", available_arms())
 def test_the_recipe_of_the_text_gives_the_codes_profile_hash(arm: str) -> None:
-    document = tomllib.loads((PROFILE_FOLDER / f"{arm}.toml").read_text())
+    document = document_of(arm)
     recipe = rows_of("Profile hash")
     hash32 = zlib.crc32(b"".join(packed(document, part, form) for part, form in recipe))
     assert hash32 == load_arm(arm).hash32

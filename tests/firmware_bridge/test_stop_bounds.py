@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edge.arms import load_arm
+from edge.arms import available_arms, load_arm
 from edge.arms.stopping import StopBound, stop_bound, stop_bounds
 from firmware_bridge import messages as wire
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.replay import JointLimits, JointState
 from tests.core_bench import Bench
-from tests.firmware_core import Inputs, Profile, core
+from tests.firmware_core import Inputs, Profile, Row, core
 
-ARMS = ("franka", "franka_hand", "panda", "piper", "so101", "yam")
+ARMS = tuple(available_arms())
 PERIOD_S, PERIOD_US = 1e-3, 1000
 SHORT_TICKS, LONG_TICKS = 150_000, 20_000_000
 CLOSE = 0.95
@@ -54,7 +54,7 @@ class ProfileBench(Bench):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.profile = self.shipped
-        q = (ctypes.c_double * 8)(*self.q)
+        q = Row(*self.q)
         self.library.ve_device_init(self.at, ctypes.byref(self.profile), 0, ctypes.byref(q))
 
 
@@ -132,7 +132,7 @@ def one_stop(profile: Profile, bounds: tuple[StopBound, ...], draw: random.Rando
     bench.arm()
     put_into_motion(bench, draw)
     start = [(joint.q, joint.v, joint.a) for joint in bench.device.joint[: bench.joints]]
-    measured = (ctypes.c_double * 8)(*(q for q, _, _ in start))
+    measured = Row(*(q for q, _, _ in start))
     inputs = Inputs(bench.now_us + PERIOD_US, measured, True, True)
     draw.choice(CAUSES)(bench, inputs)
     tick, at, outputs = bench.library.ve_device_tick, bench.at, bench.outputs

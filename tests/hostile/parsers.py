@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 
 from edge.arms import load_arm
-from edge.arms.profile import PROFILE_FOLDER
+from edge.arms.reading import PROFILE_FOLDER
 from edge.bundle import read_manifest
 from edge.bundle.signature import SIGNATURE, SigningKey, Unsigned, check_signature
 from edge.errors import VlaEdgeError

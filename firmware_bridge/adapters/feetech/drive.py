@@ -129,11 +129,14 @@ class FeetechDrive(BusDrive[ServoBus]):
                 self._suspect(f"health {servo}", self._health[servo].judge(Health.unpack(answer.data), now_ns))
         self._suspect("torque", self._torque.fault(now_ns))
 
-    def _take(self, bus: ServoBus) -> None:
+    def _query(self, bus: ServoBus) -> None:
         size, address = reg.PRESENT_POSITION.size, reg.PRESENT_POSITION.address
         request = packets.sync_read(self._servos, address, size)
-        answers = bus.query(request, self._servos, size, question_s(len(self._servos), size))
-        now_ns = self._clock_ns()
+        bus.collect()
+        bus.begin(request, self._servos, size, question_s(len(self._servos), size))
+
+    def _take(self, bus: ServoBus) -> None:
+        answers, now_ns = bus.collect(), self._clock_ns()
         for servo in self._servos:
             self._asked[servo] += 1
             if servo in answers:

@@ -80,3 +80,19 @@ class Leader:
 
     def _take(self, servo: int, count: int, asked_ns: int) -> None:
         self._count[servo], self._told_ns[servo] = count, asked_ns
+
+
+class Leaders:
+    """Several leaders as one, for an arm that is made of as many."""
+
+    def __init__(self, leaders: Sequence[Leader]) -> None:
+        self._leaders = tuple(leaders)
+
+    def read(self) -> LeaderPose:
+        """Where they are, one behind the other, as of the oldest reading. Raises `LinkLost`."""
+        poses = [leader.read() for leader in self._leaders]
+        return LeaderPose(tuple(q for pose in poses for q in pose.position_rad), min(pose.at_ns for pose in poses))
+
+    def close(self) -> None:
+        for leader in self._leaders:
+            leader.close()

@@ -15,10 +15,7 @@ from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnected
 from edge.arms import load_arm
 from edge.cameras import open_camera
 from edge.doors.following import FollowingArm, follow
-from edge.doors.lerobot_names import LeRobotAxes, with_calibration
-
-SO_FOLLOWER = "so_follower"
-"""LeRobot's own name of an SO arm: in its datasets, and of the folder of its calibrations."""
+from edge.doors.lerobot_names import ROBOTS, LeRobotAxes, with_calibration
 
 
 @RobotConfig.register_subclass("vla_edge")
@@ -26,8 +23,8 @@ SO_FOLLOWER = "so_follower"
 class VlaEdgeConfig(RobotConfig):
     """`--robot.type=vla_edge` and its options.
 
-    arm           profile: so101, franka, ..., or a .toml file
-    bridge        where it is, as `edge-run --bridge`: feetech:/dev/ttyACM0, sim:, serial:PORT, ...
+    arm           profile: so101, bi_so101, franka, ..., or a .toml file
+    bridge        where it is, as `edge-run --bridge`: feetech:/dev/ttyACM0, feetech:LEFT,RIGHT, sim:, ...
     speed         share of the arm's operating speed, above 0 to 1
     cameras       LeRobot's own
     edge_cameras  others by URL, as `edge-run --camera`; sim: is a camera of the simulated scene, by its name
@@ -55,7 +52,7 @@ class VlaEdge(Robot):
     name = "vla_edge"
 
     def __init__(self, config: VlaEdgeConfig) -> None:
-        self.name = SO_FOLLOWER if config.arm == "so101" else load_arm(config.arm).name
+        self.name = ROBOTS.get(config.arm) or load_arm(config.arm).name
         super().__init__(config)
         self.config = config
         self.cameras = make_cameras_from_configs(config.cameras)
@@ -65,7 +62,7 @@ class VlaEdge(Robot):
 
     @property
     def _bridge(self) -> str:
-        return with_calibration(self.config.bridge, Path(self.calibration_fpath))
+        return with_calibration(self.config.bridge, Path(self.calibration_fpath), load_arm(self.config.arm))
 
     @cached_property
     def observation_features(self) -> dict[str, Any]:

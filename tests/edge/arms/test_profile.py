@@ -9,13 +9,15 @@ import pytest
 import tomllib
 
 from edge.arms import ProfileError, available_arms, load_arm
-from edge.arms.profile import PROFILE_FOLDER
+from edge.arms.reading import PROFILE_FOLDER
 
 GOOD = (PROFILE_FOLDER / "franka.toml").read_text()
+WIDE = "[" + 16 * '"a", ' + '"fr3'
+"""Of joints, sixteen before those that are there."""
 
 
 def test_what_ships() -> None:
-    assert available_arms() == ["franka", "franka_hand", "panda", "piper", "so101", "yam"]
+    assert available_arms() == ["bi_so101", "franka", "franka_hand", "panda", "piper", "so101", "yam"]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 
@@ -53,9 +55,7 @@ def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    with pytest.raises(
-        ProfileError, match=r"unknown arm 'frank'; choose one of franka, franka_hand, panda, piper, so101"
-    ):
+    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of bi_so101, franka, franka_hand, panda"):
         load_arm("frank")
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_arm_lists_the_known_ones() -> None:
         ('name = "franka"', 'name = "\\u001b[2J"', r":\d+: name must be text of 1 to 64 printable"),
         ('"fr3_joint2"', '"fr3_joint1"', r":\d+: joints names one joint twice"),
         ('"fr3_joint2"', "2", r":\d+: joints\[1\] must be text"),
-        ('joints = ["fr3', 'joints = ["a", "b", "fr3', r":\d+: joints must be a list of 1 to 8, not a list of 9"),
+        ('joints = ["fr3', f"joints = {WIDE}", r":\d+: joints must be a list of 1 to 16, not a list of 23"),
         ("[home]\n", "[home]\nposition_deg = [0]\n", r":\d+: \[home\] position_deg is unknown"),
         ("position_rad = [0.0,", "position_rad = [9.0,", r"\[home\] position_rad puts joint 1 outside"),
         ("limit_rad = [0.15,", "limit_rad = [0.0,", r"\[following\] limit_rad is not positive for joint 1"),
@@ -142,7 +142,7 @@ HAND = (PROFILE_FOLDER / "franka_hand.toml").read_text()
 
 def test_the_hand_is_an_axis_in_metres() -> None:
     arm = load_arm("franka_hand")
-    assert arm.gripper == 7 and arm.joints[7] == "fr3_finger_width"
+    assert arm.grippers == (7,) and arm.joints[7] == "fr3_finger_width"
     assert arm.units == ("rad",) * 7 + ("m",)
     assert (arm.limits.position_min_rad[7], arm.limits.position_max_rad[7]) == (0.0, 0.08)
     assert arm.following_rad[7] > 0.08, "an object between the fingers is no collision"
@@ -152,8 +152,8 @@ def test_the_hand_is_an_axis_in_metres() -> None:
 
 def test_an_arm_without_a_gripper_has_joints_in_radians() -> None:
     arm = load_arm("franka")
-    assert (arm.gripper, set(arm.units)) == (None, {"rad"})
-    assert load_arm("so101").gripper == 5
+    assert (arm.grippers, set(arm.units)) == ((), {"rad"})
+    assert load_arm("so101").grippers == (5,)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,38 @@ def test_another_unit_is_another_arm(tmp_path: Path) -> None:
     assert load_arm(str(path)).hash32 != load_arm("franka_hand").hash32
 
 
-@pytest.mark.parametrize("name", available_arms())
+def test_an_arm_that_is_made_of_others_has_their_numbers_side_by_side() -> None:
+    both, one = load_arm("bi_so101"), load_arm("so101")
+    assert [side for side, _ in both.parts] == ["left", "right"] and all(part == one for _, part in both.parts)
+    assert both.joints == tuple(f"{side}_{joint}" for side in ("left", "right") for joint in one.joints)
+    assert both.grippers == (5, 11) and both.dof == 12 and both.edges is None
+    mine = (*both.limits.rows(), *both.operating.rows(), both.home_rad, both.following_rad, both.units, both.stops_rad)
+    theirs = (*one.limits.rows(), *one.operating.rows(), one.home_rad, one.following_rad, one.units, one.stops_rad)
+    assert mine == tuple(row + row for row in theirs)
+    assert both.goals is not None and one.goals is not None
+    assert both.goals.beyond_rad == 2 * one.goals.beyond_rad
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('left = "so101"\n', r"arms must be a table of 2 to 16, not a table of 1"),
+        ('left = "so101"\nright = "so102"\n', r"unknown arm 'so102'; choose one of"),
+        ('left = "so101"\nright = "bi_so101"\n', r":8: \[arms\] right is 'bi_so101', which is itself made of others"),
+        ('left = "so101"\nLeft_2 = "so101"\n', r":8: \[arms\] Left_2 must be a word of small letters, as left"),
+        ('a = "franka"\nb = "franka"\nc = "so101"\n', r"arms have 20 axes together; at most 16 are possible"),
+        ('left = "franka"\nright = "so101"\n', r"arms have \[velocity_edges\] in some of their profiles"),
+        ('left = "so101"\nright = "so101"\n[limits]\nsource = "x"\n', r"limits stands in the profiles of the arms of"),
+    ],
+)
+def test_arms_that_do_not_go_together(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(f'format = 1\nname = "two"\nmodel = "two"\nembodiment = "two"\n\n[arms]\n{text}')
+    with pytest.raises(ProfileError, match=message):
+        load_arm(str(path))
+
+
+@pytest.mark.parametrize("name", [name for name in available_arms() if not load_arm(name).parts])
 def test_every_table_of_a_shipped_profile_names_its_source(name: str) -> None:
     document = tomllib.loads((PROFILE_FOLDER / f"{name}.toml").read_text())
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}

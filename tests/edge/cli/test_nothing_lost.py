@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.arms.profile import PROFILE_FOLDER
+from edge.arms.reading import PROFILE_FOLDER
 from edge.cli import adapter, bridge_sim, calibrate, can_sim
 from firmware_bridge.adapters.fci_sim import server as fci_sim
 from firmware_bridge.adapters.feetech import servo_sim

@@ -55,11 +55,23 @@ def test_an_action_that_is_none_is_refused(change: dict[str, object], message: s
 
 def test_lerobots_calibration_is_the_servo_buss_unless_another_is_named(tmp_path: Path) -> None:
     file = tmp_path / "arm.json"
-    assert with_calibration("feetech:/dev/x", file) == "feetech:/dev/x"
+    assert with_calibration("feetech:/dev/x", file, SO101) == "feetech:/dev/x"
     file.write_text("{}")
-    assert with_calibration("feetech:/dev/x", file) == f"feetech:/dev/x?calibration={file}"
-    assert with_calibration("feetech:/dev/x?calibration=mine", file) == "feetech:/dev/x?calibration=mine"
-    assert with_calibration("sim:", file) == "sim:" and with_calibration("serial:/dev/x", file) == "serial:/dev/x"
+    assert with_calibration("feetech:/dev/x", file, SO101) == f"feetech:/dev/x?calibration={file}"
+    assert with_calibration("feetech:/dev/x?calibration=mine", file, SO101) == "feetech:/dev/x?calibration=mine"
+    assert with_calibration("sim:", file, SO101) == "sim:"
+    assert with_calibration("serial:/dev/x", file, SO101) == "serial:/dev/x"
+
+
+def test_lerobot_calibrates_each_of_two_arms_in_the_folder_of_single_ones(tmp_path: Path) -> None:
+    file = tmp_path / "bi_so_follower" / "arm.json"
+    (tmp_path / "so_follower").mkdir()
+    files = [tmp_path / "so_follower" / f"arm_{side}.json" for side in ("left", "right")]
+    files[0].write_text("{}")
+    assert with_calibration("feetech:l,r", file, load_arm("bi_so101")) == "feetech:l,r"
+    files[1].write_text("{}")
+    found = with_calibration("feetech:l,r", file, load_arm("bi_so101"))
+    assert found == f"feetech:l,r?calibration={files[0]},{files[1]}"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ MADE = [
     (("arm", "operating"), {}, "arm.operating.position_min_rad is missing"),
     (("arm", "limits", "velocity_rad_s"), [1.0] * 6, "a row has not 7 numbers, one per joint"),
     (("arm", "home_rad", 3), 1e30, "arm.home_rad[3] must be a number"),
-    (("arm", "joints"), ["j"] * 5000, "arm.joints must be a list of 1 to 8"),
+    (("arm", "joints"), ["j"] * 5000, "arm.joints must be a list of 1 to 16"),
     (("arm", "gripper"), 99, "arm.gripper must be"),
     (("arm", "goals"), [1.0], "arm.goals must be a table"),
     (("arm", "goals"), {"deviation_rad": [0.1] * 7}, "arm.goals.beyond_rad is missing"),

@@ -66,6 +66,17 @@ def test_other_axes_and_arms_are_left_alone() -> None:
     np.testing.assert_array_equal(within_travel(np.full((15, 8), 9.0), 0, HOME, STILL, HAND, STEP_S)[:, :7], 9.0)
 
 
+def test_every_gripper_of_two_arms_is_kept_and_neither_by_the_other() -> None:
+    both = load_arm("bi_so101")
+    wild = np.zeros((15, 12))
+    wild[:, 5], wild[:, 11] = -0.9, 0.9
+    kept = within_travel(wild, 0, np.array(both.home_rad), np.zeros(12), both, STEP_S)
+    at = np.array(both.home_rad) + np.cumsum(kept, axis=0)
+    low, high = np.array(both.operating.position_min_rad), np.array(both.operating.position_max_rad)
+    assert (at >= low).all() and (at <= high).all()
+    assert at[-1, 5] - low[5] < 0.2 and high[11] - at[-1, 11] < 0.2 and not np.delete(kept, [5, 11], axis=1).any()
+
+
 @pytest.mark.parametrize("swing_m", [-0.02, 0.02, None], ids=["closes", "opens", "cannot decide"])
 def test_a_policy_that_means_more_than_there_is_is_not_refused(tmp_path: Path, swing_m: float | None) -> None:
     """Beyond its travel for many chunks, through the real firmware: no refusal, no fault, no limit broken."""

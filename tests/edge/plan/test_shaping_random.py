@@ -77,8 +77,8 @@ def situations(draw: Callable[..., object]) -> Drawn:
     goals = np.rint(goals / COUNT_RAD) * COUNT_RAD if counts else goals
     if rng.random() < 0.9:  # else beyond a limit, more or less
         goals = np.clip(goals, low - 0.03, high + 0.03)
-    if arm.gripper is not None and rng.random() < 0.5:
-        goals[:, arm.gripper] = rng.choice([low[arm.gripper] - 0.1, high[arm.gripper] + 0.1])
+    for axis in arm.grippers if arm.grippers and rng.random() < 0.5 else ():
+        goals[:, axis] = rng.choice([low[axis] - 0.1, high[axis] + 0.1])
     return Drawn(arm, core, Situation(timeline, (), splice, goals, spacing_us))
 
 

@@ -59,8 +59,8 @@ def test_the_expert_lifts_through_runtime_and_firmware(arm: str, episode: int, t
     assert outcome.controller.counters.interventions <= 5
     rows = read_trace(trace)
     assert violations(rows, profile.limits, profile.edges) == []
-    assert profile.gripper is not None
-    assert np.ptp(rows.q[:, profile.gripper]) > 0.5 * abs(np.subtract(*scene.layout.grip))
+    (jaw,) = profile.grippers
+    assert np.ptp(rows.q[:, jaw]) > 0.5 * abs(np.subtract(*scene.layout.grip))
 
 
 @pytest.mark.slow  # 50 episodes of each arm, several minutes

@@ -33,6 +33,7 @@ from tests.franky import franky
 from tests.piper_bench import PIPER, PiperBench, PiperRig
 from tests.servo_bench import SO101, ServoBench, ServoRig, resting
 from tests.support import FRANKA, Rig, broken_limits, chunk_from, states_in_order
+from tests.two_arm_bench import BOTH, TwoArmBench, TwoArmRig
 
 ADDRESS = "127.0.0.52"
 LIMITS = arm_limits(FRANKA)
@@ -123,6 +124,34 @@ class SimulatedServos(ArmBench):
         pass
 
 
+class TwoArms(ArmBench):
+    """Two SO-101, each on its simulated bus; they break down by a servo of the right one that is too hot."""
+
+    arm, near_rad, bridged = BOTH, 0.03, BUS_BRIDGED
+
+    def __init__(self) -> None:
+        self._bench = TwoArmBench(change=resting)
+
+    def open(self) -> ArmDrive:
+        return self._bench.open_drive()
+
+    def break_down(self) -> None:
+        self._bench.sides["right"].servos[3][reg.PRESENT_TEMPERATURE] = 90
+
+    def heal(self) -> None:
+        self._bench.sides["right"].servos[3][reg.PRESENT_TEMPERATURE] = 30
+
+    def rig(self, trace: Path) -> TwoArmRig:
+        return TwoArmRig(TwoArmBench(core=True, trace=trace, change=resting))
+
+    def device_us(self, rig: Rig) -> int:
+        assert isinstance(rig, TwoArmRig)
+        return rig.device_us
+
+    def close(self) -> None:
+        pass
+
+
 class SimulatedMotors(ArmBench):
     """A YAM on its simulated bus, on a stepped clock; it breaks down by a motor that is overloaded."""
 
@@ -184,6 +213,7 @@ BENCHES = {
     "franka, strict": StrictBench,
     "franka, strict, by velocity": lambda: StrictBench(FrankaOptions(mode="velocity")),
     "so101, simulated": SimulatedServos,
+    "two so101, simulated": TwoArms,
     "yam, simulated": SimulatedMotors,
     "piper, simulated": SimulatedPiper,
     "franka, simulated": lambda: SimulatedFranka("franka"),
