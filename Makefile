@@ -194,6 +194,14 @@ aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks mu
 	$(EXPORT)
 	$(BIN)/python tools/aarch64.py --bundle demo/bundle
 
+recompute: setup ## every chunk of a lift and of a reach in simulation again from the logged pixels: here to the last bit, in an aarch64 Python under QEMU within the gate
+	$(BIN)/edge-export checkpoints/lift.pt -o runs/recompute/bundle-lift
+	$(BIN)/edge-export checkpoints/reach.pt -o runs/recompute/bundle-reach
+	rm -rf runs/recompute/lift runs/recompute/reach
+	$(BIN)/python -m tools.recorded_run --bundle runs/recompute/bundle-lift --arm so101 --task "pick up the red cube" --episodes 1 --duration 8 --out runs/recompute/lift
+	$(BIN)/python -m tools.recorded_run --bundle runs/recompute/bundle-reach --episodes 1 --out runs/recompute/reach
+	for run in lift reach; do $(BIN)/python tools/aarch64.py --bundle runs/recompute/bundle-$$run --log runs/recompute/$$run/logs/episode-000.mcap || exit 1; done
+
 wheels: setup ## the source distribution and wheels for x86-64 and aarch64 with the core compiled in, in dist/
 	$(BIN)/python tools/wheels.py
 
@@ -253,6 +261,9 @@ film: setup ## three cameras of 640x480 at 30 Hz in the log for ten minutes: lat
 lerobot-recording: setup $(LEROBOT)/.installed ## logs of a policy in simulation as a dataset, which LeRobot's own loader must read: BUNDLE=DIR make lerobot-recording
 	rm -rf runs/recorded && $(BIN)/python -m tools.recorded_run --bundle $(BUNDLE) --out runs/recorded
 	HF_HUB_OFFLINE=1 $(LEROBOT)/bin/python tools/lerobot_compat.py read runs/recorded/data
+
+lerobot-led: setup $(LEROBOT)/.installed ## 50 simulated episodes by a scripted leader arm, two of them take-overs; read by LeRobot's loader, some steps of edge-train and lerobot-train: BUNDLE=DIR make lerobot-led
+	PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" BUNDLE="$(BUNDLE)" sh tools/lerobot/led.sh runs/led
 
 # Beside the newest one's environment; what those versions need more of is little.
 OLDER_NEEDS := draccus==0.10.0 mergedeep pyyaml-include toml imageio jsonlines deepdiff orderly-set cachebox

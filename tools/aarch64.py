@@ -1,8 +1,9 @@
 """Runs a bundle on aarch64, the Jetson's processor, under QEMU's user emulation, and compares with this machine.
 
 The same code on both: every engine against the bundle's own observations with FP32 torch's answers, then whole chunks
-from seeded frames and histories. Python comes from Debian, the rest from PyPI's aarch64 wheels, all into `--cache`; the
-system is left as it is. QEMU says whether it works, not how fast: this measures no speed.
+from seeded frames and histories; or with `--log` the chunks of a run from its logged pixels. Python comes from Debian,
+the rest from PyPI's aarch64 wheels, all into `--cache`; the system is left as it is. QEMU says whether it works, not
+how fast: this measures no speed.
 
 Needs mmdebstrap and qemu-aarch64-static: sudo apt-get install mmdebstrap qemu-user-static
 """
@@ -31,15 +32,16 @@ ROOT = Path(__file__).resolve().parents[1]
 MIRROR, SUITE, PYTHON = "http://deb.debian.org/debian", "bookworm", "3.11"
 PACKAGES = "python3-minimal,libpython3-stdlib,libstdc++6"
 WHEELS = ("daqp>=0.8", "onnxruntime==1.22.1", "numpy<2.3", "tokenizers", "pyserial", "tqdm")
+LOG_WHEELS = ("mcap>=1.6", "lz4", "zstandard", "Pillow")
 """ONNX Runtime 1.32 ends with a crash when it is imported under QEMU; 1.22.1 does not."""
 TAGS = ("manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64")
 CHUNKS = 4
 LARGEST_DIFFERENCE_RAD = 1e-4
 
 
-def fetch(cache: Path) -> tuple[Path, Path]:
+def fetch(cache: Path, wheels: tuple[str, ...] = WHEELS, folder: str = "packages") -> tuple[Path, Path]:
     """The root of an arm64 system with Python, and a folder of packages; downloaded once."""
-    system, packages = cache / "system", cache / "packages"
+    system, packages = cache / "system", cache / folder
     for program, package in (("mmdebstrap", "mmdebstrap"), ("qemu-aarch64-static", "qemu-user-static")):
         if shutil.which(program) is None:
             raise SystemExit(f"aarch64: needs {program}: sudo apt-get install {package}")
@@ -53,7 +55,7 @@ def fetch(cache: Path) -> tuple[Path, Path]:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts"]
         command += ["--only-binary=:all:", "--python-version", PYTHON]
         tags = [word for tag in TAGS for word in ("--platform", tag)]
-        subprocess.run([*command, *tags, "--target", str(cache / "installing"), *WHEELS], check=True)
+        subprocess.run([*command, *tags, "--target", str(cache / "installing"), *wheels], check=True)
         (cache / "installing").rename(packages)
     return system, packages
 
@@ -92,6 +94,7 @@ def main() -> int:
     parser.add_argument("--arm", default="franka")
     parser.add_argument("--task", default="reach the red cube")
     parser.add_argument("--cache", type=Path, default=Path("build/aarch64"), help="where what is downloaded stays")
+    parser.add_argument("--log", type=Path, metavar="FILE.mcap", help="computes the chunks of this log again instead")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -101,11 +104,20 @@ def main() -> int:
             print(f"aarch64: {error}", file=sys.stderr)
             return error.exit_code
     system, packages = fetch(args.cache.resolve())
+    roots = {"PYTHONHOME": str(system / "usr"), "PYTHONPATH": f"{packages}:{ROOT}"}
     emulated = ["qemu-aarch64-static", "-L", str(system), str(system / "usr/bin/python3"), "-S"]
+    if args.log:
+        _, more = fetch(args.cache.resolve(), LOG_WHEELS, "log-packages")
+        roots["PYTHONPATH"] += f":{more}"
+        again = ["-m", "edge.cli.run", "--replay", str(args.log), "--recompute", "--bundle", str(args.bundle)]
+        for python, environment in (([sys.executable], {}), (emulated, roots)):
+            code = subprocess.run([*python, *again], env={**os.environ, **environment}).returncode
+            if code:
+                return code
+        return 0
     command = [__file__, "--bundle", str(args.bundle), "--arm", args.arm, "--task", args.task]
     with tempfile.TemporaryDirectory() as scratch:
         here, there = Path(scratch) / "here.npy", Path(scratch) / "there.npy"
-        roots = {"PYTHONHOME": str(system / "usr"), "PYTHONPATH": f"{packages}:{ROOT}"}
         for python, environment, out in ((emulated, roots, there), ([sys.executable], {"PYTHONPATH": str(ROOT)}, here)):
             result = subprocess.run([*python, *command, "--child", str(out)], env={**os.environ, **environment})
             if result.returncode != 0:

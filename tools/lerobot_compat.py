@@ -72,6 +72,17 @@ def read(folder: Path) -> None:
     rows = pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("data/*/*.parquet"))])
     vectors = [key for key, feature in dataset.features.items() if feature["dtype"] in ("float32", "bool")]
     assert len(dataset) == len(rows), f"LeRobot sees {len(dataset)} rows of {len(rows)}"
+    if "intervention" in vectors:
+        taken: dict[int, int] = {}
+        for index in range(len(dataset)):
+            number, by = (
+                int(rows["episode_index"][index].as_py()),
+                bool(np.ravel(rows["intervention"][index].as_py())[0]),
+            )
+            taken[number] = taken.get(number, 0) + by
+        sizes = np.bincount(rows["episode_index"].to_numpy())
+        parts = [f"{number}: {by} of {sizes[number]}" for number, by in taken.items() if 0 < by < sizes[number]]
+        print(f"by a person: {sum(by == sizes[one] for one, by in taken.items())} whole episodes; parts of {parts}")
     tasks = pq.read_table(folder / "meta" / "tasks.parquet").to_pylist()
     texts = {row.pop("task_index"): str(*row.values()) for row in tasks}
     for index in range(len(dataset)):

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -117,8 +118,9 @@ class Command:
 
     def press(self, key: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(key)
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and said why
+            self._process.stdin.write(key)
+            self._process.stdin.flush()
 
     def wait_for(self, *texts: str, seconds: float = 120.0) -> str:
         """The next line with one of these texts, passing over those before it; empty when there was none in time."""
@@ -136,7 +138,8 @@ class Command:
 
     def end(self) -> int:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         return self._process.wait(120)
 
 
@@ -209,7 +212,7 @@ def main() -> int:
         common = ["--arm", ARM.name, "--task", args.task, "--out", str(data), "--leader", leader.url]
         led = ["--camera", "front=sim:?camera=front", "--camera", "wrist=sim:?camera=wrist", "--frame-size", "128x128"]
         led += ["--duration", str(args.seconds)]
-        policy = ["--policy", "--bundle", str(args.bundle), "--duration", "30"]
+        policy = ["--policy", "--bundle", str(args.bundle), "--duration", "30", "--camera-names", "front", "wrist"]
         while (left := args.led - episodes(data)) > 0:
             first = next_scene(data)
             command = Command([*common, *led, "--episodes", str(left), "--scene-seed", str(first)])

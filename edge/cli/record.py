@@ -60,6 +60,12 @@ def parser() -> argparse.ArgumentParser:
         "--fps", type=count, metavar="N", help="steps per second (default: 30, 20 or 10, as the slowest camera allows)"
     )
     made("--task", metavar="TEXT", help="what was to be done (default: as in the log)")
+    made(
+        "--camera-names",
+        nargs="+",
+        metavar="NAME",
+        help="of the cameras in the dataset, in the policy's order (default: as in the bundle)",
+    )
     made("--verdict", choices=VERDICTS, default="unknown", help="how it ended (default %(default)s)")
     series = root.add_argument_group("episodes of a leader arm, or of a policy").add_argument
     series(
@@ -131,6 +137,7 @@ def _from_logs(logs: Sequence[Path], args: argparse.Namespace, verdict: Verdict 
     code = 0
     for path in logs:
         run = read_run(path)
+        run = run.renamed(args.camera_names) if args.camera_names else run
         spec = episodes.spec_of(run, args.fps or _rate_there(args.out) or episodes.rate_of(run))
         with DatasetWriter(args.out, spec) as writer:
             if has := episodes.is_in(writer, run):

@@ -100,7 +100,7 @@ def append_run(
                 steps, seen = steps.kept(fresh), {name: at[fresh] for name, at in seen.items()}
             if len(steps.host_ns) < 2:
                 continue
-            film = _spooled(run.path, {name: set(at.tolist()) for name, at in seen.items()}, spool)
+            film = _spooled(run, {name: set(at.tolist()) for name, at in seen.items()}, spool)
             columns = _columns(steps, verdict == "success")
             for name, at in seen.items():
                 columns[IMAGES + name] = StoredFrames(
@@ -245,14 +245,17 @@ def _frames_at(seen_ns: NDArray[np.int64], at_ns: NDArray[np.int64]) -> NDArray[
     return seen_ns[np.maximum(np.searchsorted(seen_ns, at_ns, side="right") - 1, 0)]
 
 
-def _spooled(path: Path, wanted: Mapping[str, set[int]], spool: IO[bytes]) -> dict[tuple[str, int], tuple[int, int]]:
+def _spooled(
+    run: LoggedRun, wanted: Mapping[str, set[int]], spool: IO[bytes]
+) -> dict[tuple[str, int], tuple[int, int]]:
     """Copies the image files of these frames, by camera and time of capture, to the spool; returns where they lie."""
     places: dict[tuple[str, int], tuple[int, int]] = {}
     spool.seek(0)
-    for topic, _, data in LogReader(path).messages():
+    for topic, _, data in LogReader(run.path).messages():
         frame = frame_of(topic, data) if not topic.endswith(USED) else None
-        if frame is not None and frame.host_ns in wanted.get(frame.camera, ()):
-            places[frame.camera, frame.host_ns] = (spool.tell(), len(frame.data))
+        name = "" if frame is None else run.called.get(frame.camera, frame.camera)
+        if frame is not None and frame.host_ns in wanted.get(name, ()):
+            places[name, frame.host_ns] = (spool.tell(), len(frame.data))
             spool.write(frame.data)
     spool.flush()
     return places

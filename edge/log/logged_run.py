@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +60,21 @@ class LoggedRun:
     motions: tuple[Motion, ...]
     seen_ns: dict[str, NDArray[np.int64]]
     report: dict[str, Any] = field(default_factory=dict)
+    called: dict[str, str] = field(default_factory=dict)
+    """What cameras are called here, by their names in the log, where that differs."""
+
+    def renamed(self, names: Sequence[str]) -> LoggedRun:
+        """The run with its cameras called so, in the policy's order. Raises `LogError` unless each has one name."""
+        cameras = self.header.get("cameras", [])
+        if len(names) != len(cameras) or len(set(names)) < len(names):
+            raise LogError(
+                f"{self.path}: saw through {len(cameras)} cameras, {', '.join(one['name'] for one in cameras)}; give "
+                "each a name of its own"
+            )
+        called = {one["name"]: name for one, name in zip(cameras, names)}
+        header = self.header | {"cameras": [{**one, "name": called[one["name"]]} for one in cameras]}
+        seen_ns = {called[name]: seen for name, seen in self.seen_ns.items()}
+        return replace(self, header=header, seen_ns=seen_ns, called=called)
 
     @property
     def started_ns(self) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +30,9 @@ SCHEMA = "foxglove.CompressedImage"
 USED = "/used"
 """Ends the topic of the frames of chunks."""
 JPEG_QUALITY = 90
-FAST_PNG = {"compress_level": 1, "compress_type": 3}
-"""Run lengths and Huffman codes: half the time of zlib's search, and a smaller file of a drawn picture."""
+PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+PNG_LEFT = 1
+"""The filter of every row: each value less the one of the pixel to its left (PNG, ISO/IEC 15948, section 9)."""
 MOST_PIXELS = 64 << 20
 
 Text = Annotated[str, Sized(0, 400)]
@@ -100,13 +103,33 @@ class FrameWriter:
 
 
 def encoded(pixels: NDArray[np.uint8], format: str) -> bytes:
-    """An RGB picture (height, width, 3) as an image file."""
+    """An RGB picture (height, width, 3) as an image file, "jpeg" or "png"."""
+    if format == "png":
+        return packed_png(pixels)
     from PIL import Image
 
     file = io.BytesIO()
-    options: dict[str, Any] = FAST_PNG if format == "png" else {"quality": JPEG_QUALITY}
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format, **options)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format, quality=JPEG_QUALITY)
     return file.getvalue()
+
+
+def packed_png(pixels: NDArray[np.uint8]) -> bytes:
+    """An RGB picture (height, width, 3) as a PNG, in a quarter of the time that Pillow takes: it tries all filters.
+
+    Run lengths and Huffman codes alone: a small file of a drawn picture, and no search in a noisy one.
+    """
+    height, width, _ = pixels.shape
+    rows = np.ascontiguousarray(pixels).reshape(height, 3 * width)
+    lines = np.empty((height, 1 + 3 * width), np.uint8)
+    lines[:, 0], lines[:, 1:4] = PNG_LEFT, rows[:, :3]
+    np.subtract(rows[:, 3:], rows[:, :-3], out=lines[:, 4:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    parts = ((b"IHDR", head), (b"IDAT", packer.compress(lines.data) + packer.flush()), (PNG_END, b""))
+    return PNG_BEGIN + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
+        for name, data in parts
+    )
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:

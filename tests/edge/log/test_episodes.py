@@ -216,6 +216,22 @@ def test_a_full_disk_leaves_whole_episodes_and_a_line(
     assert record("--from", other, "--out", out) == 0 and read_actions(out, 1).values.shape[0] > 70
 
 
+def test_cameras_may_have_other_names_in_a_dataset(corrected: Path, tmp_path: Path, capsys: Any) -> None:
+    own, named = tmp_path / "own", tmp_path / "named"
+    assert record("--from", corrected, "--out", own) == 0
+    assert record("--from", corrected, "--out", named, "--camera-names", "left", "right") == 0
+    features = [json.loads((out / "meta" / "info.json").read_text())["features"] for out in (own, named)]
+    seen = [[name for name in one if name.startswith("observation.images.")] for one in features]
+    assert seen == [
+        [f"observation.images.{name}" for name in names] for names in (["front", "wrist"], ["left", "right"])
+    ]
+    for before, after in zip(*seen):
+        files = [next((out / "videos" / name).rglob("*.mp4")) for out, name in ((own, before), (named, after))]
+        assert files[0].read_bytes() == files[1].read_bytes(), "the same frames, in the same order"
+    assert record("--from", corrected, "--out", named, "--camera-names", "left") == 2
+    assert "saw through 2 cameras, front, wrist; give each a name of its own" in capsys.readouterr().err
+
+
 def test_what_cannot_be_an_episode_says_why(corrected: Path, tmp_path: Path, capsys: Any) -> None:
     blind = Path(shutil.copy(corrected, tmp_path / "blind.mcap"))
     rewrite(blind, lambda topic, content: None if topic == "/camera/wrist" else content)

@@ -47,6 +47,20 @@ def record(path: Path, frames: int, every: int = 3) -> tuple[RunLog, list[Frame]
     return log, used
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (24, 33)])
+@pytest.mark.parametrize("kind", ["noise", "flat", "extremes", "turned"])
+def test_a_png_holds_every_pixel(size: tuple[int, int], kind: str) -> None:
+    draw = np.random.default_rng(7)
+    pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+    if kind == "flat":
+        pixels[:] = 200
+    elif kind == "extremes":
+        pixels = np.where(pixels < 128, 0, 255).astype(np.uint8)
+    elif kind == "turned":
+        pixels = pixels[::-1, ::-1]
+    assert np.array_equal(decoded(encoded(pixels, "png")), pixels)
+
+
 def test_frames_come_back_and_those_of_chunks_to_the_last_bit(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     log, used = record(path, 9)

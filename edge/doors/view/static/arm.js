@@ -42,6 +42,7 @@ function armDrawing(svg, chain) {
   make("path", { d: path([[0, 0, 0], [reach, 0, 0]]), class: "ground" });
   const shadow = make("path", { class: "shadow" }), meant = make("path", { class: "meant" }), links = make("path", { class: "links" });
   const joints = chain.frames.map(() => make("circle", { r: 0.022, class: "pivot" })), tip = make("circle", { r: 0.03, class: "tip" });
+  [...joints, tip].forEach((circle) => circle.setAttribute("visibility", "hidden"));
   return (measured, commanded) => {
     const places = placesOf(chain, measured);
     shadow.setAttribute("d", path(places.map(([x, y]) => [x, y, 0])));
@@ -49,7 +50,7 @@ function armDrawing(svg, chain) {
     links.setAttribute("d", path(places));
     [...joints, tip].forEach((circle, index) => {
       const [x, y] = seen(places[index + 1]);
-      circle.setAttribute("cx", x.toFixed(4)); circle.setAttribute("cy", y.toFixed(4));
+      circle.removeAttribute("visibility"); circle.setAttribute("cx", x.toFixed(4)); circle.setAttribute("cy", y.toFixed(4));
     });
   };
 }
