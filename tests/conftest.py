@@ -58,7 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         exports = "bundle_path" in getattr(item, "fixturenames", ())
         if exports or item.path in WITH_PROGRAMS or any(folder in item.path.parents for folder in COMPUTING):
             item.add_marker(pytest.mark.long)
-    # Two processes share the files: what takes long comes first, so that neither waits for the other in the end.
+    # The real-time lane imports only files that name its marker.
+    assert all("real_time" in path.read_text() for path in {i.path for i in items if i.get_closest_marker("real_time")})
+    # Processes share the files: what takes long comes first, so that none waits for another in the end.
     long_files = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long_files)
 

@@ -39,8 +39,9 @@ ROLES = {
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST_S = 180.0
 """After its cause a run has ended, on a machine that many share as well; one that hangs has not."""
-GRACE_S = 1.0
-"""After the end of a run none of its processes is there any more. Twice as long where the machine is shared."""
+GRACE_S, GRACES_S = 1.0, {"log": 30.0}
+"""After the end of a run none of its processes is there any more, but for the log's writer, which goes on until the
+recording is whole."""
 DURATION_S = 2.0
 EARLY_S, STARTED_S, LATER_S = 2.0, 8.0, 5.0
 """Moments are drawn from so long after the start, where an unloaded machine has the arm moving within the second of
@@ -264,10 +265,15 @@ def _read(stream: object) -> str:
 
 
 def _left(run: Run) -> list[str]:
-    deadline_s = time.monotonic() + GRACE_S
-    while time.monotonic() < deadline_s and not all(map(gone, run.pids)):
+    """Who is still there after the grace that it has."""
+    ended_s, waiting = time.monotonic(), dict(run.pids)
+    while waiting:
+        waiting = {pid: role for pid, role in waiting.items() if not gone(pid)}
+        late = {pid: role for pid, role in waiting.items() if time.monotonic() > ended_s + GRACES_S.get(role, GRACE_S)}
+        if late:
+            return [f"{role} (pid {pid}) is left" for pid, role in late.items()]
         time.sleep(0.02)
-    return [f"{role} (pid {pid}) is left" for pid, role in run.pids.items() if not gone(pid)]
+    return []
 
 
 def judged(run: Run, cause: Cause, lines: Sequence[str], began: bool) -> list[str]:
