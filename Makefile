@@ -164,8 +164,8 @@ gpu-check: setup ## what an NVIDIA GPU makes of bundles, at most 8 minutes: agre
 	$(BIN)/edge-bench gpu --bundle demo/bundle --bundle demo/act --bundle demo/smolvla --json runs/gpu.json
 
 prior: setup ## the paper's claims about the action prior: 36 runs and the tables of docs/notebook/results.md: JOBS=2 make prior
-	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2)
-	$(BIN)/edge-bench prior report --markdown docs/notebook/results.md --plots docs/notebook
+	$(BIN)/edge-bench prior --jobs $(or $(JOBS),2) --results docs/notebook/prior-small.json
+	$(BIN)/edge-bench prior report --from docs/notebook/prior-small.json --markdown docs/notebook/results.md --plots docs/notebook
 
 goals: $(VENV)/.tests ## from goals to knots: the table of kinds on all arms, 10,000 random chunks, 1,000 beside an independent optimum
 	OMP_NUM_THREADS=1 $(BIN)/edge-bench goals --json runs/goals.json
