@@ -17,6 +17,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edge.arms import available_arms
 from edge.bundle import sha256
 from edge.cli import bridge_sim, run
 from edge.log.trace import read_trace
@@ -48,7 +49,7 @@ def stood_still(trace: Path) -> bool:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--arm": "frank"}, "unknown arm 'frank'; choose one of franka, franka_hand, panda, piper, so101"),
+        ({"--arm": "frank"}, f"unknown arm 'frank'; choose one of {', '.join(available_arms())}"),
         ({"--arm": "franka_hand"}, "this policy was trained for fr3, not for 'fr3_hand'; choose another arm or bundle"),
         ({"--bundle": "nowhere"}, "nowhere: no manifest.json there; make one with edge-export"),
         ({"--bridge": "serial:/dev/ttyNOPE"}, "/dev/ttyNOPE: there is no such port; plug the device in"),
