@@ -274,7 +274,7 @@ lerobot-older: $(LEROBOT)/.installed ## documents of the same policies by an old
 	PYTHONPATH=runs/lerobot-$(VERSION) $(LEROBOT)/bin/python -m tools.lerobot.older \
 	  tests/export/families/lerobot --out tests/export/families/older
 
-lerobot-groot: setup ## the engines of GR00T N1.7 against LeRobot's own answers, in every precision, and 20 s of a simulated arm: two minutes
+lerobot-groot: setup ## the engines of GR00T N1.7 against LeRobot's own answers, in FP32 and BF16, and 20 s of a simulated arm: two minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow" -k groot tests/export/families tests/edge/sim/test_lerobot_runs.py
 
 lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=4500 EPISODES=100
