@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edge.cameras import Camera, CameraError, CameraUnhealthy, Frame
 
-LOOKS = 4
-"""Times a step that a camera which draws on demand is asked, where earlier frames are part of an observation."""
+LOOKS = 2
+"""Times a step that a camera which draws on demand draws, where earlier frames are part of an observation."""
 OFF = 0.75
 """Steps that an earlier frame may be from where it should be."""
 

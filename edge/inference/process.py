@@ -181,7 +181,7 @@ def open_cameras(
             spec.name,
             exact=spec.fit == "exact",
             on_frame=told([*sinks, history], number),
-            drawn_every_ns=history.step_ns // 2 if history.earlier else 0,
+            drawn_every_ns=history.step_ns // LOOKS if history.earlier else 0,
         )
         cameras.append(opened.enter_context(closing(camera)))
         history.check(spec.name, camera.traits.period_ns)

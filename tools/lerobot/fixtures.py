@@ -828,11 +828,32 @@ def act_waving() -> Made:
     return waving_goals(Made(policy, pre, post, inputs_for(132, EYES), answer_at_once), 20, 600)
 
 
+def diffusion_waving() -> Made:
+    """DDIM; the first of a chunk's goals, at the step of the earlier observation, is where the arm starts."""
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+    from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+
+    torchvision.models.resnet18 = narrow_resnet(16)
+    rows = 24
+    config = DiffusionConfig(
+        **features(EYES), pretrained_backbone_weights=None, use_group_norm=True, horizon=rows, n_action_steps=10,
+        resize_shape=(32, 32), crop_ratio=1.0, spatial_softmax_num_keypoints=8, down_dims=(32, 64), kernel_size=3,
+        n_groups=4, diffusion_step_embed_dim=32, noise_scheduler_type="DDIM", num_inference_steps=10,
+    )  # fmt: skip
+    torch.manual_seed(141)
+    policy, numbers = DiffusionPolicy(config), waving_numbers(False)
+    for held in (numbers["observation.state"], numbers["action"]):
+        held |= {"min": held["q01"], "max": held["q99"]}
+    pre, post = make_pre_post_processors(config, dataset_stats=numbers)
+    inputs = inputs_for(142, EYES, history=2, noise={"noise": (rows, len(JOINTS))})
+    return waving_goals(Made(policy, pre, post, inputs, answer_diffusion, torch.float16), rows, 1000)
+
+
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
         *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0, groot, groot_variant),
-        *(act_waving, smolvla_waving, pi05_waving, pi0_waving, groot_waving),
+        *(act_waving, diffusion_waving, smolvla_waving, pi05_waving, pi0_waving, groot_waving),
     )
 }
 LARGE: dict[str, Callable[[], Made]] = {made.__name__: made for made in (smolvla_full, act_full, diffusion_full)}

@@ -17,34 +17,22 @@ from edge.bundle import load_bundle
 from edge.log.trace import read_trace, violations
 from edge.policy.base import open_policy
 from edge.sim.lockstep import LockstepSettings, run_lockstep
-from export.commands.export import main
-from export.families.lerobot.policy import Beside
-from export.families.pi import config as pi_config
-from tests.export.families.lerobot_engines import BESIDE, FOLDERS, NARROW
+from tests.export.families.lerobot_engines import WAVE_RAD, bundle_of
 
 TASK = "reach the blue cube"
-WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
-"""How far each axis is to wave, as the fixtures were trained; the gripper's is a part of its travel."""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
-        *("act_waving", "smolvla_waving", "pi05_waving", "pi0_waving"),
+        *("act_waving", "diffusion_waving", "smolvla_waving", "pi05_waving", "pi0_waving"),
         pytest.param("groot_waving", marks=pytest.mark.slow(reason="half a minute; make lerobot-groot")),
     ],
 )
-def test_a_policy_drives_the_arm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_drives_the_arm(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Twenty seconds: nothing beyond a limit, nearly every chunk committed, and the arm goes where the goals do."""
-    monkeypatch.setattr(pi_config, "SIZES", NARROW)
-    beside = BESIDE.get(name, Beside())
-    named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer), ("--base", beside.base)]
-    given = [str(part) for option, path in named if path is not None for part in (option, path)]
-    bundle_at, trace = tmp_path / "bundle", tmp_path / "trace.csv"
-    arm = ["--arm", "so101", "--rate", "15", "--units", "degrees"]
-    assert main([str(FOLDERS / name), "-o", str(bundle_at), *arm, *given, "--samples", "4"]) == 0
-    bundle, profile = load_bundle(bundle_at), load_arm("so101")
+    bundle, profile, trace = load_bundle(bundle_of(name, tmp_path_factory)), load_arm("so101"), tmp_path / "trace.csv"
     policy = open_policy(bundle, "so101", TASK, threads=1)
     settings = LockstepSettings(TASK, 20.0, bundle.manifest.policy.execute, trace=trace)
     outcome = run_lockstep(bundle, profile, policy, open_scene(profile, 0), settings)

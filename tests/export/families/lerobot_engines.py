@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from edge.engines import OnnxRuntimeEngine
+from export.commands.export import main
 from export.engines.chain import Values, draw_observations
 from export.engines.lerobot import read_policy
 from export.engines.verify import run_engine
@@ -18,6 +21,7 @@ from export.families.lerobot.policy import Beside, Policy
 from export.families.pi import config as pi_config
 from export.families.vla.siglip import TowerShape
 from export.families.vla.text import prompt_ids
+from tests.shared import made_once
 from tools.lerobot.inputs import Inputs, Observation, observations, read
 
 FOLDERS = Path(__file__).parent / "lerobot"
@@ -45,13 +49,39 @@ NARROW = pi_config.Sizes(
 """Of the pi policies, as `narrow_gemma` of the fixtures makes them: LeRobot's code has the real sizes as literals."""
 
 
-def read_fixture(name: str, folder: Path | None = None) -> Policy:
-    """The policy of a fixture, or of a changed copy of its folder."""
+WAVE_RAD = np.array([*np.radians([8.0] * 5), 0.08 * 1.91986])
+"""How far each axis of an SO-101 is to wave, as LeRobot's own loss has trained the fixtures that are named so; the
+gripper's is a part of its travel."""
+
+
+@contextmanager
+def narrow_sizes() -> Iterator[None]:
+    """While the pi policies have the sizes of the fixtures."""
     sizes, pi_config.SIZES = pi_config.SIZES, NARROW
     try:
-        return read_policy(folder or FOLDERS / name, BESIDE.get(name, Beside()))
+        yield
     finally:
         pi_config.SIZES = sizes
+
+
+def bundle_of(name: str, factory: pytest.TempPathFactory) -> Path:
+    """The bundle that `edge-export` makes of a fixture, once in a session. Do not change it in place."""
+    beside = BESIDE.get(name, Beside())
+    named = [("--vlm", beside.vlm), ("--tokenizer", beside.tokenizer), ("--base", beside.base)]
+    given = [str(part) for option, path in named if path is not None for part in (option, path)]
+    arm = ["--arm", "so101", "--rate", "15", "--units", "degrees"]
+
+    def make(path: Path) -> None:
+        with narrow_sizes():
+            assert main([str(FOLDERS / name), "-o", str(path), *arm, *given, "--samples", "4"]) == 0
+
+    return made_once(factory, name, make)
+
+
+def read_fixture(name: str, folder: Path | None = None) -> Policy:
+    """The policy of a fixture, or of a changed copy of its folder."""
+    with narrow_sizes():
+        return read_policy(folder or FOLDERS / name, BESIDE.get(name, Beside()))
 
 
 class Exported:
