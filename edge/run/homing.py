@@ -143,6 +143,15 @@ def far_from_training(spec: ArmSpec, arm: ArmProfile, measured_urad: Sequence[in
     )
 
 
+def told_of_pose(spec: ArmSpec, arm: ArmProfile, measured_urad: Sequence[int], to_home: str) -> str | None:
+    """The same, with the command `to_home` where that pose is one that the policy has seen."""
+    far = far_from_training(spec, arm, measured_urad)
+    home_urad = [round(q / MICRO) for q in arm.home_rad]
+    if far is None or far_from_training(spec, arm, home_urad) is not None:
+        return far
+    return f"{far}; to begin near there: {to_home}"
+
+
 class HomePlanner:
     """A source of chunks (horizon, J) along a move that was checked as a whole before it began.
 

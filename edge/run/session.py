@@ -22,7 +22,7 @@ from edge.run.commands import Command
 from edge.run.controller import NEARER, Controller
 from edge.run.display import Display, LivePage
 from edge.run.ending import End, drive
-from edge.run.homing import describe, far_from_training, plan_move
+from edge.run.homing import describe, plan_move, told_of_pose
 from edge.run.loop import ControlLoop
 from edge.run.made_from import pack_controller
 from edge.run.outcome import RunOutcome
@@ -200,9 +200,10 @@ class Session:
 
     def _check_pose(self, connected: ConnectedArm, inference: InferenceHandle) -> None:
         state = connected.standing()
-        far = far_from_training(inference.trained, self.arm, state.measured_urad) if inference.trained else None
-        if far:
-            self.display.notify(f"{far}; to begin near there: {self._to_home()}")
+        trained = inference.trained
+        told = told_of_pose(trained, self.arm, state.measured_urad, self._to_home()) if trained else None
+        if told:
+            self.display.notify(told)
 
     def _far_start(self, connected: ConnectedArm, inference: InferenceHandle) -> FloatArray | None:
         """The first goals of a policy, if they are far from where the arm stands.

@@ -33,6 +33,7 @@ from edge.run.homing import (
     home_controller,
     plan_home,
     plan_move,
+    told_of_pose,
 )
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm, SimulatedFault, SimulatorProcess
 from tests.support import FRANKA, HOME, Rig, broken_limits, states_in_order
@@ -177,6 +178,11 @@ def test_a_pose_that_is_rare_in_training_is_told() -> None:
     assert far_from_training(spec, FRANKA, [round(1e6 * q) for q in near]) is None
     told = far_from_training(spec, FRANKA, [round(1e6 * q) for q in far])
     assert told == "joint 4 stands at -1.75 rad, and the policy was trained around -2.36 +- 0.20"
+    assert told_of_pose(spec, FRANKA, [round(1e6 * q) for q in far], "HOME") == f"{told}; to begin near there: HOME"
+    elsewhere = tuple(np.degrees(HOME + np.array([0, 0, 0, 0, 1.57, 0, 0])))
+    spec = ArmSpec("fr3", 0.1, axes, training=Training(state_mean=elsewhere, state_spread=(math.degrees(0.2),) * 7))
+    told = told_of_pose(spec, FRANKA, [round(1e6 * q) for q in HOME], "HOME")
+    assert told is not None and told.startswith("joint 5 stands at") and "HOME" not in told, "it stands there already"
 
 
 @pytest.fixture
