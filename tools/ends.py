@@ -357,6 +357,8 @@ class Sum:
 
 def campaign(seeds: Iterable[int], bundle: Path, at_once: int, sum_: Sum, keep: Callable[[], None]) -> None:
     """Adds each end to the sum, in the order of the seeds."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, where it would mean nothing to a run either
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
     def one(seed: int) -> tuple[int, str, list[str]]:
         with tempfile.TemporaryDirectory(prefix="ends-") as folder:
