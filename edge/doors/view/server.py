@@ -43,8 +43,9 @@ STRANGER_S, KNOWN_S = 2.0, 10.0
 REFUSAL_S = 0.02
 """A refusal waits as long, so that a flood of them takes little of the processor."""
 NICENESS = 10
-LINGER_S, RECENT_S = 1.5, 1.0
-"""How long the end of a run is shown to pages that have asked lately and have not heard of it."""
+LINGER_S = RECENT_S = 3.0
+"""How long the end of a run is shown to pages that have asked lately and have not heard of it: a page whose answer did
+not come waits 1.5 s for it, and asks again a second later."""
 MOST_PAGES = 32
 NONE: Mapping[str, str] = {}
 STATIC = Path(__file__).parent / "static"
