@@ -23,7 +23,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -283,6 +283,21 @@ lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
 	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out runs/full
 	$(BIN)/python -m tools.lerobot.full_size runs/full/smolvla_full --vlm runs/full/smolvla_full_vlm
+
+# The shipped ACT and SmolVLA at its own size, INT8 calibrated on drawn observations: for the time alone.
+SPEED := runs/lerobot-speed
+AS_SO101 := --arm so101 --units degrees --samples 1
+
+lerobot-speed: $(LEROBOT)/.installed setup ## the shipped ACT and SmolVLA at its own size by LeRobot, eager and compiled, beside our engines, and the roof: half an hour, 8 GB
+	$(BIN)/edge-export checkpoints/act-lift -o $(SPEED)/act-fp32 $(AS_SO101) --rate 10
+	$(BIN)/python -m tools.lerobot.drawn_int8 checkpoints/act-lift -o $(SPEED)/act-int8 --rate 10
+	$(BIN)/edge-bench lerobot-speed checkpoints/act-lift --bundle $(SPEED)/act-fp32 --bundle $(SPEED)/act-int8 \
+	  --lerobot $(LEROBOT)/bin/python --json $(SPEED)/act.json
+	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out $(SPEED)
+	$(BIN)/edge-export $(SPEED)/smolvla_full --vlm $(SPEED)/smolvla_full_vlm -o $(SPEED)/smolvla-fp32 $(AS_SO101) --rate 30
+	$(BIN)/python -m tools.lerobot.drawn_int8 $(SPEED)/smolvla_full --vlm $(SPEED)/smolvla_full_vlm -o $(SPEED)/smolvla-int8
+	$(BIN)/edge-bench lerobot-speed $(SPEED)/smolvla_full --bundle $(SPEED)/smolvla-fp32 --bundle $(SPEED)/smolvla-int8 \
+	  --lerobot $(LEROBOT)/bin/python --task "reach the blue cube" --calls 10 --seconds 0 --json $(SPEED)/smolvla.json
 
 pi05-full-size: setup ## pi0.5 at its own size, random weights: 40 minutes, 18 GB, 35 GB of disk
 	$(BIN)/python -m tools.lerobot.random_pi05 --out runs/full/pi05

@@ -27,6 +27,7 @@ COMMANDS = {
     "precisions": ("bench.precisions", "FP32, BF16 and INT8 of the shipped checkpoint: size, agreement, success"),
     "log": ("bench.log_cost", "what a log costs the control loop"),
     "gpu": ("bench.gpu_check", "whether a GPU runs bundles: agreement, links on the device, CUDA graphs, latency"),
+    "lerobot-speed": ("bench.lerobot_speed", "a LeRobot folder by LeRobot, eager and compiled, beside its bundles"),
     "roofline": ("bench.roofline", "what this machine could do, what it does, and what a Jetson is predicted to do"),
     "prior": ("lab.prior.command", "the paper's claims about the action prior: one resumable experiment, its table"),
     "bundle": ("bench.make_bundle", "a bundle to measure with, from a checkpoint or from random weights"),
@@ -51,6 +52,8 @@ EXAMPLES = {
     "precisions": "edge-bench precisions --out runs/precision",
     "log": "edge-bench log --bundle bundle",
     "gpu": "edge-bench gpu --bundle bundle --json runs/gpu.json",
+    "lerobot-speed": "edge-bench lerobot-speed checkpoints/act-lift --bundle act-fp32 --bundle act-int8 "
+    "--lerobot runs/lerobot-venv/bin/python --json runs/lerobot-speed.json",
     "roofline": "edge-bench roofline --preset paper --layers 4",
     "prior": "edge-bench prior --scale small --jobs 2",
     "bundle": "edge-bench bundle --preset tiny -o runs/bundle-random",

@@ -19,6 +19,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bench.graph_cost import NodeCost
+from bench.harness import Run
 from bench.machine import l3_bytes
 
 OPSET = 20
@@ -80,16 +81,26 @@ class Effort:
 
 def stream_bytes_s(effort: Effort) -> float:
     """Bytes per second of reading an array that no cache holds."""
+    return STREAM_BYTES / replace(effort, threads=1).median_s(stream_run())
+
+
+def stream_run() -> Run:
+    """Reads `STREAM_BYTES` once, in one thread."""
     array = np.ones(STREAM_BYTES // 4, dtype=np.float32)
-    alone = replace(effort, threads=1)
-    return STREAM_BYTES / alone.median_s(lambda: np.add.reduce(array))
+    return lambda: np.add.reduce(array)
 
 
 def peak_ops_s(precision: str, threads: int, effort: Effort) -> float:
     """Operations per second of a product of 1024 x 1024 matrices that stay in the cache."""
+    run, operations = peak_run(precision, threads)
+    return operations / effort.median_s(run)
+
+
+def peak_run(precision: str, threads: int) -> tuple[Run, float]:
+    """One product of 1024 x 1024 matrices, and its operations."""
     rows, inner, columns = PEAK
     session, feed = _products(precision, 1, rows, inner, columns, copies=1, threads=threads)
-    return 2.0 * rows * inner * columns / effort.median_s(lambda: session.run(None, feed))
+    return lambda: session.run(None, feed), 2.0 * rows * inner * columns
 
 
 def class_ops_s(size: SizeClass, example: NodeCost, threads: int, effort: Effort) -> float:

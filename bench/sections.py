@@ -9,6 +9,7 @@ from bench.tables import group_lines, percent, wire_lines
 
 TITLES = {
     "latency": "Latency",
+    "lerobot-speed": "Beside LeRobot",
     "roofline": "Roofline",
     "loop": "Control loop",
     "link": "Link",
@@ -22,6 +23,7 @@ TITLES = {
 BUSY_SHARE = 0.2
 """Of all cores: from here on a reader is told that something else ran."""
 MODULES = {
+    "lerobot-speed": "bench.lerobot_speed_tables",
     "roofline": "bench.roofline_tables",
     "loop": "bench.loop",
     "link": "bench.link_tables",

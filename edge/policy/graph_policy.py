@@ -29,13 +29,14 @@ class GraphPolicies(PolicyDriver):
         Axes(spec, arm)
         if not bundle.manifest.continues:
             GoalShaper(arm)
-        self._prompter(bundle)
+        self.prompter(bundle)
 
     def open(self, bundle: Bundle, arm: ArmProfile) -> GraphPolicy:
-        spec, prompter = bundle.arm(arm.embodiment, arm.joints), self._prompter(bundle)
+        spec, prompter = bundle.arm(arm.embodiment, arm.joints), self.prompter(bundle)
         return GraphPolicy(bundle, spec, arm, open_engines(bundle, self.engine, self.threads), prompter)
 
-    def _prompter(self, bundle: Bundle) -> Prompter | None:
+    def prompter(self, bundle: Bundle) -> Prompter | None:
+        """What makes a prompt of the task; None for a policy that takes none."""
         text = bundle.manifest.text
         return None if text is None else Prompter(text, bundle.file(text.tokenizer), self.task)
 
