@@ -11,8 +11,6 @@ export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HOME="$WORK/hf"
 "$LEROBOT/bin/python" tools/lerobot_compat.py read "$WORK/data"
 
 "$PYTHON" -m export.commands.train prior --data "$WORK/data" --out "$WORK/prior" --steps "$STEPS" --batch 16
-"$PYTHON" -m export.commands.train vla --prior "$WORK/prior/checkpoint.pt" --data "$WORK/data" --out "$WORK/vla" \
-  --steps "$STEPS" --batch 16
 
 rm -rf "$WORK/trained"
 "$LEROBOT/bin/lerobot-train" \
