@@ -44,9 +44,8 @@ class Frame:
         if not self.joint:
             return self.position_m, self.quaternion
         if self.slides:
-            away = _turned(self.quaternion, (q * self.axis[0], q * self.axis[1], q * self.axis[2]))
-            x, y, z = self.position_m
-            return (x + away[0], y + away[1], z + away[2]), self.quaternion
+            slid = (q * self.axis[0], q * self.axis[1], q * self.axis[2])
+            return composed((self.position_m, self.quaternion), (slid, UNTURNED))
         sine = math.sin(q / 2)
         turn = (math.cos(q / 2), sine * self.axis[0], sine * self.axis[1], sine * self.axis[2])
         return self.position_m, _product(self.quaternion, turn)
@@ -58,6 +57,12 @@ Frames: TypeAlias = Annotated[tuple[Frame, ...], Sized(0, MOST_FRAMES)]
 def poses(frames: tuple[Frame, ...], q: Mapping[str, float]) -> list[tuple[Frame, Vector, Quaternion]]:
     """Each frame's position and orientation in its parent's; those whose joint `q` does not have are left out."""
     return [(one, *one.at(q.get(one.joint, 0.0))) for one in frames if not one.joint or one.joint in q]
+
+
+def composed(first: tuple[Vector, Quaternion], then: tuple[Vector, Quaternion]) -> tuple[Vector, Quaternion]:
+    """Position and orientation of `then`, which is given in the frame of `first`, where `first` is given."""
+    (x, y, z), away = first[0], _turned(first[1], then[0])
+    return (x + away[0], y + away[1], z + away[2]), _product(first[1], then[1])
 
 
 def _product(a: Quaternion, b: Quaternion) -> Quaternion:

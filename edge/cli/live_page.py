@@ -41,7 +41,7 @@ def open_page(
         "parts": parts,
         "step_ms": 1000 * step_s,
         "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
-        "chain": chain_of(arm.embodiment),
+        "chain": chain_of(arm.frames),
         **offers,
     }
     cameras = [CameraView(spec.name, spec.frame_px) for spec in specs]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge.arms import available_arms, load_arm
 from edge.arms.chain import chain_of
 from edge.bundle.files import replacing
 from edge.inference.records import Outcome, PlanResult
@@ -117,6 +118,12 @@ def write_run_page(log: Path, out: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def _chain(arm: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The links of the arm by today's profile of its name: a log does not hold them."""
+    found = load_arm(arm["name"]) if arm["name"] in available_arms() else None
+    return chain_of(found.frames) if found is not None and list(found.joints) == list(arm["joints"]) else None
+
+
 def _plain(log: Path, run: _Run) -> dict[str, Any]:
     zero_ns = run.sampled_ns[0]
 
@@ -141,7 +148,7 @@ def _plain(log: Path, run: _Run) -> dict[str, Any]:
         "joints": list(arm["joints"]),
         "units": list(arm["units"]),
         "limits": [list(arm["operating"][end]) for end in ("position_min_rad", "position_max_rad")],
-        "chain": chain_of(str(arm["embodiment"])),
+        "chain": _chain(arm),
         "why": why,
         "bad": bad,
         "facts": _facts(log, run),
