@@ -225,7 +225,7 @@ function told() {
     return [state, `The run is over: ${note || "no reason was given"}. Start edge-run again to go on.`, state !== "ended"];
   }
   if (Date.now() - heardAt > LOST_MS)
-    return ["not connected", `Not connected: edge-run has gone. This is the last that was heard. ${note}`, true];
+    return ["not connected", `Not connected: edge-run has gone, or does not get to answer. This is the last that was heard. ${note}`, true];
   if (newest.phase === "starting") return ["starting", note, false];
   if (newest.phase === "waiting" && latched()) return [newest.state === "fault" ? "fault" : "emergency stop", note, true];
   if (newest.phase === "waiting") return ["waiting for start", note, false];
@@ -253,7 +253,8 @@ function drawWords() {
   at("takeover").hidden = !about.leader; at("takeover").disabled = lost || newest.motion !== "held";
   at("verdicts").hidden = !about.verdicts;
   ["success", "fail", "discard"].forEach((name) => { at(name).disabled = lost || newest.phase !== "running"; });
-  at("stop").disabled = lost; at("estop").disabled = lost;
+  // Whether a stop arrives is for its answer to say: a page that has heard nothing for a while may still be heard.
+  at("stop").disabled = at("estop").disabled = newest.phase === "ended";
   const steps = newest.step_ms > 0;
   const rows = { "chunks joined": newest.committed, "late": newest.late, "refused": newest.refused, "limiter": newest.interventions,
     "loop steps": newest.ticks, "overruns": newest.overruns, "step": steps ? `${newest.step_ms.toFixed(0)} ms` : "-",
