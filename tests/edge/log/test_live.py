@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from edge.cli.run import main
 from edge.log.live import HOST, check_live
@@ -32,6 +34,17 @@ def listening(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def shown(viewer: ClientConnection, log: RunLog) -> Iterator[bytes]:
+    """Messages of a subscription, while a loop writes; an error after ten seconds without one."""
+    for tick in range(200):
+        log.journal.put(Kind.LOOP, Loop.body(tick, 1500, 0))
+        with suppress(TimeoutError):
+            told = viewer.recv(timeout=0.05)
+            if isinstance(told, bytes) and told[0] == 1:
+                yield told
+    raise TimeoutError("no message of the subscription")
+
+
 def test_every_topic_is_offered_and_its_messages_come(port: int) -> None:
     with RunLog(None, live_port=port) as log:
         log.begin({name: value for name, value in HEADER.items() if name != "anchor"})
@@ -46,9 +59,7 @@ def test_every_topic_is_offered_and_its_messages_come(port: int) -> None:
             assert "/journal" not in channels
             wanted = {"id": 7, "channelId": channels["/loop"]["id"]}
             viewer.send(json.dumps({"op": "subscribe", "subscriptions": [wanted]}))
-            for tick in range(200):
-                log.journal.put(Kind.LOOP, Loop.body(tick, 1500, 0))
-            message = next(told for told in viewer if isinstance(told, bytes) and told[0] == 1)
+            message = next(shown(viewer, log))  # what came before the server has heard of it is not shown
             subscription, _ = struct.unpack_from("<IQ", message, 1)
             assert subscription == 7 and json.loads(message[13:])["late_us"] == 1.5
     assert log.close() is None and log.summary()["file"] is None
