@@ -17,6 +17,7 @@ from lab.experts.reach_expert import InverseKinematics
 from edge.sim.scene import Placement
 from edge.sim.scenes import picture
 from edge.sim.world import SEQUENCE, WorldReader, WorldWriter
+from firmware_bridge.codes import MAX_JOINTS
 from tests.support import FRANKA, HOME
 
 
@@ -27,7 +28,7 @@ def test_what_is_published_is_read(tmp_path: Path) -> None:
     assert (reader.position() == HOME).all()
     record = reader.snapshot()[0]
     assert (record["tick_us"], record["joints"], record["sequence"]) == (1000, 7, 2)
-    assert record["set_point"].tolist() == [0.5] * 7 + [0.0]
+    assert record["set_point"].tolist() == [0.5] * 7 + [0.0] * (MAX_JOINTS - 7)
     writer.close()
 
 
