@@ -13,6 +13,8 @@ ANYWHERE := not slow and not gpu and not hil
 # A test file to each process, so that what a file sets up for itself is set up once; the long ones come first.
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=25
 FILEWISE := --dist loadfile --no-loadscope-reorder
+# A test that waits for ever ends its process with every thread's stack, in place of the whole run's time.
+ENDLESS  := -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true --max-worker-restart 0
 # Lines to other processes wait more than they compute.
 LINES    := tests/firmware_bridge/test_lines.py
 # To import every test file takes longer than many a test; those of the lane say so.
@@ -53,11 +55,11 @@ test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every te
 	$(MAKE) --no-print-directory test-simulated test-realtime
 
 test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute; three processes, of which one or the other waits
-	$(PYTEST) -n 3 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
+	$(PYTEST) $(ENDLESS) -n 3 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
 
 test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
-	$(PYTEST) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)
-	$(PYTEST) -m "$(ANYWHERE) and real_time" $(REALTIME)
+	$(PYTEST) $(ENDLESS) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)
+	$(PYTEST) $(ENDLESS) -m "$(ANYWHERE) and real_time" $(REALTIME)
 
 logic: $(VENV)/.tests
 	$(PYTEST) -q -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time and not long" \
