@@ -54,8 +54,8 @@ test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every te
 	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export VLA_EDGE_SHARED="$$shared" && \
 	$(MAKE) --no-print-directory test-simulated test-realtime
 
-test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute; three processes, of which one or the other waits
-	$(PYTEST) $(ENDLESS) -n 3 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
+test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute, two at a time
+	$(PYTEST) $(ENDLESS) -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
 
 test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
 	$(PYTEST) $(ENDLESS) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)

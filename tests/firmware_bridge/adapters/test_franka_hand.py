@@ -19,7 +19,7 @@ from tests.firmware_bridge.adapters.contract import serve
 from tests.franky import franky
 from tests.support import FRANKA
 
-ADDRESS = "127.0.0.53"
+ADDRESS = "127.0.0.56"
 
 
 class ScriptedGripper:
