@@ -25,7 +25,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -281,6 +281,10 @@ lerobot-groot: setup ## the engines of GR00T N1.7 against LeRobot's own answers,
 
 lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=4500 EPISODES=100
 	PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-lift
+
+lerobot-tray: $(LEROBOT)/.installed setup ## the same of two SO-101 that lift a tray together: LIFTS=400 STEPS=2500 EPISODES=50
+	ARM=bi_so101 OBJECT=tray LIFTS=$(or $(LIFTS),400) STEPS=$(or $(STEPS),2500) EPISODES=$(or $(EPISODES),50) \
+	  PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-tray
 
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk
 	OMP_NUM_THREADS=2 $(LEROBOT)/bin/python -m tools.lerobot.fixtures smolvla_full --out runs/full

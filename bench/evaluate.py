@@ -1,8 +1,9 @@
-"""Counts in how many unseen scenes a bundle does what it is told: reach the named cube, or lift the named object.
+"""Counts in how many unseen scenes a bundle does what it is told: reach the named cube, or lift the named object, or
+a tray with two arms.
 
 `python -m bench.evaluate --bundle BUNDLE --episodes 50` runs the exported engines, the runtime and the firmware in
 lockstep. Scenes come from seeds that no demonstration uses. The arm decides the task; `--expert` puts the scripted
-expert of the lifting task in the place of the policy, as a test of everything that runs it.
+expert of a lifting task in the place of the policy, as a test of everything that runs it.
 
 `--duration 8 20 60` judges one run after each of these times: reaching is one thing, staying another. `--push 30` moves
 the arm itself by 5 cm at 30 s, towards its base, aside and down in turn, and leaves it to the policy to come back.
@@ -24,7 +25,6 @@ from edge.sim.scenes import (  # first: it chooses the GL backend
     REACH,
     TASKS,
     BenchVerdict,
-    LiftScene,
     ReachScene,
     Scene,
     open_scene,
@@ -200,8 +200,6 @@ class _Player:
                 self._policies[task] = self._open(self.bundle, arm.name, task, settings.threads)
             run = replace(run, execute_steps=self.bundle.manifest.policy.execute)
             return run_lockstep(self.bundle, arm, self._policies[task], scene, run)
-        if not isinstance(scene, LiftScene):
-            raise InputError(f"there is an expert for lifting only, and '{arm.name}' reaches; give a --bundle")
         return run_source(EXPERT_SHAPE, STEP_S, arm, scene, run, lambda device: ExpertPlanner(scene, task, device))
 
     def _row(self, scene: Scene, outcome: LockstepOutcome, task: str) -> EpisodeRow:

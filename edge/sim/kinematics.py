@@ -32,6 +32,7 @@ class ToolKinematics:
         joints = [int(model.actuator_trnid[axis, 0]) for axis in range(len(layout.home_rad))]
         self._positions = [int(model.jnt_qposadr[joint]) for joint in joints]
         self._speeds = [int(model.jnt_dofadr[joints[axis]]) for axis in self._moving]
+        self._wrist, self._wrist_speed = len(joints) - 1, int(model.jnt_dofadr[joints[-1]])
 
     def tool_m(self, q: FloatArray) -> FloatArray:
         """Place of the tool, shape (3,), with the arm's joints (the axes without the gripper) at `q`."""
@@ -42,24 +43,39 @@ class ToolKinematics:
         self._data.qpos[self._positions] = q
         mujoco.mj_kinematics(self._model, self._data)
 
-    def posture(self, tool_m: FloatArray, tolerance: float = 1e-6) -> FloatArray:
+    def posture(self, tool_m: FloatArray, tolerance: float = 1e-6, along_rad: float | None = None) -> FloatArray:
         """Joint positions for a place of the tool, always searched from home so that near places get near postures.
 
-        `tolerance` is in metres and radians; what is left of the error would shake the joints. Raises `ValueError` for
-        a place out of reach.
+        `tolerance` is in metres and radians; what is left of the error would shake the joints. With `along_rad` an
+        arm that tilts turns its wrist too: the jaws close across that direction in the table's plane. Raises
+        `ValueError` for a place out of reach.
         """
         q, jacobian = np.array(self._home), np.zeros((6, self._model.nv))
+        moving, speeds = self._moving, self._speeds
+        if along_rad is not None:
+            moving, speeds = [*moving, self._wrist], [*speeds, self._wrist_speed]
         for _ in range(SEARCH_STEPS):
             self._pose(q)
             mujoco.mj_comPos(self._model, self._data)
             axes, missing = self._turn()
+            if along_rad is not None:
+                axes, missing = np.vstack([axes, self._tool_axis()]), np.append(missing, self._roll(along_rad))
             error = np.concatenate([tool_m - self._data.site_xpos[self._site], missing])
             if np.linalg.norm(error) < tolerance:
                 return q
             mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._site)
-            j = np.vstack([jacobian[:3, self._speeds], axes @ jacobian[3:, self._speeds]])
-            q[self._moving] += np.clip(j.T @ np.linalg.solve(j @ j.T + 1e-8 * np.eye(len(j)), error), -0.2, 0.2)
+            j = np.vstack([jacobian[:3, speeds], axes @ jacobian[3:, speeds]])
+            q[moving] += np.clip(j.T @ np.linalg.solve(j @ j.T + 1e-8 * np.eye(len(j)), error), -0.2, 0.2)
         raise ValueError(f"no posture puts the tool at {tool_m}")
+
+    def _tool_axis(self) -> FloatArray:
+        return np.array(self._data.site_xmat[self._site].reshape(3, 3)[:, 2])
+
+    def _roll(self, along_rad: float) -> float:
+        """The rotation about the tool's axis that is missing for the jaws to close across a direction."""
+        axes = self._data.site_xmat[self._site].reshape(3, 3)
+        across = np.array([-math.sin(along_rad), math.cos(along_rad), 0.0])
+        return math.atan2(across @ axes[:, 1], across @ axes[:, 0])
 
     def _turn(self) -> tuple[FloatArray, FloatArray]:
         """Axes about which the direction of the tool matters, (n, 3), and the small rotations missing about them."""

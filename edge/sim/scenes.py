@@ -1,12 +1,12 @@
 """The scenes an arm can work in, and how a run in one of them is judged.
 
-The arm decides what it can do: one with a pointer reaches, one with a gripper lifts. The instruction says which object,
-and an instruction for another kind of arm is refused.
+The arm decides what it can do: one with a pointer reaches, one with a gripper lifts an object, two lift a tray. The
+instruction says which object, and an instruction for another kind of arm is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from edge.sim.lift import (
 )
 from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, target_of
 from edge.sim.stage import CAMERA
+from edge.sim.tray import CARRIED_S, TRAY, Handles, Place, build_tray_model, ready
 
 FloatArray = NDArray[np.float64]
 REACH, LIFT = TASKS = ("reach", "lift")
@@ -140,15 +141,17 @@ def task_of(instruction: str) -> str | None:
 
 def open_scene(arm: ArmProfile, seed: int, instruction: str = "") -> Scene:
     """The scene of an arm. Raises `InputError` for an arm that has none, and for what another kind of arm can do."""
-    reaches, lifts = arm.dof == DOF and not arm.grippers, arm.embodiment in LAYOUTS
+    reaches, lifts = arm.dof == DOF and not arm.grippers, arm.embodiment in LIFTING
     task = task_of(instruction)
     if not (reaches or lifts):
-        raise InputError(f"the simulated bench has an FR3 with a pointer or a hand, and an SO-101, not '{arm.name}'")
+        raise InputError(
+            f"the simulated bench has an FR3 with a pointer or a hand, and one SO-101 or two, not '{arm.name}'"
+        )
     if lifts and task == REACH:
         raise InputError(f"'{arm.name}' has a gripper, its scene is for lifting; '{instruction}' needs --arm franka")
     if reaches and task == LIFT:
         raise InputError(f"'{arm.name}' has no gripper; '{instruction}' needs --arm franka_hand or so101")
-    return LiftScene(arm, seed) if lifts else ReachScene(arm, seed)
+    return LIFTING[arm.embodiment](arm, seed) if lifts else ReachScene(arm, seed)
 
 
 def scene_cameras(scene: Scene, names: Sequence[str]) -> tuple[str, ...]:
@@ -233,6 +236,48 @@ class LiftScene:
             return None
         heights = heights_m(self.model, track)[target]
         return Hold.over(time_s, heights, np.array([lifted(self.model, row[None], target) for row in track]), LIFT)
+
+
+class TrayScene:
+    """A tray between two arms; both handles are to be held up, and the tray level."""
+
+    task, watch_s, cameras = LIFT, CARRIED_S, (CAMERA,)
+
+    def __init__(self, arm: ArmProfile, seed: int) -> None:
+        self.seed = seed
+        self.model = build_tray_model(Place.sample(np.random.default_rng(seed)))
+        self.start = ready()
+
+    def instruction(self, number: int) -> str:
+        return f"pick up the {TRAY}"
+
+    def verdict(self, instruction: str, track: FloatArray) -> BenchVerdict | None:
+        if not self._names_it(instruction):
+            return None
+        handles = Handles.of(self.model, track)
+        height, tilt, success = (
+            float(handles.height_m.min()),
+            float(handles.tilt_rad.max()),
+            bool(handles.carried.all()),
+        )
+        text = (
+            f"{TRAY} {'lifted' if success else 'NOT lifted'}, its lower handle held {1000 * height:.0f} mm above the "
+            f"table, {np.degrees(tilt):.0f} degrees from level"
+        )
+        return BenchVerdict(LIFT, TRAY, success, height, LIFTED_M, text, self.seed)
+
+    def hold(self, instruction: str, time_s: FloatArray, track: FloatArray) -> Hold | None:
+        if not self._names_it(instruction) or not len(track):
+            return None
+        handles = Handles.of(self.model, track)
+        return Hold.over(time_s, handles.height_m, handles.carried, LIFT)
+
+    def _names_it(self, instruction: str) -> bool:
+        return TRAY in instruction.lower().split()
+
+
+LIFTING: dict[str, Callable[[ArmProfile, int], Scene]] = {**dict.fromkeys(LAYOUTS, LiftScene), "bi_so101": TrayScene}
+"""The scene of each embodiment that lifts."""
 
 
 def picture(scene: Scene, axes: tuple[float, ...], size_px: int) -> NDArray[np.uint8]:

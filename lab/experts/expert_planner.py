@@ -1,9 +1,11 @@
-"""The lifting expert in the place of a policy: it answers requests with chunks, and proves what runs them.
+"""The expert of a scene in the place of a policy: it answers requests with chunks, and proves what runs them.
 
 A chunk is what the expert does next in a simulation of its own, begun at the world as it is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
@@ -15,7 +17,10 @@ from edge.sim.axes import Axes
 from lab.experts.reach_expert import STEP_S
 from edge.sim.lift import named_object
 from lab.experts.lift_expert import LiftExpert, Sight
-from edge.sim.scenes import LiftScene
+from lab.experts.tray_expert import TrayExpert
+from edge.errors import InputError
+from edge.sim.scenes import LiftScene, Scene, TrayScene
+from edge.sim.tray import Handles
 from firmware_bridge.simulator import LockstepDevice
 
 FloatArray = NDArray[np.float64]
@@ -24,18 +29,37 @@ EXPERT_SHAPE = ChunkShape(horizon=15, history=15, max_delay=6)
 """Chunks as the policies have them."""
 
 
+Decide = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+"""(commanded positions, increments commanded in the step before, generalised positions) to the next increments."""
+
+
+def expert_of(scene: Scene, instruction: str) -> Decide:
+    """Who knows how to do what an instruction says in a scene. Raises `InputError` where nobody does."""
+    axes = Axes(scene.model)
+    if isinstance(scene, TrayScene):
+        carrier = TrayExpert()
+        return lambda command, last, world: carrier.increments(
+            command, last, axes.read(world), Handles.of(scene.model, world)
+        )
+    if not isinstance(scene, LiftScene):
+        raise InputError(f"there is an expert for lifting only, and the task here is to {scene.task}; give a --bundle")
+    target = named_object(instruction)
+    if target is None:
+        raise InputError(f"'{instruction}' names no single object")
+    first = int(scene.model.joint(target).qposadr[0])
+    lifter = LiftExpert(scene.model, scene.layout)
+    return lambda command, last, world: lifter.increments(
+        Sight(command, last, axes.read(world), np.array(world[first : first + 3]))
+    )
+
+
 class ExpertPlanner:
     """Answers requests about one scene, whose device it can see. One per episode."""
 
-    def __init__(self, scene: LiftScene, instruction: str, device: LockstepDevice) -> None:
-        target = named_object(instruction)
-        if target is None:
-            raise ValueError(f"'{instruction}' names no single object")
+    def __init__(self, scene: Scene, instruction: str, device: LockstepDevice) -> None:
+        self._decide = expert_of(scene, instruction)
         self._model, self._device = scene.model, device
         self._data = mujoco.MjData(scene.model)
-        self._axes, self._expert = Axes(scene.model), LiftExpert(scene.model, scene.layout)
-        first = int(scene.model.joint(target).qposadr[0])
-        self._object = slice(first, first + 3)
         self._command, self._step = np.array(scene.start), 0
 
     def answer(self, request: PlanRequest) -> PlanResult:
@@ -55,8 +79,7 @@ class ExpertPlanner:
             if row < len(request.prefix_rad):
                 increment = request.prefix_rad[row]
             else:
-                sight = Sight(command, last, self._axes.read(data.qpos), np.array(data.qpos[self._object]))
-                increment = self._expert.increments(sight)
+                increment = self._decide(command, last, data.qpos)
             play_step(self._model, data, command, increment)
             command, last = command + increment, increment
             rows.append(increment)

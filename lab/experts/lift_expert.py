@@ -37,12 +37,14 @@ class Sight:
     last        increments commanded in the step before
     measured    measured positions
     object_m    centre of the object it is told to lift, shape (3,)
+    along_rad   where the wrist turns too: the direction in the table's plane that the jaws close across
     """
 
     command: FloatArray
     last: FloatArray
     measured: FloatArray
     object_m: FloatArray
+    along_rad: float | None = None
 
 
 class LiftExpert:
@@ -63,8 +65,8 @@ class LiftExpert:
         tool = kinematics.tool_m(joints)
         before = kinematics.tool_m(joints - sight.last[:-1])
         after = tool + STEP_S * self._velocity(tool, (tool - before) / STEP_S, goal)
-        posture = kinematics.posture(after)
-        deviation = joints - kinematics.posture(tool)
+        posture = kinematics.posture(after, along_rad=sight.along_rad)
+        deviation = joints - kinematics.posture(tool, along_rad=sight.along_rad)
         grip = self._grip_increment(sight.command[-1], float(sight.last[-1]), grip_goal)
         return np.append(posture + SETTLE * deviation - joints, grip)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
 
@@ -130,7 +131,7 @@ class _Playing:
         """Where the axes begin."""
         layout, rng = self.layout, self.rng
         near, far, aside = layout.area_m
-        kind = _drawn(rng, self.situations.starts)
+        kind = drawn(rng, self.situations.starts)
         grip = rng.uniform(layout.held[0], layout.grip[0]) if kind == "anywhere" else layout.grip[0]
         while True:
             if kind == "ready":
@@ -157,7 +158,7 @@ class _Playing:
         up = 0
         for step in range(MOST_STEPS):
             if step == strike_at:
-                self.disturb(_drawn(self.rng, self.situations.disturbances))
+                self.disturb(drawn(self.rng, self.situations.disturbances))
             self.step(self.recorder.expert.increments(self.sight()), self.instruction)
             up = up + 1 if self.object_m()[2] >= LIFTED_M + 0.01 else 0
             if up == HELD_STEPS:
@@ -225,11 +226,20 @@ class _Playing:
         self.command, self.last = self.command + increment, increment
 
 
-def _drawn(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+def drawn(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+    """One of the names, by its share."""
     return str(rng.choice(list(shares), p=list(shares.values())))
 
 
-def succeeded(recorder: LiftRecorder, seed: int, number: int) -> tuple[LiftEpisode, int]:
+class Recorder(Protocol):
+    """Who plays the episodes of a task."""
+
+    def record(self, rng: np.random.Generator) -> LiftEpisode: ...
+
+    def close(self) -> None: ...
+
+
+def succeeded(recorder: Recorder, seed: int, number: int) -> tuple[LiftEpisode, int]:
     """Episode `number`: the first attempt of its own that ends with the object up, and how many it took."""
     for attempt in range(100):
         episode = recorder.record(np.random.default_rng([seed, number, attempt]))

@@ -47,7 +47,7 @@ def test_what_disturbs_is_in_no_part(at: int) -> None:
 def test_an_action_is_the_goal_at_the_end_of_its_step(episode: LiftEpisode, tmp_path: Path) -> None:
     """In degrees and percent, within the arm's range; the next command begins there, and the arm follows it."""
     arm, units = load_arm(ARM), LeRobotUnits.of(load_arm(ARM))
-    vectors = {name: column for name, column in spec(arm, 16).columns.items() if isinstance(column, Vector)}
+    vectors = {name: column for name, column in spec(arm, (16, 16)).columns.items() if isinstance(column, Vector)}
     with DatasetWriter(tmp_path, DatasetSpec(10, "so_follower", vectors)) as writer:
         write(writer, replace(episode, frames={}), units, "pick up the red cube")
     info = read_info(tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 
-from edge.sim.scenes import LiftScene, open_scene, scene_cameras  # first: it chooses the GL backend
+from edge.sim.scenes import Scene, open_scene, scene_cameras  # first: it chooses the GL backend
 
 import mujoco
 import numpy as np
@@ -29,13 +29,12 @@ from tqdm import tqdm
 
 from bench.episodes import FIRST_SCENE, instruction
 from edge.run.proportion import wilson
-from edge.arms import load_arm
+from edge.arms import ArmProfile, load_arm
 from edge.sim.axes import Axes
-from edge.sim.lift_phrases import OBJECTS
 from edge.sim.render import CameraRenderer
 from lab.experts.expert_planner import play_step
 from lab.experts.reach_expert import STEP_S
-from lab.experts.teleoperation import ARM, LeRobotUnits
+from lab.experts.teleoperation import ARM, LED, LeRobotUnits
 
 REST_STEPS = round(1.0 / STEP_S)
 """After the last goal the arm has a second to come to rest, of which the last part is judged."""
@@ -61,9 +60,9 @@ class LeRobotPolicy:
         return action.squeeze(0).double().numpy()
 
 
-def play(policy: LeRobotPolicy, scene: LiftScene, task: str, duration_s: float) -> bool:
+def play(policy: LeRobotPolicy, arm: ArmProfile, scene: Scene, task: str, duration_s: float) -> bool:
     """One episode; whether the object was lifted."""
-    arm, units = load_arm(ARM), LeRobotUnits.of(load_arm(ARM))
+    units = LeRobotUnits.of(arm)
     data, axes, command = mujoco.MjData(scene.model), Axes(scene.model), np.array(scene.start)
     axes.place(data, command)
     mujoco.mj_forward(scene.model, data)
@@ -91,26 +90,27 @@ def play(policy: LeRobotPolicy, scene: LiftScene, task: str, duration_s: float) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--object", default=OBJECTS[0], help="what is lifted (default %(default)s)")
+    parser.add_argument("--arm", choices=LED, default=ARM, help="what lifts (default %(default)s)")
+    parser.add_argument("--object", help="what is lifted (default: the first that the arm has)")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--duration", type=float, default=8.0, help="seconds per episode (default %(default)g)")
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    policy, arm, lifted = LeRobotPolicy(args.folder), load_arm(ARM), []
+    policy, arm, lifted = LeRobotPolicy(args.folder), load_arm(args.arm), []
+    target = args.object or LED[args.arm].objects[0]
     for episode in tqdm(range(args.episodes), unit="episode", disable=None):
         scene = open_scene(arm, args.first_scene + episode)
-        assert isinstance(scene, LiftScene)
-        lifted.append(play(policy, scene, instruction(scene, episode, args.object), args.duration))
+        lifted.append(play(policy, arm, scene, instruction(scene, episode, target), args.duration))
     count = sum(lifted)
     low, high = wilson(count, args.episodes)
     print(
-        f"lift the {args.object} by LeRobot: {count} of {args.episodes} after {args.duration:g} s: "
+        f"lift the {target} by LeRobot: {count} of {args.episodes} after {args.duration:g} s: "
         f"{100 * count / args.episodes:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %), simulated"
     )
     if args.json:
-        report = {"object": args.object, "episodes": args.episodes, "duration_s": args.duration, "lifted": lifted}
+        report = {"object": target, "episodes": args.episodes, "duration_s": args.duration, "lifted": lifted}
         args.json.write_text(json.dumps(report | {"succeeded": count, "confidence_95": [low, high]}, indent=2) + "\n")
     return 0
 

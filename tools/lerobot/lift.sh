@@ -1,12 +1,13 @@
 #!/bin/sh
 # Records demonstrations of one object, trains an ACT on them by LeRobot's own lerobot-train, and counts what it lifts:
-# through engines, runtime and firmware, and by LeRobot's own torch code. PYTHON is ours, LEROBOT the folder of LeRobot's.
+# through engines, runtime and firmware, and by LeRobot's own torch code. PYTHON is ours, LEROBOT the folder of LeRobot's;
+# ARM=bi_so101 lifts a tray with two arms.
 set -eu
-WORK=${1:-runs/lerobot-lift}
+WORK=${1:-runs/lerobot-lift} ARM=${ARM:-so101}
 LIFTS=${LIFTS:-800} STEPS=${STEPS:-4500} EPISODES=${EPISODES:-100} OBJECT=${OBJECT:-red cube}
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HOME="$WORK/hf"
 
-"$PYTHON" -m lab.experts.teleoperation --object "$OBJECT" --episodes "$LIFTS" --jobs 2 --out "$WORK/data"
+"$PYTHON" -m lab.experts.teleoperation --arm "$ARM" --object "$OBJECT" --episodes "$LIFTS" --jobs 2 --out "$WORK/data"
 
 [ -e "$WORK/trained/checkpoints/last" ] || "$LEROBOT/bin/lerobot-train" \
   --dataset.repo_id=local/lift --dataset.root="$WORK/data" --output_dir="$WORK/trained" --seed=1 \
@@ -22,7 +23,7 @@ export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HOME="$WORK/hf"
 
 "$LEROBOT/bin/python" -m tools.lerobot.ship "$WORK/trained/checkpoints/last/pretrained_model" "$WORK/act"
 "$PYTHON" -m export.commands.export "$WORK/act" -o "$WORK/bundle" --dataset "$WORK/data" --units degrees
-"$PYTHON" -m bench.evaluate --arm so101 --object "$OBJECT" --bundle "$WORK/bundle" --episodes "$EPISODES" \
+"$PYTHON" -m bench.evaluate --arm "$ARM" --object "$OBJECT" --bundle "$WORK/bundle" --episodes "$EPISODES" \
   --json "$WORK/runtime.json"
-"$LEROBOT/bin/python" -m tools.lerobot.evaluate "$WORK/act" --object "$OBJECT" --episodes "$EPISODES" \
+"$LEROBOT/bin/python" -m tools.lerobot.evaluate "$WORK/act" --arm "$ARM" --object "$OBJECT" --episodes "$EPISODES" \
   --json "$WORK/lerobot.json"

@@ -236,7 +236,7 @@ def test_an_instruction_for_another_arm_is_refused(arm: str, instruction: str, m
 
 
 def test_there_is_no_expert_for_reaching() -> None:
-    with pytest.raises(InputError, match="an expert for lifting only, and 'franka' reaches; give a --bundle"):
+    with pytest.raises(InputError, match="an expert for lifting only, and the task here is to reach; give a --bundle"):
         evaluate(EvaluationSettings(None, "franka", 1))
 
 
