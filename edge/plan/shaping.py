@@ -200,7 +200,18 @@ class _Paths:
         return pace
 
     def _slower(self, joint: int, pace: int) -> int | None:
-        """The least pace above `pace` at which the joint has a path: in growing steps, then by halving the last one."""
+        """The least pace above `pace` at which the joint has a path.
+
+        A joint that leaves the splice under way can be too far away again in a long time. Where a few paces have shown
+        no path, every one is asked; for a single goal, which has no other knots to make up for that, from the start.
+        """
+        found = self._among_few(joint, pace) if len(self._goals) > 1 else None
+        if found is not None:
+            return found
+        return next((one for one in range(pace + 1, len(PACES)) if self.path(joint, one) is not None), None)
+
+    def _among_few(self, joint: int, pace: int) -> int | None:
+        """The same in growing steps, then by halving the last one, as if more time always allowed more."""
         below, step = pace, 1
         while True:
             above = min(below + step, len(PACES) - 1)

@@ -217,6 +217,20 @@ def test_a_splice_at_the_velocity_limit_can_be_left() -> None:
         assert core_of(SO101, at).refusal(at.timeline, chunk.knots) is None
 
 
+def test_a_goal_that_is_near_enough_only_in_between_is_found() -> None:
+    """A single goal is where a joint's own motion takes it: too near in a short time, too far in a long one."""
+    at = under_way(SHAPERS["so101"], SO101, 10, 5, np.radians(60.0) * (np.arange(SO101.dof) == 0), 1.4)
+    q, dq = from_micro(at.timeline.q_urad(at.splice)), from_micro(at.timeline.dq_urad_s(at.splice))
+    ddq = at.timeline.acceleration_rad_s2(at.splice)
+    later_s = 2.4 * at.spacing_us * 1e-6
+    there = q + dq * later_s + ddq * later_s**2 / 3  # its acceleration falls to nothing on the way
+    chunk = accepted(SO101, at.timeline, at.splice, there[None], at.spacing_us)
+    assert 1.9 < chunk.slowed < 2.4
+    longest_s = PACES[-1] * at.spacing_us * 1e-6
+    assert SO101.goals is not None
+    assert abs(q + dq * longest_s + ddq * longest_s**2 / 3 - there)[0] > 2 * SO101.goals.deviation_rad[0]
+
+
 @pytest.mark.parametrize("name", ARMS)
 def test_a_curve_that_comes_to_rest_at_a_limit_stays_inside_between_its_knots(name: str) -> None:
     """Where it turns moves with what holds it: at any spacing the rounds must end, or more be kept back."""
