@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from firmware_bridge.errors import LinkLost
 from firmware_bridge.hosted import HostedDevice
 from firmware_bridge.messages import Nak
 from firmware_bridge.transports.can_stream import CanFrame
-from tests.support import Rig
+from tests.support import Rig, chunk_from
 
 POLL_NS = 50_000
 
@@ -36,6 +37,23 @@ class SteppedClock:
 
     def sleep(self, seconds: float) -> None:
         self.ns += max(1, round(seconds * 1e9))
+
+
+class Swing:
+    """A swing of every axis around a pose, from rest; a chunk replaces the one before after `EVERY_US`."""
+
+    SPACING_US, KNOTS, EVERY_US = 100_000, 11, 400_000
+
+    def __init__(self, amplitude_rad: Sequence[float], rate_1_s: float, origin_rad: np.ndarray, zero_us: int) -> None:
+        self._amplitude_rad, self._rate_1_s = np.array(amplitude_rad), rate_1_s
+        self._origin_rad, self._zero_us = origin_rad, zero_us
+
+    def chunk(self, number: int) -> KnotChunk:
+        start_us = self._zero_us + number * self.EVERY_US
+        phase = self._rate_1_s * 1e-6 * (number * self.EVERY_US + self.SPACING_US * np.arange(self.KNOTS)[:, None])
+        q = self._origin_rad + self._amplitude_rad * np.sin(phase) ** 3
+        dq = self._amplitude_rad * 3 * self._rate_1_s * np.sin(phase) ** 2 * np.cos(phase)
+        return chunk_from(number + 1, start_us % 2**32, q, dq, self.SPACING_US)
 
 
 class Line:
@@ -168,6 +186,14 @@ class BusRig(Rig):
     def device_us(self) -> int:
         """Device time at the host's present."""
         return round(self.client.link.clock.device_us(self.device.host_ns))
+
+    def swing(self, swing: Callable[[np.ndarray, int], Swing], seconds: float) -> None:
+        """Streams one from where the arm is commanded to be, for so long; every chunk is committed."""
+        motion = swing(np.array(self.state().commanded_urad) * 1e-6, self.device_us + 100_000)
+        for number in range(round(1e6 * seconds / Swing.EVERY_US)):
+            self.client.send_chunk(motion.chunk(number))
+            inbox = self.run(Swing.EVERY_US // 1000)
+            assert inbox.committed == [number + 1], inbox
 
     def commit(self, chunk: KnotChunk) -> Nak | None:
         """As in the rig, through a line that is read once a cycle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +15,14 @@ from firmware_bridge.adapters.damiao.motors import exchange
 from firmware_bridge.adapters.damiao.simulated import SimulatedBus, SimulatedMotor, simulated_motors
 from firmware_bridge.adapters.gravity import GravityModel
 from firmware_bridge.adapters.simulated_can import BusFaults
-from firmware_bridge.client import KnotChunk
-from tests.bus_bench import BusBench, BusRig, SimulatedCan
-from tests.support import chunk_from
+from tests.bus_bench import BusBench, BusRig, SimulatedCan, Swing
 
 YAM = load_arm("yam")
 MOTORS = load_motors(YAM)
 CARRIED_KG = 1.2
 """The gripper, and half a kilogram of which the drive knows nothing."""
 SOUND = BusFaults()
-
-
-class Motion:
-    """A swing of every joint of a YAM around a pose, from rest; a chunk replaces the one before after `EVERY_US`."""
-
-    AMPLITUDE_RAD = np.array([0.6, 0.4, 0.4, 0.4, 0.5, 0.6])
-    RATE_1_S = 1.5
-    SPACING_US, KNOTS, EVERY_US = 100_000, 11, 400_000
-
-    def __init__(self, origin_rad: np.ndarray, zero_us: int) -> None:
-        self.origin_rad, self.zero_us = origin_rad, zero_us
-
-    def chunk(self, number: int) -> KnotChunk:
-        start_us = self.zero_us + number * self.EVERY_US
-        phase = self.RATE_1_S * 1e-6 * (number * self.EVERY_US + self.SPACING_US * np.arange(self.KNOTS)[:, None])
-        q = self.origin_rad + self.AMPLITUDE_RAD * np.sin(phase) ** 3
-        dq = self.AMPLITUDE_RAD * 3 * self.RATE_1_S * np.sin(phase) ** 2 * np.cos(phase)
-        return chunk_from(number + 1, start_us % 2**32, q, dq, self.SPACING_US)
+SWING = partial(Swing, [0.6, 0.4, 0.4, 0.4, 0.5, 0.6], 1.5)
 
 
 class DamiaoBench(BusBench):

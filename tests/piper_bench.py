@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +13,13 @@ from edge.arms.piper import piper_arm
 from firmware_bridge.adapters.piper.drive import PiperDrive, bus_share
 from firmware_bridge.adapters.piper.simulated import SimulatedPiper
 from firmware_bridge.adapters.simulated_can import BusFaults
-from firmware_bridge.client import KnotChunk
-from tests.bus_bench import BusBench, BusRig, SimulatedCan
-from tests.support import chunk_from
+from tests.bus_bench import BusBench, BusRig, SimulatedCan, Swing
 
 PIPER = load_arm("piper")
 GRIP_NM, CARRIED_KG = 1.0, 0.5
 SOUND = BusFaults()
+SWING = partial(Swing, [0.6, 0.4, 0.4, 0.5, 0.5, 0.6, 0.015], 1.2)
 BITRATE = 1_000_000
-
-
-class Motion:
-    """A swing of every axis of a Piper around a pose, from rest; a chunk replaces the one before after `EVERY_US`."""
-
-    AMPLITUDE_RAD = np.array([0.6, 0.4, 0.4, 0.5, 0.5, 0.6, 0.015])
-    RATE_1_S = 1.2
-    SPACING_US, KNOTS, EVERY_US = 100_000, 11, 400_000
-
-    def __init__(self, origin_rad: np.ndarray, zero_us: int) -> None:
-        self.origin_rad, self.zero_us = origin_rad, zero_us
-
-    def chunk(self, number: int) -> KnotChunk:
-        start_us = self.zero_us + number * self.EVERY_US
-        phase = self.RATE_1_S * 1e-6 * (number * self.EVERY_US + self.SPACING_US * np.arange(self.KNOTS)[:, None])
-        q = self.origin_rad + self.AMPLITUDE_RAD * np.sin(phase) ** 3
-        dq = self.AMPLITUDE_RAD * 3 * self.RATE_1_S * np.sin(phase) ** 2 * np.cos(phase)
-        return chunk_from(number + 1, start_us % 2**32, q, dq, self.SPACING_US)
 
 
 class PiperBench(BusBench):

@@ -17,6 +17,7 @@ from export.families.groot.network import NORM, Blocks
 from export.families.groot.vision import TowerShape
 from export.families.lerobot.documents import read_document, read_fields
 from export.families.lerobot.folder import Folder
+from export.families.vla.hub import read_model_config
 
 FIXED = {"n_obs_steps": 1, "tokenizer_assets_repo": None}
 IGNORED = frozenset(
@@ -219,14 +220,7 @@ def read_vlm(folder: Path, base: BaseConfig) -> tuple[TextShape, TowerShape, int
     """
     from transformers import Qwen3VLConfig
 
-    file = folder / "config.json"
-    document = read_document(file)
-    if document.get("model_type") != "qwen3_vl":
-        raise CheckpointError(f"{file}: a model of type '{document.get('model_type')}'; GR00T N1.7's is a 'qwen3_vl'")
-    try:
-        config = Qwen3VLConfig.from_dict(document)
-    except Exception as error:  # its checks raise errors of their own
-        raise CheckpointError(f"{file}: cannot be read ({str(error)[:120]!r}); copy it again") from None
+    config, file = read_model_config(folder, Qwen3VLConfig, "GR00T N1.7")
     text, vision = config.text_config, config.vision_config
     rotary: dict[str, Any] = text.rope_parameters
     for part, name, found, wanted in (

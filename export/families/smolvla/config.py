@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from export.families.base import CheckpointError
-from export.families.lerobot.documents import read_document, read_fields
+from export.families.lerobot.documents import read_fields
 from export.families.lerobot.folder import BATCH, DEVICE, NORMALISE, RENAME, Folder
 from export.families.smolvla.network import SmolVlaShape
+from export.families.vla.hub import read_model_config
 from export.families.vla.layer import layer_tensors
 from export.families.vla.siglip import TowerShape, tower_tensors
 from export.families.vla.text import NEW_LINE, TOKENIZE
@@ -150,14 +151,7 @@ def read_vlm(folder: Path) -> tuple[Any, Any, int]:
     """Configurations of text and vision, and how many patches make a side of a token. Raises `CheckpointError`."""
     from transformers import SmolVLMConfig
 
-    file = folder / "config.json"
-    document = read_document(file)
-    if document.get("model_type") != "smolvlm":
-        raise CheckpointError(f"{file}: a model of type '{document.get('model_type')}'; SmolVLA's is a 'smolvlm'")
-    try:
-        config = SmolVLMConfig.from_dict(document)
-    except Exception as error:  # its checks raise errors of their own
-        raise CheckpointError(f"{file}: cannot be read ({str(error)[:120]!r}); copy it again") from None
+    config, file = read_model_config(folder, SmolVLMConfig, "SmolVLA")
     text, vision = config.text_config, config.vision_config
     for part, name, wanted in (
         (text, "hidden_act", "silu"),

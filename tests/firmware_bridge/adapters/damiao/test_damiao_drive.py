@@ -20,7 +20,7 @@ from firmware_bridge.adapters.damiao.simulated import SimulatedBus, SimulatedMot
 from firmware_bridge.adapters.simulated_can import BusFaults
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import PortError
-from tests.damiao_bench import MOTORS, YAM, DamiaoBench, DamiaoRig, Motion
+from tests.damiao_bench import MOTORS, SWING, YAM, DamiaoBench, DamiaoRig
 from tests.support import broken_limits
 
 FOLLOWS_RAD = 0.08
@@ -30,11 +30,7 @@ FOLLOWS_RAD = 0.08
 def moved(bench: DamiaoBench, seconds: float) -> DamiaoRig:
     """A rig that has streamed a motion for so long and stands."""
     rig = DamiaoRig(bench).armed()
-    motion = Motion(np.array(rig.state().commanded_urad) * 1e-6, rig.device_us + 100_000)
-    for number in range(round(1e6 * seconds / Motion.EVERY_US)):
-        rig.client.send_chunk(motion.chunk(number))
-        inbox = rig.run(Motion.EVERY_US // 1000)
-        assert inbox.committed == [number + 1], inbox
+    rig.swing(SWING, seconds)
     return rig
 
 

@@ -21,7 +21,7 @@ from firmware_bridge.adapters.simulated_can import BusFaults
 from firmware_bridge.codes import DeviceState, StopReason
 from firmware_bridge.errors import PortError
 from firmware_bridge.transports.can_stream import CanFrame
-from tests.piper_bench import PIPER, Motion, PiperBench, PiperRig
+from tests.piper_bench import PIPER, SWING, PiperBench, PiperRig
 from tests.support import broken_limits, chunk_from
 
 FOLLOWS_RAD = 0.06
@@ -32,11 +32,7 @@ REST = [0.0] * 7
 def moved(bench: PiperBench, seconds: float) -> PiperRig:
     """A rig that has streamed a motion for so long."""
     rig = PiperRig(bench).armed()
-    motion = Motion(np.array(rig.state().commanded_urad) * 1e-6, rig.device_us + 100_000)
-    for number in range(round(1e6 * seconds / Motion.EVERY_US)):
-        rig.client.send_chunk(motion.chunk(number))
-        inbox = rig.run(Motion.EVERY_US // 1000)
-        assert inbox.committed == [number + 1], inbox
+    rig.swing(SWING, seconds)
     return rig
 
 
