@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from firmware_bridge.adapters.base import DriveError
-from firmware_bridge.adapters.bus_drive import BusDrive
+from firmware_bridge.adapters.can_drive import CanDrive
 from firmware_bridge.adapters.damiao import frames
 from firmware_bridge.adapters.damiao.frames import Feedback, MitCommand, MotorState, Register
 from firmware_bridge.adapters.damiao.motors import CYCLE_PERIODS, TIMEOUT_S, Motor, MotorArm, MotorBus
@@ -29,10 +29,11 @@ LETS_GO_CYCLES = 10
 TURN_RAD = 2 * math.pi
 
 
-class DamiaoDrive(BusDrive[CanBus]):
+class DamiaoDrive(CanDrive):
     """The motors of an arm. Raises `DriveError` at connect."""
 
     CYCLE_PERIODS: ClassVar[int] = CYCLE_PERIODS
+    CLEARS_S: ClassVar[float] = SWITCHED_S
     WHEN_LOST: ClassVar[str] = f"the motors let go by themselves after {1000 * TIMEOUT_S:.0f} ms"
     WHEN_LEFT: ClassVar[str] = WHEN_LOST
     WHEN_BACK: ClassVar[str] = "the motors answer again"
@@ -47,29 +48,15 @@ class DamiaoDrive(BusDrive[CanBus]):
         clock_ns: Callable[[], int],
         sleep: Callable[[float], None],
     ) -> None:
-        load.check()
-        super().__init__(open_bus, {spec.feedback_id: spec.name for spec in arm.motors}, notify, clock_ns, sleep)
-        self._arm, self._gravity, self._load = arm, gravity, load
+        super().__init__(open_bus, {spec.feedback_id: spec.name for spec in arm.motors}, load, notify, clock_ns, sleep)
+        self._arm, self._gravity = arm, gravity
         self._factors = [spec.gravity_factor for spec in arm.motors]
         self._motors: dict[int, Motor] = {}
-        self._clearing_ns: int | None = None
-        self._refused = self._hottest_c = 0
         self._connect(may_hold=False)
 
     @property
     def position_rad(self) -> tuple[float, ...]:
         return tuple(motor.position_rad for motor in self._motors.values())
-
-    def clear(self) -> None:
-        super().clear()
-        self._clearing_ns = self._clock_ns()
-
-    def statistics(self) -> dict[str, float]:
-        return super().statistics() | {
-            "frames_refused": self._refused,
-            "temperature_most_c": self._hottest_c,
-            "bus_load": round(self._load.share, 3),
-        }
 
     def _let_go(self, bus: CanBus) -> None:
         asking = MotorBus(bus, self._clock_ns, self._sleep)
@@ -120,10 +107,8 @@ class DamiaoDrive(BusDrive[CanBus]):
                 heard.add(frame.id)
         for one in heard:
             self._answered[one] += 1
-        if self._clearing_ns is not None and now_ns - self._clearing_ns > SWITCHED_S * 1e9:
-            self._clearing_ns = None
         for motor in self._motors.values():
-            if motor.fault and self._clearing_ns is None:
+            if motor.fault and not self._is_clearing:
                 self._break(motor.fault)
 
     def _take_feedback(self, motor: Motor, told: Feedback, now_ns: int) -> None:
@@ -146,8 +131,7 @@ class DamiaoDrive(BusDrive[CanBus]):
             self._motors.values(), set_point_rad, velocity_rad_s, torques, self._factors
         ):
             self._asked[motor.spec.feedback_id] += 1
-            frame = self._frame(motor, q, dq, torque * factor) if self._wanted else self._idle_frame(motor)
-            self._refused += not bus.send(frame)
+            self._send(bus, self._frame(motor, q, dq, torque * factor) if self._wanted else self._idle_frame(motor))
 
     def _frame(self, motor: Motor, q_rad: float, dq_rad_s: float, torque_nm: float) -> CanFrame:
         """Where to be, for a motor that is on; else that it come on."""
@@ -163,7 +147,7 @@ class DamiaoDrive(BusDrive[CanBus]):
         """Off, for a motor that is on; else no more than the question where it is."""
         if motor.is_on:
             return CanFrame(motor.spec.id, frames.DISABLE)
-        if motor.fault and self._clearing_ns is not None:
+        if motor.fault and self._is_clearing:
             return CanFrame(motor.spec.id, frames.CLEAR_ERROR)
         return CanFrame(frames.REGISTERS, frames.refresh(motor.spec.id))
 

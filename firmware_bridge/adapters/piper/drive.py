@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from firmware_bridge.adapters.base import DriveError
-from firmware_bridge.adapters.bus_drive import BusDrive
+from firmware_bridge.adapters.can_drive import CanDrive
 from firmware_bridge.adapters.piper import frames
 from firmware_bridge.adapters.piper.frames import (
     FAST_HZ,
@@ -47,7 +47,6 @@ LISTENS_S, LONGEST_S = 0.1, 0.5
 ANSWER_S, TRIES, POLL_S = 0.05, 5, 0.0005
 SWITCHED_S = 2.0
 """Ours: the maker's examples wait for the motors to come on without an end."""
-CLEARS_S = 0.5
 LETS_GO_S = 1.0
 FASTEST_RAD_S, JITTER_RAD = 10.0, 0.02
 """Ours: three times what the motors do, for an arm that falls."""
@@ -91,7 +90,7 @@ def bus_share(bitrate: int) -> CanShare:
     )
 
 
-class PiperDrive(BusDrive[CanBus]):
+class PiperDrive(CanDrive):
     """The arm on its bus. Raises `DriveError` at connect.
 
     `grip_nm` is the most torque of the gripper. `let_go` takes the torque away of an arm that holds a pose, at connect;
@@ -99,6 +98,7 @@ class PiperDrive(BusDrive[CanBus]):
     """
 
     CYCLE_PERIODS: ClassVar[int] = CYCLE_PERIODS
+    CLEARS_S: ClassVar[float] = 0.5
     WHEN_LOST: ClassVar[str] = "the arm holds its last target"
     WHEN_LEFT: ClassVar[str] = f"{WHEN_LOST}: {LET_GO}, or switch its power off"
     WHEN_BACK: ClassVar[str] = "the arm answers again"
@@ -114,12 +114,11 @@ class PiperDrive(BusDrive[CanBus]):
         clock_ns: Callable[[], int],
         sleep: Callable[[float], None],
     ) -> None:
-        load.check()
         self._motor_names = [f"motor {number + 1} ({arm.axes[number]})" for number in range(JOINTS)]
         names = {STATUS: "the arm's controller", WIDTH: "the gripper", **dict(zip(HEALTHS, self._motor_names))}
         names |= {one: f"{arm.axes[2 * at]}, {arm.axes[2 * at + 1]}" for at, one in enumerate(POSITIONS)}
-        super().__init__(open_bus, names, notify, clock_ns, sleep)
-        self._arm, self._grip_nm, self._lets_go, self._load = arm, grip_nm, let_go, load
+        super().__init__(open_bus, names, load, notify, clock_ns, sleep)
+        self._arm, self._grip_nm, self._lets_go = arm, grip_nm, let_go
         self._patience_s |= dict.fromkeys(HEALTHS, OLDEST_HEALTH_S)
         self._asked = dict.fromkeys((STATUS, *POSITIONS, WIDTH), 0)
         self._answered = dict(self._asked)
@@ -130,8 +129,6 @@ class PiperDrive(BusDrive[CanBus]):
         self._limits: list[MotorLimits] = []
         self._acceleration: list[float] = []
         self._came_on = False
-        self._clearing_ns: int | None = None
-        self._refused = self._hottest_c = 0
         self._taken_ns: int | None = None
         self._connect(may_hold=False)
 
@@ -139,17 +136,10 @@ class PiperDrive(BusDrive[CanBus]):
     def position_rad(self) -> tuple[float, ...]:
         return tuple(self._position)
 
-    def clear(self) -> None:
-        super().clear()
-        self._clearing_ns = self._clock_ns()
-
     def statistics(self) -> dict[str, float]:
         return super().statistics() | {
-            "frames_refused": self._refused,
-            "temperature_most_c": self._hottest_c,
             "voltage_least_v": min(motor.voltage_v for motor in self._motors),
             "grip_torque_most_nm": self._grip_nm,
-            "bus_load": round(self._load.share, 3),
         }
 
     # At connect ------------------------------------------------------------------------------------------------------
@@ -262,9 +252,7 @@ class PiperDrive(BusDrive[CanBus]):
             self._take_frames(bus)
         self._taken_ns = now_ns
         self._came_on = self._came_on and self._wanted
-        if self._clearing_ns is not None:
-            self._clearing_ns = None if now_ns - self._clearing_ns > CLEARS_S * 1e9 else self._clearing_ns
-        elif why := self._trouble():
+        if not self._is_clearing and (why := self._trouble()):
             self._break(why)
         self._came_on = self._wanted and (self._came_on or self._is_on)
 
@@ -346,7 +334,7 @@ class PiperDrive(BusDrive[CanBus]):
 
     def _tell(self, bus: CanBus, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float]) -> None:
         for frame in self._targets(set_point_rad, velocity_rad_s) if self._wanted else self._idle_frames():
-            self._refused += not bus.send(frame)
+            self._send(bus, frame)
 
     def _targets(self, set_point_rad: Sequence[float], velocity_rad_s: Sequence[float]) -> list[CanFrame]:
         """The targets, and behind them, while they come on, that the motors do: so none comes on with an old target."""
@@ -371,7 +359,7 @@ class PiperDrive(BusDrive[CanBus]):
     def _idle_frames(self) -> list[CanFrame]:
         """Off, for what is on, and what clears an error that is to be; else nothing: the arm reports by itself."""
         sent = self._switching(on=False)
-        clears = self._clearing_ns is not None
+        clears = self._is_clearing
         if self._gripper.flags & Health.ENABLED or (clears and self._gripper.flags & GRIPPER_FAULTS):
             command = frames.gripper_command(max(0.0, self._gripper.width_m), self._grip_nm, False, clears)
             sent.append(CanFrame(frames.GRIPPER, command))
