@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.plan.ensemble import ensembled
 from edge.plan.timeline import START_SHARES, soft_start
-from edge.run.controller import Controller
-from edge.inference.records import Outcome, Planner, PlannerStatus, PlanRequest, PlanResult
 from edge.plan.trajectory import FloatArray, from_micro
+from edge.run.controller import Controller
 
 SYNCHRONOUS_STEPS = 5
 """Executed of each chunk, as many as in the other ways."""

@@ -23,26 +23,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import numpy as np
 from tqdm import tqdm
 
 from bench import options
-from bench.document import Recording
 from bench.blending import BLENDINGS
 from bench.closed_loop_tables import lines
+from bench.document import Recording
+from bench.episodes import FIRST_SCENE
 from edge.arms import load_arm
 from edge.bundle import Bundle, load_bundle
+from edge.cli.parser import count
 from edge.errors import InputError
+from edge.log.trace import Trace, read_trace
+from edge.plan.trajectory import FloatArray
 from edge.policy.base import open_policy
-from bench.episodes import FIRST_SCENE
 from edge.run.proportion import wilson
 from edge.sim.lockstep import LockstepSettings, run_lockstep
 from edge.sim.scene import TARGETS
-from edge.log.trace import Trace, read_trace
-from edge.plan.trajectory import FloatArray
-from edge.cli.parser import count
+from edge.sim.scenes import open_scene
 
 ARM = "franka"
 STEP_TICKS = 100

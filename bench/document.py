@@ -12,8 +12,8 @@ from typing import Any
 
 from bench.machine import fingerprint
 from edge.bundle import MANIFEST, Bundle, sha256
-from edge.errors import InputError
 from edge.bundle.files import replacing
+from edge.errors import InputError
 
 FORMAT = 1
 """Of the whole document; anything that reads one refuses another number."""

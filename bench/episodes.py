@@ -5,7 +5,6 @@ Imports neither policy nor runtime: LeRobot's own code is counted by the same (`
 
 from __future__ import annotations
 
-
 from edge.errors import InputError
 from edge.sim.scenes import Scene
 

@@ -20,30 +20,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge.cli.parser import complain
-from edge.sim.scenes import (  # first: it chooses the GL backend
-    REACH,
-    TASKS,
-    BenchVerdict,
-    ReachScene,
-    Scene,
-    open_scene,
-)
-
 import numpy as np
 from tqdm import tqdm
 
 from bench.episodes import FIRST_SCENE, instruction
-from edge.run.proportion import wilson
 from bench.push import PUSH_M, PUSHES, pushing
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import Bundle, add_to_verification, load_bundle
+from edge.cli.parser import complain
 from edge.errors import InputError, VlaEdgeError
 from edge.policy.base import BundlePolicy, open_policy
-from lab.experts.reach_expert import STEP_S
-from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
-from edge.sim.stage import COLOURS
+from edge.run.proportion import wilson
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep, run_source
+from edge.sim.scenes import REACH, TASKS, BenchVerdict, ReachScene, Scene, open_scene
+from edge.sim.stage import COLOURS
+from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
+from lab.experts.reach_expert import STEP_S
 
 REPORT_EVERY = 10
 """Episodes between two lines for a log, where there is no terminal for a bar."""

@@ -29,13 +29,13 @@ from bench.harness import summary
 from bench.link_rig import JOINTS, KNOTS, LinkRig, chunk_sizes
 from bench.link_tables import lines
 from bench.tables import percent
+from edge.cli.parser import count
 from edge.errors import InputError
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, measured_spin_ns
-from edge.cli.parser import count
-from firmware_bridge.constants import HOST_LOAD_LIMIT
 from firmware_bridge.bus_load import BITS_PER_BYTE, bus_load, chunk_frames, frame_size, wire_seconds
 from firmware_bridge.codes import MAX_KNOTS
+from firmware_bridge.constants import HOST_LOAD_LIMIT
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.fault_proxy import Faults, FaultyTransport
 from firmware_bridge.transports import LineRate, LoopbackTransport

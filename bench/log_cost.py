@@ -32,14 +32,14 @@ from bench.policy_run import TASK
 from bench.tables import markdown, number
 from edge.inference.film import CameraView
 from edge.inference.mailbox import SharedMemory
-from edge.realtime.scheduler import FixedStep, Histogram
-from edge.log.run_log import CAPACITY, RunLog
+from edge.inference.ring import Ring
 from edge.log.mcap_log import LogWriter
 from edge.log.recorder import Recorder
 from edge.log.records import Clock, Journal, KeepClock, Kind, Loop, Poll, RingJournal
-from edge.inference.ring import Ring
+from edge.log.run_log import CAPACITY, RunLog
 from edge.log.taps import open_recorder
 from edge.log.writer import POLL_S, drain
+from edge.realtime.scheduler import FixedStep, Histogram
 
 RATE_HZ = 250
 TURN_S = 2.0

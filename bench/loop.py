@@ -29,8 +29,8 @@ from bench.load import inference_load
 from bench.loops import Times
 from bench.policy_run import Runner
 from bench.tables import markdown, number, spread
-from edge.realtime.rights import cpus_here
 from edge.cli.parser import count
+from edge.realtime.rights import cpus_here
 
 PACKAGES = {"openpi-client": ("openpi-client", "0.1.2"), "lerobot": ("lerobot", "0.4.4")}
 OURS = "vla-edge"

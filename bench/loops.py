@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.plan.trajectory import spline_velocities
 from edge.realtime.rights import cpus_here, realtime
 from edge.realtime.scheduler import FixedStep, measured_spin_ns
-from edge.plan.trajectory import spline_velocities
 
 Times = NDArray[np.int64]
 """(steps, 2): when each began, in ns, and its place on the grid."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.document import Recording, notify, write_document
 from bench.harness import QUICK, Plan
 from bench.policy_run import ARM, MADE_HERE, TASK
+from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, load_bundle, read_manifest
 from edge.cli.parser import count
-from edge.bundle import MANIFEST, VERIFICATION, Bundle, BundleError, read_manifest, load_bundle
 
 PRESETS = ("tiny", "paper")
 PRECISIONS = ("fp32", "int8")

@@ -14,11 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab.experts.demonstrations import main as record  # first: it chooses the GL backend before mujoco is imported
-from bench.evaluate import EvaluationSettings, evaluate
-
 from bench import options
 from bench.document import Recording
+from bench.evaluate import EvaluationSettings, evaluate
 from bench.harness import Plan, group, take_turns
 from bench.latency import ENGINE_BOUNDARY, ENGINES, engine_opener
 from bench.precision_tables import lines
@@ -27,6 +25,7 @@ from edge.cli.parser import count
 from export.commands.export import main as edge_export
 from export.engines.package import write_widened
 from export.engines.precision import PRECISIONS
+from lab.experts.demonstrations import main as record
 
 ROOT = Path(__file__).resolve().parents[1]
 OBSERVATION_SEED = 4242

@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from bench.document import read_document, notify
-from bench.tables import fill_marks
+from bench.document import notify, read_document
 from bench.sections import TITLES, lines_of, summary_line, title_of
+from bench.tables import fill_marks
 from edge.errors import InputError
 
 

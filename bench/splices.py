@@ -23,15 +23,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import numpy as np
 
 from bench import options
 from bench.closed_loop import jumps_and_steps
 from bench.document import Recording, notify
-from bench.goals import exceeded
 from bench.goal_kinds import minimum_jerk
+from bench.goals import exceeded
 from bench.splices_tables import lines
 from edge.arms import ArmProfile, load_arm
 from edge.bundle import ChunkShape
@@ -42,6 +40,7 @@ from edge.plan.ensemble import Ensemble
 from edge.plan.trajectory import FloatArray, from_micro
 from edge.run.controller import Controller
 from edge.sim.lockstep import LockstepSettings, run_source
+from edge.sim.scenes import open_scene
 
 ARM = "so101"
 LATENCIES_MS = (0.0, 50.0, 100.0, 200.0, 400.0)

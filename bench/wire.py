@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import summary
-from bench.policy_run import Runner, STILL_RAD
+from bench.policy_run import STILL_RAD, Runner
 from edge.arms import load_arm
 from edge.bundle import MANIFEST, Bundle, load_bundle
 from edge.inference.handle import InferenceProcess

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import edge.sim  # noqa: F401  # before a test imports mujoco: it chooses how that draws
 from tests.real_time import RealTimeLane
 from tests.shared import made_once
 

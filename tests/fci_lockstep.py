@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from edge.arms import ArmProfile
-from edge.sim.axes import Axes  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.axes import Axes
 from edge.sim.lockstep import LockstepSettings, SteppedDevice
 from edge.sim.scenes import Scene
 from firmware_bridge.adapters.fci_sim.loss import PacketLoss

@@ -13,7 +13,7 @@ from edge.bundle import load_bundle
 from edge.inference.process import open_policy
 from edge.log.trace import read_trace
 from edge.sim.lockstep import LockstepSettings, run_lockstep
-from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
+from edge.sim.scenes import open_scene
 from firmware_bridge.adapters.fci_sim.loss import PacketLoss
 from tests.conftest import ROOT
 from tests.fci_lockstep import StrictDevice, strict_device

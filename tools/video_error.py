@@ -10,13 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab.experts.demonstrations import CAMERA, Recorder  # first: it chooses the GL backend before mujoco is imported
-
 import av
 import numpy as np
 
 from edge.arms import load_arm
 from edge.log.dataset.video import CODEC, OPTIONS, PIXELS
+from lab.experts.demonstrations import CAMERA, Recorder
 
 COLOURED = 80
 """Difference between the largest and the smallest channel from which a pixel counts as coloured: the cubes."""

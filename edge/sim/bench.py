@@ -7,19 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge.sim.scenes import (
-    REACH,
-    BenchVerdict,
-    open_scene,
-    scene_cameras,
-)  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.log.recorder import Samples
+from edge.sim.scenes import REACH, BenchVerdict, open_scene, scene_cameras
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
-from edge.run.arm import ConnectedArm
 from edge.log.trace import Trace, read_trace
+from edge.run.arm import ConnectedArm
 from firmware_bridge.client import DeviceClient, KnotChunk
-from firmware_bridge.fault_proxy import FaultyNetwork, Faults, FaultyTransport
+from firmware_bridge.fault_proxy import Faults, FaultyNetwork, FaultyTransport
 from firmware_bridge.link import Link
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 

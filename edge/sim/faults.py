@@ -22,8 +22,8 @@ from tqdm import tqdm
 from edge.arms import ArmProfile, load_arm
 from edge.arms.stopping import stop_bounds
 from edge.errors import VlaEdgeError
-from edge.sim.fault_run import Bench, FaultRun, run_with_fault
 from edge.log.trace import Trace, violations
+from edge.sim.fault_run import Bench, FaultRun, run_with_fault
 from firmware_bridge.client import KnotChunk
 from firmware_bridge.codes import MAGIC, TICK_US
 from firmware_bridge.fault_proxy import Faults

@@ -15,12 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from edge.sim.scenes import (
-    BenchVerdict,
-    Scene,
-    scene_cameras,
-)  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -28,25 +22,26 @@ from numpy.typing import NDArray
 from edge.arms import ArmProfile
 from edge.bundle import Bundle, ChunkShape
 from edge.cameras import Frame
-from edge.plan.replanner import ControlSettings
-from edge.run.controller import Controller
 from edge.errors import SafetyStop
 from edge.inference.film import CameraView, told
 from edge.inference.frames import FrameHistory
 from edge.inference.process import Inference
-from edge.inference.source import ChunkSource
 from edge.inference.records import Planner, PlannerStatus, PlanRequest, PlanResult
-from edge.policy.base import BundlePolicy
-from edge.run.arm import ConnectedArm
-from edge.sim.render import CameraRenderer
-from edge.sim.stage import CAMERA
+from edge.inference.source import ChunkSource
 from edge.log.file_log import FileLog
 from edge.log.records import Kind
 from edge.log.taps import open_client, open_recorder, tapped_planner
+from edge.plan.replanner import ControlSettings
+from edge.policy.base import BundlePolicy
+from edge.run.arm import ConnectedArm
+from edge.run.controller import Controller
 from edge.run.ending import SAFETY_STOP
 from edge.run.made_from import pack_controller
 from edge.run.report import cameras_header, run_header
 from edge.run.settings import RunSettings
+from edge.sim.render import CameraRenderer
+from edge.sim.scenes import BenchVerdict, Scene, scene_cameras
+from edge.sim.stage import CAMERA
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 from firmware_bridge.transports import Transport
 

@@ -24,7 +24,7 @@ from edge.run.report import percentiles
 from edge.sim.fault_run import Bench, FaultRun
 from edge.sim.faults import UNDISTURBED, judge
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.fault_proxy import FaultyNetwork, Faults
+from firmware_bridge.fault_proxy import Faults, FaultyNetwork
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
 from firmware_bridge.transports.datagrams import Counts
 

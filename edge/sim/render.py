@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-
-os.environ.setdefault("MUJOCO_GL", "egl")  # read by mujoco at import; a robot or a server has no display
-os.environ.setdefault("MESA_SHADER_CACHE_DISABLE", "true")  # a cache in the home, which nobody asked for
 
 import mujoco
 import numpy as np

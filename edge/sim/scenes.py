@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +30,7 @@ from edge.sim.lift import (
     lifted,
     named_object,
 )
+from edge.sim.render import CameraRenderer
 from edge.sim.scene import ARM_QPOS, DOF, REACHED_M, Placement, build_model, target_of
 from edge.sim.stage import CAMERA
 from edge.sim.tray import CARRIED_S, TRAY, Handles, Place, build_tray_model, ready

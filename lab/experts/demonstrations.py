@@ -15,8 +15,6 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +22,14 @@ from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
 from edge.log.dataset import DatasetWriter
-from lab.experts.reach_expert import ACCELERATION_RAD_S2, STEP_S, InverseKinematics, next_velocity
-from lab.experts.lift_recorder import LiftRecorder, succeeded
-from lab.experts.recording import Episode, dataset_spec, write_episode
-from edge.sim.scene import ARM_QPOS, CUBE_HALF_M, DOF, TARGETS, Placement, build_model, place_cubes
-from edge.sim.lift_phrases import DISTURBED
 from edge.sim.lift import WRIST_CAMERA
+from edge.sim.lift_phrases import DISTURBED
+from edge.sim.render import CameraRenderer
+from edge.sim.scene import ARM_QPOS, CUBE_HALF_M, DOF, TARGETS, Placement, build_model, place_cubes
 from edge.sim.stage import CAMERA
+from lab.experts.lift_recorder import LiftRecorder, succeeded
+from lab.experts.reach_expert import ACCELERATION_RAD_S2, STEP_S, InverseKinematics, next_velocity
+from lab.experts.recording import Episode, dataset_spec, write_episode
 
 SOURCE = "lab.experts.demonstrations"
 """What a dataset names as its maker."""

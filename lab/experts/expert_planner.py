@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import ChunkShape
+from edge.errors import InputError
 from edge.inference.records import Outcome, PlanRequest, PlanResult
 from edge.sim.axes import Axes
-from lab.experts.reach_expert import STEP_S
 from edge.sim.lift import named_object
-from lab.experts.lift_expert import LiftExpert, Sight
-from lab.experts.tray_expert import TrayExpert
-from edge.errors import InputError
 from edge.sim.scenes import LiftScene, Scene, TrayScene
 from edge.sim.tray import Handles
 from firmware_bridge.simulator import LockstepDevice
+from lab.experts.lift_expert import LiftExpert, Sight
+from lab.experts.reach_expert import STEP_S
+from lab.experts.tray_expert import TrayExpert
 
 FloatArray = NDArray[np.float64]
 PHYSICS_STEPS = round(STEP_S / 0.001)

@@ -11,27 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.arms import ArmProfile
 from edge.sim.axes import Axes
-from lab.experts.expert_planner import play_step
-from lab.experts.recording import Episode
-from edge.sim.lift import (
-    LIFTED_M,
-    WRIST_CAMERA,
-    Arrangement,
-    build_lift_model,
-    layout_of,
-    put_object,
-)
+from edge.sim.lift import LIFTED_M, WRIST_CAMERA, Arrangement, build_lift_model, layout_of, put_object
 from edge.sim.lift_phrases import DISTURBED, OBJECTS, PHRASES
-from lab.experts.lift_expert import LiftExpert, Sight
+from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
+from lab.experts.expert_planner import play_step
+from lab.experts.lift_expert import LiftExpert, Sight
+from lab.experts.recording import Episode
 
 FloatArray = NDArray[np.float64]
 MOST_STEPS = 110

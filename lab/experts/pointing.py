@@ -11,18 +11,17 @@ import argparse
 import json
 from pathlib import Path
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
-from lab.experts.demonstrations import INSTRUCTIONS, start_pose
-from lab.experts.reach_expert import InverseKinematics
+from edge.sim.render import CameraRenderer
 from edge.sim.scene import ARM_QPOS, DOF, TARGETS, Placement, build_model, place_cubes
 from edge.sim.stage import CAMERA_SIZE_PX
+from lab.experts.demonstrations import INSTRUCTIONS, start_pose
+from lab.experts.reach_expert import InverseKinematics
 
 SCENES_FORMAT = 1
 AT_A_CUBE = 0.3

@@ -13,14 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.experts.lift_recorder import (
-    LiftEpisode,
-    LiftRecorder,
-    Recorder,
-    Situations,
-    succeeded,
-)  # first: it chooses the GL backend
-
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -32,6 +24,7 @@ from edge.sim.lift import WRIST_CAMERA
 from edge.sim.lift_phrases import DISTURBED, OBJECTS
 from edge.sim.stage import CAMERA
 from edge.sim.tray import TRAY, VIEW_PX
+from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, Recorder, Situations, succeeded
 from lab.experts.reach_expert import STEP_S
 from lab.experts.tray_recorder import TrayRecorder
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from edge.sim.render import CameraRenderer  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from edge.sim.axes import Axes
 from edge.sim.lift import LIFTED_M
 from edge.sim.lift_phrases import DISTURBED
+from edge.sim.render import CameraRenderer
 from edge.sim.stage import CAMERA
 from edge.sim.tray import (
     HANDLE_HALF_M,

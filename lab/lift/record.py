@@ -11,14 +11,13 @@ import argparse
 import time
 from pathlib import Path
 
-from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, succeeded  # first: it chooses the GL backend
-
 import numpy as np
 
-from edge.bundle.files import replacing
 from edge.arms import load_arm
+from edge.bundle.files import replacing
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.stage import CAMERA
+from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, succeeded
 
 PER_SHARD = 10
 """Episodes in one file: about 60 MB with frames."""

@@ -8,13 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from bench.evaluate import EvaluationSettings, evaluate  # first: it chooses the GL backend before mujoco is imported
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lab.prior.scale import Scale
+from bench.evaluate import EvaluationSettings, evaluate
 from edge.arms import load_arm
 from edge.bundle import TOKENIZER, Bundle, EngineSpec, TensorSpec, load_bundle, sha256
 from edge.bundle.manifest import Dtype
@@ -26,6 +24,7 @@ from export.engines.graphs import ENGINES, Graph, graph_of, part_of
 from export.engines.observations import draw_samples
 from export.engines.package import Origin, Recipe, export_bundle, own_manifest
 from export.families.action_prior.checkpoint import Checkpoint, load_checkpoint
+from lab.prior.scale import Scale
 
 Engines = Literal["exported", "torch"]
 ARM = "franka"

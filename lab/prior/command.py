@@ -12,7 +12,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from bench.document import Recording, read_document, notify, write_document
+from bench.document import Recording, notify, read_document, write_document
+from edge.cli.parser import count
+from edge.errors import InputError
 from lab.prior import data
 from lab.prior.jobs import Job, begin, plan, results
 from lab.prior.report import lines, write_markdown
@@ -20,8 +22,6 @@ from lab.prior.scale import QUICK, SCALES, SMALL, Scale
 from lab.prior.training import Place
 from lab.prior.variants import BY_NAME, VARIANTS
 from lab.prior.workers import run_all
-from edge.errors import InputError
-from edge.cli.parser import count
 
 DOCUMENT = "results.json"
 

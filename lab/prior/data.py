@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.prior.scale import Scale
-from lab.prior.variants import FEW, MANY, REACH, Stage1
 from edge.bundle.files import replacing
 from edge.errors import InputError
 from export.families.action_prior.config import PolicyConfig
 from export.families.action_prior.embodiment import Embodiment
 from export.training.data import DatasetError, Demonstrations, fit_embodiments, read_demonstrations
+from lab.prior.scale import Scale
+from lab.prior.variants import FEW, MANY, REACH, Stage1
 
 DEMONSTRATIONS = "demonstrations"
 STAGE1 = "trajectories-"

@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge.bundle.files import replacing
 from lab.prior.data import SETS, record_set
 from lab.prior.scale import Scale
 from lab.prior.training import CHECKPOINT, Place, base_config, learning, train_eyes, train_stage1, train_stage2
 from lab.prior.variants import PRIORS, Variant
-
-from edge.bundle.files import replacing
 
 RESULT = "result.json"
 SCALE = "scale.json"

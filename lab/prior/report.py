@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.tables import fill_marks, markdown, number
 from lab.prior.claims import (
     Judged,
     Results,
@@ -22,7 +23,6 @@ from lab.prior.claims import (
 )
 from lab.prior.statistics import Interval, sample
 from lab.prior.variants import BY_NAME, VARIANTS
-from bench.tables import fill_marks, markdown, number
 
 
 def lines(document: dict[str, Any]) -> list[str]:

@@ -8,10 +8,6 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from lab.prior import data
-from lab.prior.scale import Scale
-from lab.prior.variants import PRIORS, Stage1, Variant
-from lab.experts.demonstrations import INSTRUCTIONS
 from export.commands.train_options import SCHEDULES
 from export.families.action_prior.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from export.families.action_prior.config import PolicyConfig, tiny
@@ -22,6 +18,10 @@ from export.training.prior import train_prior
 from export.training.records import read_records
 from export.training.schedule import Schedule, Settings
 from export.training.vla import Plan, Start, train_vla
+from lab.experts.demonstrations import INSTRUCTIONS
+from lab.prior import data
+from lab.prior.scale import Scale
+from lab.prior.variants import PRIORS, Stage1, Variant
 
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_SEED = 77

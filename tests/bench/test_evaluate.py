@@ -15,7 +15,7 @@ from edge.errors import InputError
 from edge.inference.records import Outcome, PlanRequest, PlanResult
 from edge.run.proportion import wilson
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_source
-from edge.sim.scenes import ReachScene, open_scene  # first: it chooses the GL backend
+from edge.sim.scenes import ReachScene, open_scene
 from lab.experts.expert_planner import EXPERT_SHAPE
 from lab.experts.reach_expert import STEP_S, InverseKinematics
 from tests.support import FRANKA

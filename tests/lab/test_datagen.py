@@ -11,9 +11,9 @@ import pytest
 
 from edge.log.dataset.spec import DatasetWriteError
 from export.training.data import read_demonstrations
-from tests.lab.scripted_simulator import Scripted
 from lab.datagen.__main__ import record
 from lab.datagen.rollout import canonical
+from tests.lab.scripted_simulator import Scripted
 
 
 def files(folder: Path) -> dict[str, bytes]:

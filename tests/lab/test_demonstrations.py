@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from edge.arms import load_arm
 from edge.sim.lift_phrases import DISTURBED
 from edge.sim.scene import CUBE_HALF_M, TARGETS, Placement
+from export.families.action_prior.batch import draw_batch, noised_chunk
+from export.families.action_prior.config import tiny
+from export.training.data import Windows, fit_embodiment, read_demonstrations
 from lab.experts.demonstrations import (
     CLEAR_M,
     INSTRUCTIONS,
@@ -26,9 +29,6 @@ from lab.experts.demonstrations import (
     main,
     start_pose,
 )
-from export.families.action_prior.batch import draw_batch, noised_chunk
-from export.families.action_prior.config import tiny
-from export.training.data import Windows, fit_embodiment, read_demonstrations
 from lab.experts.reach_expert import ACCELERATION_RAD_S2, STEP_S
 
 ARM = load_arm("franka")

@@ -6,18 +6,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.experts.lift_recorder import LiftEpisode, LiftRecorder  # first: it chooses the GL backend
-
 import numpy as np
 import pytest
 
 from edge.arms import load_arm
 from edge.log.dataset.spec import DatasetWriteError
-from lab.experts.demonstrations import main, record_lift
 from edge.sim.lift_phrases import DISTURBED
 from export.families.action_prior.config import tiny
 from export.training.data import DISTURBED as LEFT_OUT
 from export.training.data import Windows, fit_embodiment, read_demonstrations
+from lab.experts.demonstrations import main, record_lift
+from lab.experts.lift_recorder import LiftEpisode, LiftRecorder
 
 ARMS = ("franka_hand", "so101")
 

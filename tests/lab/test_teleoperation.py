@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, Situations  # first: it chooses the GL backend
-
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -16,6 +14,7 @@ from edge.arms import load_arm
 from edge.log.dataset import DatasetSpec, DatasetWriter, Vector
 from edge.sim.lift_phrases import DISTURBED
 from export.training.lerobot.info import read_info
+from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, Situations
 from lab.experts.teleoperation import ARM, SHORTEST_STEPS, LeRobotUnits, parts, spec, write
 
 RED = Situations({"ready": 1.0}, 1.0, {"push": 1.0}, 0)

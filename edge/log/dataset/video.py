@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODEC, PIXELS = "libx264", "yuv444p"
-OPTIONS = {"crf": "12", "preset": "veryfast", "g": "10", "bf": "0", "threads": "1"}
-"""Colour in full resolution, a key frame every ten frames, no frame that refers to a later one (docs/howto/data.md)."""
+OPTIONS = {
+    "crf": "12",
+    "preset": "veryfast",
+    "g": "10",
+    "bf": "0",
+    "threads": "1",
+    "x264-params": "mbtree=0:rc-lookahead=0",
+}
+"""Colour in full resolution, a key frame every ten frames, no frame that refers to a later one (docs/howto/data.md), no
+lookahead: with one the same frames are not always the same bytes."""
 INFO = {"video.codec": "h264", "video.pix_fmt": PIXELS}
 
 

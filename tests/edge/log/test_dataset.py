@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
 from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
 from edge.log.dataset.spec import DatasetWriteError
@@ -36,11 +34,6 @@ def episode(number: int, steps: int = 7) -> dict[str, np.ndarray]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def pixels(video: Path) -> NDArray[np.int16]:
-    with av.open(str(video)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.int16)
 
 
 def test_a_dataset_has_the_layout_of_lerobot_v3(tmp_path: Path) -> None:
@@ -97,12 +90,7 @@ def test_an_interrupted_recording_ends_up_the_same(tmp_path: Path) -> None:
         assert (writer.episodes, writer.frames) == (2, 14)
         for number in range(writer.episodes, 5):
             writer.add_episode(episode(number), f"task {number}")
-    found, wanted = contents(halves), contents(whole)
-    for name in [name for name in wanted if name.endswith(".mp4")]:  # the encoder's bytes are not always the same
-        ours, theirs = pixels(halves / name), pixels(whole / name)
-        assert ours.shape == theirs.shape and np.abs(ours - theirs).mean(axis=(1, 2)).max() < 3, name
-        found[name] = wanted[name]
-    assert found == wanted
+    assert contents(whole) == contents(halves)
 
 
 def test_an_error_leaves_no_unfinished_part(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from edge.arms import load_arm
 from edge.arms.chain import chain_of
 from edge.sim.axes import Axes
+from edge.sim.scenes import open_scene
 
 
 @pytest.mark.parametrize("name", ["franka", "franka_hand", "so101"])

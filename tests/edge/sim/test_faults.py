@@ -10,9 +10,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from edge.log.trace import Trace
 from edge.sim.fault_run import FaultRun, run_with_fault
 from edge.sim.faults import ANYTHING, KINDS, UNDISTURBED, Expectation, FaultKind, judge, main, one_run
-from edge.log.trace import Trace
 from tests.support import FRANKA
 
 

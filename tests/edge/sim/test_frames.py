@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from edge.sim.robots import bare_fr3, fr3_with_hand
-from edge.sim.so101 import so101
-
 import mujoco
 import numpy as np
+import pytest
 
 from edge.arms import available_arms, load_arm
 from edge.arms.chain import TIP
 from edge.arms.frames import poses
+from edge.sim.robots import bare_fr3, fr3_with_hand
+from edge.sim.so101 import so101
 
 ARMS: dict[str, Callable[[], mujoco.MjSpec]] = {"franka": bare_fr3, "franka_hand": fr3_with_hand, "so101": so101}
 FINGERS = ("finger_left", "finger_right")

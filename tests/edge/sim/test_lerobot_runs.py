@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.sim.scenes import open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import numpy as np
 import pytest
 
@@ -17,9 +15,12 @@ from edge.bundle import load_bundle
 from edge.log.trace import read_trace, violations
 from edge.policy.base import open_policy
 from edge.sim.lockstep import LockstepSettings, run_lockstep
+from edge.sim.scenes import open_scene
 from tests.export.families.lerobot_engines import WAVE_RAD, bundle_of
 
 TASK = "reach the blue cube"
+LEAST = {"groot_waving": 18}
+"""Chunks of 20 s, where other than 20."""
 
 
 @pytest.mark.long
@@ -40,6 +41,6 @@ def test_a_policy_drives_the_arm(name: str, tmp_path: Path, tmp_path_factory: py
     assert outcome.stop is None and list(counters.refused) == []
     rows = read_trace(trace)
     assert violations(rows, profile.limits, profile.edges) == []
-    assert len(counters.committed_ids) >= 0.9 * counters.chunks >= 18
+    assert len(counters.committed_ids) >= 0.9 * counters.chunks >= LEAST.get(name, 20)
     travelled = np.ptp(rows.q, axis=0)
     assert (travelled >= WAVE_RAD / 2).all(), travelled

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.sim.scenes import LiftScene, open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 import pytest
 
+from bench.evaluate import EvaluationSettings, evaluate
 from edge.arms import load_arm
 from edge.cameras import open_camera
 from edge.cameras.base import CameraError
-from edge.log.recorder import Recorder
 from edge.errors import InputError
+from edge.log.recorder import Recorder
+from edge.log.trace import read_trace, violations
 from edge.sim.axes import Axes
 from edge.sim.bench import SimulatedBench
-from bench.evaluate import EvaluationSettings, evaluate
-from lab.experts.reach_expert import STEP_S
-from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
-from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, OBJECTS, Arrangement, layout_of, lifted, named_object
 from edge.sim.kinematics import ToolKinematics
-from lab.experts.lift_expert import LiftExpert, Sight
+from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, OBJECTS, Arrangement, layout_of, lifted, named_object
 from edge.sim.lockstep import LockstepSettings, run_source
-from edge.log.trace import read_trace, violations
+from edge.sim.scenes import LiftScene, open_scene
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.simulator import LockstepDevice, SimulatedArm
+from lab.experts.expert_planner import EXPERT_SHAPE, ExpertPlanner
+from lab.experts.lift_expert import LiftExpert, Sight
+from lab.experts.reach_expert import STEP_S
 
 ARMS = ("franka_hand", "so101")
 UNSEEN = 4_000_000

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.sim.scenes import TrayScene, open_scene  # first: it chooses the GL backend before mujoco is imported
-
 import mujoco
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from edge.log.trace import read_trace, violations
 from edge.sim.axes import Axes
 from edge.sim.lift import LIFTED_M
 from edge.sim.lockstep import LockstepSettings, run_source
+from edge.sim.scenes import TrayScene, open_scene
 from edge.sim.tray import (
     ASIDE_M,
     HANDLE_M,

@@ -13,11 +13,11 @@ from edge.errors import InputError
 from edge.log.recorder import Recorder
 from edge.run.workcell import Workcell
 from edge.sim.bench import DrawnBench
-from lab.experts.reach_expert import InverseKinematics
 from edge.sim.scene import Placement
 from edge.sim.scenes import picture
 from edge.sim.world import SEQUENCE, WorldReader, WorldWriter
 from firmware_bridge.codes import MAX_JOINTS
+from lab.experts.reach_expert import InverseKinematics
 from tests.support import FRANKA, HOME
 
 

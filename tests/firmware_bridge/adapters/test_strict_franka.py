@@ -80,7 +80,8 @@ def test_lost_packets_are_no_reflex(rig_of: Make, mode: str, share: float, burst
     assert rig.device.state == DeviceState.IDLE and robot.mode is RobotMode.IDLE, rig.bench.story
     assert robot.reflexes == 0, rig.bench.story
     assert (robot.lost > 10) is (share > 0) and robot.longest_loss >= (5 if burst == 10 else 0)
-    assert rig.off_plan_rad() < (3e-5 if mode == "position" else 1e-2 if share else 1e-3)
+    told_late = 3e-5 if share == 0.2 else 1e-5  # rest is told once in a while: with a fifth lost 18 urad from the plan
+    assert rig.off_plan_rad() < (told_late if mode == "position" else 1e-2 if share else 1e-3)
     assert share or rig.drive.statistics()["set_points_off_plan"] == 0
 
 

@@ -27,7 +27,7 @@ import pytest
 
 from edge.cli.run import main as run_command
 from edge.doors.view.launch import LiveView
-from edge.doors.view.server import BUTTONS, LINGER_S, MOST_KNOWN, STRANGER_S, Snapshots
+from edge.doors.view.server import BUTTONS, MOST_KNOWN, STRANGER_S, Snapshots
 from edge.doors.view.snapshot import LATENESS_EDGES_US, Phase, ViewRecords, of_run
 from edge.errors import InputError
 from edge.log.trace import read_trace
@@ -384,7 +384,7 @@ def test_a_page_that_nobody_looks_at_ends_at_once() -> None:
     live = LiveView(7, {"arm": "test"})
     began_s = time.monotonic()
     live.close()
-    assert time.monotonic() - began_s < 0.8 * LINGER_S
+    assert time.monotonic() - began_s < 1.0
 
 
 NO_BROWSER = "needs chromium-headless-shell or chromium; `make test` installs one"
@@ -466,6 +466,7 @@ def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
         expect(page.locator("#counts")).to_contain_text("pace-")
         expect(page.locator("#pause")).to_be_disabled()
         expect(page.locator("#home")).to_be_disabled()
+        assert complaints == []
         page.route("**/snapshot", lambda route: route.abort())
         expect(state).to_have_text("not connected", timeout=5_000)
         expect(page.locator("#start")).to_be_disabled()
