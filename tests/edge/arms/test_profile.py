@@ -17,7 +17,17 @@ WIDE = "[" + 16 * '"a", ' + '"fr3'
 
 
 def test_what_ships() -> None:
-    assert available_arms() == ["bi_so101", "franka", "franka_hand", "panda", "piper", "so101", "yam"]
+    assert available_arms() == [
+        "aloha",
+        "bi_so101",
+        "franka",
+        "franka_hand",
+        "panda",
+        "piper",
+        "so101",
+        "vx300s",
+        "yam",
+    ]
     assert load_arm("franka").model.endswith("(FR3)")
     assert load_arm("panda").limits.acceleration_rad_s2 == (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
 
@@ -55,7 +65,7 @@ def test_the_fr3s_velocity_limits_fall_towards_the_ends_as_frankas_do() -> None:
 
 
 def test_an_unknown_arm_lists_the_known_ones() -> None:
-    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of bi_so101, franka, franka_hand, panda"):
+    with pytest.raises(ProfileError, match=r"unknown arm 'frank'; choose one of aloha, bi_so101, franka, franka_hand"):
         load_arm("frank")
 
 
@@ -192,6 +202,15 @@ def test_an_arm_that_is_made_of_others_has_their_numbers_side_by_side() -> None:
     assert mine == tuple(row + row for row in theirs)
     assert both.goals is not None and one.goals is not None
     assert both.goals.beyond_rad == 2 * one.goals.beyond_rad
+
+
+def test_the_followers_of_aloha_are_fourteen_axes() -> None:
+    """In the order and by the names of ALOHA's recordings; the fingers of each are a width in metres."""
+    arm = load_arm("aloha")
+    one = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+    assert arm.joints == tuple(f"{side}_{joint}" for side in ("left", "right") for joint in one)
+    assert arm.grippers == (6, 13) and [arm.units[axis] for axis in arm.grippers] == ["m", "m"]
+    assert arm.operating.widest_excess(arm.limits) is None
 
 
 @pytest.mark.parametrize(
