@@ -21,7 +21,8 @@ UNITS: dict[str, Unit] = {"rad": "deg", "m": "m"}
 
 
 class LeRobotAxes:
-    """The axes of one arm. `names` are in the arm's order; a gripper's travel is that between the profile's stops."""
+    """The axes of one arm. `names` are in the arm's order; a gripper's travel is that between the profile's stops.
+    `units` convert positions (..., J)."""
 
     def __init__(self, arm: ArmProfile) -> None:
         self.names = tuple(joint + SUFFIX for joint in arm.joints)
@@ -30,11 +31,11 @@ class LeRobotAxes:
             AxisSpec(joint, StateNumber(0), ActionNumber(0), travel=travel)
             for joint, travel in zip(arm.joints, arm.stops_rad)
         )
-        self._units = Units.of(axes, units, arm)
+        self.units = Units.of(axes, units, arm)
 
     def shown(self, q: FloatArray) -> dict[str, float]:
         """Positions (J,), rad or m, by LeRobot's names and in its units."""
-        return dict(zip(self.names, self._units.from_arm(q).tolist()))
+        return dict(zip(self.names, self.units.from_arm(q).tolist()))
 
     def read(self, action: Mapping[str, Any]) -> FloatArray:
         """Inverse of `shown`. Raises `ValueError` unless every axis has one finite number and nothing else is there."""
@@ -47,7 +48,7 @@ class LeRobotAxes:
             raise ValueError(f"an action is one number per joint: {one_line(str(error), 160)}") from None
         if not np.isfinite(values).all():
             raise ValueError(f"{self.names[int(np.argmin(np.isfinite(values)))]} is not finite")
-        return self._units.to_arm(values)
+        return self.units.to_arm(values)
 
 
 ROBOTS = {"so101": "so_follower", "bi_so101": "bi_so_follower"}

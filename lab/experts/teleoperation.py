@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.arms import ArmProfile, load_arm
-from edge.doors.lerobot_names import ROBOTS
+from edge.doors.lerobot_names import ROBOTS, LeRobotAxes
 from edge.log.dataset import Camera, DatasetSpec, DatasetWriter, Vector
+from edge.policy.axes import Units
 from edge.sim.lift import WRIST_CAMERA
 from edge.sim.lift_phrases import DISTURBED, OBJECTS
 from edge.sim.stage import CAMERA
@@ -61,31 +62,9 @@ LED = {
 }
 
 
-@dataclass(frozen=True)
-class LeRobotUnits:
-    """Positions of an SO-101's axes, (..., axes), as LeRobot has them: degrees, the jaw in percent of its travel."""
-
-    zero_rad: FloatArray
-    per_rad: FloatArray
-
-    @staticmethod
-    def of(arm: ArmProfile) -> LeRobotUnits:
-        zero, per = np.zeros(arm.dof), np.full(arm.dof, 180 / np.pi)
-        for axis in arm.grippers:
-            low, high = (float(ends[axis]) for ends in (arm.limits.position_min_rad, arm.limits.position_max_rad))
-            zero[axis], per[axis] = low, 100 / (high - low)
-        return LeRobotUnits(zero, per)
-
-    def from_arm(self, positions_rad: FloatArray) -> FloatArray:
-        return (positions_rad - self.zero_rad) * self.per_rad
-
-    def to_arm(self, values: FloatArray) -> FloatArray:
-        return values / self.per_rad + self.zero_rad
-
-
 def spec(arm: ArmProfile, frame_px: tuple[int, int]) -> DatasetSpec:
     """The columns of LeRobot's own recordings; frames as pictures, so that nothing of them is lost."""
-    names = tuple(f"{joint}.pos" for joint in arm.joints)
+    names = LeRobotAxes(arm).names
     columns: dict[str, Vector | Camera] = {"observation.state": Vector(names), "action": Vector(names)}
     for camera in LED[arm.name].cameras:
         columns[f"observation.images.{camera}"] = Camera(*frame_px, "image")
@@ -117,7 +96,7 @@ class _Worker:
         return succeeded(cls.recorder, cls.seed, number)
 
 
-def write(writer: DatasetWriter, episode: LiftEpisode, units: LeRobotUnits, task: str) -> None:
+def write(writer: DatasetWriter, episode: LiftEpisode, units: Units, task: str) -> None:
     """Appends the undisturbed parts of an episode: measured positions, and the goal each step goes to."""
     commands = np.array(episode.commands) + np.array(episode.actions)
     columns = {"observation.state": units.from_arm(np.array(episode.states)), "action": units.from_arm(commands)}
@@ -149,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         for episode, tried in tqdm(played, total=args.episodes - lifts, unit="lift", disable=None):
             lifts, attempts = lifts + 1, attempts + tried
             writer.remarks |= {"lifts": lifts, "attempts": attempts}
-            write(writer, episode, LeRobotUnits.of(arm), task)
+            write(writer, episode, LeRobotAxes(arm).units, task)
             if lifts % LIFTS_PER_PART == 0:
                 writer.flush()
 

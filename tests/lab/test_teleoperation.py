@@ -11,11 +11,12 @@ import pyarrow.parquet as parquet
 import pytest
 
 from edge.arms import load_arm
+from edge.doors.lerobot_names import LeRobotAxes
 from edge.log.dataset import DatasetSpec, DatasetWriter, Vector
 from edge.sim.lift_phrases import DISTURBED
 from export.training.lerobot.info import read_info
 from lab.experts.lift_recorder import LiftEpisode, LiftRecorder, Situations
-from lab.experts.teleoperation import ARM, SHORTEST_STEPS, LeRobotUnits, parts, spec, write
+from lab.experts.teleoperation import ARM, LED, SHORTEST_STEPS, parts, spec, write
 
 RED = Situations({"ready": 1.0}, 1.0, {"push": 1.0}, 0)
 
@@ -45,7 +46,7 @@ def test_what_disturbs_is_in_no_part(at: int) -> None:
 
 def test_an_action_is_the_goal_at_the_end_of_its_step(episode: LiftEpisode, tmp_path: Path) -> None:
     """In degrees and percent, within the arm's range; the next command begins there, and the arm follows it."""
-    arm, units = load_arm(ARM), LeRobotUnits.of(load_arm(ARM))
+    arm, units = load_arm(ARM), LeRobotAxes(load_arm(ARM)).units
     vectors = {name: column for name, column in spec(arm, (16, 16)).columns.items() if isinstance(column, Vector)}
     with DatasetWriter(tmp_path, DatasetSpec(10, "so_follower", vectors)) as writer:
         write(writer, replace(episode, frames={}), units, "pick up the red cube")
@@ -60,3 +61,23 @@ def test_an_action_is_the_goal_at_the_end_of_its_step(episode: LiftEpisode, tmp_
     assert np.abs(states[1:] - actions[:-1])[same][:, :5].max() < 3.0
     assert 0.0 <= actions[:, 5].min() < states[:, 5].min() and actions[:, 5].max() <= 100.0
     np.testing.assert_allclose(units.to_arm(units.from_arm(np.array(episode.states))), episode.states, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LED)
+def test_a_jaw_is_recorded_in_percent_of_its_travel(name: str, tmp_path: Path) -> None:
+    """Between its stops, which is what a run takes a percent for. Its limits reach beyond them."""
+    arm = load_arm(name)
+    stops = np.array(arm.stops_rad).T
+    episode = LiftEpisode(tasks=["lift"] * SHORTEST_STEPS)
+    for step in range(SHORTEST_STEPS):
+        episode.states.append(stops[step % 2])
+        episode.commands.append(stops[step % 2])
+        episode.actions.append(np.zeros(arm.dof))
+    vectors = {key: column for key, column in spec(arm, (16, 16)).columns.items() if isinstance(column, Vector)}
+    with DatasetWriter(tmp_path, DatasetSpec(10, name, vectors)) as writer:
+        write(writer, episode, LeRobotAxes(arm).units, "lift")
+    rows = parquet.read_table(tmp_path / "data" / "chunk-000" / "file-000.parquet").to_pydict()
+    for column in ("observation.state", "action"):
+        np.testing.assert_allclose(
+            np.array(rows[column])[:2, list(arm.grippers)].T, [[0.0, 100.0]] * len(arm.grippers), atol=1e-4
+        )

@@ -30,11 +30,12 @@ from tqdm import tqdm
 from bench.episodes import FIRST_SCENE, instruction
 from edge.run.proportion import wilson
 from edge.arms import ArmProfile, load_arm
+from edge.doors.lerobot_names import LeRobotAxes
 from edge.sim.axes import Axes
 from edge.sim.render import CameraRenderer
 from lab.experts.expert_planner import play_step
 from lab.experts.reach_expert import STEP_S
-from lab.experts.teleoperation import ARM, LED, LeRobotUnits
+from lab.experts.teleoperation import ARM, LED
 
 REST_STEPS = round(1.0 / STEP_S)
 """After the last goal the arm has a second to come to rest, of which the last part is judged."""
@@ -62,7 +63,7 @@ class LeRobotPolicy:
 
 def play(policy: LeRobotPolicy, arm: ArmProfile, scene: Scene, task: str, duration_s: float) -> bool:
     """One episode; whether the object was lifted."""
-    units = LeRobotUnits.of(arm)
+    units = LeRobotAxes(arm).units
     data, axes, command = mujoco.MjData(scene.model), Axes(scene.model), np.array(scene.start)
     axes.place(data, command)
     mujoco.mj_forward(scene.model, data)
