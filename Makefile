@@ -305,7 +305,7 @@ lerobot-speed: $(LEROBOT)/.installed setup ## the shipped ACT and SmolVLA at its
 	$(BIN)/edge-bench lerobot-speed $(SPEED)/smolvla_full --bundle $(SPEED)/smolvla-fp32 --bundle $(SPEED)/smolvla-int8 \
 	  --lerobot $(LEROBOT)/bin/python --task "reach the blue cube" --calls 10 --seconds 0 --json $(SPEED)/smolvla.json
 
-pi05-full-size: setup ## pi0.5 at its own size, random weights: 40 minutes, 18 GB, 35 GB of disk
+pi05-full-size: setup ## pi0.5 at its own size, random weights: 40 minutes, 18 GB, 25 GB of disk
 	$(BIN)/python -m tools.lerobot.random_pi05 --out runs/full/pi05
 	$(BIN)/python -m tools.lerobot.full_size runs/full/pi05 --tokenizer tests/export/families/lerobot/pi_tokenizer --longest-s 2400 --largest-gb 18
 

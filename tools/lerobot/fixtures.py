@@ -626,6 +626,18 @@ def groot() -> Made:
     )  # fmt: skip
 
 
+def groot_area() -> Made:
+    """Pictures by OpenCV's area filter, smaller and then larger, their sides in the camera's ratio."""
+    cameras = {"front": (60, 80)}
+    pictures = {"image_target_size": [48, 48], "image_crop_size": [43, 43], "use_albumentations": True}
+    sidecars = {"processor_config": {"processor_kwargs": pictures}, "embodiment_id": {"new_embodiment": 0}}
+    made = small_groot(
+        "groot_area", 171, cameras, statistics(cameras, 173), groot_head(1, 2), sidecars,
+        chunk_size=20, n_action_steps=20,
+    )  # fmt: skip
+    return replace(made, inputs=replace(made.inputs, count=8))
+
+
 def groot_variant() -> Made:
     """What the defaults leave out: groups of axes with statistics of their own, the arm's relative to the state row by
     row; pictures padded, in another order, with a remainder; a camera renamed; instructions as they are; states beyond
@@ -852,7 +864,8 @@ def diffusion_waving() -> Made:
 FAMILIES: dict[str, Callable[[], Made]] = {
     made.__name__: made
     for made in (
-        *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0, groot, groot_variant),
+        *(act, act_variant, diffusion, diffusion_variant, smolvla, smolvla_variant, pi05, pi0),
+        *(groot, groot_variant, groot_area),
         *(act_waving, diffusion_waving, smolvla_waving, pi05_waving, pi0_waving, groot_waving),
     )
 }

@@ -11,13 +11,14 @@ transformers 5.5, `models/qwen2_vl/image_processing_qwen2_vl.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-Size = tuple[int, int]
-"""(height, width) in pixels."""
+from export.families.groot.area import Size, area_resize
+
 MOST_BITS, WEIGHT_BITS = 22, 15
 
 
@@ -25,14 +26,16 @@ MOST_BITS, WEIGHT_BITS = 22, 15
 class Geometry:
     """What LeRobot's step does to a frame before Qwen3-VL's own processor; without a target it does nothing.
 
-    edge  of the square that a frame is made into first
-    crop  part of that square which is kept, around its middle; None for all
+    edge     of the square that a frame is made into first
+    crop     part of that square which is kept, around its middle; None for all
+    by_area  sides keep their ratio, the shorter one is `edge` before and after the crop, and OpenCV resizes
     """
 
     target: Size | None
     edge: int
     crop: float | None
     letter_box: bool
+    by_area: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,12 @@ class Prepared(nn.Module):
                 top, left = (side - size[0]) // 2, (side - size[1]) // 2
                 stages.append(nn.ZeroPad2d((left, side - size[1] - left, top, side - size[0] - top)))
                 size = (side, side)
-            size = _resize(stages, size, (geometry.edge, geometry.edge))
-            if geometry.crop is not None and 0.0 < geometry.crop < 1.0:
-                kept = tuple(max(1, round(side * geometry.crop)) for side in size)
-                first = tuple(max(0, (side - part) // 2) for side, part in zip(size, kept))
-                stages.append(Cropped((first[0], first[1]), (kept[0], kept[1])))
-                size = (kept[0], kept[1])
-            size = _resize(stages, size, geometry.target)
+            if geometry.by_area:
+                size = _shortest(stages, size, geometry.edge)
+                size = _shortest(stages, _crop(stages, size, geometry.crop, math.floor), geometry.edge)
+            else:
+                size = _resize(stages, size, (geometry.edge, geometry.edge))
+                size = _resize(stages, _crop(stages, size, geometry.crop, round), geometry.target)
         self.size = _resize(stages, size, patches.size_of(size))
         self.stages = nn.Sequential(*stages)
         self.mean, self.std = (nn.Buffer(255 * torch.tensor(row).view(3, 1, 1)) for row in (patches.mean, patches.std))
@@ -129,6 +131,24 @@ def _resize(stages: list[nn.Module], size: Size, into: Size) -> Size:
     if size != into:
         stages.append(Resized(size, into))
     return into
+
+
+def _shortest(stages: list[nn.Module], size: Size, edge: int) -> Size:
+    """The shorter side becomes `edge` pixels long."""
+    if min(size) == edge:
+        return size
+    scale = edge / min(size)
+    into = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    stages.append(area_resize(size, into))
+    return into
+
+
+def _crop(stages: list[nn.Module], size: Size, part: float | None, whole: Callable[[float], int]) -> Size:
+    if part is None or not 0.0 < part < 1.0:
+        return size
+    kept = (max(1, whole(size[0] * part)), max(1, whole(size[1] * part)))
+    stages.append(Cropped(((size[0] - kept[0]) // 2, (size[1] - kept[1]) // 2), kept))
+    return kept
 
 
 def byte_weights(length: int, into: int) -> tuple[torch.Tensor, int]:

@@ -71,6 +71,7 @@ class Encode:
     shortest_image_edge: int | None = None
     crop_fraction: float | None = None
     letter_box_transform: bool = False
+    use_albumentations: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,6 @@ class Decode:
 
 PACK_FIXED = {"state_horizon": 1, "language_key": "task", "normalize_min_max": True}
 PACK_IGNORED = frozenset({"state_dropout_prob", "action_horizon", "use_percentiles"})
-ENCODE_FIXED = {"use_albumentations": False}
 RESTORE_FIXED = {"normalize_min_max": True, "libero_gripper_action": False}
 
 
@@ -141,7 +141,7 @@ def read_steps(folder: Folder, config: GrootConfig) -> Processors:
     decoding = DECODE if DECODE in names else RESTORE
     folder.expect_steps(BEFORE, (decoding, DEVICE))
     pack = _options(folder, PREPROCESSOR, PACK, Pack, PACK_FIXED, PACK_IGNORED)
-    encode = _options(folder, PREPROCESSOR, ENCODE, Encode, ENCODE_FIXED, {"model_name", "device"})
+    encode = _options(folder, PREPROCESSOR, ENCODE, Encode, {}, {"model_name", "device"})
     _check_pack(folder, pack, config)
     inputs = _normaliser(folder, PREPROCESSOR, PACK)
     inputs.affine(STATE, folder.state_width)  # refuses statistics that do not fit
@@ -222,7 +222,8 @@ def _geometry(folder: Folder, encode: Encode) -> Geometry:
         return Geometry(None, 0, None, False)
     if crop is None and encode.image_crop_size is not None:
         crop = encode.image_crop_size[0] / target[0]
-    return Geometry(target, encode.shortest_image_edge or target[0], crop, encode.letter_box_transform)
+    edge = encode.shortest_image_edge or target[0]
+    return Geometry(target, edge, crop, encode.letter_box_transform, encode.use_albumentations)
 
 
 def _normaliser(folder: Folder, document: str, name: str) -> Normaliser:

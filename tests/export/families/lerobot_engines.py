@@ -35,7 +35,7 @@ BESIDE = {
     "pi0": Beside(tokenizer=FOLDERS / "pi_tokenizer"),
     **{
         name: Beside(vlm=FOLDERS / "groot_vlm", base=FOLDERS / f"{name}_base")
-        for name in ("groot", "groot_variant", "groot_waving")
+        for name in ("groot", "groot_variant", "groot_area", "groot_waving")
     },
 }
 NARROW = pi_config.Sizes(

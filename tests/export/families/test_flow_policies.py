@@ -106,6 +106,7 @@ def test_the_prompt_has_lerobots_tokens(name: str) -> None:
     [
         *((name, guided) for name in (*FAMILIES, "smolvla_variant", "groot") for guided in (False, True)),
         ("groot_variant", False),
+        ("groot_area", False),
     ],
 )
 def test_the_restated_network_agrees_with_lerobot(name: str, guided: bool) -> None:

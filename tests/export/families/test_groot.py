@@ -14,6 +14,7 @@ import torch
 
 from export.engines.lerobot import read_policy
 from export.families.base import CheckpointError
+from export.families.groot.area import area_resize
 from export.families.groot.network import GrootBackbone
 from export.families.groot.pictures import Geometry, Patches, Prepared, Resized
 from export.families.lerobot.policy import Beside, Policy
@@ -29,7 +30,7 @@ PACKED = "policy_preprocessor_step_2_groot_n1_7_pack_inputs_v1.safetensors"
 RESTORED = "policy_postprocessor_step_0_groot_action_unpack_unnormalize_v2.safetensors"
 
 
-@pytest.mark.parametrize("name", ["groot", "groot_variant"])
+@pytest.mark.parametrize("name", ["groot", "groot_variant", "groot_area"])
 def test_the_whole_prompt_has_lerobots_tokens(name: str) -> None:
     """What is fixed of it as well, with the tokens that stand for pictures."""
     policy, (inputs, tokens) = read_fixture(name), read(FOLDERS / name, "tokens")
@@ -71,12 +72,33 @@ def test_pictures_are_resized_to_torchs_own_bytes(size: tuple[int, int], into: t
     assert torch.equal(Resized(size, into)(frame.float()), wanted.float())
 
 
+@pytest.mark.parametrize(
+    ("size", "into", "most"),
+    [
+        ((480, 640), (256, 341), 3e-4),  # means that may lie on halves
+        ((100, 100), (64, 64), 0.0),
+        ((512, 768), (256, 384), 0.0),
+        ((512, 512), (128, 128), 0.0),
+        ((57, 76), (64, 85), 0.0),
+        ((229, 306), (256, 342), 0.0),
+    ],
+)
+def test_pictures_are_resized_to_opencvs_own_bytes(size: tuple[int, int], into: tuple[int, int], most: float) -> None:
+    opencv = pytest.importorskip("cv2")
+    frame = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wanted = torch.from_numpy(opencv.resize(frame.numpy(), into[::-1], interpolation=opencv.INTER_AREA))
+    off = (area_resize(size, into)(frame.float().permute(2, 0, 1)).permute(1, 2, 0) - wanted.float()).abs()
+    assert off.max() <= 1 and (off > 0).float().mean() <= most
+
+
 def test_the_sizes_of_a_real_policy() -> None:
     """A camera of 480 x 640 by LeRobot's defaults, Qwen3-VL's own processor behind them."""
     patches = Patches(32, (65_536, 16_777_216), (0.5,) * 3, (0.5,) * 3)
     frame = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     seen = Prepared((480, 640), Geometry((256, 256), 256, 230 / 256, False), patches)(frame)
     assert seen.shape == (1, 3, 256, 256) and float(seen.min()) >= -1 and float(seen.max()) <= 1
+    by_area = Prepared((480, 640), Geometry((256, 256), 256, 230 / 256, False, by_area=True), patches)
+    assert by_area(frame).shape == (1, 3, *by_area.size) and by_area.size == (256, 352)
     assert patches.size_of((100, 100)) == (256, 256) and patches.size_of((250, 330)) == (256, 320)
     assert Patches(32, (1, 65_536), (0.5,) * 3, (0.5,) * 3).size_of((480, 640)) == (192, 288)
 
@@ -172,7 +194,6 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "a step that is not implemented": (document(PRE, unknown_step), "step 'smooth_state_processor' is not implemented"),
     "N1.5": (document(PRE, step(2, registry_name="groot_pack_inputs_v3")), "GR00T N1.5, which LeRobot has left out"),
     "an option that is not implemented": (document(PRE, option(2, "smooth", 3)), "'smooth' (3) is a field"),
-    "the other resize": (document(PRE, option(3, "use_albumentations", True)), "'use_albumentations' is true"),
     "several frames": (document(PRE, option(2, "video_horizon", 2)), "'video_horizon' is 2"),
     "no normalisation": (document(PRE, option(2, "normalize_min_max", False)), "'normalize_min_max' is false"),
     "an embodiment without a number": (document(PRE, option(2, "embodiment_mapping", {})), "no number for 'new_emb"),
