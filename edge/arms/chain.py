@@ -1,4 +1,4 @@
-"""An arm's links as one chain of turning joints, for drawings alone: nothing that moves an arm is computed from it."""
+"""Arms' links as chains of turning joints, for drawings alone: nothing that moves an arm is computed from them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge.arms.frames import UNTURNED, Frame, Quaternion, Vector, composed
+from edge.arms.profile import ArmProfile
 
 TIP = "tip"
 """What a profile calls the frame of its tool's tip."""
+
+
+def chains_of(arm: ArmProfile) -> list[dict[str, Any]]:
+    """What is drawn of an arm: `chain_of` each one that it is made of, its `name`, and the number of its `first` axis.
+
+    Where the bases of several stand nobody knows, so each is drawn by itself; one whose way to the tip is not known is
+    left out.
+    """
+    found, first = [], 0
+    for name, part in arm.parts or (("", arm),):
+        chain = chain_of(part.frames)
+        if chain is not None:
+            found.append({"name": name, "first": first, **chain})
+        first += part.dof
+    return found
 
 
 def chain_of(frames: Sequence[Frame]) -> dict[str, Any] | None:

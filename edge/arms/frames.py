@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeAlias
 
 from firmware_bridge.reading import Between, Name, Sized
@@ -38,6 +38,11 @@ class Frame:
     def __post_init__(self) -> None:
         if abs(math.hypot(*self.quaternion) - 1) > NEAR_ONE:
             raise ValueError(f"the quaternion of '{self.child}' does not have the length 1")
+
+    def called(self, side: str) -> Frame:
+        """The same link of one of several arms: SIDE_ stands before every name."""
+        joint = f"{side}_{self.joint}" if self.joint else ""
+        return replace(self, parent=f"{side}_{self.parent}", child=f"{side}_{self.child}", joint=joint)
 
     def at(self, q: float) -> tuple[Vector, Quaternion]:
         """Position and orientation in the parent's frame, its joint at `q`."""

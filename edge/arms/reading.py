@@ -151,8 +151,7 @@ class _Reader:
         return links
 
     def joined(self) -> ArmProfile:
-        """An arm that is made of others: their numbers, side by side. Where their bases stand nobody knows, so it has
-        no frames."""
+        """An arm that is made of others: their numbers, side by side, and their links each from a base of its own."""
         for key in self.document:
             if key not in ("format", "name", "model", "embodiment", ARMS):
                 raise self.refuse(key, f"stands in the profiles of the arms of [{ARMS}]; leave it out here")
@@ -189,6 +188,7 @@ class _Reader:
             grippers=tuple(at + axis for at, part in zip(first, parts) for axis in part.grippers),
             goals=side_by_side(goals) if len(goals) == len(parts) else None,
             travel=side_by_side(ends) if any(part.travel for part in parts) else None,
+            frames=tuple(link.called(side) for side, part in arms.items() for link in part.frames),
             parts=tuple(arms.items()),
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.arms import ArmProfile
 from edge.arms.bridge import is_simulated
-from edge.arms.chain import chain_of
+from edge.arms.chain import chains_of
 from edge.bundle import Bundle
 from edge.doors.leading import LeadingRun
 from edge.doors.view.launch import LiveView
@@ -41,7 +41,7 @@ def open_page(
         "parts": parts,
         "step_ms": 1000 * step_s,
         "limits": [arm.operating.position_min_rad, arm.operating.position_max_rad],
-        "chain": chain_of(arm.frames),
+        "chains": chains_of(arm),
         **offers,
     }
     cameras = [CameraView(spec.name, spec.frame_px) for spec in specs]

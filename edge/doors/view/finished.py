@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge.arms import available_arms, load_arm
-from edge.arms.chain import chain_of
+from edge.arms.chain import chains_of
 from edge.bundle.files import replacing
 from edge.inference.records import Outcome, PlanResult
 from edge.log.mcap_log import LogError, LogReader
@@ -118,10 +118,10 @@ def write_run_page(log: Path, out: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _chain(arm: Mapping[str, Any]) -> dict[str, Any] | None:
+def _chains(arm: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The links of the arm by today's profile of its name: a log does not hold them."""
     found = load_arm(arm["name"]) if arm["name"] in available_arms() else None
-    return chain_of(found.frames) if found is not None and list(found.joints) == list(arm["joints"]) else None
+    return chains_of(found) if found is not None and list(found.joints) == list(arm["joints"]) else []
 
 
 def _plain(log: Path, run: _Run) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _plain(log: Path, run: _Run) -> dict[str, Any]:
         "joints": list(arm["joints"]),
         "units": list(arm["units"]),
         "limits": [list(arm["operating"][end]) for end in ("position_min_rad", "position_max_rad")],
-        "chain": _chain(arm),
+        "chains": _chains(arm),
         "why": why,
         "bad": bad,
         "facts": _facts(log, run),

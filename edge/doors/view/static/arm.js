@@ -2,13 +2,18 @@
 // The arm as a drawing: its links seen from the side and a little from above, where it was measured and where it is meant to be.
 const FROM = -0.9, ABOVE = 0.42;
 
-// Where the joints and the tip are, in metres, at positions `q` of the turning joints.
+// What a drawing is called: "the arm", or which of several.
+function armName(chain) {
+  return chain.name ? `the ${chain.name} arm` : "the arm";
+}
+
+// Where the joints and the tip are, in metres, at positions `q` of all axes.
 function placesOf(chain, q) {
   let at = [0, 0, 0], turn = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
   const places = [at], times = (m, v) => m.map((row) => row[0] * v[0] + row[1] * v[1] + row[2] * v[2]);
   const product = (a, b) => a.map((row) => [0, 1, 2].map((column) => row[0] * b[0][column] + row[1] * b[1][column] + row[2] * b[2][column]));
   chain.frames.forEach(([pos, [w, x, y, z]], joint) => {
-    const step = times(turn, pos), c = Math.cos(q[joint]), s = Math.sin(q[joint]);
+    const step = times(turn, pos), angle = q[chain.first + joint], c = Math.cos(angle), s = Math.sin(angle);
     at = at.map((value, axis) => value + step[axis]);
     turn = product(product(turn, [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
       [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],

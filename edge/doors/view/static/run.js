@@ -97,13 +97,12 @@ const cameras = run.cameras.map((camera) => {
   at("cameras").append(box);
   return { box, image, age, times: camera.frames.map(([t]) => t), frames: camera.frames, shown: -1 };
 });
-let move = null;
-if (run.chain) {
+const movers = run.chains.map((chain) => {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("role", "img"); svg.setAttribute("aria-label", "the arm");
-  at("cameras").append(make("figure", { className: "drawing" }, svg, make("figcaption", { textContent: "the arm: measured, and behind it as commanded; x points to the right, towards you" })));
-  move = armDrawing(svg, run.chain);
-}
+  svg.setAttribute("role", "img"); svg.setAttribute("aria-label", armName(chain));
+  at("cameras").append(make("figure", { className: "drawing" }, svg, make("figcaption", { textContent: `${armName(chain)}: measured, and behind it as commanded; x points to the right, towards you` })));
+  return armDrawing(svg, chain);
+});
 
 const rows = run.decisions.map(([t, name, text]) => {
   const button = make("button", { type: "button", className: ["stop", "refused", "late", "line lost", "paused"].includes(name) ? "bad" : "" }, make("time", { textContent: `${t.toFixed(2)} s` }), `${name}${text ? `: ${text}` : ""}`);
@@ -134,7 +133,7 @@ function show() {
     camera.box.classList.toggle("stale", index < 0 || old > STALE_S);
     camera.age.textContent = index < 0 ? "no frame yet" : `${old > STALE_S ? "STALE, " : ""}${old.toFixed(2)} s old`;
   });
-  if (move) move(run.measured.map((column) => column[row]), run.commanded.map((column) => column[row]));
+  movers.forEach((move) => move(run.measured.map((column) => column[row]), run.commanded.map((column) => column[row])));
   const last = before(times, now);
   rows.forEach((button, index) => { button.classList.toggle("past", index < last); button.classList.toggle("now", index === last); });
   if (last >= 0) { const list = at("decisions"), item = rows[last].parentElement; list.scrollTop = item.offsetTop - list.offsetTop - list.clientHeight / 2; }

@@ -8,7 +8,7 @@ const at = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const page = crypto.getRandomValues(new Uint32Array(2)).join("-");
 let unsent = { text: "", until: 0 };
-let moveArm = null;
+let moveArms = null;
 let about = null, newest = null, number = 0, heardAt = 0, newsAt = 0, dirty = false;
 const samples = [], splices = [], latencies = [], refusals = [];
 
@@ -50,13 +50,14 @@ function setUp() {
     return box;
   }));
   cameras.forEach((_, index) => look(index));
-  if (about.chain) {
+  const movers = about.chains.map((chain) => {
     const box = document.createElement("figure"), svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), words = document.createElement("figcaption");
-    box.className = "drawing"; svg.setAttribute("role", "img"); svg.setAttribute("aria-label", "the arm");
-    words.textContent = "the arm: measured, and behind it as commanded; x points to the right, towards you";
+    box.className = "drawing"; svg.setAttribute("role", "img"); svg.setAttribute("aria-label", armName(chain));
+    words.textContent = `${armName(chain)}: measured, and behind it as commanded; x points to the right, towards you`;
     box.append(svg, words); at("cameras").append(box); at("cameras").hidden = false;
-    moveArm = armDrawing(svg, about.chain);
-  }
+    return armDrawing(svg, chain);
+  });
+  moveArms = (measured, commanded) => movers.forEach((move) => move(measured, commanded));
   at("engines").replaceChildren(...["camera", ...about.parts].flatMap((name, index) => {
     const mark = document.createElement("i");
     mark.style.background = `var(--e${index % ENGINE_COLOURS})`; mark.style.height = "8px"; mark.style.marginBottom = "0";
@@ -275,7 +276,7 @@ function draw() {
     if (samples.length && newest.device_us) {
       document.querySelectorAll(".joint canvas").forEach(drawJoint);
       drawBuffer(); drawLatency(); drawLateness();
-      if (moveArm) moveArm(newest.measured, newest.commanded);
+      if (moveArms) moveArms(newest.measured, newest.commanded);
     }
   }
   drawWords();

@@ -32,7 +32,7 @@ def test_the_page_has_the_log_and_fetches_nothing(corrected: Path, tmp_path: Pat
     assert main(["--replay", str(corrected), "--html", str(page)]) in (0, 2)  # a log of a test ends without an end
     assert f"wrote {page}" in capsys.readouterr().out
     run, log = shown(page), read_run(corrected)
-    assert run["joints"] == list(log.arm["joints"]) and len(run["chain"]["frames"]) == 7
+    assert run["joints"] == list(log.arm["joints"]) and [len(chain["frames"]) for chain in run["chains"]] == [7]
     assert len(run["t"]) == len(log.host_ns)
     np.testing.assert_allclose(np.array(run["measured"]).T, log.measured_rad, atol=1e-5)
     assert run["limits"][1] == list(log.arm["operating"]["position_max_rad"])
