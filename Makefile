@@ -248,6 +248,18 @@ $(RAY)/.installed: pyproject.toml
 ray: $(RAY)/.installed $(VENV)/.tests ## a bundle behind two replicas of Ray Serve on this machine; one is killed, one hangs: no chunk is lost; 4 minutes
 	VLA_EDGE_RAY=$(RAY)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/test_ray_serve.py
 
+# rerun's SDK has its viewer inside, 500 MB: an environment of its own.
+RERUN := runs/rerun-venv
+
+$(RERUN)/.installed: pyproject.toml
+	"$(PYTHON)" -m venv $(RERUN)
+	$(RERUN)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[rerun,sim]"
+	touch $@
+
+.PHONY: rerun
+rerun: $(RERUN)/.installed $(VENV)/.tests ## logs of simulated runs as recordings of rerun's, and live: every topic must arrive as something that its viewer shows; a minute
+	VLA_EDGE_RERUN=$(RERUN)/bin/python $(BIN)/python -m pytest -q -s -m slow tests/edge/log/test_rerun.py
+
 doors: $(VENV)/.tests ## what comes through the doors: a million hostile messages at each, servers that go wrong at any chunk, slow networks, the cost of openpi's protocol: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.hostile_doors --messages $(or $(MESSAGES),1000000)
 	OMP_NUM_THREADS=1 VLA_EDGE_ENDS=$(or $(ENDS),200) $(BIN)/python -m pytest -q -s -m slow tests/edge/policy/test_remote.py

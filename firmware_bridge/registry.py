@@ -25,6 +25,7 @@ EXTRAS = {
     "log": ("mcap",),
     "plot": ("matplotlib",),
     "remote": ("msgpack", "websockets"),
+    "rerun": ("rerun",),
     "ros2": ("rosbags", "zenoh"),
     "serve": ("prometheus_client",),
     "sign": ("OpenSSL", "cryptography", "model_signing", "sigstore"),

@@ -44,8 +44,8 @@ MAY_INSTALL = {
             "numpy",
             "onnxruntime",
         ),
-        *("prometheus_client", "pyarrow", "pycuda", "rosbags", "tokenizers", "tomli", "tqdm", "websockets", "zenoh"),
-        *("zstandard",),
+        *("prometheus_client", "pyarrow", "pycuda", "rerun", "rosbags", "tokenizers", "tomli", "tqdm"),
+        *("websockets", "zenoh", "zstandard"),
     },
     "export": {
         *("av", "numpy", "onnx", "onnx_ir", "pyarrow", "safetensors"),

@@ -21,8 +21,9 @@ from edge.cli.to_home import to_home
 from edge.doors.leading import FOLLOWS, FRAME_PX, LeaderProcess, LeadingRun, leading_cameras
 from edge.doors.view.finished import write_run_page
 from edge.errors import InputError, VlaEdgeError
-from edge.log.live import check_live
+from edge.log.live import DEFAULT_PORTS, Viewer, check_live
 from edge.log.plot import plot_run
+from edge.log.rerun_view import import_rerun, write_recording
 from edge.log.run_log import RunLog
 from edge.run.display import Display
 from edge.run.ending import SAFETY_STOP
@@ -66,8 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     if args.duration is None:
         args.duration = LONGEST_S if args.leader else DURATION_S
-    if (args.recompute or args.html) and not args.replay:
-        root.error("--recompute and --html go with --replay FILE.mcap")
+    if (args.recompute or args.html or args.rrd) and not args.replay:
+        root.error("--recompute, --html and --rrd go with --replay FILE.mcap")
     runs = args.bundle or args.policy or args.leader or args.to_home or args.clear
     if not args.replay and not (args.arm and runs):
         root.error(
@@ -98,12 +99,18 @@ def _replay(args: argparse.Namespace) -> int:
     if args.recompute and args.bundle is None:
         raise InputError("--recompute computes the chunks again; give the bundle of that run with --bundle")
     bundle = load_bundle(args.bundle, trust=args.trust) if args.recompute else None
-    if args.html:
-        check_outputs({"--html": (args.html, "page")}, [args.replay], args.overwrite)
+    pages: dict[str, tuple[Path, Kind]] = {"--html": (args.html, "page")} if args.html else {}
+    if args.rrd:
+        import_rerun("--rrd")
+        pages["--rrd"] = args.rrd, "recording"
+    check_outputs(pages, [args.replay], args.overwrite)
     code = replay_log(args.replay)
     if args.html:
         write_run_page(args.replay, args.html)
         print(f"\nwrote {args.html}, {args.html.stat().st_size / 1e6:.1f} MB")
+    if args.rrd:
+        shown = write_recording(args.replay, args.rrd)
+        print(f"\nwrote {args.rrd}, {shown} messages; rerun {args.rrd} shows them")
     if bundle is not None:
         code = max(code, recompute_log(args.replay, bundle, args.engine, args.threads, args.arm))
     return code
@@ -158,11 +165,12 @@ def _run(args: argparse.Namespace, operator: Operator) -> int:
 
 
 def _open_log(args: argparse.Namespace) -> RunLog | None:
-    if args.live:
-        check_live(args.live_port)
+    live = Viewer(args.live, args.live_port or DEFAULT_PORTS[args.live]) if args.live else None
+    if live is not None:
+        check_live(live)
     elif not args.log:
         return None
-    return RunLog(args.log, overwrite=args.overwrite, live_port=args.live_port if args.live else None)
+    return RunLog(args.log, overwrite=args.overwrite, live=live)
 
 
 def _leader(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> LeadingRun:

@@ -13,7 +13,7 @@ from edge.cameras import CAMERAS
 from edge.cli.parser import TRUST, add_version, described
 from edge.cli.robot_file import add_robot_file
 from edge.engines import engine_choices
-from edge.log.live import DEFAULT_PORT
+from edge.log.live import DEFAULT_PORTS
 from edge.run.supervision import OnLoss
 
 DURATION_S = 20.0
@@ -151,8 +151,16 @@ def _add_operator(add: Add) -> None:
         "(default), or start inference again and wait for SIGUSR1 to go on",
     )
     add("--view", action="store_true", help="serve a live page on 127.0.0.1 and print its address, which holds its key")
-    add("--live", choices=("foxglove",), help="show the log's messages as they come, to Foxglove on this machine")
-    add("--live-port", type=_live_port, default=DEFAULT_PORT, metavar="N", help="where (default %(default)d)")
+    add(
+        "--live", choices=tuple(DEFAULT_PORTS), help="show the log's messages as they come, in a viewer on this machine"
+    )
+    add(
+        "--live-port",
+        type=_live_port,
+        metavar="N",
+        help="where Foxglove finds them, or rerun's viewer listens "
+        f"(default {' or '.join(map(str, DEFAULT_PORTS.values()))})",
+    )
     add("--view-port", type=_port, default=0, metavar="N", help="its port (default: any that is free)")
 
 
@@ -190,6 +198,12 @@ def _add_records(add: Add) -> None:
         help="with --replay: writes the run as one page to look at: frames, joints, chunks and decisions by a slider",
     )
     add(
+        "--rrd",
+        type=Path,
+        metavar="FILE.rrd",
+        help="with --replay: writes the run as a recording that rerun's viewer opens (needs the 'rerun' extra)",
+    )
+    add(
         "--recompute",
         action="store_true",
         help="with --replay and --bundle: also computes every chunk again from the logged frames, and compares it",
@@ -213,7 +227,7 @@ def _port(text: str) -> int:
 def _live_port(text: str) -> int:
     port = _port(text)
     if port == 0:
-        raise argparse.ArgumentTypeError(f"Foxglove has to know the port; name one, as {DEFAULT_PORT}")
+        raise argparse.ArgumentTypeError("the viewer has to know the port; name one")
     return port
 
 

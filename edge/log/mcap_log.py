@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from edge import __version__
 from edge.errors import InputError
 from edge.inference.layout import parse_table
-from edge.log.live import LiveServer
+from edge.log.live import Shows
 from edge.log.older import FIRST_PROFILE, messages_then
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
@@ -56,12 +56,12 @@ class Stream(Protocol):
 
 
 class LogWriter:
-    """Writes records and the messages that follow from them, and shows the messages where there is a `live` server.
+    """Writes records and the messages that follow from them, and shows the messages where there is a `live` viewer.
 
     The stream must stay open until `finish`.
     """
 
-    def __init__(self, stream: Stream, live: LiveServer | None = None) -> None:
+    def __init__(self, stream: Stream, live: Shows | None = None) -> None:
         self._live = live
         self.records = 0
         self.missing = 0

@@ -18,6 +18,7 @@ from edge.inference.layout import pack_plain
 from edge.inference.mailbox import SharedMemory
 from edge.inference.records import PlannerStatus
 from edge.inference.ring import Ring
+from edge.log.live import Viewer
 from edge.log.mcap_log import LogError, require_mcap
 from edge.log.records import Beat, Journal, Kind, Loop, RingJournal
 from edge.realtime.scheduler import FixedStep
@@ -32,16 +33,16 @@ class RunLog:
     """A journal in memory, and a writer beside it.
 
     Its file has no name until the run is known to start, so one that never does leaves none behind. An older recording
-    is overwritten only when `overwrite` says so. Without a `path` nothing is kept. With a `live_port` the messages are
-    shown there as they come. `close` (or leaving the `with`) ends both.
+    is overwritten only when `overwrite` says so. Without a `path` nothing is kept. With a `live` viewer the messages
+    are shown there as they come. `close` (or leaving the `with`) ends both.
     Raises `LogError` when the `log` extra is not installed.
     """
 
     def __init__(
-        self, path: Path | None, capacity: int = CAPACITY, overwrite: bool = False, live_port: int | None = None
+        self, path: Path | None, capacity: int = CAPACITY, overwrite: bool = False, live: Viewer | None = None
     ) -> None:
         require_mcap("--log" if path else "--live")
-        self.path, self._live_port = path, live_port
+        self.path, self._live = path, live
         self._overwrite = overwrite
         self._memory = SharedMemory(Ring.size_of(capacity))
         self._memory.view(0, Ring.size_of(capacity))[:] = 0  # every page once, before the loop runs
@@ -72,7 +73,7 @@ class RunLog:
         arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
         arguments += ["--line", str(descriptors[1])]
         arguments += ["--folder", str(self.path.parent)] if self.path else []
-        arguments += ["--live", str(self._live_port)] if self._live_port is not None else []
+        arguments += ["--live", str(self._live)] if self._live is not None else []
         self.process = start_module("edge.log.writer", arguments + film, end=0, pass_fds=descriptors)
         theirs.close()
         self._line.setblocking(False)

@@ -23,10 +23,11 @@ from typing import IO
 from edge.inference.film import FrameRings, unpacked
 from edge.inference.mailbox import SharedMemory
 from edge.inference.ring import Ring
-from edge.log.live import LiveServer
+from edge.log.live import FoxgloveServer, Shows, Viewer
 from edge.log.mcap_log import LogWriter
 from edge.log.pictures import FrameWriter
 from edge.log.records import Record
+from edge.log.rerun_live import RerunFeed
 
 POLL_S = 0.02
 FLUSH_NS = 500_000_000
@@ -174,12 +175,16 @@ def serve(ring: Ring, log: LogWriter, recording: Recording, line: socket.socket,
         log.finish(ring.dropped)
 
 
+def open_viewer(viewer: Viewer) -> Shows:
+    return RerunFeed(viewer.port) if viewer.name == "rerun" else FoxgloveServer(viewer.port)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="edge.log.writer", description=__doc__)
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the ring's shared memory")
     parser.add_argument("--capacity", type=int, required=True, help="bytes of the ring")
     parser.add_argument("--folder", type=Path, help="where the file is going to be; there is none without")
-    parser.add_argument("--live", type=int, help="port on which the messages are shown")
+    parser.add_argument("--live", type=Viewer.read, help="viewer that shows the messages, as name:port")
     parser.add_argument(
         "--line", type=int, required=True, help="socket that brings the open file, and closes at the end"
     )
@@ -200,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             recording = stack.enter_context(closing(Recording(args.folder, report) if args.folder else Nowhere()))
-            live = stack.enter_context(closing(LiveServer(args.live))) if args.live else None
+            live = stack.enter_context(closing(open_viewer(args.live))) if args.live else None
             log, film = LogWriter(recording, live), None
             if args.frames is not None:
                 rings = FrameRings([tuple(size) for _, size in args.cameras], args.frames)

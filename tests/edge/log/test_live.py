@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from edge.cli.run import main
-from edge.log.live import HOST, check_live
+from edge.log.live import HOST, Viewer, check_live
 from edge.log.records import Kind, Loop
+from edge.log.rerun_live import HEAD, RerunFeed, messages
 from edge.log.run_log import RunLog
 from tests.edge.log.support import HEADER
 from tests.edge.log.test_log import wait_for
@@ -46,7 +51,7 @@ def shown(viewer: ClientConnection, log: RunLog) -> Iterator[bytes]:
 
 
 def test_every_topic_is_offered_and_its_messages_come(port: int) -> None:
-    with RunLog(None, live_port=port) as log:
+    with RunLog(None, live=Viewer("foxglove", port)) as log:
         log.begin({name: value for name, value in HEADER.items() if name != "anchor"})
         wait_for(lambda: listening(port))
         with connect(f"ws://{HOST}:{port}", subprotocols=[SUBPROTOCOL], close_timeout=0.2) as viewer:
@@ -72,6 +77,52 @@ def test_a_port_that_is_taken_and_a_use_without_a_run(port: int, capfd: pytest.C
         line = ["--arm", "franka", "--bundle", ".", "--live", "foxglove", "--live-port", str(port)]
         assert main(line) == 2
         assert f"--live-port {port}: Address already in use; name another" in capfd.readouterr().err
-    check_live(port)
+    check_live(Viewer("foxglove", port))
     assert main(["--arm", "franka", "--to-home", "--live", "foxglove"]) == 2
     assert "the move home keeps no log" in capfd.readouterr().err
+
+
+def test_rerun_needs_a_viewer_that_listens(
+    port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--arm", "franka", "--bundle", ".", "--live", "rerun", "--live-port", str(port)]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(line) == 2
+    assert "pip install 'vla-edge[rerun]'" in capfd.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert main(line) == 2
+    assert f"start one first: rerun --bind {HOST} --port {port}" in capfd.readouterr().err
+    with socket.socket() as viewer:
+        viewer.bind((HOST, port))
+        viewer.listen()
+        check_live(Viewer("rerun", port))
+
+
+def test_a_viewer_that_is_gone_costs_messages_alone(port: int) -> None:
+    feed, data = RerunFeed(port), b"x" * 100_000
+    feed.add_channel(1, "/camera/front", "foxglove.CompressedImage", b"{}")
+    feed.add_channel(2, "/journal", "vla_edge.journal", b"{}")
+    begun_s = time.monotonic()
+    for _ in range(200):
+        feed.add_message(1, data, 1)
+        feed.add_message(2, data, 1)
+    took_s = time.monotonic() - begun_s
+    assert feed.dropped > 100 and took_s < 2, "20 MB for nobody: what there is room for waits, and no call does"
+    feed.close()
+
+
+def test_what_goes_to_the_viewer_comes_there_whole() -> None:
+    sent = [("/loop", b"{}", 5), ("/camera/front", b"y" * 70_000, 1 << 60), ("/tf", b"", 0)]
+    packed = b"".join(HEAD.pack(at, len(topic), len(data)) + topic.encode() + data for topic, data, at in sent)
+    assert list(messages(BytesIO(packed))) == sent
+    for lost in (1, 10):
+        assert list(messages(BytesIO(packed[:-lost]))) == sent[:2], "its beginning alone is none"
+
+
+def test_a_recording_for_rerun_needs_its_sdk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    assert main(["--replay", str(tmp_path / "run.mcap"), "--rrd", str(tmp_path / "run.rrd")]) == 2
+    assert "--rrd needs rerun, which is missing: pip install 'vla-edge[rerun]'" in capfd.readouterr().err
+    assert not (tmp_path / "run.rrd").exists()
