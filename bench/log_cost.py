@@ -49,6 +49,7 @@ RECORDS_PER_TICK = 8
 PRIORITY = 60
 PERCENTILES = (50, 95, 99)
 FILM_PX = (480, 640)
+DISK_MB = 200
 
 
 def put_tick(journal: Journal, recorder: Recorder, tick: int) -> None:
@@ -108,6 +109,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--film", type=float, default=20.0, metavar="S", help="seconds of each turn with cameras (default %(default)g)"
     )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="on the disk that the logs go to (default: that of temporary files)"
+    )
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
     parser.add_argument(
         "--realtime",
@@ -126,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     recording = Recording("log", settings, args.quick)
     if args.realtime == "auto" and not granted:
         recording.leave_out("the loop under SCHED_FIFO", "not granted: run as root, or give rtprio in limits.conf")
-    with tempfile.TemporaryDirectory(prefix="vla-edge-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vla-edge-bench-", dir=args.folder) as folder:
         recording.body = {"alone": loop_alone(args.turns, Path(folder))}
         if args.cameras:
             recording.body["film"] = film_cost(args.cameras, args.film, args.turns, Path(folder))
@@ -175,7 +179,7 @@ def film_cost(cameras: int, seconds: float, turns: int, folder: Path) -> dict[st
     views = [CameraView(f"camera{number}", FILM_PX) for number in range(cameras)]
     lateness = {mode: Histogram() for mode in ("off", "on")}
     counts: Counter[str] = Counter()
-    size = 0
+    size, disk = 0, disk_mb_s(folder)
     for _ in range(turns):
         for mode in lateness:
             notify(f"{cameras} cameras, log {mode}")
@@ -196,7 +200,21 @@ def film_cost(cameras: int, seconds: float, turns: int, folder: Path) -> dict[st
                 counts.update(log.summary()["frames"])
                 size += path.stat().st_size
     late = {mode: {f"p{p}": one.percentile_us(p) for p in PERCENTILES} for mode, one in lateness.items()}
-    return {"cameras": cameras, "seconds": seconds * turns, "late_us": late, "frames": dict(counts), "bytes": size}
+    found = {"cameras": cameras, "seconds": seconds * turns, "late_us": late, "frames": dict(counts), "bytes": size}
+    return found | {"disk_mb_s": disk}
+
+
+def disk_mb_s(folder: Path) -> float:
+    """What the disk takes: megabytes a second until they are on it, and not only in memory."""
+    block = os.urandom(1_000_000)
+    with (folder / "written").open("wb", buffering=0) as file:
+        began = time.perf_counter()
+        for _ in range(DISK_MB):
+            file.write(block)
+        os.fsync(file.fileno())
+        took_s = time.perf_counter() - began
+    (folder / "written").unlink()
+    return DISK_MB / took_s
 
 
 def _filming(log: RunLog | None, views: Sequence[CameraView]) -> subprocess.Popen[bytes]:
@@ -218,7 +236,8 @@ def film_lines(found: dict[str, Any]) -> list[str]:
     seen = frames["written"] + frames["dropped"]
     text += ["", f"p99 with the log to without: {ratio:.2f}. Of {seen} frames {frames['dropped']} were dropped"]
     text[-1] += f" ({frames['dropped'] / max(1, seen):.2%}); of chunks {frames['used_written']} written,"
-    text[-1] += f" {frames['used_dropped']} dropped. {found['bytes'] / found['seconds'] / 1e6:.1f} MB a second."
+    text[-1] += f" {frames['used_dropped']} dropped. {found['bytes'] / 1e6:,.0f} MB, {found['bytes'] / found['seconds'] / 1e6:.1f} a"
+    text[-1] += f" second, on a disk of {found['disk_mb_s']:.0f} MB a second."
     return text
 
 
