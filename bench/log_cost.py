@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from edge.inference.film import CameraView
 from edge.inference.mailbox import SharedMemory
 from edge.inference.ring import Ring
 from edge.log.mcap_log import LogWriter
+from edge.log.pictures import Kept
 from edge.log.recorder import Recorder
 from edge.log.records import Clock, Journal, KeepClock, Kind, Loop, Poll, RingJournal
 from edge.log.run_log import CAPACITY, RunLog
@@ -110,6 +111,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--film", type=float, default=20.0, metavar="S", help="seconds of each turn with cameras (default %(default)g)"
     )
     parser.add_argument(
+        "--log-frames", choices=get_args(Kept), default="jpeg", help="as for edge-run (default %(default)s)"
+    )
+    parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="on the disk that the logs go to (default: that of temporary files)"
     )
     parser.add_argument("--duration", type=float, default=8.0, help="seconds of each (default %(default)g)")
@@ -126,14 +130,20 @@ def run(args: argparse.Namespace) -> int:
     if args.quick:
         args.turns, args.pairs, args.duration, args.film = 1, 1, 2.0, 2.0
     granted = args.realtime == "auto" and request_realtime()
-    settings = {"turns": args.turns, "pairs": args.pairs, "rate_hz": RATE_HZ, "SCHED_FIFO": granted}
+    settings = {
+        "turns": args.turns,
+        "pairs": args.pairs,
+        "rate_hz": RATE_HZ,
+        "SCHED_FIFO": granted,
+        "frames": args.log_frames,
+    }
     recording = Recording("log", settings, args.quick)
     if args.realtime == "auto" and not granted:
         recording.leave_out("the loop under SCHED_FIFO", "not granted: run as root, or give rtprio in limits.conf")
     with tempfile.TemporaryDirectory(prefix="vla-edge-bench-", dir=args.folder) as folder:
         recording.body = {"alone": loop_alone(args.turns, Path(folder))}
         if args.cameras:
-            recording.body["film"] = film_cost(args.cameras, args.film, args.turns, Path(folder))
+            recording.body["film"] = film_cost(args.cameras, args.film, args.turns, Path(folder), args.log_frames)
         if args.bundle:
             recording.body["runs"] = whole_runs(args.bundle, args.pairs, args.duration, Path(folder))
         else:
@@ -174,7 +184,7 @@ def loop_alone(turns: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-def film_cost(cameras: int, seconds: float, turns: int, folder: Path) -> dict[str, Any]:
+def film_cost(cameras: int, seconds: float, turns: int, folder: Path, kept: Kept) -> dict[str, Any]:
     """Lateness beside a process that takes frames: with nobody who logs them, and with the log that does."""
     views = [CameraView(f"camera{number}", FILM_PX) for number in range(cameras)]
     lateness = {mode: Histogram() for mode in ("off", "on")}
@@ -184,7 +194,7 @@ def film_cost(cameras: int, seconds: float, turns: int, folder: Path) -> dict[st
         for mode in lateness:
             notify(f"{cameras} cameras, log {mode}")
             path = folder / "film.mcap"
-            log = RunLog(path, overwrite=True) if mode == "on" else None
+            log = RunLog(path, overwrite=True, kept=kept) if mode == "on" else None
             if log is not None:
                 log.prepare({}, views)
                 log.open()
@@ -236,8 +246,9 @@ def film_lines(found: dict[str, Any]) -> list[str]:
     seen = frames["written"] + frames["dropped"]
     text += ["", f"p99 with the log to without: {ratio:.2f}. Of {seen} frames {frames['dropped']} were dropped"]
     text[-1] += f" ({frames['dropped'] / max(1, seen):.2%}); of chunks {frames['used_written']} written,"
-    text[-1] += f" {frames['used_dropped']} dropped. {found['bytes'] / 1e6:,.0f} MB, {found['bytes'] / found['seconds'] / 1e6:.1f} a"
-    text[-1] += f" second, on a disk of {found['disk_mb_s']:.0f} MB a second."
+    megabytes = found["bytes"] / 1e6
+    text[-1] += f" {frames['used_dropped']} dropped. {megabytes:.0f} MB, {megabytes / found['seconds']:.1f} a second,"
+    text[-1] += f" on a disk of {found['disk_mb_s']:.0f} MB a second."
     return text
 
 
