@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from edge.bundle.files import replacing
 from edge.cli.parser import MADE_BY, PATIENCE_S, add_version, complain, described
 from edge.cli.series import Series, add_series
 from edge.errors import InputError, VlaEdgeError
-from edge.log.mcap_log import require_mcap
+from edge.log.mcap_log import LogError, require_mcap
+from edge.registry import missing
 from edge.run.proportion import wilson
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.printing import print_line
@@ -34,9 +36,11 @@ def parser() -> argparse.ArgumentParser:
             """
             edge-evaluate --arm franka --bundle bundle --task "reach the red cube" --episodes 20 --out my-evaluation
             edge-evaluate --arm so101 --bridge feetech:/dev/ttyACM0 --bundle bundle --episodes 20 --out my-evaluation
+            edge-evaluate --arm so101 --bundle bundle --episodes 20 --out my-evaluation --videos my-evaluation/videos
             """,
             "Every episode leaves a log, and the table is in evaluation.json; the same command again goes on where "
-            "it was stopped. Exit codes: 0 done, 1 stopped before the end, 2 bad input.",
+            "it was stopped, and makes the videos that are missing. Exit codes: 0 done, 1 stopped before the end, "
+            "2 bad input.",
         ),
     )
     add_version(root)
@@ -45,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     add("--bridge", default="sim:", metavar="URL", help="its line (default sim:, simulated)")
     add("--task", default="", metavar="TEXT", help="what to do, for a policy that follows an instruction")
     add("--out", type=Path, required=True, metavar="DIR", help="logs and evaluation.json; gone on with if it is there")
+    add(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="also a small video of each episode, by its number and verdict (needs the 'data' extra)",
+    )
     add_series(add)
     return root
 
@@ -69,10 +79,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     require_mcap(PROG)
+    write_video = _video_writer() if args.videos else None
     with Series(args, args.task or None, _print) as series:
         args.out.mkdir(parents=True, exist_ok=True)
         begun = {name: str(value) if isinstance(value := getattr(args, name), Path) else value for name in SAME}
         rows = _rows_there(args.out, begun)
+        if write_video is not None:
+            for row in rows:
+                _film(args, row, write_video)
         while len(rows) < args.episodes:
             number = len(rows)
             log = args.out / f"episode-{number:03d}.mcap"
@@ -87,8 +101,29 @@ def _evaluate(args: argparse.Namespace) -> int:
             rows.append(_row(number, log, episode.verdict, episode.report))
             with replacing(args.out / RESULTS) as partial:
                 partial.write_text(json.dumps(document(begun, rows), indent=2) + "\n", encoding="utf-8")
+            if write_video is not None:
+                _film(args, rows[-1], write_video)
     _print(table(rows))
     return 0
+
+
+def _video_writer() -> Callable[[Path, Path], None]:
+    """What makes a video of a log. Raises `InputError` where it is not installed."""
+    try:
+        from edge.log.run_video import write_run_video
+    except ImportError as error:
+        raise InputError(missing("--videos", error)) from None
+    return write_run_video
+
+
+def _film(args: argparse.Namespace, row: dict[str, Any], write_video: Callable[[Path, Path], None]) -> None:
+    """The video of an episode that is done, unless it is there; an episode counts without one."""
+    video = args.videos / f"{Path(row['log']).stem}-{row['verdict']}.mp4"
+    try:
+        if not video.exists():
+            write_video(args.out / row["log"], video)
+    except (LogError, OSError) as error:
+        complain(PROG, f"--videos: {video.name} is not made: {error}")
 
 
 def _row(number: int, log: Path, verdict: str, report: dict[str, Any]) -> dict[str, Any]:

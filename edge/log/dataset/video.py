@@ -26,14 +26,25 @@ INFO = {"video.codec": "h264", "video.pix_fmt": PIXELS}
 
 
 class VideoWriter:
-    """Encodes frames one after the other into one file, which is there once it is closed."""
+    """Encodes frames one after the other into one file, which is there once it is closed.
 
-    def __init__(self, path: Path, fps: int, height_px: int, width_px: int) -> None:
+    As a dataset wants it, or by other `options` of the encoder and in another format of `pixels`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: int,
+        height_px: int,
+        width_px: int,
+        options: dict[str, str] = OPTIONS,
+        pixels: str = PIXELS,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._partial = path, path.with_name(path.stem + ".partial.mp4")
         self._container = av.open(str(self._partial), "w")
-        self._stream: Any = self._container.add_stream(CODEC, rate=fps, options=OPTIONS)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width_px, height_px, PIXELS
+        self._stream: Any = self._container.add_stream(CODEC, rate=fps, options=options)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width_px, height_px, pixels
         self._stream.codec_context.time_base = self._tick = Fraction(1, fps)
         self.frames = 0
 
