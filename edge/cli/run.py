@@ -170,7 +170,7 @@ def _open_log(args: argparse.Namespace) -> RunLog | None:
         check_live(live)
     elif not args.log:
         return None
-    return RunLog(args.log, overwrite=args.overwrite, live=live)
+    return RunLog(args.log, overwrite=args.overwrite, live=live, kept=args.log_frames)
 
 
 def _leader(args: argparse.Namespace, arm: ArmProfile, stack: ExitStack) -> LeadingRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edge.arms import available_arms
 from edge.arms.bridge import bridge_forms
@@ -14,6 +14,7 @@ from edge.cli.parser import TRUST, add_version, described
 from edge.cli.robot_file import add_robot_file
 from edge.engines import engine_choices
 from edge.log.live import DEFAULT_PORTS
+from edge.log.pictures import Kept
 from edge.run.supervision import OnLoss
 
 DURATION_S = 20.0
@@ -178,6 +179,13 @@ def _add_records(add: Add) -> None:
         metavar="FILE.mcap",
         help="every input, frame and decision, written beside the loop, for Foxglove and --replay "
         "(needs the 'log' extra)",
+    )
+    add(
+        "--log-frames",
+        choices=get_args(Kept),
+        default="jpeg",
+        help="what --log keeps frames as that no chunk was computed from (default %(default)s); h264 is smaller and "
+        "takes more of the processor (needs the 'data' extra)",
     )
     add(
         "--overwrite",

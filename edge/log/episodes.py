@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.log.dataset import Camera, Column, DatasetSpec, DatasetWriter, Flag, Vector
 from edge.log.logged_run import Hands, LoggedRun, Motion, grippers_of
-from edge.log.mcap_log import LogError, LogReader
-from edge.log.pictures import USED, decoded, frame_of
+from edge.log.mcap_log import LogError
+from edge.log.pictures import LoggedFrame, decoded, passing_frames
 from edge.plan.trajectory import FloatArray
 
 STATE, ACTION, INTERVENTION = "observation.state", "action", "intervention"
@@ -251,12 +251,13 @@ def _spooled(
     """Copies the image files of these frames, by camera and time of capture, to the spool; returns where they lie."""
     places: dict[tuple[str, int], tuple[int, int]] = {}
     spool.seek(0)
-    for topic, _, data in LogReader(run.path).messages():
-        frame = frame_of(topic, data) if not topic.endswith(USED) else None
-        name = "" if frame is None else run.called.get(frame.camera, frame.camera)
-        if frame is not None and frame.host_ns in wanted.get(name, ()):
-            places[name, frame.host_ns] = (spool.tell(), len(frame.data))
-            spool.write(frame.data)
+
+    def name_of(frame: LoggedFrame) -> str:
+        return run.called.get(frame.camera, frame.camera)
+
+    for frame in passing_frames(run.path, lambda frame: frame.host_ns in wanted.get(name_of(frame), ()), "png"):
+        places[name_of(frame), frame.host_ns] = (spool.tell(), len(frame.data))
+        spool.write(frame.data)
     spool.flush()
     return places
 

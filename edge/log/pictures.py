@@ -1,7 +1,7 @@
 """The frames of a log: every one as a JPEG, and each from which a chunk was computed as a PNG, with its hash.
 
 All are `foxglove.CompressedImage`, in JSON as the log's other messages. A JPEG is for people; what is computed again is
-computed from the PNG alone.
+computed from the PNG alone. Where a log is to be small, `foxglove.CompressedVideo` takes the place of the JPEGs.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ import json
 import struct
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference.film import FrameHead
 from edge.inference.layout import parse_table
+from edge.log.frame_video import VideoDecoder, VideoEncoder
 from edge.log.mcap_log import CAMERAS, LogError, LogReader, LogWriter
 from edge.log.topics import STAMP, field_type
+from edge.registry import missing
 from firmware_bridge.reading import Between, Sized, typed
 
-SCHEMA = "foxglove.CompressedImage"
+SCHEMA, VIDEO_SCHEMA = "foxglove.CompressedImage", "foxglove.CompressedVideo"
+H264 = "h264"
+Kept = Literal["jpeg", "h264"]
+"""What frames are kept as that no chunk was computed from."""
 USED = "/used"
 """Ends the topic of the frames of chunks."""
 JPEG_QUALITY = 90
@@ -34,6 +39,9 @@ PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 PNG_LEFT = 1
 """The filter of every row: each value less the one of the pixel to its left (PNG, ISO/IEC 15948, section 9)."""
 MOST_PIXELS = 64 << 20
+
+DATA = "the whole image file"
+VIDEO_DATA = "one frame in Annex B; a key frame has what a decoder needs to begin with it"
 
 Text = Annotated[str, Sized(0, 400)]
 Whole = Annotated[int, Between(-(1 << 62), 1 << 62)]
@@ -43,21 +51,22 @@ def topic_of(camera: str, used: bool) -> str:
     return CAMERAS + camera + (USED if used else "")
 
 
-def schema() -> bytes:
+def schema(name: str = SCHEMA) -> bytes:
     """JSON Schema of every message with a frame."""
+    image = name == SCHEMA
     integer = {"type": "integer"}
     properties: dict[str, Any] = {
         "timestamp": {**field_type(STAMP), "description": "of the capture, Unix time"},
         "frame_id": {"type": "string", "description": "name of the camera"},
-        "data": {"type": "string", "contentEncoding": "base64", "description": "the whole image file"},
-        "format": {"type": "string", "description": "jpeg or png"},
+        "data": {"type": "string", "contentEncoding": "base64", "description": DATA if image else VIDEO_DATA},
+        "format": {"type": "string", "description": "jpeg or png" if image else H264},
         "host_ns": {**integer, "description": "host time of the capture, monotonic, ns"},
         "sequence": {**integer, "description": "of the camera's frames, from 0"},
         "request": {**integer, "description": "id of the request whose chunk was computed from it; 0 for none"},
         "part": {**integer, "description": "number in the observation, from 0 for the oldest"},
-        "sha256": {"type": "string", "description": "of its pixels, RGB uint8 row by row; empty for a JPEG"},
+        "sha256": {"type": "string", "description": "of its pixels, RGB uint8 row by row; empty but for a PNG"},
     }
-    whole = {"type": "object", "title": SCHEMA, "properties": properties, "required": list(properties)}
+    whole = {"type": "object", "title": name, "properties": properties, "required": list(properties)}
     return json.dumps(whole).encode()
 
 
@@ -66,15 +75,29 @@ def pixel_hash(pixels: NDArray[np.uint8]) -> str:
     return sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
+def check_video(sizes_px: Sequence[tuple[int, int]]) -> None:
+    """Raises `LogError` where frames of these sizes cannot be kept as H.264."""
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise LogError(missing("--log-frames h264", error)) from None
+    odd = [size for size in sizes_px if size[0] % 2 or size[1] % 2]
+    if odd:
+        height, width = odd[0]
+        raise LogError(f"--log-frames h264: frames of {width}x{height}; H.264 wants even sides, leave the option out")
+
+
 class FrameWriter:
     """Writes the frames of these cameras into a log."""
 
-    def __init__(self, log: LogWriter, cameras: Sequence[str]) -> None:
-        self._log, self._cameras = log, tuple(cameras)
+    def __init__(self, log: LogWriter, cameras: Sequence[str], kept: Kept = "jpeg") -> None:
+        self._log, self._cameras, self._kept = log, tuple(cameras), kept
+        self._encoders: dict[int, VideoEncoder] = {}
+        passing = VIDEO_SCHEMA if kept == H264 else SCHEMA
         self._channels = {
-            topic: log.add_channel(topic, SCHEMA, schema())
+            topic: log.add_channel(topic, name, schema(name))
             for camera in cameras
-            for topic in (topic_of(camera, False), topic_of(camera, True))
+            for topic, name in ((topic_of(camera, False), passing), (topic_of(camera, True), SCHEMA))
         }
         self.passing = self.used = 0
         """How many of either kind were written."""
@@ -83,12 +106,13 @@ class FrameWriter:
         """One frame: of a chunk where it has a request, else as it passed by."""
         camera, used = self._cameras[head.camera], head.request > 0
         wall_ns = self._log.wall_ns(head.captured_ns)
-        data = encoded(pixels, "png" if used else "jpeg")
+        format = "png" if used else self._kept
+        data = self._next(head.camera, pixels) if format == H264 else encoded(pixels, format)
         content = {
             "timestamp": {"sec": wall_ns // 1_000_000_000, "nsec": wall_ns % 1_000_000_000},
             "frame_id": camera,
             "data": b64encode(data).decode("ascii"),
-            "format": "png" if used else "jpeg",
+            "format": format,
             "host_ns": head.captured_ns,
             "sequence": head.sequence,
             "request": head.request,
@@ -100,6 +124,11 @@ class FrameWriter:
             self.used += 1
         else:
             self.passing += 1
+
+    def _next(self, camera: int, pixels: NDArray[np.uint8]) -> bytes:
+        if camera not in self._encoders:
+            self._encoders[camera] = VideoEncoder(*pixels.shape[:2])
+        return self._encoders[camera].encode(pixels)
 
 
 def encoded(pixels: NDArray[np.uint8], format: str) -> bytes:
@@ -147,7 +176,7 @@ def decoded(data: bytes) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class LoggedFrame:
-    """A frame of a log; see `schema`. `data` is the image file."""
+    """A frame of a log; see `schema`. `data` is the image file, or one frame of a video."""
 
     camera: str
     host_ns: int
@@ -156,6 +185,7 @@ class LoggedFrame:
     part: int
     sha256: str
     data: bytes
+    format: str
 
     @property
     def used(self) -> bool:
@@ -179,7 +209,7 @@ def frame_of(topic: str, data: bytes) -> LoggedFrame | None:
         return LoggedFrame(
             camera=typed(Text, content["frame_id"], "frame_id"),
             data=b64decode(content["data"], validate=True),
-            sha256=typed(Text, content["sha256"], "sha256"),
+            **{name: typed(Text, content[name], name) for name in ("sha256", "format")},
             **{name: typed(Whole, content[name], name) for name in ("host_ns", "sequence", "request", "part")},
         )
     except (KeyError, TypeError) as error:
@@ -195,3 +225,34 @@ def read_frames(path: Path) -> Iterator[LoggedFrame]:
             raise LogError(f"{path}: a message of {topic}: {error}; record the run again") from None
         if frame is not None:
             yield frame
+
+
+def passing_frames(
+    path: Path, wanted: Callable[[LoggedFrame], bool], format: Literal["jpeg", "png"]
+) -> Iterator[LoggedFrame]:
+    """The frames that no chunk was computed from, as image files: those of a video decoded, and encoded as `format`.
+
+    Raises `LogError`.
+    """
+    decoders: dict[str, VideoDecoder] = {}
+    for frame in read_frames(path):
+        if frame.used:
+            continue
+        if frame.format == H264:
+            if frame.camera not in decoders:
+                decoders[frame.camera] = _decoder(path)
+            try:
+                pixels = decoders[frame.camera].decode(frame.data)
+            except ValueError as error:
+                raise LogError(f"{path}: {CAMERAS}{frame.camera}: {error}; record the run again") from None
+            if wanted(frame):
+                yield replace(frame, data=encoded(pixels, format), format=format)
+        elif wanted(frame):
+            yield frame
+
+
+def _decoder(path: Path) -> VideoDecoder:
+    try:
+        return VideoDecoder(MOST_PIXELS)
+    except ImportError as error:
+        raise LogError(missing(f"{path}: its frames as H.264", error)) from None

@@ -20,6 +20,7 @@ from edge.inference.records import PlannerStatus
 from edge.inference.ring import Ring
 from edge.log.live import Viewer
 from edge.log.mcap_log import LogError, require_mcap
+from edge.log.pictures import H264, Kept, check_video
 from edge.log.records import Beat, Journal, Kind, Loop, RingJournal
 from edge.realtime.scheduler import FixedStep
 from firmware_bridge.children import start_module
@@ -34,14 +35,21 @@ class RunLog:
 
     Its file has no name until the run is known to start, so one that never does leaves none behind. An older recording
     is overwritten only when `overwrite` says so. Without a `path` nothing is kept. With a `live` viewer the messages
-    are shown there as they come. `close` (or leaving the `with`) ends both.
+    are shown there as they come. `kept` is what frames are kept as that no chunk is computed from. `close` (or leaving
+    the `with`) ends both.
     Raises `LogError` when the `log` extra is not installed.
     """
 
     def __init__(
-        self, path: Path | None, capacity: int = CAPACITY, overwrite: bool = False, live: Viewer | None = None
+        self,
+        path: Path | None,
+        capacity: int = CAPACITY,
+        overwrite: bool = False,
+        live: Viewer | None = None,
+        kept: Kept = "jpeg",
     ) -> None:
         require_mcap("--log" if path else "--live")
+        self._kept: Kept = kept
         self.path, self._live = path, live
         self._overwrite = overwrite
         self._memory = SharedMemory(Ring.size_of(capacity))
@@ -61,7 +69,12 @@ class RunLog:
         self.open()
 
     def prepare(self, header: dict[str, Any], cameras: Sequence[CameraView] = ()) -> None:
-        """Starts the writer; the first record is what is known before the run, and ties its clock to the calendar."""
+        """Starts the writer; the first record is what is known before the run, and ties its clock to the calendar.
+
+        Raises `LogError` where these cameras cannot be kept as they are to be.
+        """
+        if self._kept == H264:
+            check_video([view.frame_px for view in cameras])
         self._line, theirs = socket.socketpair()
         descriptors = [self._memory.descriptor, theirs.fileno()]
         film: list[str] = []
@@ -69,7 +82,7 @@ class RunLog:
             self.frames = FrameRings([view.frame_px for view in cameras])
             self.frames.touch()
             descriptors.append(self.frames.memory.descriptor)
-            film = ["--frames", str(descriptors[2]), "--cameras", json.dumps(cameras)]
+            film = ["--frames", str(descriptors[2]), "--cameras", json.dumps(cameras), "--kept", self._kept]
         arguments = ["--capacity", str(self._ring.capacity), "--memory", str(descriptors[0])]
         arguments += ["--line", str(descriptors[1])]
         arguments += ["--folder", str(self.path.parent)] if self.path else []

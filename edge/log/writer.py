@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 from edge.inference.film import FrameRings, unpacked
 from edge.inference.mailbox import SharedMemory
 from edge.inference.ring import Ring
 from edge.log.live import FoxgloveServer, Shows, Viewer
 from edge.log.mcap_log import LogWriter
-from edge.log.pictures import FrameWriter
+from edge.log.pictures import FrameWriter, Kept
 from edge.log.records import Record
 from edge.log.rerun_live import RerunFeed
 
@@ -190,6 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--frames", type=int, help="descriptor of the frames' shared memory")
     parser.add_argument("--cameras", type=json.loads, default=[], help="name and size of each camera, as JSON")
+    parser.add_argument("--kept", choices=get_args(Kept), default="jpeg", help="what frames are kept as")
     args = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the run, whose end closes the line
         signal.signal(number, signal.SIG_IGN)
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
             log, film = LogWriter(recording, live), None
             if args.frames is not None:
                 rings = FrameRings([tuple(size) for _, size in args.cameras], args.frames)
-                film = Film(rings, FrameWriter(log, [name for name, _ in args.cameras]))
+                film = Film(rings, FrameWriter(log, [name for name, _ in args.cameras], args.kept))
             serve(ring, log, recording, line, film)
     except OSError as error:  # there is no place for a file at all
         report(error.strerror or str(error))

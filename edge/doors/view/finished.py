@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge.arms.chain import chains_of
 from edge.bundle.files import replacing
 from edge.inference.records import Outcome, PlanResult
 from edge.log.mcap_log import LogError, LogReader
-from edge.log.pictures import USED, frame_of
+from edge.log.pictures import H264, USED, frame_of, passing_frames
 from edge.log.records import Kind, ProposedChunk, Record, Sample, unpack
 from edge.log.topics import Messages
 from edge.plan.trajectory import from_micro
@@ -26,6 +27,8 @@ STATIC = Path(__file__).parent / "static"
 MOST_SAMPLES, MOST_CHUNKS, MOST_DECISIONS = 6000, 2000, 3000
 MOST_FRAME_BYTES = 24 << 20
 """Of all cameras: a page that a browser opens at once. Of a longer film every so many frames are left out."""
+JPEG_BYTES = 40_000
+"""Of a frame of a video, once it is a JPEG: as one of 640 x 480."""
 TEXT, DIGITS = 200, 5
 PERSON_NS = 2_000_000_000
 """Between two chunks of a leader, within one take-over."""
@@ -77,7 +80,8 @@ class _Run:
             return
         frame = frame_of(topic, data)
         assert frame is not None  # by its topic
-        self.frames.setdefault(frame.camera, []).append((frame.host_ns, len(frame.data)))
+        size = JPEG_BYTES if frame.format == H264 else len(frame.data)
+        self.frames.setdefault(frame.camera, []).append((frame.host_ns, size))
 
     def _propose(self, host_ns: int, chunk: ProposedChunk) -> None:
         if not self.samples:
@@ -201,17 +205,15 @@ def _facts(log: Path, run: _Run) -> dict[str, str]:
 
 
 def _films(log: Path, run: _Run, zero_ns: int) -> list[dict[str, Any]]:
-    """The JPEGs of each camera, as they lie in the log."""
+    """The frames of each camera: JPEGs as they lie in the log, those of a video made anew."""
     total = sum(size for frames in run.frames.values() for _, size in frames)
     every = -(-total // MOST_FRAME_BYTES) or 1
     wanted = {name: {at_ns for at_ns, _ in frames[::every]} for name, frames in run.frames.items()}
     films: dict[str, list[tuple[float, str]]] = {name: [] for name in run.frames}
-    for topic, _, data in LogReader(log).messages():
-        if topic.endswith(USED) or not run.frames:
-            continue
-        frame = frame_of(topic, data)
-        if frame is not None and frame.host_ns in wanted.get(frame.camera, ()):
-            films[frame.camera].append((round((frame.host_ns - zero_ns) / 1e9, 4), json.loads(data)["data"]))
+    if films:
+        for frame in passing_frames(log, lambda frame: frame.host_ns in wanted[frame.camera], "jpeg"):
+            at_s = round((frame.host_ns - zero_ns) / 1e9, 4)
+            films[frame.camera].append((at_s, b64encode(frame.data).decode("ascii")))
     return [{"name": name, "frames": sorted(frames)} for name, frames in films.items()]
 
 

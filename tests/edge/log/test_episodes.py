@@ -23,7 +23,7 @@ from edge.log.dataset import DatasetWriter
 from edge.log.dataset.reading import read_actions
 from edge.log.logged_run import Hands, read_run
 from edge.log.mcap_log import LogWriter
-from edge.log.pictures import FrameWriter
+from edge.log.pictures import FrameWriter, Kept
 from edge.log.records import Kind, Record
 from edge.log.taps import tapped_planner
 from export.training.data import read_demonstrations
@@ -58,14 +58,14 @@ def rest(run: LoggedRun) -> None:
     run.go(800)
 
 
-def with_frames(path: Path, records: list[Record]) -> Path:
+def with_frames(path: Path, records: list[Record], kept: Kept = "jpeg") -> Path:
     """The log, with frames of two cameras whose brightness tells when they were taken."""
     records = [
         replace(one, body=pack_plain({**HEADER, **CAMERAS})) if one.kind is Kind.HEADER else one for one in records
     ]
     with path.open("wb") as file:
         log = LogWriter(file)
-        frames, at = FrameWriter(log, ["front", "wrist"]), 0
+        frames, at = FrameWriter(log, ["front", "wrist"], kept), 0
         for number in range(0, records[-1].host_ns // 1_000_000, FRAME_MS):
             end = next((i for i, one in enumerate(records) if one.host_ns > number * 1_000_000), len(records))
             log.add(records[at:end])
@@ -83,8 +83,8 @@ def shade(milliseconds: float) -> int:
 
 
 @pytest.fixture(scope="module")
-def corrected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that is paused, taken over by a leader, handed back, and ends."""
+def corrected_run() -> list[Record]:
+    """What a run leaves that is paused, taken over by a leader, handed back, and ends."""
     run = LoggedRun().go(2000)
     policy = run.controller.planner
     rest(run)
@@ -97,7 +97,12 @@ def corrected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.go(1000).end()
     assert run.stop is None
     run.close()
-    return with_frames(tmp_path_factory.mktemp("corrected") / "run.mcap", run.records)
+    return run.records
+
+
+@pytest.fixture(scope="module")
+def corrected(corrected_run: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_frames(tmp_path_factory.mktemp("corrected") / "run.mcap", corrected_run)
 
 
 def record(*arguments: Any) -> int:
@@ -144,8 +149,10 @@ def test_an_action_is_where_the_command_has_come_to_a_step_later(corrected: Path
             assert np.allclose(values[step], wanted, atol=1e-6)
 
 
-def test_a_frame_is_the_newest_that_there_was(corrected: Path, tmp_path: Path) -> None:
-    run, seen = read_run(corrected), list[NDArray[np.uint8]]()
+@pytest.mark.parametrize("kept", ["jpeg", "h264"])
+def test_a_frame_is_the_newest_that_there_was(kept: Kept, corrected_run: list[Record], tmp_path: Path) -> None:
+    run = read_run(with_frames(tmp_path / "run.mcap", corrected_run, kept))
+    seen = list[NDArray[np.uint8]]()
     with DatasetWriter(tmp_path / "data", episodes.spec_of(run, FPS)) as writer:
         keep = writer.add_episode
 

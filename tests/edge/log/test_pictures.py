@@ -15,18 +15,27 @@ from mcap.reader import make_reader
 
 from edge.cameras import Frame
 from edge.inference.film import CameraView, FrameRings, NewestFrames
-from edge.log.mcap_log import LogReader
-from edge.log.pictures import LoggedFrame, decoded, encoded, frame_of, read_frames
+from edge.log.frame_video import KEY_FRAMES, VideoDecoder, VideoEncoder
+from edge.log.mcap_log import LogError, LogReader
+from edge.log.pictures import SCHEMA, LoggedFrame, decoded, encoded, frame_of, passing_frames, read_frames
 from edge.log.records import Kind, Loop
 from edge.log.run_log import RunLog
 from tests.edge.log.test_log import wait_for
 
+SEQUENCE_SET = b"\0\0\0\1\x67"
+"""Begins a key frame in Annex B: what a decoder needs."""
 VIEWS = (CameraView("front", (24, 32)), CameraView("wrist", (16, 16)))
 
 
 def picture(view: CameraView, number: int) -> Frame:
     """Noise, which no lossy code keeps."""
     image = np.random.default_rng(number).integers(0, 256, (*view.frame_px, 3), dtype=np.uint8)
+    return Frame(image, time.monotonic_ns(), number)
+
+
+def drawn(view: CameraView, number: int) -> Frame:
+    """A flat colour that a video keeps, another one each time."""
+    image = np.full((*view.frame_px, 3), (40 + 40 * number) % 200, dtype=np.uint8)
     return Frame(image, time.monotonic_ns(), number)
 
 
@@ -84,6 +93,51 @@ def test_frames_come_back_and_those_of_chunks_to_the_last_bit(tmp_path: Path) ->
     assert list(LogReader(path).records()), "the journal reads as ever"
 
 
+def test_frames_as_video_come_back_in_order_and_those_of_chunks_to_the_last_bit(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    log = RunLog(path, kept="h264")
+    log.prepare({}, VIEWS)
+    log.open()
+    assert log.frames is not None
+    made = [[drawn(view, number) for view in VIEWS] for number in range(KEY_FRAMES + 5)]
+    for number, seen in enumerate(made):
+        for camera, frame in enumerate(seen):
+            log.frames.seen(camera, frame)
+        if number % 10 == 0:
+            log.frames.observed(number + 1, [[frame] for frame in seen])
+        wait_for(lambda: log.frames is not None and log.frames.passing.used == 0)
+    assert log.close() is None
+    kept = [frame for frame in read_frames(path) if frame.used]
+    assert all(np.array_equal(frame.pixels(), made[frame.sequence][frame.camera == "wrist"].image) for frame in kept)
+    assert len(kept) == 2 * 4
+    for view in VIEWS:
+        frames = [frame for frame in read_frames(path) if not frame.used and frame.camera == view.name]
+        assert [frame.sequence for frame in frames] == list(range(len(made)))
+        begins = [frame.sequence for frame in frames if frame.data.startswith(SEQUENCE_SET)]
+        assert begins == [0, KEY_FRAMES], "a viewer may come in at each"
+    for frame in passing_frames(path, lambda _: True, "png"):
+        before = made[frame.sequence][frame.camera == "wrist"]
+        assert frame.host_ns == before.captured_ns
+        assert np.abs(frame.pixels().astype(int) - before.image).mean() < 4, "of 40 between two frames"
+    with path.open("rb") as file:
+        names = {c.topic: s.name for s, c, _ in make_reader(file).iter_messages() if s and "/camera" in c.topic}
+    assert names["/camera/front"] == "foxglove.CompressedVideo" and names["/camera/front/used"] == SCHEMA
+
+
+def test_frames_that_cannot_be_a_video_are_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"--log-frames h264: frames of 33x24; H\.264 wants even sides"):
+        RunLog(tmp_path / "run.mcap", kept="h264").prepare({}, [*VIEWS, CameraView("odd", (24, 33))])
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0\0\1", b"\0\0\0\1\x65" + bytes(90), bytes(range(256))])
+def test_what_is_no_frame_of_a_video_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no frame of a video"):
+        VideoDecoder(1 << 20).decode(data)
+    large = VideoEncoder(64, 64).encode(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ValueError, match="no frame of a video"):
+        VideoDecoder(64 * 64 - 1).decode(large)
+
+
 def test_a_writer_that_is_held_up_costs_frames_and_no_record(tmp_path: Path) -> None:
     """Whoever takes the frames never waits, and the frames of chunks have room of their own."""
     path = tmp_path / "run.mcap"
@@ -127,7 +181,7 @@ def test_a_full_disk_drops_frames_counts_them_and_does_not_end_the_run(tmp_path:
 
 def test_a_frame_that_was_changed_is_not_what_was_logged() -> None:
     pixels = picture(VIEWS[0], 1).image
-    frame = LoggedFrame("front", 0, 0, 1, 0, "0" * 64, encoded(pixels, "png"))
+    frame = LoggedFrame("front", 0, 0, 1, 0, "0" * 64, encoded(pixels, "png"), "png")
     with pytest.raises(ValueError, match="do not have the hash"):
         frame.pixels()
 
@@ -140,9 +194,10 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
         decoded(data)
 
 
-@pytest.mark.parametrize("change", [{"data": "!"}, {"request": "1"}, {"frame_id": 3}, {"sha256": None}])
+@pytest.mark.parametrize("change", [{"data": "!"}, {"request": "1"}, {"format": 4}, {"frame_id": 3}, {"sha256": None}])
 def test_a_frame_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
     whole = {"frame_id": "front", "data": "", "sha256": "", "host_ns": 1, "sequence": 1, "request": 1, "part": 0}
+    whole["format"] = "png"
     assert frame_of("/camera/front", json.dumps(whole).encode()) is not None
     with pytest.raises(ValueError):
         frame_of("/camera/front", json.dumps({**whole, **change}).encode())

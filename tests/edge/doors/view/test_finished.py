@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from edge.cli.run import main
 from edge.doors.view.finished import write_run_page
 from edge.log.logged_run import read_run
 from edge.log.mcap_log import LogError
+from edge.log.pictures import Kept, decoded
+from edge.log.records import Record
 from tests.edge.doors.view.test_page import BROWSER, NO_BROWSER
-from tests.edge.log.test_episodes import corrected  # noqa: F401
+from tests.edge.log.test_episodes import FRAME_MS, corrected, corrected_run, shade, with_frames  # noqa: F401
 
 RECORDED = Path(__file__).parents[2] / "run" / "recorded"
 
@@ -27,8 +30,14 @@ def shown(page: Path) -> dict[str, Any]:
     return dict(json.loads(found[1]))
 
 
-def test_the_page_has_the_log_and_fetches_nothing(corrected: Path, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
-    page = tmp_path / "run.html"
+@pytest.mark.parametrize("kept", ["jpeg", "h264"])
+def test_the_page_has_the_log_and_fetches_nothing(
+    kept: Kept,
+    corrected_run: list[Record],  # noqa: F811
+    tmp_path: Path,
+    capsys: Any,
+) -> None:
+    corrected, page = with_frames(tmp_path / "run.mcap", corrected_run, kept), tmp_path / "run.html"  # noqa: F811
     assert main(["--replay", str(corrected), "--html", str(page)]) in (0, 2)  # a log of a test ends without an end
     assert f"wrote {page}" in capsys.readouterr().out
     run, log = shown(page), read_run(corrected)
@@ -38,6 +47,9 @@ def test_the_page_has_the_log_and_fetches_nothing(corrected: Path, tmp_path: Pat
     assert run["limits"][1] == list(log.arm["operating"]["position_max_rad"])
     counted = {camera["name"]: len(camera["frames"]) for camera in run["cameras"]}
     assert counted == {name: len(seen) for name, seen in log.seen_ns.items()}
+    for at, (_, data) in enumerate(run["cameras"][1]["frames"]):
+        pixels = decoded(b64decode(data))
+        assert data.startswith("/9j/") and abs(float(pixels.mean()) - shade(FRAME_MS * at)) < 2, "JPEGs, in order"
     assert len(run["person"]) == 1 and run["person"][0][1] > run["person"][0][0] + 0.5, "the take-over is shown"
     joined = [one for one in run["chunks"] if one["joined"] is not None]
     assert joined and all(0 <= one["joined"] - one["told"] < 3 for one in joined)
