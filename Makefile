@@ -25,7 +25,7 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray film film-slow pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -269,8 +269,11 @@ lerobot-fixtures: $(LEROBOT)/.installed ## LeRobot's own code makes small polici
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.fixtures $(FAMILY) --out tests/export/families/lerobot
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m tools.lerobot.adapter --out tests/export/families/lerobot
 
-film: setup ## three cameras of 640x480 at 30 Hz in the log for ten minutes: lateness of the loop, frames dropped, size
+film: setup ## three cameras of 640x480 at 30 Hz in the log for ten minutes: lateness of the loop, frames dropped, size; 21 minutes
 	$(BIN)/python -m bench.cli log --cameras 3 --film 300 --turns 2
+
+film-slow: setup ## the same on a disk of 50 MB a second; as root
+	sh tools/slow_disk.sh 50 $(BIN)/python -m bench.cli log --cameras 3 --film 300 --turns 2 --folder {}
 
 lerobot-recording: setup $(LEROBOT)/.installed ## logs of a policy in simulation as a dataset, which LeRobot's own loader must read: BUNDLE=DIR make lerobot-recording
 	rm -rf runs/recorded && $(BIN)/python -m tools.recorded_run --bundle $(BUNDLE) --out runs/recorded
