@@ -1,11 +1,11 @@
 """Records episodes of a simulated SO-101 with `edge-record`, led by a script: what a person with a leader arm does.
 
 The leader is an SO-101 of simulated servos (`servo-sim`), whose shafts the script moves as hands would: it plays what
-the scripted expert does in the same scene. The first episodes are led from their beginning. In the last ones the
-lifting policy has the arm, and is taken over once each: pause, bring the leader to the arm, lead it, pause, hand it
-back. The operator's keys go through the command's own stdin; what it prints is all that the script knows of a run.
+the scripted expert does in the same scene. In the first episodes the lifting policy has the arm, and is taken over once
+each: pause, bring the leader to the arm, lead it, pause, hand it back. All others are led from their beginning. The
+operator's keys go through the command's own stdin; what it prints is all that the script knows of a run.
 
-`python -m tools.scripted_leader --bundle BUNDLE --out DIR --led 48 --corrected 2`; simulated throughout.
+`python -m tools.scripted_leader --bundle BUNDLE --out DIR --episodes 50 --corrected 2`; simulated throughout.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from edge.sim.scenes import LiftScene, open_scene  # first: it chooses the GL ba
 
 import mujoco
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from edge.arms import load_arm
@@ -172,7 +174,7 @@ def lead(command: Command, leader: LeaderArm, scene: LiftScene, task: str) -> No
     leader.play(path, STEP_S)
 
 
-def correct(command: Command, leader: LeaderArm, scene: LiftScene) -> None:
+def correct(command: Command, leader: LeaderArm) -> None:
     """Takes the arm over from the policy, moves it aside and back, and hands it back. Does nothing when it is late."""
     command.wait_for("first inference", seconds=60)
     time.sleep(READY_S)
@@ -201,8 +203,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripted_leader", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="the lifting policy's")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--led", type=int, default=48)
-    parser.add_argument("--corrected", type=int, default=2)
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--corrected", type=int, default=2, help="of them, with a take-over (default %(default)d)")
     parser.add_argument("--task", default="pick up the red cube")
     parser.add_argument("--seconds", type=float, default=10.0, help="of an episode that is led")
     args = parser.parse_args()
@@ -213,30 +215,41 @@ def main() -> int:
         led = ["--camera", "front=sim:?camera=front", "--camera", "wrist=sim:?camera=wrist", "--frame-size", "128x128"]
         led += ["--duration", str(args.seconds)]
         policy = ["--policy", "--bundle", str(args.bundle), "--duration", "30", "--camera-names", "front", "wrist"]
-        while (left := args.led - episodes(data)) > 0:
+        # A run that the machine was too busy for may end before the take-over: it is an episode without one.
+        while (left := args.corrected - taken_over(data)) > 0 and episodes(data) + left <= args.episodes:
+            first = next_scene(data)
+            command = Command([*common, *policy, "--episodes", str(left), "--scene-seed", str(first)])
+            for _ in range(left):
+                correct(command, leader)
+            command.end()
+        while (left := args.episodes - episodes(data)) > 0:
             first = next_scene(data)
             command = Command([*common, *led, "--episodes", str(left), "--scene-seed", str(first)])
             for number in range(left):
                 lead(command, leader, _scene(first + number, args.task), args.task)
             command.end()
-        while (left := args.led + args.corrected - episodes(data)) > 0:
-            first = next_scene(data)
-            command = Command([*common, *policy, "--episodes", str(left), "--scene-seed", str(first)])
-            for number in range(left):
-                correct(command, leader, _scene(first + number, args.task))
-            command.end()
     told = json.loads((data / "meta" / "info.json").read_text())["vla_edge"]["episodes"]
-    taken = sum(one["by_leader"] > 0 for one in told[args.led :])
-    print(
-        f"{len(told)} episodes, {sum(one['verdict'] == 'success' for one in told)} successes, {taken} with a take-over"
-    )
-    return 0
+    taken, successes = taken_over(data), sum(one["verdict"] == "success" for one in told)
+    print(f"{len(told)} episodes, {successes} successes, {taken} with a take-over")
+    return 0 if (len(told), taken) == (args.episodes, args.corrected) else 1
 
 
 def episodes(data: Path) -> int:
-    """How many the dataset has. A run that the machine was too busy for leaves none, and is made again."""
+    """How many the dataset has. A run without a motion that has frames leaves none, and is made again."""
     info = data / "meta" / "info.json"
     return int(json.loads(info.read_text())["total_episodes"]) if info.exists() else 0
+
+
+def taken_over(data: Path) -> int:
+    """In how many of its episodes a person had the arm for a part of the steps."""
+    files = sorted(data.glob("data/*/*.parquet"))
+    if not files:
+        return 0
+    rows = pa.concat_tables([pq.read_table(file, columns=["episode_index", "intervention"]) for file in files])
+    marks: dict[int, set[bool]] = {}
+    for row in rows.to_pylist():
+        marks.setdefault(row["episode_index"], set()).add(bool(np.ravel(row["intervention"])[0]))
+    return sum(len(found) == 2 for found in marks.values())
 
 
 def next_scene(data: Path) -> int:

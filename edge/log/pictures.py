@@ -78,9 +78,11 @@ def pixel_hash(pixels: NDArray[np.uint8]) -> str:
 def check_video(sizes_px: Sequence[tuple[int, int]]) -> None:
     """Raises `LogError` where frames of these sizes cannot be kept as H.264."""
     try:
-        import av  # noqa: F401
+        VideoEncoder(2, 2)
     except ImportError as error:
         raise LogError(missing("--log-frames h264", error)) from None
+    except ValueError:
+        raise LogError("--log-frames h264: this PyAV has no encoder for it (libx264); leave the option out") from None
     odd = [size for size in sizes_px if size[0] % 2 or size[1] % 2]
     if odd:
         height, width = odd[0]

@@ -4,10 +4,11 @@
 # PYTHON is ours, LEROBOT the folder of LeRobot's; BUNDLE is the lifting policy's.
 set -eu
 WORK=${1:-runs/led}
-LED=${LED:-48} CORRECTED=${CORRECTED:-2} STEPS=${STEPS:-20}
+EPISODES=${EPISODES:-50} CORRECTED=${CORRECTED:-2} STEPS=${STEPS:-20}
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HOME="$WORK/hf"
 
-"$PYTHON" -m tools.scripted_leader --bundle "$BUNDLE" --out "$WORK" --led "$LED" --corrected "$CORRECTED"
+"$PYTHON" -m tools.scripted_leader --bundle "$BUNDLE" --out "$WORK" \
+  --episodes "$EPISODES" --corrected "$CORRECTED"
 "$LEROBOT/bin/python" tools/lerobot_compat.py read "$WORK/data"
 
 "$PYTHON" -m export.commands.train prior --data "$WORK/data" --out "$WORK/prior" --steps "$STEPS" --batch 16
