@@ -19,8 +19,8 @@ from edge.errors import InputError
 from edge.inference.layout import parse_table
 from edge.log.live import NOT_SHOWN
 from edge.log.mcap_log import CAMERAS, LogError, LogReader
+from edge.log.pictures import H264, USED
 from edge.log.pictures import SCHEMA as PICTURE
-from edge.log.pictures import USED
 from edge.log.topics import COMMON, ERROR, INFO, STAMPED, TOPICS, WARNING, schema_name
 from firmware_bridge.registry import missing
 
@@ -155,8 +155,14 @@ class RerunView:
         if topic not in self._cameras and _is_passing(topic):
             self._cameras.append(topic)
             self._arrange()
-        data = b64decode(content["data"], validate=True)
-        self._recording.log(topic, self._rerun.EncodedImage(contents=data, media_type=f"image/{content['format']}"))
+        data, rr = b64decode(content["data"], validate=True), self._rerun
+        if content["format"] != H264:
+            self._recording.log(topic, rr.EncodedImage(contents=data, media_type=f"image/{content['format']}"))
+            return
+        if topic not in self._known:
+            self._known.add(topic)
+            self._recording.log(topic, rr.VideoStream(codec=rr.VideoCodec.H264), static=True)
+        self._recording.log(topic, rr.VideoStream.from_fields(sample=data))
 
     def _links(self, topic: str, transforms: list[dict[str, Any]]) -> None:
         """Each link's frame with its axes, and a line to it from that of its parent."""

@@ -1,6 +1,6 @@
 """What a recording of rerun's holds, as JSON: for each entity and component its times in ns and values.
 
-Run by a Python that has rerun's SDK. A picture is named by the SHA-256 of its file.
+Run by a Python that has rerun's SDK. A picture, and a frame of a video, is named by its SHA-256.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def contents(path: str) -> dict[str, dict[str, list[Any]]]:
         times = batch.column(TIMELINE).cast("int64").to_pylist()
         for name in (name for name in batch.schema.names if ":" in name):
             values = batch.column(name).to_pylist()
-            if name == "EncodedImage:blob":
+            if name in ("EncodedImage:blob", "VideoStream:sample"):
                 values = [[sha256(bytes(value[0])).hexdigest()] for value in values]
             elif name == "Tensor:data":
                 values = [[len(value)] for value in values]

@@ -23,6 +23,7 @@ import pytest
 
 from edge.log.live import HOST, NOT_SHOWN
 from edge.log.mcap_log import CAMERAS
+from edge.log.pictures import H264
 from edge.log.reading import LogMessage, read_log
 from edge.sim.scenes import open_scene
 from firmware_bridge.children import end
@@ -36,7 +37,7 @@ needs_rerun = pytest.mark.skipif(not PYTHON, reason="VLA_EDGE_RERUN names no Pyt
 CONTENTS = Path(__file__).with_name("rerun_contents.py")
 SHOWN = (
     *("Scalars:scalars", "TextLog:text", "TextDocument:text", "Tensor:data"),
-    *("EncodedImage:blob", "Transform3D:translation"),
+    *("EncodedImage:blob", "VideoStream:sample", "Transform3D:translation"),
 )
 """What rerun's viewer has a view for."""
 Contents = dict[str, dict[str, list[Any]]]
@@ -92,7 +93,8 @@ def check_known(messages: list[LogMessage], found: Contents) -> None:
     for topic, told in of_topic.items():
         if topic.startswith(CAMERAS):
             files = [[one.time_ns, [sha256(b64decode(one.content["data"])).hexdigest()]] for one in told]
-            assert found[topic]["EncodedImage:blob"] == sorted(files), topic
+            kind = "VideoStream:sample" if told[0].content["format"] == H264 else "EncodedImage:blob"
+            assert found[topic][kind] == sorted(files), topic
         elif topic.startswith("/joints/"):
             states = [[one.time_ns, [joint["position"] for joint in one.content["joints"]]] for one in told]
             assert found[topic]["Scalars:scalars"] == states, topic
@@ -107,13 +109,15 @@ def check_known(messages: list[LogMessage], found: Contents) -> None:
 
 
 @needs_rerun
-@pytest.mark.parametrize("arm", ["franka", "so101"])
-def test_every_topic_of_a_run_is_shown(arm: str, so101: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("arm", "kept"), [("franka", "jpeg"), ("so101", "jpeg"), ("so101", H264)])
+def test_every_topic_of_a_run_is_shown(
+    arm: str, kept: str, so101: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     line = so101
     if arm == "franka":
         line = ["--arm", "franka", "--bundle", request.getfixturevalue("bundle_path"), "--duration", "4"]
     log, recording = tmp_path / "run.mcap", tmp_path / "run.rrd"
-    ran = edge_run(*line, "--log", log, "--report", tmp_path / "run.json")
+    ran = edge_run(*line, "--log", log, "--log-frames", kept, "--report", tmp_path / "run.json")
     assert ran.returncode == 0, ran.stderr
     written = edge_run("--replay", log, "--rrd", recording)
     assert written.returncode == 0 and f"wrote {recording}" in written.stdout, written.stderr
