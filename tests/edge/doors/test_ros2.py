@@ -103,7 +103,7 @@ class Peer:
                 return said
         raise AssertionError(f"no diagnostics with '{text}'")
 
-    def wait_at(self, wanted: np.ndarray, within_s: float = 15.0) -> None:
+    def wait_at(self, wanted: np.ndarray, within_s: float = 30.0) -> None:
         end_s = time.monotonic() + within_s
         while time.monotonic() < end_s:
             state = self.states.get(timeout=within_s)

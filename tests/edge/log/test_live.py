@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from edge.arms import load_arm
 from edge.cli.run import main
 from edge.log.live import HOST, Viewer, check_live
 from edge.log.records import Kind, Loop
 from edge.log.rerun_live import HEAD, RerunFeed, messages
+from edge.log.rerun_view import roots_of
 from edge.log.run_log import RunLog
 from tests.edge.log.support import HEADER
 from tests.edge.log.test_log import wait_for
@@ -126,3 +128,11 @@ def test_a_recording_for_rerun_needs_its_sdk(
     assert main(["--replay", str(tmp_path / "run.mcap"), "--rrd", str(tmp_path / "run.rrd")]) == 2
     assert "--rrd needs rerun, which is missing: pip install 'vla-edge[rerun]'" in capfd.readouterr().err
     assert not (tmp_path / "run.rrd").exists()
+
+
+def test_each_of_two_arms_has_a_root_of_its_own() -> None:
+    arm = load_arm("bi_so101")
+    links = [{"parent_frame_id": one.parent, "child_frame_id": one.child} for one in arm.frames]
+    assert roots_of(links) == {one.child: f"{one.child.partition('_')[0]}_base" for one in arm.frames}
+    circle = [{"parent_frame_id": "a", "child_frame_id": "b"}, {"parent_frame_id": "b", "child_frame_id": "a"}]
+    assert set(roots_of(circle)) == {"a", "b"}
