@@ -81,7 +81,7 @@ def _open_scene(arm: ArmProfile, seed: int) -> Any:
 
 
 def _write_model(scene: Any) -> Path:
-    import mujoco
+    from edge.sim.library import mujoco
 
     descriptor = os.memfd_create("scene", 0)  # inherited over exec, and gone with the process
     path = Path(f"/proc/self/fd/{descriptor}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.sim.library import mujoco
 
 FloatArray = NDArray[np.float64]
 

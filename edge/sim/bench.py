@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import mujoco
 import numpy as np
 
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.log.recorder import Samples
+from edge.sim.library import mujoco
 from edge.sim.scenes import REACH, BenchVerdict, open_scene, scene_cameras
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.codes import DeviceState

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.sim.library import mujoco
 from edge.sim.lift import Layout
 from edge.sim.robots import TOOL
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
+from edge.sim.library import mujoco
 from edge.sim.lift_phrases import OBJECTS
 from edge.sim.robots import DRAWN_GROUP, fr3_with_hand
 from edge.sim.so101 import so101

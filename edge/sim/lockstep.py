@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +38,7 @@ from edge.run.ending import SAFETY_STOP
 from edge.run.made_from import pack_controller
 from edge.run.report import cameras_header, run_header
 from edge.run.settings import RunSettings
+from edge.sim.library import mujoco
 from edge.sim.render import CameraRenderer
 from edge.sim.scenes import BenchVerdict, Scene, scene_cameras
 from edge.sim.stage import CAMERA

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras import CameraError, Frame, SourceTraits
 from edge.cameras.base import CameraLost
 from edge.errors import InputError
+from edge.sim.library import mujoco
 from edge.sim.robots import DRAWN_GROUP
 from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader

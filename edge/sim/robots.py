@@ -10,9 +10,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import mujoco
-
 from edge.errors import InputError
+from edge.sim.library import mujoco
 
 VISUAL_GROUP, DRAWN_GROUP, UNSEEN_GROUP = 2, 3, 5
 TOOL = "tip"

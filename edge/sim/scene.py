@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.sim.library import mujoco
 from edge.sim.robots import DRAWN_GROUP, fr3_with_pointer
 from edge.sim.stage import CAMERA, COLOURS, View, add_camera, add_table, compiled
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.sim.axes import Axes
 from edge.sim.kinematics import ToolKinematics
+from edge.sim.library import mujoco
 from edge.sim.lift import (
     HELD_S,
     LAYOUTS,

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
-
+from edge.sim.library import mujoco
 from edge.sim.robots import DRAWN_GROUP, SKIN, TOOL, UNSEEN_GROUP, add_pad
 
 STIFFNESS_NM_RAD, DAMPING, TORQUE_NM, JAW_TORQUE_NM = 60.0, 2.0, 3.0, 1.2

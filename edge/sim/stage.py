@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
+from edge.sim.library import mujoco
 from edge.sim.robots import DRAWN_GROUP
 
 CAMERA = "front"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.sim.kinematics import ToolKinematics
+from edge.sim.library import mujoco
 from edge.sim.lift import FREE_JOINT, LAYOUTS, LIFTED_M, Layout
 from edge.sim.robots import DRAWN_GROUP
 from edge.sim.so101 import so101

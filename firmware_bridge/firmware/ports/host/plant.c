@@ -19,6 +19,8 @@ typedef struct {
   __typeof__(mj_step) *step;
   __typeof__(mj_deleteData) *delete_data;
   __typeof__(mj_deleteModel) *delete_model;
+  __typeof__(mju_getLogConfig) *messages;
+  __typeof__(mju_setLogConfig) *set_messages;
 } mujoco_t;
 
 /* Where an axis stands is a sum over generalised positions: of one joint, or of those that a fixed tendon couples. */
@@ -110,7 +112,8 @@ static bool load_mujoco(mujoco_t *mj, const char *path) {
   if ((library == NULL) || !find(library, "mj_version", &mj->version) ||
       !find(library, "mj_loadModel", &mj->load_model) || !find(library, "mj_makeData", &mj->make_data) ||
       !find(library, "mj_forward", &mj->forward) || !find(library, "mj_step", &mj->step) ||
-      !find(library, "mj_deleteData", &mj->delete_data) || !find(library, "mj_deleteModel", &mj->delete_model)) {
+      !find(library, "mj_deleteData", &mj->delete_data) || !find(library, "mj_deleteModel", &mj->delete_model) ||
+      !find(library, "mju_getLogConfig", &mj->messages) || !find(library, "mju_setLogConfig", &mj->set_messages)) {
     fprintf(stderr, "bridge-sim: cannot load MuJoCo: %s\n", (path == NULL) ? "give --mujoco LIBRARY" : dlerror());
     return false;
   }
@@ -119,6 +122,9 @@ static bool load_mujoco(mujoco_t *mj, const char *path) {
             mjVERSION_HEADER, path, mj->version());
     return false;
   }
+  mjLogConfig messages = mj->messages();
+  messages.logto_file = 0; /* MUJOCO_LOG.TXT in the current folder; stderr has them too */
+  mj->set_messages(messages);
   return true;
 }
 

@@ -1,0 +1,74 @@
+"""MuJoCo warns on the terminal, and leaves no file in the current folder, in any process that loads it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.sim.library import mujoco
+from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
+from tests.support import FRANKA
+
+ROOT = Path(__file__).resolve().parents[3]
+WARNS = """
+from edge.sim.library import mujoco
+spec = mujoco.MjSpec()
+body = spec.worldbody.add_body()
+body.add_freejoint()
+body.add_geom(size=[1, 1, 1])
+model = spec.compile()
+data = mujoco.MjData(model)
+data.qpos[0] = float("nan")
+mujoco.mj_step(model, data)
+"""
+
+
+def test_a_warning_in_python_leaves_no_file(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", WARNS], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert told.returncode == 0 and "QPOS" in told.stdout + told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warning_in_the_simulated_device_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, here = tmp_path / "model.mjb", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    mujoco.mj_saveModel(unstable(len(FRANKA.joints)), str(model))
+    device = SimulatorProcess(SimulatedArm("franka", FRANKA.home_rad, model))
+    told, deadline_s = "", time.monotonic() + 20
+    while "QACC" not in told and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+        told += "".join(capfd.readouterr())
+    device.close()
+    assert "QACC" in told
+    assert list(here.iterdir()) == []
+
+
+def unstable(joints: int) -> mujoco.MjModel:
+    """An arm with springs far too stiff for its steps: MuJoCo warns at the first of them."""
+    spec = mujoco.MjSpec()
+    for index in range(joints):
+        body = spec.worldbody.add_body(pos=[index, 0, 0])
+        body.add_geom(size=[0.1, 0.1, 0.1])
+        body.add_joint(name=f"joint{index}", stiffness=1e15, springref=90)
+        spec.add_actuator(target=f"joint{index}", trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    return spec.compile()
+
+
+def test_all_of_the_robots_side_takes_it_from_one_module() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "edge").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) and any(name.name.split(".")[0] == "mujoco" for name in node.names)
+    ]
+    assert found == ["edge/sim/library.py"]
