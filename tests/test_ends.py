@@ -41,5 +41,5 @@ def test_whatever_ends_a_run_the_law_holds(bundle_path: Path) -> None:
             assert cause.name == name and moment.in_motion == in_motion and moment.seconds < 2
     ends = Sum(0, 0)
     campaign([*EARLY.values(), *IN_MOTION.values()], bundle_path, 2, ends, lambda: None)
-    print(table(ends.rows))
+    print(table(ends))
     assert ends.broken == []

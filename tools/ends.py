@@ -86,6 +86,8 @@ class Run:
     process: subprocess.Popen[bytes]
     pids: dict[int, str] = field(default_factory=dict)
     """Every process of it that was ever seen, and its role."""
+    outlived_s: dict[str, float] = field(default_factory=dict)
+    """By how much the last process of a role was there longer than control."""
 
     def watch(self) -> None:
         """Notes who is there now."""
@@ -218,8 +220,8 @@ def drawn(random: Random) -> tuple[Cause, Moment]:
     return cause, random.choice((*moments, Moment(random.uniform(0, LATER_S), True)))
 
 
-def end_once(seed: int, bundle: Path, folder: Path) -> tuple[str, list[str]]:
-    """The cause, and where the law was broken."""
+def end_once(seed: int, bundle: Path, folder: Path) -> tuple[str, list[str], dict[str, float]]:
+    """The cause, where the law was broken, and by how many seconds each role's processes outlived control."""
     random = Random(seed)
     cause, moment = drawn(random)
     (folder / "tmp").mkdir()
@@ -254,7 +256,7 @@ def end_once(seed: int, bundle: Path, folder: Path) -> tuple[str, list[str]]:
         process.wait()
         out, err = (text.result() for text in texts)
     broken += [] if hung else judged(run, cause, (out + err).splitlines(), began)
-    return cause.name, [f"seed {seed}, {cause.name} at {moment}: {text}" for text in broken]
+    return cause.name, [f"seed {seed}, {cause.name} at {moment}: {text}" for text in broken], run.outlived_s
 
 
 def _read(stream: object) -> str:
@@ -269,7 +271,9 @@ def _left(run: Run) -> list[str]:
     ended_s, waiting = time.monotonic(), dict(run.pids)
     while waiting:
         waiting = {pid: role for pid, role in waiting.items() if not gone(pid)}
-        late = {pid: role for pid, role in waiting.items() if time.monotonic() > ended_s + GRACES_S.get(role, GRACE_S)}
+        now_s = time.monotonic()
+        run.outlived_s |= dict.fromkeys(waiting.values(), now_s - ended_s)
+        late = {pid: role for pid, role in waiting.items() if now_s > ended_s + GRACES_S.get(role, GRACE_S)}
         if late:
             return [f"{role} (pid {pid}) is left" for pid, role in late.items()]
         time.sleep(0.02)
@@ -347,11 +351,15 @@ class Sum:
     next: int
     rows: Rows = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    outlived_s: dict[str, float] = field(default_factory=dict)
+    """The longest that a process of each role was there after control."""
 
-    def add(self, seed: int, name: str, faults: list[str]) -> None:
+    def add(self, seed: int, name: str, faults: list[str], outlived_s: dict[str, float]) -> None:
         row = self.rows.setdefault(name, [0, 0])
         self.rows[name] = [row[0] + 1, row[1] + bool(faults)]
         self.broken += faults
+        for role, longest_s in outlived_s.items():
+            self.outlived_s[role] = max(longest_s, self.outlived_s.get(role, 0.0))
         self.next = seed + 1
 
 
@@ -360,24 +368,27 @@ def campaign(seeds: Iterable[int], bundle: Path, at_once: int, sum_: Sum, keep: 
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, where it would mean nothing to a run either
         signal.signal(signal.SIGHUP, lambda number, frame: None)
 
-    def one(seed: int) -> tuple[int, str, list[str]]:
+    def one(seed: int) -> tuple[int, str, list[str], dict[str, float]]:
         with tempfile.TemporaryDirectory(prefix="ends-") as folder:
             return seed, *end_once(seed, bundle, Path(folder))
 
     with ThreadPoolExecutor(at_once) as pool:
-        for seed, name, faults in pool.map(one, seeds):
-            sum_.add(seed, name, faults)
+        for seed, name, faults, outlived_s in pool.map(one, seeds):
+            sum_.add(seed, name, faults, outlived_s)
             keep()
             for fault in faults:
                 print(fault, file=sys.stderr, flush=True)
 
 
-def table(rows: Rows) -> str:
-    """Markdown: cause, ends, those that broke the law."""
+def table(sum_: Sum) -> str:
+    """Markdown: cause, ends, those that broke the law; and who was there longest after control."""
+    rows = sum_.rows
     lines = ["| cause | ends | law broken |", "|---|---|---|"]
     lines += [f"| {name} | {ends} | {broken} |" for name, (ends, broken) in sorted(rows.items())]
     total = [sum(row[index] for row in rows.values()) for index in (0, 1)]
-    return "\n".join([*lines, f"| all | {total[0]} | {total[1]} |"])
+    longest = ", ".join(f"{role} {longest_s:.2f} s" for role, longest_s in sorted(sum_.outlived_s.items()))
+    lines += [f"| all | {total[0]} | {total[1]} |", "", f"there after control at most: {longest or 'nobody'}"]
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -401,7 +412,7 @@ def main() -> int:
                 partial.write_text(json.dumps(asdict(sum_), indent=1))
 
     campaign(range(sum_.next, sum_.first + args.count), args.bundle.resolve(), args.at_once, sum_, keep)
-    print(table(sum_.rows), *sum_.broken, sep="\n")
+    print(table(sum_), *sum_.broken, sep="\n")
     return 1 if sum_.broken else 0
 
 
