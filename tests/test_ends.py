@@ -5,12 +5,13 @@ What must hold stands in tools/ends.py.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tools.ends import Sum, campaign, drawn, table
+from tools.ends import Run, Sum, campaign, drawn, left, table
 
 EARLY = {
     "control, SIGTERM x 2": 100,
@@ -43,3 +44,14 @@ def test_whatever_ends_a_run_the_law_holds(bundle_path: Path) -> None:
     campaign([*EARLY.values(), *IN_MOTION.values()], bundle_path, 2, ends, lambda: None)
     print(table(ends))
     assert ends.broken == []
+
+
+def test_who_stays_longer_than_a_second_is_found(tmp_path: Path) -> None:
+    control = subprocess.Popen(["true"])
+    control.wait()
+    with subprocess.Popen(["sleep", "60"]) as stays, subprocess.Popen(["sleep", "0.3"]) as goes:
+        run = Run(tmp_path, control, {stays.pid: "page", goes.pid: "log"})
+        found = left(run)
+        stays.kill()
+    assert found == [f"page (pid {stays.pid}) is left"]
+    assert 0.2 < run.outlived_s["log"] < 1 < run.outlived_s["page"]
