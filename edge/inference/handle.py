@@ -40,7 +40,7 @@ class InferenceProcess:
         tap: Callable[[Planner], Planner],
         outlets: FrameOutlets = NOWHERE,
     ) -> None:
-        self._outlets = outlets.descriptors
+        self._outlets = outlets  # kept open for a process that is started again
         self.shape, self._joints, self._settings, self._tap = bundle.manifest.shape, arm.dof, settings, tap
         self.parts = tuple(bundle.manifest.engines)
         self.trained: ArmSpec | None = bundle.arm(arm.embodiment, arm.joints)
@@ -49,11 +49,11 @@ class InferenceProcess:
 
     def _start(self) -> None:
         records = PlanningRecords(self.shape, self._joints)  # fresh: a process may have died while it wrote
-        descriptor = records.memory.descriptor
+        descriptor, outlets = records.memory.descriptor, self._outlets.descriptors
         self.process = start_module(
             "edge.inference.process",
-            arguments_of(self._settings, descriptor, self._outlets),
-            pass_fds=[descriptor, *self._outlets.values()],
+            arguments_of(self._settings, descriptor, outlets),
+            pass_fds=[descriptor, *outlets.values()],
         )
         self.planner = self._tap(SharedPlanner(records))
         self._listener = SharedPlanner(records)  # a status is handed out once to each reader

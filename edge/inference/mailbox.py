@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 import zlib
 from typing import Any
 
@@ -22,8 +23,10 @@ ENTRY = np.dtype([("number", "<u8"), ("checksum", "<u8")])
 
 
 class SharedMemory:
-    """An anonymous file in memory, passed to a child by its descriptor; it is gone when the last process is.
+    """An anonymous file in memory, passed to a child by its descriptor; it is gone when nobody maps it any more.
 
+    The descriptor of one that is made here lasts as long as this object, its views may last longer; one that is opened
+    by a descriptor leaves that open.
     Raises `InputError` where the system refuses it: no memory, a limit of file sizes or of open files.
     """
 
@@ -31,6 +34,7 @@ class SharedMemory:
         try:
             if descriptor is None:
                 descriptor = os.memfd_create("vla-edge")
+                weakref.finalize(self, os.close, descriptor)
                 os.ftruncate(descriptor, size)
             self._map = mmap.mmap(descriptor, size)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +84,22 @@ def test_mailboxes_side_by_side_do_not_touch() -> None:
     second.write(record(9))
     first.write(record(2))
     assert second.read(0)[1]["value"][0] == 9  # type: ignore[index]
+
+
+def descriptors() -> int:
+    """How many files in memory this process has open."""
+    opened = list(Path("/proc/self/fd").iterdir())  # one of them is of the listing itself
+    return sum("memfd" in str(path.readlink()) for path in opened if path.is_symlink())
+
+
+def test_memory_that_nobody_has_any_more_is_given_back() -> None:
+    """A series makes new ones for each of its runs."""
+    before = descriptors()
+    for number in range(20):
+        memory = SharedMemory(1 << 16)
+        again = SharedMemory(memory.size, memory.descriptor)
+        again.view(0, 8)[:] = number
+        assert memory.view(0, 8)[0] == number
+    assert descriptors() > before, "the last one is open"
+    del memory, again
+    assert descriptors() == before
