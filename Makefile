@@ -297,8 +297,8 @@ lerobot-groot: setup ## the engines of GR00T N1.7 against LeRobot's own answers,
 lerobot-lift: $(LEROBOT)/.installed setup ## record one object's lifts, train an ACT by lerobot-train, count what it lifts here and by LeRobot's own code: LIFTS=800 STEPS=4500 EPISODES=100
 	PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-lift
 
-lerobot-tray: $(LEROBOT)/.installed setup ## the same of two SO-101 that lift a tray together: LIFTS=400 STEPS=2500 EPISODES=50
-	ARM=bi_so101 OBJECT=tray LIFTS=$(or $(LIFTS),400) STEPS=$(or $(STEPS),2500) EPISODES=$(or $(EPISODES),50) \
+lerobot-tray: $(LEROBOT)/.installed setup ## the same of two SO-101 that lift a tray together: LIFTS=400 STEPS=2000 EPISODES=50
+	ARM=bi_so101 OBJECT=tray LIFTS=$(or $(LIFTS),400) STEPS=$(or $(STEPS),2000) EPISODES=$(or $(EPISODES),50) \
 	  PYTHON="$(BIN)/python" LEROBOT="$(LEROBOT)" sh tools/lerobot/lift.sh runs/lerobot-tray
 
 lerobot-full-size: $(LEROBOT)/.installed setup ## SmolVLA at its own size: LeRobot makes and answers it, edge-export exports and verifies it: 10 minutes, 8 GB, 5 GB of disk

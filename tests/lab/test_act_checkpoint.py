@@ -1,4 +1,4 @@
-"""The shipped ACT that `lerobot-train` trained: a LeRobot folder through export, engines, runtime and firmware."""
+"""The shipped ACTs that `lerobot-train` trained: LeRobot folders through export, engines, runtime and firmware."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from bench.evaluate import EvaluationSettings, evaluate
 from export.commands.export import main as export
 from tests.conftest import ROOT
 
-FOLDER = ROOT / "checkpoints" / "act-lift"
-SCENE = 2_000_000
-"""One that it lifts in; docs/notebook/lift.md has 100."""
+SCENES = {"act-lift": ("so101", "red cube", 2_000_000), "act-tray": ("bi_so101", "tray", 2_000_000)}
+"""Arm, object and a scene that it is lifted in; docs/notebook/lift.md has how many of all."""
 
 
 @pytest.mark.long
-def test_the_shipped_folder_lifts_its_object(tmp_path: Path) -> None:
-    arm = ["--arm", "so101", "--rate", "10", "--units", "degrees"]
-    assert export([str(FOLDER), "-o", str(tmp_path / "bundle"), *arm, "--samples", "2"]) == 0
+@pytest.mark.parametrize("folder", SCENES)
+def test_the_shipped_folder_lifts_its_object(folder: str, tmp_path: Path) -> None:
+    arm, target, scene = SCENES[folder]
+    told = ["--arm", arm, "--rate", "10", "--units", "degrees", "--samples", "2"]
+    assert export([str(ROOT / "checkpoints" / folder), "-o", str(tmp_path / "bundle"), *told]) == 0
     settings = EvaluationSettings(
-        tmp_path / "bundle", "so101", 1, latency_ms=30.0, threads=1, first_scene=SCENE, target="red cube"
+        tmp_path / "bundle", arm, 1, latency_ms=30.0, threads=1, first_scene=scene, target=target
     )
     report = evaluate(settings)
     assert report.succeeded == 1 and report.rows[0].stop is None and report.rows[0].refused == []
