@@ -15,6 +15,7 @@ from edge.sim.library import mujoco
 from edge.sim.robots import DRAWN_GROUP
 from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
+from firmware_bridge.reading import one_line
 
 
 class CameraRenderer:
@@ -55,7 +56,13 @@ class SimulatedSource:
             raise CameraError(f"the simulated scene has no camera '{camera}'; it has {', '.join(names)}")
         self._model, self._data = model, mujoco.MjData(model)
         self._world = WorldReader(folder / WORLD_FILE)
-        self._renderer = CameraRenderer(model, *frame_px)
+        try:
+            self._renderer = CameraRenderer(model, *frame_px)
+        except (ImportError, RuntimeError, mujoco.FatalError) as error:  # no driver, or no room for it
+            raise CameraError(
+                f"nothing can be drawn on this machine ({one_line(str(error), 100)}); "
+                "install libegl1, libegl-mesa0 and libgl1-mesa-dri, or set MUJOCO_GL to osmesa or glfw"
+            ) from None
         self._sequence = -1
         self.traits = SourceTraits(
             0,

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.sim.library import mujoco
+from edge.sim.scenes import open_scene
+from edge.sim.world import MODEL_FILE, WORLD, WORLD_FILE
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
 from tests.support import FRANKA
 
@@ -51,6 +53,30 @@ def test_a_warning_in_the_simulated_device_leaves_no_file(
     device.close()
     assert "QACC" in told
     assert list(here.iterdir()) == []
+
+
+CAMERA = """
+import sys
+from pathlib import Path
+from edge.cameras import CameraError
+from edge.sim.render import SimulatedSource
+try:
+    SimulatedSource(Path(sys.argv[1]), (64, 64))
+except CameraError as error:
+    print(error)
+"""
+
+
+def test_a_machine_that_cannot_draw_is_one_line(tmp_path: Path) -> None:
+    mujoco.mj_saveModel(open_scene(FRANKA, 0).model, str(tmp_path / MODEL_FILE))
+    (tmp_path / WORLD_FILE).write_bytes(bytes(WORLD.itemsize))
+    environment = {"PYTHONPATH": str(ROOT), "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}  # no driver there
+    told = subprocess.run(
+        [sys.executable, "-c", CAMERA, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("nothing can be drawn on this machine (") and len(told.stdout) < 280
+    assert told.stdout.count("\n") == 1 and "MUJOCO_GL" in told.stdout
 
 
 def unstable(joints: int) -> mujoco.MjModel:
