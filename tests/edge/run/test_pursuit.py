@@ -105,7 +105,8 @@ def test_wild_set_points_move_the_arm_within_its_limits(arm: ArmProfile, tmp_pat
         return None if t < 0.3 else wild[min(round(30 * t), 59)]
 
     followed = Followed(arm, tmp_path / "trace.csv", set_points)
-    trace = followed.run(6.0)
+    way_s = float(((pursuit.high - pursuit.low) / pursuit.speed).max())
+    trace = followed.run(len(wild) / 30 + way_s + 1.0)
     assert broken_limits(trace, arm) == [] and followed.controller.counters.refused.total == 0
     assert np.abs(trace.dq[trace.tick_us < trace.tick_us[0] + 250_000]).max() == 0, (
         "it moved before the first set-point"
