@@ -9,7 +9,7 @@ from edge.log.pictures import read_frames
 
 
 def test_no_frame_goes_without_being_counted(tmp_path: Path) -> None:
-    found = film_cost(1, 1.5, 1, tmp_path)
+    found = film_cost(1, 1.5, 1, tmp_path, "jpeg")
     frames = found["frames"]
     logged = list(read_frames(tmp_path / "film.mcap"))
     used = [frame for frame in logged if frame.used]

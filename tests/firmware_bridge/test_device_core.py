@@ -18,7 +18,9 @@ from firmware_bridge.codes import MAGIC, MAX_JOINTS, DeviceState, Refusal, State
 from firmware_bridge.framing import encode_frame
 from firmware_bridge.replay import JointState
 from tests.core_bench import (
+    ACCELERATION,
     FIRMWARE_HASH,
+    JERK,
     MICRO,
     POSITION,
     PROFILE_HASH,
@@ -253,6 +255,32 @@ def test_an_arm_is_taken_over_at_rest_and_without_a_past() -> None:
         assert (joint.q, joint.v, joint.a, joint.off_plan) == (here, 0.0, 0.0, False)
     assert bench.device.joint[7].v == 9.0, "not a joint of this arm"
     assert (bench.device.window.count, bench.device.plan.chained, bench.device.plan.staged) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("joint", [0, 6])
+@pytest.mark.parametrize("beside_rad", [-0.49e-6, 0.3e-6])
+def test_an_arm_is_held_where_it_is_reported_and_begins_there(joint: int, beside_rad: float) -> None:
+    """A first chunk begins at a whole microradian: with the arm beside it, a jump of acceleration in the first tick."""
+    bench = Bench().idle()
+    bench.measured = [0.1 + beside_rad if index == joint else 0.0 for index in range(7)]
+    bench.tick()
+    bench.arm()
+    assert bench.device.joint[joint].q == pytest.approx(0.1, abs=1e-12)
+    assert bench.report().commanded_urad[joint] == 100_000
+
+
+@pytest.mark.parametrize("joint", [0, 6])
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_an_arm_that_stands_near_a_limit_is_held_within_it(joint: int, side: float) -> None:
+    """The limit is none of the wire's microradians, and the one nearest to the arm is beyond."""
+    limit_rad = side * 1.0000006
+    position = row([limit_rad if index == joint else side * POSITION for index in range(7)], 7)
+    ends = (row(-POSITION, 7), position) if side > 0 else (position, row(POSITION, 7))
+    bench = Bench(limits=Limits(*ends, row(VELOCITY, 7), row(ACCELERATION, 7), row(JERK, 7))).idle()
+    bench.measured = [side * 1.00000055 if index == joint else 0.0 for index in range(7)]
+    bench.tick()
+    bench.arm()
+    assert bench.device.joint[joint].q == limit_rad
 
 
 @pytest.mark.parametrize(("gap_us", "late"), [(3000, False), (3001, True)])

@@ -115,9 +115,10 @@ static ve_verdict_t on_arm(ve_device_t *device, const ve_frame_t *frame, uint64_
     return verdict;
   }
   ve_plan_clear(&device->plan);
-  if (device->state == VE_DEVICE_STATE_IDLE) { /* the drive was off: hold where the arm is */
-    for (uint8_t i = 0u; i < device->profile->joints; i++) {
-      device->joint[i].q = device->inputs.measured[i];
+  if (device->state == VE_DEVICE_STATE_IDLE) { /* the drive was off: hold where the arm is, as it is reported: */
+    for (uint8_t i = 0u; i < device->profile->joints; i++) { /* a chunk that begins half a microradian off is a jump */
+      const double reported = VE_MICRO * round(device->inputs.measured[i] / VE_MICRO);
+      device->joint[i].q = fmin(fmax(reported, device->limits.position_min[i]), device->limits.position_max[i]);
       device->joint[i].v = 0.0;
       device->joint[i].a = 0.0;
       device->joint[i].off_plan = false;
