@@ -34,6 +34,8 @@ from firmware_bridge.simulator import SimulatedFault
 STOPPED = ("DECEL", "HOLD", "FAULT", "ESTOP")
 TRACKING_LIMIT_RAD = 0.05
 EXACT_RAD = 1e-9
+ROUNDED_RAD = 0.5e-6 + EXACT_RAD
+"""Half of the wire's microradian."""
 DETECTED_MS = 2.0
 """A fault that the device sees in its own tick: the next one and the trace row after it."""
 HEARTBEAT_MS = 101.0
@@ -254,7 +256,7 @@ def unexplained(trace: Trace, chunks: dict[int, KnotChunk]) -> list[str]:
     """Motion that no whole chunk accounts for.
 
     While streaming, every set-point stands on the chunk in force, and a chunk takes over exactly at its first knot. In
-    every other state but a stop, nothing moves.
+    every other state but a stop, nothing moves; an arm whose drive was off is armed on the microradian next to it.
     """
     streaming = trace.state == "STREAMING"
     for identity in sorted(set(trace.chunk[streaming].tolist())):
@@ -271,7 +273,9 @@ def unexplained(trace: Trace, chunks: dict[int, KnotChunk]) -> list[str]:
         if np.any(away > np.where(trace.limited[rows] == 1, TRACKING_LIMIT_RAD, EXACT_RAD)):
             return [f"chunk {identity} not followed: {away.max():.2e} rad away"]
     still = ~np.isin(trace.state, ("STREAMING", "DECEL", "FAULT", "ESTOP"))
-    if np.any(np.diff(trace.q, axis=0)[still[1:]] != 0.0):
+    armed = (trace.state[:-1] == "IDLE") & (trace.state[1:] == "ARMED")
+    allowed_rad = np.where(armed, ROUNDED_RAD, 0.0)[:, None]
+    if np.any((np.abs(np.diff(trace.q, axis=0)) > allowed_rad)[still[1:]]):
         return ["moved in a state that holds still"]
     return []
 

@@ -67,6 +67,10 @@ def move_while_holding(trace: Trace) -> None:
     trace.q[first(trace, "HOLD") + 10 :] += 1e-7
 
 
+def arm_elsewhere(trace: Trace) -> None:
+    trace.q[: first(trace, "ARMED")] -= 1e-6
+
+
 def stream_again(trace: Trace) -> None:
     trace.state[-1] = "STREAMING"
     trace.chunk[-1] = trace.chunk[first(trace, "DECEL") - 1]
@@ -88,6 +92,7 @@ def stop_slowly(trace: Trace) -> None:
         (move_one_joint, "not followed"),
         (jump, "jerk of joint 4"),
         (move_while_holding, "moved in a state that holds still"),
+        (arm_elsewhere, "moved in a state that holds still"),
         (stream_again, "left a stop by itself"),
         (begin_late, "taken up in its middle"),
         (stop_slowly, "standstill only after"),
