@@ -68,6 +68,13 @@ class LiftEpisode(Episode):
     targets: list[int] = field(default_factory=list)
     success: bool = False
 
+    def add(self, state: FloatArray, command: FloatArray, action: FloatArray, task: str) -> None:
+        """A step: measured and commanded positions (axes,) at its beginning, and what is added to the command."""
+        self.states.append(state)
+        self.commands.append(command)
+        self.actions.append(action)
+        self.tasks.append(task)
+
 
 class LiftRecorder:
     """Plays episodes in one compiled scene whose objects are moved."""
@@ -205,10 +212,7 @@ class _Playing:
     def step(self, increment: FloatArray, task: str) -> None:
         """Records what is seen and done now, and lets it happen."""
         episode, renderer = self.episode, self.recorder.renderer
-        episode.states.append(self.recorder.axes.read(self.data.qpos))
-        episode.commands.append(self.command)
-        episode.actions.append(increment)
-        episode.tasks.append(task)
+        episode.add(self.recorder.axes.read(self.data.qpos), self.command, increment, task)
         episode.objects_m.append(np.array([self.object_m(index) for index in range(len(OBJECTS))]))
         episode.targets.append(self.target)
         if renderer is not None:

@@ -127,10 +127,7 @@ class _Playing:
     def step(self, increment: FloatArray, task: str) -> None:
         """Records what is seen and done now, and lets it happen."""
         episode, renderer = self.episode, self.recorder.renderer
-        episode.states.append(self.recorder.axes.read(self.data.qpos))
-        episode.commands.append(self.command)
-        episode.actions.append(increment)
-        episode.tasks.append(task)
+        episode.add(self.recorder.axes.read(self.data.qpos), self.command, increment, task)
         if renderer is not None:
             episode.frames.setdefault(CAMERA, []).append(renderer.render(self.data, CAMERA))
         play_step(self.model, self.data, self.command, increment)
