@@ -48,6 +48,15 @@ def faults_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         os.environ["XDG_STATE_HOME"] = before
 
 
+@pytest.fixture(autouse=True)
+def priority_of_its_own() -> Iterator[None]:
+    """A command or libfranka raises the thread that calls it; what follows would start its programs so, all above this."""
+    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    if os.sched_getscheduler(0) != before:
+        os.sched_setscheduler(0, before, parameters)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RealTimeLane(), "real-time lane")
 
