@@ -50,7 +50,7 @@ def faults_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True)
 def priority_of_its_own() -> Iterator[None]:
-    """A command or libfranka raises the thread that calls it; what follows would start its programs so, all above this."""
+    """Some code raises the thread that calls it; later tests would start all their programs so."""
     before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
     if os.sched_getscheduler(0) != before:
