@@ -86,8 +86,9 @@ class Bench:
         """What comes back at once."""
         self.replies()
         self.sequence += 1
+        receive, at = self.library.ve_device_receive, self.at
         for byte in encode_frame(self.session, self.sequence, message):
-            self.library.ve_device_receive(self.at, channel, byte, self.now_us)
+            receive(at, channel, byte, self.now_us)
         return self.replies()
 
     def refusal(self, message: wire.Message) -> tuple[Refusal, int] | None:

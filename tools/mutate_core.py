@@ -65,14 +65,15 @@ TESTS = {
 GUARD_TESTS = "tests/firmware_bridge/test_every_state.py"
 """The same of a guard that was dropped by hand."""
 MORE_TESTS = (
-    GUARD_TESTS,
     "tests/firmware_bridge/test_behaviour.py",
     "tests/test_vectors.py",
     "tests/firmware_bridge/test_refusals.py",
     "tests/firmware_bridge/test_device.py",
     "tests/firmware_bridge/test_limiter.py",
+    GUARD_TESTS,
     "tests/firmware_bridge/test_state_machine.py",
 )
+"""Those that take longest come last."""
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0")
 PRELOADED = (
     "pytest",
