@@ -31,6 +31,7 @@ import json, sys
 sys.path.insert(0, "tools")
 import mutate_core
 mutate_core.TESTS, mutate_core.MORE_TESTS = {"window.c": mutate_core.TESTS["window.c"]}, ()
+mutate_core.GUARD_TESTS = mutate_core.TESTS["window.c"]
 mutants = [mutant for mutant in mutate_core.mutants_of("window.c") if mutant.name in sys.argv[1:]]
 print(json.dumps({verdict: [m.name for m in found] for verdict, found in mutate_core.judge(mutants, 1).items()}))
 """

@@ -299,7 +299,7 @@ def test_int8_exports_a_verified_bundle(recorded: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("export.engines.family.CALIBRATION_SAMPLES", 48)
     out = tmp_path / "bundle"
     arguments = ["--precision", "int8", "--observations", str(recorded), "--samples", "8", "-o", str(out)]
-    assert main([str(SHIPPED), *arguments]) == 0
+    assert main([str(SHIPPED), "--flow-steps", str(STEPS), *arguments]) == 0
     report = json.loads((out / "verification.json").read_text())
     assert load_bundle(out).manifest.precision == report["precision"] == "int8"
     assert report["calibration_samples"] == 48

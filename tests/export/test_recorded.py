@@ -52,8 +52,8 @@ def test_observations_are_rows_of_different_episodes(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_int8_is_exported_from_a_folder_and_its_dataset(tmp_path: Path) -> None:
-    folder, data, out = FOLDERS / "smolvla_waving", recorded(tmp_path / "data"), tmp_path / "bundle"
-    given = ["--vlm", str(FOLDERS / "smolvla_vlm"), "--dataset", str(data), "--observations", str(data)]
+    folder, data, out = FOLDERS / "act_waving", recorded(tmp_path / "data"), tmp_path / "bundle"
+    given = ["--dataset", str(data), "--observations", str(data)]
     assert main([str(folder), "-o", str(out), "--precision", "int8", "--samples", "4", *given]) == 0
     report = json.loads((out / "verification.json").read_text())
     assert report["passed"] and report["observations"] == "recorded, data" and report["calibration_samples"] == 36
