@@ -15,10 +15,8 @@ PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=25
 FILEWISE := --dist loadfile --no-loadscope-reorder
 # A test that waits for ever ends its process with every thread's stack, in place of the whole run's time.
 ENDLESS  := -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true --max-worker-restart 0
-# Lines to other processes wait more than they compute.
-LINES    := tests/firmware_bridge/test_lines.py
 # To import every test file takes longer than many a test; those of the lane say so.
-REALTIME := $(filter-out $(LINES),$(sort $(shell grep -rlw --include='test_*.py' real_time tests)))
+NAMING    = $(sort $(shell grep -rlw --include='test_*.py' $(1) tests))
 
 EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach the red cube"
 
@@ -57,9 +55,9 @@ test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every te
 test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute, two at a time
 	$(PYTEST) $(ENDLESS) -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
 
-test-realtime: $(VENV)/.tests ## the tests in real time, one at a time; lists what this machine was too busy to judge
-	$(PYTEST) $(ENDLESS) -n 2 --dist loadgroup -m "$(ANYWHERE) and real_time" $(LINES)
-	$(PYTEST) $(ENDLESS) -m "$(ANYWHERE) and real_time" $(REALTIME)
+test-realtime: $(VENV)/.tests ## the tests in real time, one at a time or side by side; lists what this machine was too busy to judge
+	$(PYTEST) $(ENDLESS) -n 2 --dist loadgroup -m "$(ANYWHERE) and side_by_side" $(call NAMING,side_by_side)
+	$(PYTEST) $(ENDLESS) -m "$(ANYWHERE) and real_time and not side_by_side" $(call NAMING,real_time)
 
 logic: $(VENV)/.tests
 	$(PYTEST) -q -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time and not long" \

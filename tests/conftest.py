@@ -68,8 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         exports = "bundle_path" in getattr(item, "fixturenames", ())
         if exports or item.path in WITH_PROGRAMS or any(folder in item.path.parents for folder in COMPUTING):
             item.add_marker(pytest.mark.long)
-    # The real-time lane imports only files that name its marker.
-    assert all("real_time" in path.read_text() for path in {i.path for i in items if i.get_closest_marker("real_time")})
+    # The real-time lane imports only files that name its markers.
+    for name in ("real_time", "side_by_side"):
+        assert all(name in path.read_text() for path in {item.path for item in items if item.get_closest_marker(name)})
     # Processes share the files: what takes long comes first, so that none waits for another in the end.
     long_files = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long_files)

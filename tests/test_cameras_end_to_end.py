@@ -15,6 +15,7 @@ pytestmark = pytest.mark.real_time
 STOPPED = ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
+@pytest.mark.side_by_side
 @pytest.mark.parametrize(
     ("camera", "why"),
     [
@@ -49,6 +50,7 @@ def test_a_camera_that_stalls_briefly_does_not_end_the_run(tmp_path: Path, bundl
     assert report["latency_ms"]["observation_to_chunk"]["p50"] >= report["latency_ms"]["request_to_chunk"]["p50"]
 
 
+@pytest.mark.side_by_side
 def test_a_recording_that_is_deleted_in_mid_run_stops_the_arm(tmp_path: Path, bundle_path: Path) -> None:
     video = tmp_path / "recording.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (160, 128))

@@ -61,6 +61,7 @@ def test_80_ms_without_the_control_process_are_invisible(folder: Path, bundle_pa
     assert run.report["loop"]["overruns"] >= 18
 
 
+@pytest.mark.side_by_side
 def test_2_s_without_the_control_process_stop_the_arm_for_good(folder: Path, bundle_path: Path) -> None:
     run = RealRun(folder, bundle_path, 20)
     run.wait_until_streaming()
@@ -85,6 +86,7 @@ def inference_of(run: RealRun) -> int:
     return int(next(pid for pid in children if "edge.inference.process" in Path(f"/proc/{pid}/cmdline").read_text()))
 
 
+@pytest.mark.side_by_side
 def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path: Path) -> None:
     run = RealRun(folder, bundle_path, 20)
     run.wait_until_streaming()
@@ -96,6 +98,7 @@ def test_an_inference_process_that_dies_stops_the_arm(folder: Path, bundle_path:
     assert states_in_order(run.trace)[-4:] == ["STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
+@pytest.mark.side_by_side
 def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(folder: Path, bundle_path: Path) -> None:
     run = RealRun(folder, bundle_path, 60, "--on-inference-loss", "wait")
     run.wait_until_streaming()
@@ -124,6 +127,7 @@ def test_inference_that_hangs_is_started_again_and_the_arm_waits_for_the_word(fo
     assert order[order.index("HOLD") :] == ["HOLD", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
+@pytest.mark.side_by_side
 def test_ctrl_c_stops_under_control_and_reports(folder: Path, bundle_path: Path) -> None:
     run = RealRun(folder, bundle_path, 60)
     run.wait_until_streaming()
@@ -142,6 +146,7 @@ def device(folder: Path) -> Iterator[SimulatorProcess]:
     process.close()
 
 
+@pytest.mark.side_by_side
 def test_a_host_that_is_killed_leaves_an_arm_that_stops(
     folder: Path, bundle_path: Path, device: SimulatorProcess
 ) -> None:
@@ -159,6 +164,7 @@ def test_a_host_that_is_killed_leaves_an_arm_that_stops(
     assert trace.limited.sum() == 0
 
 
+@pytest.mark.side_by_side
 def test_a_device_that_vanishes_ends_the_run(folder: Path, bundle_path: Path, device: SimulatorProcess) -> None:
     bridge = ("--bridge", f"serial:{device.port}", "--camera", "pattern:")
     run = RealRun(folder, bundle_path, 30, *bridge, trace=folder / "device.csv")

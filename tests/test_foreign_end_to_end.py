@@ -29,6 +29,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_a_run_and_its_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_foreign(tmp_path / "bundle", target=START + AWAY)
     done = run(tmp_path, "--log", str(tmp_path / "run.mcap"))
@@ -44,6 +45,7 @@ def test_a_run_and_its_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_a_far_start_is_refused_or_approached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_foreign(tmp_path / "bundle", target=START + AWAY, at_once=True)
     refused = run(tmp_path)

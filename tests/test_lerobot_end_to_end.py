@@ -25,6 +25,7 @@ def act(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_an_act_of_lerobot_s_drives_the_arm_at_its_own_rate(act: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "edge.cli.run", "--bundle", str(act), "--arm", "so101", "--bridge", "sim:"]
     line += ["--camera", "front=pattern:", "--camera", "wrist=pattern:", "--duration", str(DURATION_S)]

@@ -82,6 +82,7 @@ def judged(place: Path, lines: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees what the libraries do, and is not here")
 def test_no_system_call_reaches_outside(bundle_path: Path, place: Path) -> None:
     calls = place / "calls"
@@ -92,6 +93,7 @@ def test_no_system_call_reaches_outside(bundle_path: Path, place: Path) -> None:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_no_python_process_reaches_outside(bundle_path: Path, place: Path) -> None:
     (place / "hook").mkdir()
     (place / "hook" / "sitecustomize.py").write_text(HOOK)

@@ -130,6 +130,7 @@ def test_the_servos_follow_in_real_time_with_damaged_packets(tmp_path: Path) -> 
     assert run.told["period_p50_us"] <= 5200, "200 Hz"
 
 
+@pytest.mark.side_by_side
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # its parent has gone; its terminal has
 def test_a_host_that_is_killed_leaves_an_arm_at_rest_and_limp(
     servos: ServoProcess, tmp_path: Path, number: signal.Signals
@@ -147,6 +148,7 @@ def test_a_host_that_is_killed_leaves_an_arm_at_rest_and_limp(
     assert np.degrees(np.ptp(shafts[-50:], axis=0)).max() < 0.2
 
 
+@pytest.mark.side_by_side
 def test_an_adapter_that_is_killed_leaves_the_servos_holding(servos: ServoProcess, tmp_path: Path) -> None:
     host = streaming(servos, tmp_path, 1.2)
     os.kill(host.adapter.pid, signal.SIGKILL)
@@ -163,6 +165,7 @@ def test_an_adapter_that_is_killed_leaves_the_servos_holding(servos: ServoProces
     assert len(again.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.side_by_side
 def test_a_silent_servo_ends_the_motion_by_name(servos: ServoProcess, tmp_path: Path) -> None:
     host = streaming(servos, tmp_path, 0.8)
     servos.command("silent 3")

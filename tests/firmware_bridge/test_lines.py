@@ -43,7 +43,7 @@ KERNEL_BUS = os.environ.get("VLA_EDGE_CAN", "vcan0")
 
 def in_real_time(kind: str) -> list[pytest.MarkDecorator]:
     """What such a line does is waiting, so that several may wait at once, each in a process of pytest's."""
-    return [pytest.mark.real_time, pytest.mark.xdist_group(kind)]
+    return [pytest.mark.real_time, pytest.mark.side_by_side, pytest.mark.xdist_group(kind)]
 
 
 LINES = [

@@ -203,6 +203,7 @@ def test_what_the_system_refuses_is_one_line(limit: int, value: int, bundle_path
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace, report = tmp_path / "trace.csv", tmp_path / "run.json"
     code, line = edge_run(
@@ -215,6 +216,7 @@ def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_inference_too_slow_for_the_chunk(
     bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ def test_what_cannot_be_recorded_is_said(arguments: list[str], message: str, tmp
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_an_episode_of_a_leader_begins_and_ends_by_key(leader: ServoProcess, tmp_path: Path) -> None:
     out = tmp_path / "data"
     line = [sys.executable, "-m", "edge.cli.record", "--leader", leader.url, "--arm", "so101", "--out", str(out)]
@@ -110,6 +111,7 @@ def test_an_episode_of_a_leader_begins_and_ends_by_key(leader: ServoProcess, tmp
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_nobody_to_begin_is_an_error(leader: ServoProcess, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "edge.cli.record", "--leader", leader.url, "--arm", "so101"]
     line += ["--out", str(tmp_path / "data"), "--camera", "pattern:"]

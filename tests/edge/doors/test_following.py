@@ -91,6 +91,7 @@ def test_bad_input_is_one_line(settings: dict[str, object], message: str) -> Non
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_it_follows_and_refuses_and_ends_in_order(tmp_path: Path) -> None:
     trace_file = tmp_path / "trace.csv"
     with follow("so101", trace=str(trace_file)) as arm:
@@ -115,6 +116,7 @@ def test_it_follows_and_refuses_and_ends_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_an_arm_whose_sender_is_killed_comes_to_rest(tmp_path: Path) -> None:
     script = (
         "import time; from edge.doors.following import follow\n"

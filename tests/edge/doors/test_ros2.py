@@ -124,6 +124,7 @@ def peer(port: int) -> Iterator[Peer]:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_a_trajectory_of_a_plain_zenoh_peer_moves_the_arm_and_an_illegal_one_is_refused(free_port: int) -> None:
     arm, joints = load_arm("so101"), list(load_arm("so101").joints)
     follower, outcome = TrajectoryFollower(0.04, 25), []

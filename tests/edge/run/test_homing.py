@@ -202,6 +202,7 @@ def test_nothing_moves_without_a_yes(device: SimulatorProcess, capsys: pytest.Ca
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*arguments(device), "--yes"]) == 0
     out = capsys.readouterr().out
@@ -214,6 +215,7 @@ def test_home_in_real_time(device: SimulatorProcess, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 @pytest.mark.parametrize(("answer", "moves"), [("y", True), ("", False)])
 def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer: str, moves: bool) -> None:
     terminal, slave = pty.openpty()
@@ -234,6 +236,7 @@ def test_the_terminal_is_asked(device: SimulatorProcess, tmp_path: Path, answer:
 
 
 @pytest.mark.real_time
+@pytest.mark.side_by_side
 def test_ctrl_c_on_the_way_stops_under_control(tmp_path: Path) -> None:
     device = SimulatorProcess(SimulatedArm("franka", tuple(FAR.tolist()), trace=tmp_path / "trace.csv"))
     run = subprocess.Popen(
