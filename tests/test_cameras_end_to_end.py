@@ -15,7 +15,6 @@ pytestmark = pytest.mark.real_time
 STOPPED = ["SILENT", "IDLE", "ARMED", "STREAMING", "DECEL", "HOLD", "IDLE"]
 
 
-@pytest.mark.side_by_side
 @pytest.mark.parametrize(
     ("camera", "why"),
     [

@@ -133,7 +133,6 @@ def nod(observation: edge.Observation) -> np.ndarray:
 
 
 @pytest.mark.real_time
-@pytest.mark.side_by_side
 def test_an_exception_in_the_function_stops_the_arm_and_comes_out(tmp_path: Path) -> None:
     def broken(observation: edge.Observation) -> np.ndarray:
         if observation.step >= 3:
@@ -150,7 +149,6 @@ def test_an_exception_in_the_function_stops_the_arm_and_comes_out(tmp_path: Path
 
 
 @pytest.mark.real_time
-@pytest.mark.side_by_side
 def test_a_function_that_hangs_delays_nothing_but_its_chunk(tmp_path: Path) -> None:
     release = threading.Event()
 
@@ -170,7 +168,6 @@ def test_a_function_that_hangs_delays_nothing_but_its_chunk(tmp_path: Path) -> N
 
 
 @pytest.mark.real_time
-@pytest.mark.side_by_side
 def test_ctrl_c_ends_a_run_and_the_next_one_begins_afresh(tmp_path: Path) -> None:
     trace, pressed = tmp_path / "trace.csv", []
 

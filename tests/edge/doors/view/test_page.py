@@ -391,7 +391,6 @@ NO_BROWSER = "needs chromium-headless-shell or chromium; `make test` installs on
 
 
 @pytest.mark.real_time
-@pytest.mark.side_by_side
 @pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 def test_a_press_gets_through_from_any_of_seven_tabs(tmp_path: Path) -> None:
     """A browser has six connections to a server for all of its tabs together."""
@@ -433,7 +432,6 @@ def test_a_press_gets_through_from_any_of_seven_tabs(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_time
-@pytest.mark.side_by_side
 @pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 def test_the_buttons_in_a_browser(bundle_path: Path, tmp_path: Path) -> None:
     """Start, pause, start again and an emergency stop, pressed in Chromium; judged by the device's trace."""
