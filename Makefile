@@ -251,7 +251,7 @@ RERUN := runs/rerun-venv
 
 $(RERUN)/.installed: pyproject.toml
 	"$(PYTHON)" -m venv $(RERUN)
-	$(RERUN)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[rerun,sim]"
+	$(RERUN)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[rerun,sim,data]"
 	touch $@
 
 .PHONY: rerun
