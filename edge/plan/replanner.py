@@ -151,6 +151,11 @@ class Replanner:
         step would not be faster."""
         self._goals_us = spacing_us
 
+    @property
+    def waits_for_goals(self) -> bool:
+        """Whether the last chunk's goals, rather than the latency, say how long a step takes."""
+        return self._goals_us > self.spacing_us
+
     def answered(self, id: int) -> Pending | None:
         """The pending request, when this is the number of its answer; it is pending no longer."""
         pending = self.pending if self.pending is not None and self.pending.id == id else None

@@ -23,7 +23,7 @@ from edge.plan.start import far_from_start
 from edge.plan.timeline import Timeline
 from edge.plan.trajectory import FloatArray, Knots, from_micro, spline_velocities
 from edge.policy.history import StepHistory
-from edge.run.counters import Counters, PaceChange
+from edge.run.counters import Counters, PaceChange, Slow
 from edge.run.motion import DeviceReport, Event, Motion, MotionMachine
 from edge.run.plausible import ReportJudge, check_states
 from firmware_bridge.client import DeviceClient, Inbox, KnotChunk, refusal_text
@@ -69,6 +69,7 @@ class Controller:
         self._ensemble = Ensemble(settings.ensemble)
         self._nothing = np.zeros((0, arm.dof))
         self._last_state: StateReport | None = None
+        self._slow = Slow.LATENCY
         self._chunk_id = 0
         self._next_heartbeat_ns = 0
         self._next_resend_ns = 0
@@ -209,7 +210,7 @@ class Controller:
         due_us = timeline.due_us(knots.first)
         self.recorder.splice(due_us)
         if knots.spacing_us != timeline.spacing_us(timeline.last):
-            change = PaceChange(due_us, knots.spacing_us, self.replanner.latency.largest_us)
+            change = PaceChange(due_us, knots.spacing_us, self.replanner.latency.largest_us, self._slow)
             counters.pace_changes.append(change)
             self.recorder.decide("pace", spacing_us=change.spacing_us, latency_us=change.latency_us)
         if knots.first < timeline.last:
@@ -258,6 +259,7 @@ class Controller:
         knots = self.splicer.stretch_for_late_inference(pending.splice, waited_us, expected_us, now_us)
         if knots is not None:
             self.counters.retimed += 1
+            self._slow = Slow.LATE if self.counters.pauses.reason is None else Slow.PAUSED
             self._send(knots)
 
     def _take_result(self, now_ns: int, now_us: float) -> None:
@@ -310,6 +312,7 @@ class Controller:
         if isinstance(knots, ChunkRefusal):
             self._refuse(f"chunk {result.id} by the host: {knots}")
         else:
+            self._slow = Slow.GOALS if self.replanner.waits_for_goals else Slow.LATENCY
             self._send(knots)
 
     def _knots_for_goals(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from edge.inference.records import PlanResult
 from edge.run.goal_counts import GoalCounts
@@ -12,13 +13,23 @@ from firmware_bridge.codes import DeviceState
 from firmware_bridge.messages import StateReport
 
 
+class Slow(str, Enum):
+    """Why steps take longer than trained."""
+
+    LATENCY = "inference takes long"
+    LATE = "a chunk was overdue"
+    PAUSED = "the policy was paused"
+    GOALS = "its goals were beyond the limits of the arm"
+
+
 @dataclass(frozen=True)
 class PaceChange:
-    """From `device_us` on, steps take `spacing_us`, because of the latency that was expected then."""
+    """From `device_us` on, steps take `spacing_us`; `latency_us` was expected of a chunk then."""
 
     device_us: int
     spacing_us: int
     latency_us: int
+    why: Slow
 
 
 @dataclass

@@ -21,6 +21,7 @@ from edge.bundle.files import replacing
 from edge.errors import InputError
 from edge.inference.film import CameraView
 from edge.run import goal_counts
+from edge.run.counters import Slow
 from edge.run.outcome import RunOutcome
 from edge.run.settings import RunSettings
 from firmware_bridge.messages import SCHEMA_HASH
@@ -185,12 +186,9 @@ def table(report: dict[str, Any]) -> str:
     if pace["changes"]:
         slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
         share = pace["trained_step_ms"] / pace["slowest_step_ms"]
-        rows.append(
-            (
-                "pace",
-                f"slowed down to {share:.0%} of the trained one: inference took {slowest['latency_us'] // 1000} ms",
-            )
-        )
+        why = slowest["why"]
+        why = f"inference took {slowest['latency_us'] // 1000} ms" if why == Slow.LATENCY else str(why.value)
+        rows.append(("pace", f"slowed down to {share:.0%} of the trained one: {why}"))
     if report["goals"]:
         rows.append(("goals", goal_counts.row(report["goals"])))
     pauses = report["pauses"]

@@ -14,6 +14,7 @@ from edge.cli.run import main as edge_run
 from edge.log.trace import read_trace, violations
 from edge.policy.base import BundlePolicy, PolicyInput, open_policy
 from edge.policy.feeds import prefix_weights
+from edge.run.counters import Slow
 from edge.sim.lockstep import LockstepOutcome, LockstepSettings, run_lockstep
 from edge.sim.scenes import open_scene
 from firmware_bridge.codes import MICRO
@@ -106,6 +107,13 @@ def test_it_runs_through_runtime_and_firmware(tmp_path: Path, kind: ActionKind) 
     away = TARGET - in_degrees(np.array(last.commanded_urad) * MICRO)
     assert np.abs(away).max() < (8 if kind == "increment" else 4), "increments add up what the cameras move"
     assert counters.pauses.answers <= 2, "the frame of the step before is there"
+
+
+def test_goals_beyond_the_limits_slow_the_arm_down_and_are_named_as_the_reason(tmp_path: Path) -> None:
+    fast = np.array([60.0, -80.0, 70.0, 80.0, -60.0, 95.0])
+    _, outcome = played(tmp_path / "b", tmp_path / "trace.csv", 2.0, target=fast)
+    changes = outcome.controller.counters.pace_changes
+    assert outcome.stop is None and max(changes, key=lambda change: change.spacing_us).why is Slow.GOALS
 
 
 @pytest.mark.parametrize("ensemble", [1, 3])

@@ -22,6 +22,7 @@ from edge.log.trace import Trace, read_trace
 from edge.plan.replanner import ControlSettings
 from edge.plan.timeline import START_SHARES
 from edge.run.controller import Controller
+from edge.run.counters import PaceChange, Slow
 from firmware_bridge.codes import DeviceState
 from tests.support import FRANKA, HOME, Rig, broken_limits
 
@@ -201,6 +202,7 @@ def test_a_latency_beyond_the_horizon_slows_the_motion_down(start: Callable[...,
     assert (counters.refused, counters.interventions, counters.late) == ([], 0, 0)
     assert counters.least_buffer_ms > 300
     assert [change.spacing_us for change in counters.pace_changes] == [math.ceil(1000 * (latency_ms + 30) / 5.75)]
+    assert slowest(run).why is Slow.LATENCY
     assert max(counters.splice_acceleration) < 0.05
 
 
@@ -221,7 +223,7 @@ def test_a_stall_that_does_not_end_ends_in_a_controlled_stop(start: Callable[...
     run.rig.device.tick(500)
     assert run.rig.device.state == DeviceState.HOLD
     assert run.controller.counters.interventions == 0
-    assert run.controller.counters.pace_changes[-1].spacing_us == 800_000
+    assert slowest(run).spacing_us == 800_000 and slowest(run).why is Slow.LATE
 
 
 def test_an_early_answer_waits_until_the_device_has_room(start: Callable[..., Run]) -> None:
@@ -329,6 +331,10 @@ def answering(run: Run, chosen: Callable[[int], bool], outcome: Outcome, message
     run.planner.result = result  # type: ignore[method-assign]
 
 
+def slowest(run: Run) -> PaceChange:
+    return max(run.controller.counters.pace_changes, key=lambda change: change.spacing_us)
+
+
 def pausing(run: Run, paused: Callable[[int], bool]) -> None:
     """Some of the policy's answers become pauses."""
     answering(run, paused, Outcome.PAUSED, "camera 2 (file:x) is stale; fix")
@@ -355,6 +361,7 @@ def test_a_pause_that_lasts_ends_in_a_stop_that_names_the_camera(start: Callable
     with pytest.raises(SafetyStop, match=r"\(buffer empty\); the policy was paused: camera 2 \(file:x\) is stale; fix"):
         run.go(8000)
     assert run.controller.counters.pauses.answers >= 5
+    assert slowest(run).why is Slow.PAUSED, "not the inference, which answered in time"
     run.rig.device.tick(1000)
     assert run.rig.device.state == DeviceState.HOLD
 
