@@ -187,7 +187,7 @@ paper-size: setup ## export and verify the paper's 3 billion parameters: 16 GB o
 paper-size-tensorrt: setup ## the same in BF16, and its graphs built with TensorRT-RTX for SM 86, 89 and 120, without a GPU
 	$(BIN)/python tools/paper_size.py --precision bf16 --build
 
-extras: setup ## whether every extra of the robot's side resolves for aarch64 on Python 3.10 and 3.12, as pip sees it: a table
+extras: setup ## whether every extra of the robot's side resolves for aarch64 on Python 3.10 and 3.12, as pip sees it, and the README says: a table
 	$(BIN)/python tools/extras.py
 
 aarch64: setup ## load the bundle in an aarch64 Python under QEMU; its chunks must be this machine's

@@ -1,7 +1,8 @@
-"""Whether every extra of the robot's side has wheels for aarch64, on two Pythons: a table; nothing is installed.
+"""Which extras of the robot's side have wheels for aarch64, on two Pythons: a table; nothing is installed.
 
-pip resolves each as it would on that machine, from wheels alone. What it cannot know of another machine are markers of
-packages that others depend on; those of our own are evaluated for it.
+Exits with 1 where the README's table says something else. pip resolves each as it would on that machine, from wheels
+alone. What it cannot know of another machine are markers of packages that others depend on; those of our own are
+evaluated for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PYTHONS = ("3.10", "3.12")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 WORKSTATION = ("dev", "export")
 """Extras of another machine."""
+README = ROOT / "README.md"
 NAME = "vla-edge"
 TIMEOUT_S = 300
 
@@ -61,6 +63,16 @@ def resolve(wanted: list[str], python: str) -> str | None:
     return errors[-1].removeprefix("ERROR: ") if errors else "pip failed"
 
 
+def said(readme: str) -> dict[str, tuple[bool, ...]]:
+    """By extra, "" for none, whether the README's table has wheels for it on each of `PYTHONS`."""
+    table = readme.partition("## Extras")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if row.startswith("|")]
+    return {
+        "" if extra == "none" else extra.strip("`"): tuple(cell.startswith("yes") for cell in cells)
+        for extra, _, *cells in rows[2:]
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/extras.py", description=__doc__)
     parser.add_argument("extras", nargs="*", help="these alone (default: all of the robot's side)")
@@ -69,19 +81,22 @@ def main() -> int:
     every = ["", *(name for name in project["optional-dependencies"] if name not in WORKSTATION)]
     print(f"| extra | {' | '.join(f'Python {python}' for python in PYTHONS)} |")
     print(f"|---|{'---|' * len(PYTHONS)}")
-    failed = 0
+    promised, differing = said(README.read_text()), []
     for extra in args.extras or every:
         cells = []
         for python in PYTHONS:
             wanted = requirements(project, extra, python)
             if extra and wanted == requirements(project, "", python):
-                cells.append("nothing, by its own marker")
-                continue
-            problem = resolve(wanted, python)
-            failed += problem is not None
-            cells.append("wheels" if problem is None else problem)
+                problem: str | None = "nothing, by its own marker"
+            else:
+                problem = resolve(wanted, python)
+            cells.append(problem or "wheels")
         print(f"| {f'`{extra}`' if extra else 'none'} | {' | '.join(cells)} |", flush=True)
-    return 1 if failed else 0
+        if promised.get(extra) != tuple(cell == "wheels" for cell in cells):
+            differing.append(extra or "none")
+    if differing:
+        print(f"README.md says something else of {', '.join(differing)}", file=sys.stderr)
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":
