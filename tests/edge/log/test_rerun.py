@@ -160,7 +160,7 @@ def test_a_run_is_shown_live(so101: Any, port: int, viewer: subprocess.Popen[byt
     log = tmp_path / "run.mcap"
     ran = edge_run(*so101, "--log", log, "--report", tmp_path / "run.json", "--live", "rerun", "--live-port", str(port))
     assert ran.returncode == 0, ran.stderr
-    keeps = start_rerun(f"rerun+http://{HOST}:{port}/proxy", "--save", str(tmp_path / "live.rrd"))
+    keeps = start_rerun(f"rerun+http://{HOST}:{port}/proxy", "--bind", HOST, "--save", str(tmp_path / "live.rrd"))
     time.sleep(5)  # for what it is told
     os.killpg(viewer.pid, signal.SIGKILL)
     keeps.wait(30)  # it ends when nobody tells it any more
