@@ -27,8 +27,7 @@ LEAST = {"groot_waving": 18}
 @pytest.mark.parametrize(
     "name",
     [
-        *("act_waving", "diffusion_waving", "smolvla_waving", "pi05_waving"),
-        pytest.param("pi0_waving", marks=pytest.mark.slow(reason="SmolVLA's inputs, and pi0.5's network and text")),
+        *("act_waving", "diffusion_waving", "smolvla_waving", "pi05_waving", "pi0_waving"),
         pytest.param("groot_waving", marks=pytest.mark.slow(reason="half a minute; make lerobot-groot")),
     ],
 )

@@ -15,8 +15,6 @@ from tools.lerobot.inputs import observations, read
 
 FAMILIES = ("smolvla", "pi05", "pi0")
 GROOT = pytest.param("groot", marks=pytest.mark.slow(reason="a quarter of a minute an export; make lerobot-groot"))
-ROUNDED_ALIKE = pytest.mark.slow(reason="the same rounding of another family; both precisions are made of some family")
-OTHERS = (("smolvla", "bf16"), ("pi05", "int8"), ("pi0", "bf16"))
 OF_RANGE, COSINE, RELATIVE = 1e-4, 0.99, 0.14
 """Gates of docs/reference/engines.md; FP32's is a part of each axis's range in the training statistics."""
 
@@ -71,10 +69,7 @@ def test_every_input_shows_in_the_answer_but_padding(exported: Exported) -> None
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        ("smolvla", "int8"),
-        ("pi05", "bf16"),
-        ("pi0", "int8"),
-        *(pytest.param(name, precision, marks=ROUNDED_ALIKE) for name, precision in OTHERS),
+        *((name, precision) for name in FAMILIES for precision in ("bf16", "int8")),
         pytest.param("groot", "bf16", marks=GROOT.marks),  # INT8 fails the gate of its features, and no export passes
     ],
 )
