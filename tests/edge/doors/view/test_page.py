@@ -228,6 +228,7 @@ HALF_OPEN = {
 }
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("kind", HALF_OPEN)
 def test_a_stop_has_its_place_among_half_open_connections(view: LiveView, crowd: Crowd, kind: str) -> None:
     crowd.join(1200, HALF_OPEN[kind])
