@@ -69,7 +69,7 @@ class Controller:
         self._ensemble = Ensemble(settings.ensemble)
         self._nothing = np.zeros((0, arm.dof))
         self._last_state: StateReport | None = None
-        self._slow = Slow.LATENCY
+        self._slow = Slow.LATENCY  # the reason, if the knots sent last are slower than those before
         self._chunk_id = 0
         self._next_heartbeat_ns = 0
         self._next_resend_ns = 0

@@ -182,13 +182,8 @@ def table(report: dict[str, Any]) -> str:
     line = report.get("adapter")
     if line:
         rows += _arm_line(line)
-    pace = report["pace"]
-    if pace["changes"]:
-        slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
-        share = pace["trained_step_ms"] / pace["slowest_step_ms"]
-        why = slowest["why"]
-        why = f"inference took {slowest['latency_us'] // 1000} ms" if why == Slow.LATENCY else str(why.value)
-        rows.append(("pace", f"slowed down to {share:.0%} of the trained one: {why}"))
+    if report["pace"]["changes"]:
+        rows.append(("pace", slowed_down(report["pace"])))
     if report["goals"]:
         rows.append(("goals", goal_counts.row(report["goals"])))
     pauses = report["pauses"]
@@ -200,6 +195,15 @@ def table(report: dict[str, Any]) -> str:
         rows.append(("target", f"{scene['text']} after {report['duration_s']:.1f} s (simulated)"))
         rows += [("  reached", scene["hold"]["text"])] if scene.get("hold") else []
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def slowed_down(pace: dict[str, Any]) -> str:
+    """How slowly the arm moved at most, and why then."""
+    slowest = max(pace["changes"], key=lambda change: change["spacing_us"])
+    share = pace["trained_step_ms"] / pace["slowest_step_ms"]
+    took = f"inference took {slowest['latency_us'] // 1000} ms"
+    why = took if slowest["why"] is Slow.LATENCY else slowest["why"].value
+    return f"slowed down to {share:.0%} of the trained one: {why}"
 
 
 def slow_clock(rate: float | None) -> list[tuple[str, str]]:

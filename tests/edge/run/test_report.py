@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edge.errors import InputError
-from edge.run.report import check_output, device_clock_rate, slow_clock
+from edge.run.counters import Slow
+from edge.run.report import check_output, device_clock_rate, slow_clock, slowed_down
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.59])
@@ -23,6 +24,18 @@ def test_the_rate_of_the_device_s_clock_is_that_of_its_reports(rate: float) -> N
 def test_only_a_clock_that_no_crystal_explains_has_a_row() -> None:
     assert slow_clock(None) == slow_clock(0.999) == slow_clock(0.95) == []
     assert slow_clock(0.59) == [("device clock", "slow: it made 59% of real time")]
+
+
+@pytest.mark.parametrize("why", Slow)
+def test_the_reason_for_the_slowest_pace_is_named(why: Slow) -> None:
+    other = Slow.LATE if why is Slow.LATENCY else Slow.LATENCY
+    changes = [
+        {"device_us": at, "spacing_us": spacing_us, "latency_us": 91_999, "why": reason}
+        for at, spacing_us, reason in ((1, 110_000, other), (2, 400_000, why), (3, 200_000, other))
+    ]
+    said = slowed_down({"trained_step_ms": 100.0, "slowest_step_ms": 400.0, "changes": changes})
+    reason = "inference took 91 ms" if why is Slow.LATENCY else why.value
+    assert said == f"slowed down to 25% of the trained one: {reason}"
 
 
 def test_an_output_that_this_user_cannot_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
