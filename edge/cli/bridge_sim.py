@@ -81,11 +81,11 @@ def _open_scene(arm: ArmProfile, seed: int) -> Any:
 
 
 def _write_model(scene: Any) -> Path:
-    from edge.sim.library import mujoco
+    from edge.sim.library import save_model
 
     descriptor = os.memfd_create("scene", 0)  # inherited over exec, and gone with the process
     path = Path(f"/proc/self/fd/{descriptor}")
-    mujoco.mj_saveModel(scene.model, str(path))
+    save_model(scene.model, path)
     return path
 
 

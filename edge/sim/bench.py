@@ -12,7 +12,7 @@ import numpy as np
 from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.log.recorder import Samples
-from edge.sim.library import mujoco
+from edge.sim.library import mujoco, save_model
 from edge.sim.scenes import REACH, BenchVerdict, open_scene, scene_cameras
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.codes import DeviceState
@@ -34,7 +34,7 @@ class _Bench:
         self.folder = folder
         if not contacts:
             self.scene.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
-        mujoco.mj_saveModel(self.scene.model, str(folder / MODEL_FILE))
+        save_model(self.scene.model, folder / MODEL_FILE)
 
     @property
     def world_file(self) -> Path:

@@ -6,10 +6,28 @@ go to the terminal alone.
 
 from __future__ import annotations
 
-import mujoco
+from pathlib import Path
 
-__all__ = ["mujoco"]
+import mujoco
+import numpy as np
+
+from edge.errors import InputError
+
+__all__ = ["mujoco", "save_model"]
 
 _messages = mujoco.MjLogConfig.get()
 _messages.logto_file = False
 _messages.set()
+
+
+def save_model(model: mujoco.MjModel, path: Path) -> None:
+    """Writes a compiled model (.mjb). Raises `InputError`; MuJoCo would warn and leave a file that is cut off."""
+    compiled = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, compiled)
+    try:
+        path.write_bytes(compiled.data)
+    except OSError as error:
+        raise InputError(
+            f"the simulated scene cannot be written to {path} ({error.strerror}); make room there, name another "
+            "temporary folder with TMPDIR, or raise the limits of this shell (ulimit -f)"
+        ) from None

@@ -38,7 +38,7 @@ from edge.run.ending import SAFETY_STOP
 from edge.run.made_from import pack_controller
 from edge.run.report import cameras_header, run_header
 from edge.run.settings import RunSettings
-from edge.sim.library import mujoco
+from edge.sim.library import mujoco, save_model
 from edge.sim.render import CameraRenderer
 from edge.sim.scenes import BenchVerdict, Scene, scene_cameras
 from edge.sim.stage import CAMERA
@@ -256,7 +256,7 @@ def run_source(
 def _device(arm: ArmProfile, scene: Scene, settings: LockstepSettings) -> Iterator[LockstepDevice]:
     with tempfile.TemporaryDirectory(prefix="vla-edge-") as folder:
         model_file = Path(folder) / "scene.mjb"
-        mujoco.mj_saveModel(scene.model, str(model_file))
+        save_model(scene.model, model_file)
         device = LockstepDevice(SimulatedArm(arm.name, scene.start, model_file, settings.trace))
     try:
         yield device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
 import time
@@ -53,6 +54,35 @@ def test_a_warning_in_the_simulated_device_leaves_no_file(
     device.close()
     assert "QACC" in told
     assert list(here.iterdir()) == []
+
+
+SAVES = """
+import sys
+from pathlib import Path
+from edge.arms import load_arm
+from edge.errors import InputError
+from edge.sim.library import save_model
+from edge.sim.scenes import open_scene
+scene = open_scene(load_arm("franka"), 0)
+try:
+    save_model(scene.model, Path(sys.argv[1]))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_scene_that_finds_no_room_is_one_line_and_no_warning(room: int, tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SAVES, str(tmp_path / MODEL_FILE)],
+        env={"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0 and told.stderr == ""
+    assert told.stdout.startswith("the simulated scene cannot be written") and "TMPDIR" in told.stdout
+    assert told.stdout.count("\n") == 1 and len(told.stdout) < 300
 
 
 CAMERA = """
