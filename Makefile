@@ -22,6 +22,8 @@ EXPORT   := $(BIN)/edge-export checkpoints/reach.pt -o demo/bundle --task "reach
 
 # One thread per library call unless told otherwise: two libraries that both spin on two cores are slower than one.
 export OMP_NUM_THREADS ?= 2
+# What a container's image may forbid: each of the many processes would compile all again that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray film film-slow pi05-full-size checkpoint checkpoint-lift clean
 
@@ -34,9 +36,9 @@ $(STAMP): $(PINS)
 	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh
 	touch $(STAMP)
 
-$(VENV)/.tests: $(STAMP)
+$(VENV)/.tests: $(PINS)
 	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh tests
-	touch $@
+	touch $(STAMP) $@
 
 demo: setup ## export the shipped checkpoint and drive a simulated Franka to the red cube
 	$(BIN)/python tools/demo.py --out demo

@@ -12,7 +12,11 @@ command -v "$PYTHON" >/dev/null || { echo "setup: no $PYTHON; install Python 3.1
     exit 1
 }
 
-missing="" need_browser=""
+# One at a time: two would write the same environment.
+exec 9<pyproject.toml
+flock 9
+
+missing="" for_tests="" need_browser=""
 command -v cc >/dev/null || missing="$missing gcc libc6-dev"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 # The simulated camera draws without a display, through EGL and a software renderer.
@@ -20,42 +24,50 @@ ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || missing="$missing libegl1"
 ldconfig -p 2>/dev/null | grep -q 'libEGL_' || missing="$missing libegl-mesa0"
 ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
 if [ "${1:-}" = tests ]; then
-    command -v arm-none-eabi-gcc >/dev/null || missing="$missing gcc-arm-none-eabi libnewlib-arm-none-eabi"
-    command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
+    command -v arm-none-eabi-gcc >/dev/null || for_tests="$for_tests gcc-arm-none-eabi libnewlib-arm-none-eabi"
+    command -v qemu-system-arm >/dev/null || for_tests="$for_tests qemu-system-arm"
     if [ "$(uname -m)" != aarch64 ]; then
-        command -v qemu-aarch64-static >/dev/null || missing="$missing qemu-user-static"
-        [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || missing="$missing libc6-arm64-cross"
+        command -v qemu-aarch64-static >/dev/null || for_tests="$for_tests qemu-user-static"
+        [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || for_tests="$for_tests libc6-arm64-cross"
     fi
-    command -v cppcheck >/dev/null || missing="$missing cppcheck"
-    command -v clang >/dev/null || missing="$missing clang"
-    command -v strace >/dev/null || missing="$missing strace"
+    command -v cppcheck >/dev/null || for_tests="$for_tests cppcheck"
+    command -v clang >/dev/null || for_tests="$for_tests clang"
+    command -v strace >/dev/null || for_tests="$for_tests strace"
     command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || need_browser=yes
 fi
-if [ -n "$missing$need_browser" ]; then
-    as_root=""
+
+as_root=""
+install() {
+    echo "setup: installing $*"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
+}
+if [ -n "$missing$for_tests$need_browser" ]; then
     if [ "$(id -u)" != 0 ]; then
         as_root="sudo -n"
         if ! sudo -n true 2>/dev/null; then
+            missing="$missing$for_tests"
             [ -z "$missing" ] || { echo "setup: may not install packages; run:  sudo apt-get install$missing"; exit 1; }
             as_root="true" need_browser="" # the test of the live page is skipped
         fi
     fi
     $as_root apt-get update -qq
     # libFuzzer is a part of clang's run-time library, which some releases package apart.
-    case "$missing" in
-    *clang*) ! apt-cache show libclang-rt-dev >/dev/null 2>&1 || missing="$missing libclang-rt-dev" ;;
+    case "$for_tests" in
+    *clang*) ! apt-cache show libclang-rt-dev >/dev/null 2>&1 || for_tests="$for_tests libclang-rt-dev" ;;
     esac
     # The smaller of the two browsers that Debian has; Ubuntu has neither as a package, and the test is then skipped.
     for browser in chromium-headless-shell chromium; do
-        [ -z "$need_browser" ] || ! apt-cache show $browser >/dev/null 2>&1 || { missing="$missing $browser"; break; }
+        [ -z "$need_browser" ] || ! apt-cache show $browser >/dev/null 2>&1 || { for_tests="$for_tests $browser"; break; }
     done
-    [ -z "$missing" ] || echo "setup: installing$missing"
-    [ -z "$missing" ] || $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
 fi
+[ -z "$missing" ] || install $missing
+# What the tests need is unpacked beside the Python packages; both take about as long.
+installing=""
+[ -z "$for_tests" ] || { install $for_tests & installing=$!; }
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+# pip would compile all of it on one core; what is imported is compiled when it is.
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 # openpi's own client, for the tests of the server: it asks for numpy 1, which it does not need.
-[ "${1:-}" != tests ] || "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps openpi-client==0.1.2
-# pip would compile on one core. Some packages hold files that are no Python 3, which is of no consequence here either.
-"$VENV/bin/python" -m compileall -qq -j 0 "$VENV/lib" || true
+[ "${1:-}" != tests ] || "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps openpi-client==0.1.2
+[ -z "$installing" ] || wait "$installing"
