@@ -28,19 +28,20 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
         with suppress(BuildError):
             os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     try:
-        import matplotlib
+        from matplotlib.figure import Figure  # pyplot would look for a display, and takes as long again to load
     except ImportError:
         return False
     if len(samples.device_us) == 0:
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     zero_us = int(samples.splices_us[0]) if len(samples.splices_us) else int(samples.device_us[0])
     seconds = (samples.device_us - zero_us) * 1e-6
     splices = (samples.splices_us - zero_us) * 1e-6
     rows = arm.dof + 2
-    figure, axes = pyplot.subplots(rows, 1, figsize=(10, 1.35 * rows), sharex=True, constrained_layout=True)
+    height = 1.35 * rows
+    figure = Figure(figsize=(10, height))
+    axes = figure.subplots(rows, 1, sharex=True)
+    # Margins by hand: a layout that is computed draws all of it twice.
+    figure.subplots_adjust(left=0.085, right=0.99, bottom=0.5 / height, top=1 - 0.35 / height, hspace=0.14)
     for joint, (name, unit) in enumerate(zip(arm.joints, arm.units)):
         axis = axes[joint]
         axis.plot(seconds, samples.commanded_rad[:, joint], color="tab:blue", linewidth=1.4, label="commanded")
@@ -59,12 +60,9 @@ def plot_run(path: Path, samples: Samples, arm: ArmProfile, title: str) -> bool:
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=8)
-        for splice in splices:
-            axis.axvline(splice, color="black", linewidth=0.4, alpha=0.4)
-    figure.suptitle(title, fontsize=10)
-    try:
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=110, metadata={"Software": MADE_BY})
-    finally:
-        pyplot.close(figure)
+        axis.vlines(splices, 0, 1, transform=axis.get_xaxis_transform(), color="black", linewidth=0.4, alpha=0.4)
+    figure.align_ylabels(axes)
+    figure.suptitle(title, fontsize=10, y=1 - 0.12 / height, va="top")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": MADE_BY})
     return True
