@@ -75,23 +75,23 @@ def main(argv: list[str] | None = None) -> int:
             "--arm and --bundle, --policy or --leader are required for a run, --arm for --to-home or --clear, or "
             "--replay FILE.mcap alone"
         )
-    with Operator(to_the_end=argv is None) as operator:
-        try:
+    try:
+        with Operator(to_the_end=argv is None) as operator:
             if args.replay:
                 return _replay(args)
             if args.clear:
                 return clear_fault(args)
             _check_outputs(args)
             return to_home(args, operator) if args.to_home else _run(args, operator)
-        except (VlaEdgeError, BridgeError) as error:
-            complain("edge-run", error)
-            return error.exit_code if isinstance(error, VlaEdgeError) else 2
-        except OSError as error:
-            complain("edge-run", refused_by_system(error))
-            return 2
-        except KeyboardInterrupt:
-            complain("edge-run", "stopped before the arm was armed; it has not moved")
-            return 0
+    except (VlaEdgeError, BridgeError) as error:
+        complain("edge-run", error)
+        return error.exit_code if isinstance(error, VlaEdgeError) else 2
+    except OSError as error:
+        complain("edge-run", refused_by_system(error))
+        return 2
+    except KeyboardInterrupt:
+        complain("edge-run", "stopped before the arm was armed; it has not moved")
+        return 0
 
 
 def _replay(args: argparse.Namespace) -> int:

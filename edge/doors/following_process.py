@@ -120,15 +120,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, required=True, help="descriptor of the shared memory")
     parser.add_argument("--settings", type=json.loads, required=True)
     args = parser.parse_args(argv)
-    with Operator(to_the_end=True) as operator:
-        try:
+    try:
+        with Operator(to_the_end=True) as operator:
             return _run(FollowingSettings(**args.settings), args.memory, operator)
-        except (VlaEdgeError, BridgeError) as error:
-            code = error.exit_code if isinstance(error, VlaEdgeError) else 2
-            _tell(PATIENCE_S, error=str(error), code=code)
-            return code
-        except KeyboardInterrupt:
-            return 0
+    except (VlaEdgeError, BridgeError) as error:
+        code = error.exit_code if isinstance(error, VlaEdgeError) else 2
+        _tell(PATIENCE_S, error=str(error), code=code)
+        return code
+    except KeyboardInterrupt:
+        return 0
 
 
 def _run(settings: FollowingSettings, memory: int, operator: Operator) -> int:

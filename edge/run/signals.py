@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,7 +24,9 @@ class Operator:
     """Who stops, pauses and starts a run: `commands`, also from signals for as long as the `with` lasts.
 
     Until `commit`, the first signal to stop also raises `KeyboardInterrupt`; one raise is enough, so what is cleaned up
-    then is not interrupted by the next signal. Afterwards nothing is raised: whoever moves the arm takes the command.
+    then is not interrupted by the next signal. Whatever others make of it on its way (ctypes, for one, wraps it), it
+    leaves the `with` as a `KeyboardInterrupt`; one that was lost in a destructor is raised by the next signal, or by
+    `commit`. Afterwards nothing is raised: whoever moves the arm takes the command.
     Signals arrive in the main thread alone; elsewhere there are none. With `to_the_end` they are ignored
     after the `with`, until the process has ended: it has nothing left to interrupt.
     """
@@ -31,8 +34,9 @@ class Operator:
     def __init__(self, to_the_end: bool = False) -> None:
         self._to_the_end = to_the_end
         self.commands = CommandQueue()
-        self._interrupts, self._listens, self._depth = True, False, 0
+        self._interrupts, self._interrupted, self._listens, self._depth = True, False, False, 0
         self._before: dict[int, Any] = {}
+        self._unraisable_before = sys.unraisablehook
 
     @property
     def stops(self) -> bool:
@@ -57,23 +61,37 @@ class Operator:
             return
         self.commands.put(command)
         if self._interrupts:
-            self._interrupts = False
+            self._interrupts, self._interrupted = False, True
             raise KeyboardInterrupt
+
+    def _on_unraisable(self, lost: Any) -> None:
+        """Of an interrupt that came into a destructor, which can't raise, Python would print a traceback."""
+        if lost.exc_type is KeyboardInterrupt and self._interrupted:
+            self._interrupts = True
+        else:
+            self._unraisable_before(lost)
 
     def __enter__(self) -> Operator:
         self._depth += 1
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS if not _nohup(number)}
+            self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._depth -= 1
-        if self._depth == 0:
+        if self._depth != 0:
+            return
+        self._interrupts = False
+        if self._before:
             for number, handler in self._before.items():
                 signal.signal(number, signal.SIG_IGN if self._to_the_end else handler)
+            sys.unraisablehook = self._unraisable_before
             self._before = {}
+        if self._interrupted and isinstance(error, Exception):
+            raise KeyboardInterrupt from None
 
 
 def _nohup(number: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -171,6 +173,79 @@ def test_signals_before_arming_interrupt_once(rig: Rig, number: signal.Signals, 
     with pytest.raises(KeyboardInterrupt):  # and nobody arms after it
         drive(arm, operator, lambda: End("never"))
     assert [signal.getsignal(one) for one in SIGNALS] == before
+
+
+def in_a_conversion() -> None:
+    """As PyOpenGL converts what it passes to C: ctypes makes an `ArgumentError` of whatever is raised there."""
+
+    class Converted:
+        @classmethod
+        def from_param(cls, value: int) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return value
+
+    function = ctypes.CDLL(None).labs
+    function.argtypes = [Converted]
+    function(1)
+
+
+def in_a_class_that_is_made() -> None:
+    """Before Python 3.12 a `RuntimeError`."""
+
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    type("Made", (), {"field": Named()})
+
+
+def in_what_reports_each_failure() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        raise InputError("the bundle cannot be read") from None
+
+
+@pytest.mark.parametrize("raises", [in_a_conversion, in_a_class_that_is_made, in_what_reports_each_failure])
+def test_an_interrupt_that_others_wrapped_is_one_again(raises: Callable[[], None]) -> None:
+    with pytest.raises(KeyboardInterrupt), Operator():
+        raises()
+
+
+class Destroyed:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interrupt_that_a_destructor_lost_is_raised_by_the_next_or_by_arming(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), Operator() as operator:
+        Destroyed()
+        assert operator.stops
+        drive(connected(rig), operator, lambda: End("never"))
+    reached = False
+    with pytest.raises(KeyboardInterrupt), Operator():
+        Destroyed()
+        reached = True
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert reached and sys.unraisablehook is before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_else_a_destructor_raises_is_told_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[object] = []
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", told.append)
+        with Operator():
+            Broken()
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
