@@ -17,7 +17,7 @@ from lerobot.policies.factory import get_policy_class
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from tools.lerobot.fixtures import narrow_resnet
+from tools.lerobot.fixtures.common import narrow_resnet
 
 MERGED = "merged.safetensors"
 

@@ -1,6 +1,6 @@
 """Observations to run a LeRobot policy on, the same wherever they are made: numpy only.
 
-`fixtures.py` gives them to LeRobot's own code and keeps what it answered; the tests give them to the engines.
+`fixtures` gives them to LeRobot's own code and keeps what it answered; the tests give them to the engines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Folders of LeRobot's through export, runtime and firmware, on the simulated clock.
 
-The policies were trained by LeRobot's own loss to wave (`waving` in `tools/lerobot/fixtures.py`).
+The policies were trained by LeRobot's own loss to wave (`tools/lerobot/fixtures/waving.py`).
 """
 
 from __future__ import annotations
