@@ -6,12 +6,21 @@ go to the terminal alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import mujoco
 import numpy as np
 
 from edge.errors import InputError
+from firmware_bridge.reading import one_line
+
+try:
+    import mujoco
+except (AttributeError, OSError, RuntimeError) as error:  # of PyOpenGL, without the library; of MuJoCo, of the name
+    raise InputError(
+        f"MuJoCo does not load with MUJOCO_GL={os.environ['MUJOCO_GL']} ({one_line(str(error), 100)}); unset it, or "
+        "install that renderer"
+    ) from None
 
 __all__ = ["mujoco", "save_model"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -17,14 +18,28 @@ from edge.sim.stage import CAMERA, CAMERA_SIZE_PX
 from edge.sim.world import MODEL_FILE, WORLD_FILE, WorldReader
 from firmware_bridge.reading import one_line
 
+OFF = ("disable", "disabled", "off", "false", "0")
+"""Of MUJOCO_GL: MuJoCo loads without a renderer."""
+
 
 class CameraRenderer:
-    """Draws what a camera of the scene sees. One per thread that renders; close it to free the GL context."""
+    """Draws what a camera of the scene sees. One per thread that renders; close it to free the GL context.
+
+    Raises `InputError` where nothing can be drawn: no driver, no library, no room.
+    """
 
     def __init__(self, model: mujoco.MjModel, height_px: int = CAMERA_SIZE_PX, width_px: int | None = None) -> None:
         width_px, room = width_px or height_px, model.vis.global_
         room.offheight, room.offwidth = max(room.offheight, height_px), max(room.offwidth, width_px)
-        self._renderer = mujoco.Renderer(model, height_px, width_px)
+        try:
+            if (chosen := os.environ["MUJOCO_GL"].strip().lower()) in OFF:
+                raise RuntimeError(f"MUJOCO_GL is '{chosen}', as it is where libEGL.so.1 is missing")
+            self._renderer = mujoco.Renderer(model, height_px, width_px)
+        except (ImportError, RuntimeError, mujoco.FatalError) as error:
+            raise InputError(
+                f"nothing can be drawn on this machine ({one_line(str(error), 100)}); "
+                "install libegl1, libegl-mesa0 and libgl1-mesa-dri, or set MUJOCO_GL to osmesa or glfw"
+            ) from None
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = 0
         self._options.geomgroup[DRAWN_GROUP] = 1
@@ -58,11 +73,8 @@ class SimulatedSource:
         self._world = WorldReader(folder / WORLD_FILE)
         try:
             self._renderer = CameraRenderer(model, *frame_px)
-        except (ImportError, RuntimeError, mujoco.FatalError) as error:  # no driver, or no room for it
-            raise CameraError(
-                f"nothing can be drawn on this machine ({one_line(str(error), 100)}); "
-                "install libegl1, libegl-mesa0 and libgl1-mesa-dri, or set MUJOCO_GL to osmesa or glfw"
-            ) from None
+        except InputError as error:
+            raise CameraError(str(error)) from None
         self._sequence = -1
         self.traits = SourceTraits(
             0,

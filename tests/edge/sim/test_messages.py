@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.sim.library import mujoco
+from edge.sim.library import mujoco, save_model
 from edge.sim.scenes import open_scene
 from edge.sim.world import MODEL_FILE, WORLD, WORLD_FILE
 from firmware_bridge.simulator import SimulatedArm, SimulatorProcess
@@ -74,7 +74,7 @@ except InputError as error:
 @pytest.mark.parametrize("room", [0, 1000])
 def test_a_scene_that_finds_no_room_is_one_line_and_no_warning(room: int, tmp_path: Path) -> None:
     told = subprocess.run(
-        [sys.executable, "-c", SAVES, str(tmp_path / MODEL_FILE)],
+        [sys.executable, "-B", "-c", SAVES, str(tmp_path / MODEL_FILE)],  # Python would cut off what it compiles, too
         env={"PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
         capture_output=True,
@@ -88,25 +88,46 @@ def test_a_scene_that_finds_no_room_is_one_line_and_no_warning(room: int, tmp_pa
 CAMERA = """
 import sys
 from pathlib import Path
-from edge.cameras import CameraError
-from edge.sim.render import SimulatedSource
+from edge.errors import InputError
 try:
+    from edge.sim.render import SimulatedSource
     SimulatedSource(Path(sys.argv[1]), (64, 64))
-except CameraError as error:
+except InputError as error:
     print(error)
 """
+CANNOT_DRAW: dict[str, dict[str, str]] = {
+    "no driver": {"__EGL_VENDOR_LIBRARY_DIRS": "HERE"},
+    "no libEGL": {"LD_LIBRARY_PATH": "HERE"},
+    "switched off": {"MUJOCO_GL": "off"},
+    "a renderer that is not installed": {"MUJOCO_GL": "osmesa", "LD_LIBRARY_PATH": "HERE"},
+    "a renderer that nobody knows": {"MUJOCO_GL": "vulkan"},
+}
 
 
-def test_a_machine_that_cannot_draw_is_one_line(tmp_path: Path) -> None:
-    mujoco.mj_saveModel(open_scene(FRANKA, 0).model, str(tmp_path / MODEL_FILE))
+@pytest.mark.parametrize("why", CANNOT_DRAW)
+def test_a_machine_that_cannot_draw_is_one_line(why: str, tmp_path: Path) -> None:
+    for name in ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so"):  # found first, and no libraries
+        (tmp_path / name).touch()
+    save_model(open_scene(FRANKA, 0).model, tmp_path / MODEL_FILE)
     (tmp_path / WORLD_FILE).write_bytes(bytes(WORLD.itemsize))
-    environment = {"PYTHONPATH": str(ROOT), "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}  # no driver there
+    environment = {name: value.replace("HERE", str(tmp_path)) for name, value in CANNOT_DRAW[why].items()}
     told = subprocess.run(
-        [sys.executable, "-c", CAMERA, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", CAMERA, str(tmp_path)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
     )
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("nothing can be drawn on this machine (") and len(told.stdout) < 280
-    assert told.stdout.count("\n") == 1 and "MUJOCO_GL" in told.stdout
+    assert told.stdout.startswith(("nothing can be drawn on this machine (", "MuJoCo does not load")), told.stdout
+    assert told.stdout.count("\n") == 1 and "MUJOCO_GL" in told.stdout and len(told.stdout) < 280
+
+
+def test_without_a_renderer_there_is_still_physics(tmp_path: Path) -> None:
+    (tmp_path / "libEGL.so.1").touch()
+    environment = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": str(tmp_path)}
+    code = "from edge.sim.library import mujoco; mujoco.MjModel.from_xml_string('<mujoco/>')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 def unstable(joints: int) -> mujoco.MjModel:
