@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ FIRST = Path(__file__).with_name("child.py")
 """What a Python child runs before anything else."""
 NOT_FOR_CHILDREN = (signal.SIGINT, signal.SIGHUP)
 """Whoever sends them means the run, which ends its children in its own order."""
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_TIMEOUT_S = 5.0
 
 
 def start_module(
@@ -48,8 +51,54 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     if threading.current_thread() is threading.main_thread():
-        return popen()
+        return _not_interrupted(popen)
     return _lasting_thread().submit(popen).result()
+
+
+def _not_interrupted(popen: Callable[[], subprocess.Popen[Any]]) -> subprocess.Popen[Any]:
+    """What a signal raises is raised once the child is there, and has ended: in mid-start nobody would know of it.
+
+    To block the signals is not enough: the system gives them to another thread, and Python handles them in this one.
+    """
+    came: list[int] = []
+    handlers = {number: handler for number in STOPS if callable(handler := signal.getsignal(number))}
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    process = None
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, _: came.append(number))
+        process = popen()
+        restore()
+        for late in came:
+            signal.raise_signal(late)
+    except BaseException:
+        restore()
+        if process is not None:
+            _end_and_close(process)
+        raise
+    return process
+
+
+@contextmanager
+def ended_on_error(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """For whoever waits for a child's first word. Nobody else could end it: it has ended before anything is raised."""
+    try:
+        yield
+    except BaseException:
+        _end_and_close(process)
+        raise
+
+
+def _end_and_close(process: subprocess.Popen[Any]) -> None:
+    end(process, END_TIMEOUT_S)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
 
 
 def end(process: subprocess.Popen[Any], timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from firmware_bridge.children import end, start
+from firmware_bridge.children import end, ended_on_error, start
 from firmware_bridge.codes import MAX_JOINTS, DeviceState
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.native import build, load, mujoco_library
@@ -84,12 +84,12 @@ class SimulatorProcess:
     def __init__(self, arm: SimulatedArm, realtime: bool = True) -> None:
         self.process = start(command(arm, realtime, os.getpid()), stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
-        line = self.process.stdout.readline() if ready else ""
-        if not line:
-            self.close()
-            raise BridgeError("the simulated device did not start (its message stands above)")
-        self.description = json.loads(line)
+        with ended_on_error(self.process):
+            ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
+            line = self.process.stdout.readline() if ready else ""
+            if not line:
+                raise BridgeError("the simulated device did not start (its message stands above)")
+            self.description = json.loads(line)
 
     @property
     def port(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import InputError
-from firmware_bridge.children import start_module
+from firmware_bridge.children import ended_on_error, start_module
 
 START_TIMEOUT_S = 30.0
 
@@ -28,13 +28,13 @@ class AdapterProcess:
             arguments += [option, str(path)] if path is not None else []
         self.process = start_module("edge.cli.adapter", arguments, signal.SIGTERM, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
-        line = self.process.stdout.readline() if ready else ""
-        if not line:
-            self.close()
-            why = "its message stands above" if ready else f"no word from it in {START_TIMEOUT_S:.0f} s"
-            raise InputError(f"the adapter for {url} did not start ({why}); is the arm on, and at this address?")
-        self.port = str(json.loads(line)["port"])
+        with ended_on_error(self.process):
+            ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT_S)
+            line = self.process.stdout.readline() if ready else ""
+            if not line:
+                why = "its message stands above" if ready else f"no word from it in {START_TIMEOUT_S:.0f} s"
+                raise InputError(f"the adapter for {url} did not start ({why}); is the arm on, and at this address?")
+            self.port = str(json.loads(line)["port"])
         self.statistics: dict[str, Any] = {}
 
     @property

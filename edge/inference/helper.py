@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from edge.errors import InputError
-from firmware_bridge.children import end, start_module
+from firmware_bridge.children import end, ended_on_error, start_module
 
 END_TIMEOUT_S = 5.0
 H = TypeVar("H", bound="Helper")
@@ -37,13 +37,12 @@ class Helper:
             text=True,
         )
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], ready_s)[0]:
-            self.close()
-            raise InputError(silent)
-        told = json.loads(self._process.stdout.readline() or '{"error": "it ended"}')
-        if "error" in told:
-            self.close()
-            raise InputError(told["error"])
+        with ended_on_error(self._process):
+            if not select.select([self._process.stdout], [], [], ready_s)[0]:
+                raise InputError(silent)
+            told = json.loads(self._process.stdout.readline() or '{"error": "it ended"}')
+            if "error" in told:
+                raise InputError(told["error"])
 
     def lost(self) -> str | None:
         """Why it has ended; None while it is at work."""

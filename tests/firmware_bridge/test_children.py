@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from firmware_bridge.children import start_module, without_current_folder
+from firmware_bridge.children import STOPS, start, start_module, without_current_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = str(ROOT / "tests" / "firmware_bridge" / "child_modules")
@@ -120,3 +121,50 @@ def test_nothing_else_starts_a_python_process_of_a_run() -> None:
             ):  # an isolated probe; QEMU, for tests
                 text = path.read_text()
                 assert "sys.executable" not in text and "subprocess.Popen(" not in text, path
+
+
+def children() -> set[int]:
+    """Of this process, those that run."""
+    return {
+        pid
+        for path in Path("/proc/self/task").glob("*/children")
+        for pid in map(int, path.read_text().split())
+        if not gone(pid)
+    }
+
+
+@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("blocked", [False, True], ids=["taken by another thread", "taken by this one"])
+def test_a_child_whose_start_is_interrupted_has_ended(
+    number: signal.Signals, blocked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else knows yet that it has begun."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = started(*arguments, **options)
+        (signal.raise_signal(number) if blocked else thread_takes(number))
+        return process
+
+    def thread_takes(number: int) -> None:
+        ready = threading.Event()
+
+        def unblocked() -> None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            signal.raise_signal(number)
+            ready.set()
+
+        threading.Thread(target=unblocked).start()
+        assert ready.wait(5)
+
+    started, before = subprocess.Popen, children()
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    handler = signal.signal(number, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.PIPE)
+    finally:
+        signal.signal(number, handler)
+    assert children() == before

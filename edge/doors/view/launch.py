@@ -20,7 +20,7 @@ from edge.realtime.scheduler import FixedStep
 from edge.run.commands import CommandQueue, Verdict
 from edge.run.controller import Controller
 from edge.run.motion import Motion
-from firmware_bridge.children import start_module
+from firmware_bridge.children import ended_on_error, start_module
 from firmware_bridge.messages import StateReport
 
 
@@ -52,14 +52,13 @@ class LiveView:
             text=True,
         )
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(
-            json.dumps({"token": token, "about": {**about, "cameras": [view.name for view in cameras]}}) + "\n"
-        )
-        self.process.stdin.close()
-        answer = json.loads(self.process.stdout.readline() or '{"error": "its process did not start"}')
-        if "port" not in answer:
-            self.close()
-            raise InputError(f"--view: {answer['error']}; choose another with --view-port")
+        first = {"token": token, "about": {**about, "cameras": [view.name for view in cameras]}}
+        with ended_on_error(self.process):
+            self.process.stdin.write(json.dumps(first) + "\n")
+            self.process.stdin.close()
+            answer = json.loads(self.process.stdout.readline() or '{"error": "its process did not start"}')
+            if "port" not in answer:
+                raise InputError(f"--view: {answer['error']}; choose another with --view-port")
         self.url = f"http://{HOST}:{answer['port']}/#{token}"
         self._show()
 
