@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from firmware_bridge.reading import OneLine
 
-class VlaEdgeError(Exception):
+
+class VlaEdgeError(OneLine):
     """Base of all errors that a command turns into one line and an exit code."""
 
     exit_code = 1

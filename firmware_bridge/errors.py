@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from firmware_bridge.reading import OneLine
 
-class BridgeError(Exception):
+
+class BridgeError(OneLine):
     """Base of all errors of the bridge."""
 
 

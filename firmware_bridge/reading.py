@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
-MOST_LINE = 300
+MOST_LINE, MOST_TOLD = 300, 100
 """Printable characters of a message, with the name of the command before it."""
 MOST_MESSAGE = 260
 """Printable characters of a message; the name of a command, and what was being done, come before it."""
@@ -70,14 +70,31 @@ class ReadError(ValueError):
 
 
 def one_line(text: str, most: int = MOST_LINE) -> str:
-    """The text in one line of at most so many printable characters; what is not printable is escaped."""
-    line = " ".join(text[: 8 * most].split() if len(text) > 8 * most else text.split())
+    """The text in one line of at most so many printable characters; what is not printable is escaped.
+
+    Of one that is too long both ends stay: the file at the beginning, the fix at the end.
+    """
+    if len(text) > 8 * most:
+        text = f"{text[: 4 * most]} {text[-4 * most :]}"
+    line = " ".join(text.split())
     if not line.isprintable():
         line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
     if len(line) <= most:
         return line
     tail = most // 3
     return f"{line[: most - tail - 5]} ... {line[-tail:]}"
+
+
+class OneLine(Exception):
+    """Its text is one line of at most 300 printable characters, whatever a file, a device or a library has put in."""
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(one_line(str(text)))
+
+
+def told(error: object) -> str:
+    """What another's exception says, for a message of ours: it may quote a whole file."""
+    return one_line(str(error), MOST_TOLD)
 
 
 def shown(value: Any) -> str:

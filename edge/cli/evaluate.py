@@ -19,7 +19,7 @@ from edge.registry import missing
 from edge.run.proportion import wilson
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.printing import print_line
-from firmware_bridge.reading import ReadError, parse_json, read_bytes
+from firmware_bridge.reading import ReadError, parse_json, read_bytes, told
 
 PROG = "edge-evaluate"
 RESULTS = "evaluation.json"
@@ -160,7 +160,9 @@ def _rows_there(folder: Path, begun: dict[str, Any]) -> list[dict[str, Any]]:
             raise InputError(f"{path}: was begun with {what}; give the same again, or another --out")
         _ = [(row["verdict"] == "success", row["ended"], float(row["duration_s"])) for row in rows]
     except (OSError, ReadError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no evaluation that can be gone on with ({error}); name another --out") from None
+        raise InputError(
+            f"{path}: is no evaluation that can be gone on with ({told(error)}); name another --out"
+        ) from None
     return rows
 
 

@@ -21,6 +21,7 @@ from edge.log.logged_run import Hands, LoggedRun, Motion, grippers_of
 from edge.log.mcap_log import LogError
 from edge.log.pictures import LoggedFrame, decoded, passing_frames
 from edge.plan.trajectory import FloatArray
+from firmware_bridge.reading import told
 
 STATE, ACTION, INTERVENTION = "observation.state", "action", "intervention"
 SUCCESS, DONE = "next.success", "next.done"
@@ -190,7 +191,7 @@ class StoredFrames:
         try:
             pixels = decoded(self._file.read(size))
         except ValueError as error:
-            raise LogError(f"a frame of the log: {error}") from None
+            raise LogError(f"a frame of the log: {told(error)}") from None
         if pixels.shape != self.shape[1:]:
             raise LogError(f"a frame of the log is {pixels.shape[1]}x{pixels.shape[0]}, not as its head says")
         return pixels

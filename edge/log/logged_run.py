@@ -18,7 +18,7 @@ from edge.log.pictures import USED, Whole, frame_of
 from edge.log.records import Kind, Mapping, Record, Sample, unpack
 from edge.plan.trajectory import FloatArray, from_micro
 from firmware_bridge.codes import DeviceState
-from firmware_bridge.reading import Name, ReadError, typed
+from firmware_bridge.reading import Name, ReadError, told, typed
 
 BREAK_NS = 60_000_000
 """Without a report for longer, a motion counts as two: reports come every 10 ms."""
@@ -115,7 +115,7 @@ def read_run(path: Path) -> LoggedRun:
         try:
             found.take(record)
         except (ValueError, TypeError, LookupError) as error:
-            raise LogError(f"{path}: record {record.number} is damaged: {error}") from None
+            raise LogError(f"{path}: record {record.number} is damaged: {told(error)}") from None
     if not found.header or not found.made_from or not found.rows:
         raise LogError(f"{path}: holds no motion; record a run with --log that gets as far as moving")
     times, hands, states = (np.array(column) for column in zip(*found.marks))

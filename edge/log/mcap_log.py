@@ -21,6 +21,7 @@ from edge.log.live import Shows
 from edge.log.older import FIRST_PROFILE, messages_then
 from edge.log.records import Kind, Record, decode
 from edge.log.topics import TOPICS, Messages, schema, schema_name
+from firmware_bridge.reading import told
 
 if TYPE_CHECKING:
     from mcap.stream_reader import StreamReader
@@ -207,7 +208,7 @@ class LogReader:
             try:
                 record, messages = messages_then(self._messages, record, self._profile)
             except (ValueError, KeyError, TypeError) as error:
-                raise LogError(f"{self.path}: record {record.number} is damaged: {error}") from None
+                raise LogError(f"{self.path}: record {record.number} is damaged: {told(error)}") from None
             for name, content in messages:
                 self._check(name, encode_message(content))
             yield record
@@ -229,7 +230,7 @@ def unpack_batch(data: bytes, path: Path) -> Iterable[Record]:
             records.append(Record.unpack(packed[at : at + length]))
             at += length
     except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise LogError(f"{path}: the journal is damaged: {error}") from None
+        raise LogError(f"{path}: the journal is damaged: {told(error)}") from None
     return records
 
 

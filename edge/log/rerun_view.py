@@ -22,6 +22,7 @@ from edge.log.mcap_log import CAMERAS, LogError, LogReader
 from edge.log.pictures import H264, USED
 from edge.log.pictures import SCHEMA as PICTURE
 from edge.log.topics import COMMON, ERROR, INFO, STAMPED, TOPICS, WARNING, schema_name
+from firmware_bridge.reading import told
 from firmware_bridge.registry import missing
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def write_recording(log: Path, path: Path) -> int:
         try:
             shown += view.add(topic, data, wall_ns)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LogError(f"{log}: a message of {topic} is damaged: {error}; record the run again") from None
+            raise LogError(f"{log}: a message of {topic} is damaged: {told(error)}; record the run again") from None
     recording.disconnect()  # writes what is left, and the end of the file
     return shown
 
@@ -74,7 +75,7 @@ def _seen_in(log: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             try:
                 roots = tuple(dict.fromkeys(roots_of(parse_table(data)["transforms"]).values()))
             except (KeyError, TypeError, ValueError) as error:
-                raise LogError(f"{log}: a message of {topic} is damaged: {error}; record the run again") from None
+                raise LogError(f"{log}: a message of {topic} is damaged: {told(error)}; record the run again") from None
     return tuple(cameras), roots
 
 

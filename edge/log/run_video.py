@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge.log.dataset.video import VideoWriter
 from edge.log.mcap_log import LogError
 from edge.log.pictures import LoggedFrame, passing_frames
+from firmware_bridge.reading import told
 
 FPS = 20
 PERIOD_NS = round(1e9 / FPS)
@@ -49,7 +50,7 @@ def _pixels(log: Path, frame: LoggedFrame) -> Pixels:
     try:
         pixels = frame.pixels()
     except ValueError as error:
-        raise LogError(f"{log}: a frame of '{frame.camera}': {error}") from None
+        raise LogError(f"{log}: a frame of '{frame.camera}': {told(error)}") from None
     times = -(-LEAST_HEIGHT_PX // len(pixels))
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
 

@@ -23,7 +23,7 @@ from edge.log.pictures import LoggedFrame, frame_of
 from edge.log.records import Kind, unpack
 from edge.policy.base import BundlePolicy, open_policy
 from edge.run.report import this_machine
-from firmware_bridge.reading import Name, ReadError, one_line, typed
+from firmware_bridge.reading import Name, ReadError, one_line, told, typed
 
 FP32_GATE, OTHER_GATE = 1e-3, 0.05
 """Relative RMS of a chunk that another engine or processor computed: of FP32, and of other precisions where the
@@ -100,7 +100,7 @@ class Recomputation:
             try:
                 body = unpack(record.kind, record.body)
             except (ValueError, TypeError) as error:
-                raise LogError(f"{path}: record {record.number} is damaged: {error}") from None
+                raise LogError(f"{path}: record {record.number} is damaged: {told(error)}") from None
             if record.kind is Kind.HEADER:
                 self._begin(path, body)
                 self._first_ns = record.host_ns

@@ -30,7 +30,7 @@ from edge.run.made_from import check_controller, pack_controller
 from firmware_bridge.client import DeviceClient
 from firmware_bridge.errors import BridgeError, LinkLost
 from firmware_bridge.messages import Limits
-from firmware_bridge.reading import one_line
+from firmware_bridge.reading import one_line, shown
 
 SENSELESS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What control makes of inputs that no run has had."""
@@ -223,7 +223,7 @@ class Replay:
     def _call_device(self, client: DeviceClient, call: rec.DeviceCall) -> None:
         name, arguments = call.command, call.arguments
         if name not in DEVICE_CALLS:
-            raise LogError(f"the log calls '{name}', which this version does not know")
+            raise LogError(f"the log calls {shown(name)}, which this version does not know")
         if name == "set_limits":
             arguments = [Limits.unpack(bytes.fromhex(arguments[0]))]
         elif name == "arm":
@@ -232,7 +232,7 @@ class Replay:
 
     def _call_control(self, controller: Controller, call: rec.ControlCall) -> None:
         if call.word not in CONTROL_CALLS:
-            raise LogError(f"the log calls '{call.word}' of control, which this version does not know")
+            raise LogError(f"the log calls {shown(call.word)} of control, which this version does not know")
         getattr(controller, call.word)(*call.arguments)
 
     def _make_controller(self, client: DeviceClient, body: dict[str, Any]) -> Controller:

@@ -9,12 +9,13 @@ from typing import Any, Protocol, TypeAlias
 
 from edge.bundle import ACTION_PRIOR
 from edge.registry import Registry
+from firmware_bridge.reading import OneLine
 
 Stage: TypeAlias = Callable[[str, int], Callable[[], object]]
 """(name, size) starts a stage and returns its `advance`."""
 
 
-class CheckpointError(Exception):
+class CheckpointError(OneLine):
     """A checkpoint that cannot be used; the message is one line that names the fix."""
 
 

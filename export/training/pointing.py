@@ -31,6 +31,7 @@ from export.training.numerics import device_of
 from export.training.processes import ALONE, Processes
 from export.training.schedule import Schedule, Settings
 from export.training.source import Rows, sha256_of, uniform
+from firmware_bridge.reading import told
 
 SCENES_FORMAT = 1
 
@@ -54,7 +55,7 @@ def read_scenes(folder: Path) -> Scenes:
         with np.load(folder / "scenes.npz", allow_pickle=False) as archive:
             frames, xy_m = archive["frames"], archive["xy_m"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{folder}: cannot be read as rendered scenes: {error}") from None
+        raise DatasetError(f"{folder}: cannot be read as rendered scenes: {told(error)}") from None
     if description.get("format") != SCENES_FORMAT:
         raise DatasetError(
             f"{folder}/scenes.json: format {description.get('format')!r}; this version reads {SCENES_FORMAT}"

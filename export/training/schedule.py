@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from torch import nn
 
+from firmware_bridge.reading import OneLine
 
-class TrainingError(Exception):
+
+class TrainingError(OneLine):
     """A run that cannot go on; the message is one line that names the fix."""
 
 

@@ -21,7 +21,7 @@ from edge.log.records import Kind, ProposedChunk, Record, Sample, unpack
 from edge.log.topics import Messages
 from edge.plan.trajectory import from_micro
 from firmware_bridge.codes import MICRO, DeviceState, StopReason
-from firmware_bridge.reading import one_line
+from firmware_bridge.reading import one_line, told
 
 STATIC = Path(__file__).parent / "static"
 MOST_SAMPLES, MOST_CHUNKS, MOST_DECISIONS = 6000, 2000, 3000
@@ -109,7 +109,7 @@ def write_run_page(log: Path, out: Path) -> None:
             raise LogError(f"{log}: holds no motion; record a run with --log that gets as far as moving")
         shown = _plain(log, run)
     except (ValueError, TypeError, LookupError) as error:
-        raise LogError(f"{log}: is damaged: {error}") from None
+        raise LogError(f"{log}: is damaged: {told(error)}") from None
     text = (STATIC / "run.html").read_text(encoding="utf-8")
     style, script = (
         "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)

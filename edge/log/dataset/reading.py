@@ -15,7 +15,7 @@ from edge.arms import ArmProfile
 from edge.errors import InputError
 from edge.log.dataset.spec import INFO_PATH, TASKS_PATH
 from edge.log.dataset.tables import read_tasks
-from firmware_bridge.reading import Between, ReadError, Sized, parse_json, read_bytes, typed
+from firmware_bridge.reading import Between, ReadError, Sized, parse_json, read_bytes, told, typed
 
 Names = Annotated[tuple[Annotated[str, Sized(1, 128)], ...], Sized(1, 64)]
 
@@ -59,7 +59,9 @@ def read_actions(folder: Path, episode: int) -> Actions:
         if values.shape != (len(values), len(names)) or not np.isfinite(values).all():
             raise ValueError(f"actions of {values.shape}, or not finite")
     except (OSError, ReadError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{folder}: is no dataset that can be played ({error}); name one of edge-record's") from None
+        raise InputError(
+            f"{folder}: is no dataset that can be played ({told(error)}); name one of edge-record's"
+        ) from None
     return Actions(folder, fps, names, values, task)
 
 

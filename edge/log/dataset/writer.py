@@ -36,7 +36,7 @@ from edge.log.dataset.spec import (
 from edge.log.dataset.statistics import Statistics, column_statistics, frame_statistics, merged, to_plain
 from edge.log.dataset.tables import read_statistics, read_tasks, rows_table, tasks_table, write_table
 from edge.log.dataset.video import INFO, VideoWriter
-from firmware_bridge.reading import parse_json, read_bytes
+from firmware_bridge.reading import parse_json, read_bytes, told
 
 REMARKS = "vla_edge"
 """The key of info.json under which remarks are kept."""
@@ -237,7 +237,8 @@ class DatasetWriter:
                     self._count(of_episode)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise DatasetWriteError(
-                f"{self.folder}: holds a dataset that this cannot be appended to ({error!r}); choose another folder"
+                f"{self.folder}: holds a dataset that this cannot be appended to ({told(repr(error))}); "
+                "choose another folder"
             ) from None
         if same != (self.spec.fps, self.spec.robot, self.spec.features(INFO)):
             raise DatasetWriteError(

@@ -23,6 +23,7 @@ from edge.bundle import sha256
 from export.families.action_prior.checkpoint import CheckpointError
 from export.families.action_prior.config import ConfigError, PolicyConfig, TransformerShape, VisionShape
 from export.families.action_prior.parts import RandomParts
+from firmware_bridge.reading import told
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 EPSILON = 1e-6
@@ -65,7 +66,7 @@ def with_folders(config: PolicyConfig, vlm: Path | None, prior: Path | None) -> 
             shape = _transformer(_config(prior, "qwen3"))
             config = dataclasses.replace(config, encoder=shape, decoder=shape)
     except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{vlm or prior}/config.json does not describe such a model: {error}") from None
+        raise CheckpointError(f"{vlm or prior}/config.json does not describe such a model: {told(error)}") from None
     return config
 
 

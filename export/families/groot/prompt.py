@@ -17,6 +17,7 @@ from export.families.base import CheckpointError
 from export.families.groot.pictures import Patches
 from export.families.groot.vision import TowerShape
 from export.families.lerobot.documents import read_document
+from firmware_bridge.reading import told
 
 BUDGET = 64
 """Tokens of an instruction with the end of its message. LeRobot has no bound; engines need one."""
@@ -106,7 +107,7 @@ def read_patches(folder: Path, tower: TowerShape) -> Patches:
         mean, std = (tuple(map(float, said[name])) for name in ("image_mean", "image_std"))
         scale = 255 * float(said["rescale_factor"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: is no picture processor ({error!r}); copy it again") from None
+        raise CheckpointError(f"{file}: is no picture processor ({told(repr(error))}); copy it again") from None
     if len(mean) != 3 or len(std) != 3 or not min(std) > 0 or abs(scale - 1) > 1e-6 or not 0 < least <= most:
         raise CheckpointError(f"{file}: sizes, mean or scale of pictures are not possible; copy it again")
     return Patches(tower.patch_px * tower.merge, (least, most), mean, std)

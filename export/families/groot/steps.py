@@ -28,6 +28,7 @@ from export.families.lerobot.folder import (
     Folder,
 )
 from export.families.lerobot.statistics import Normaliser, read_tensors
+from firmware_bridge.reading import told
 
 PACK, ENCODE = "groot_n1_7_pack_inputs_v1", "groot_n1_7_vlm_encode_v1"
 RESTORE, DECODE = "groot_action_unpack_unnormalize_v2", "groot_n1_7_action_decode_v1"
@@ -297,7 +298,7 @@ class _Groups:
             self.horizon = len(action.get("delta_indices") or ()) or 1 << 16
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
-                f"{file}: 'modality_config' is incomplete ({error!r}); copy the folder again"
+                f"{file}: 'modality_config' is incomplete ({told(repr(error))}); copy the folder again"
             ) from None
 
     def actions(self) -> tuple[torch.Tensor, torch.Tensor, tuple[bool, ...]]:

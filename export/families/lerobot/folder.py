@@ -16,7 +16,7 @@ from export.families.lerobot.documents import DOCUMENT, read_document
 from export.families.lerobot.others import why_not
 from export.families.lerobot.statistics import Normaliser, read_normaliser
 from export.families.lerobot.weights import FolderWeights, WeightsFile
-from firmware_bridge.reading import Between, Name, Sized, shown
+from firmware_bridge.reading import Between, Name, Sized, shown, told
 
 EMPTY = Annotated[int, Between(0, 16)]
 """Cameras that a policy has and nobody sees through."""
@@ -171,7 +171,7 @@ def _steps(path: Path, name: str) -> tuple[Step, ...]:
             called = FORMER_NAMES.get(called, called)
             steps.append(Step(called, dict(entry.get("config") or {}), None if state is None else path / state))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file}: is no processor of LeRobot's ({error!r}); copy it again") from None
+        raise CheckpointError(f"{file}: is no processor of LeRobot's ({told(repr(error))}); copy it again") from None
     for step in steps:
         if step.name == DEVICE and step.config.get("float_dtype") not in (None, "float32"):
             raise CheckpointError(

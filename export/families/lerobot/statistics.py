@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from export.families.base import CheckpointError
+from firmware_bridge.reading import told
 
 IDENTITY, MEAN_STD = "IDENTITY", "MEAN_STD"
 BOUNDS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
@@ -130,7 +131,9 @@ def read_normaliser(config: Mapping[str, Any], document: Path, state: Path | Non
         only = config.get("normalize_observation_keys")
         eps = float(config["eps"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{document}: the normaliser is incomplete ({error!r}); copy the folder again") from None
+        raise CheckpointError(
+            f"{document}: the normaliser is incomplete ({told(repr(error))}); copy the folder again"
+        ) from None
     found: dict[str, dict[str, torch.Tensor]] = {}
     if state is not None:
         for name, tensor in read_tensors(state).items():

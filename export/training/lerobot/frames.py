@@ -18,7 +18,7 @@ from tqdm import tqdm
 from export.training.lerobot.errors import DatasetError
 from export.training.lerobot.info import MOST_FRAMES, DatasetInfo
 from export.training.lerobot.rows import Rows, read_parquet
-from firmware_bridge.reading import is_lfs_pointer
+from firmware_bridge.reading import is_lfs_pointer, told
 
 Frames = NDArray[np.uint8]
 MOST_PIXELS = 1 << 25
@@ -111,7 +111,7 @@ def _decoded(path: Path, pictures: NDArray[np.int64], fps: float) -> Iterator[av
                     raise DatasetError(f"{path}: has no frame {pictures[position]}, only ones around it")
     except (av.FFmpegError, IndexError, OSError) as error:
         raise DatasetError(
-            f"{path}: cannot be decoded after frame {number}, it is cut short or damaged ({error}); copy it again"
+            f"{path}: cannot be decoded after frame {number}, it is cut short or damaged ({told(error)}); copy it again"
         ) from None
     raise DatasetError(
         f"{path}: ends at frame {number}, and frame {pictures[position]} is wanted; it is cut short, copy it again"
@@ -144,7 +144,7 @@ def _picture(data: bytes | None, place: str) -> av.VideoFrame:
     try:
         frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except av.FFmpegError as error:
-        raise DatasetError(f"{place}: the image cannot be decoded ({error})") from None
+        raise DatasetError(f"{place}: the image cannot be decoded ({told(error)})") from None
     if not frames:
         raise DatasetError(f"{place}: the image cannot be decoded")
     frame: av.VideoFrame = frames[0]
