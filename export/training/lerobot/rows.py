@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from export.training.lerobot.errors import DatasetError
+from export.training.lerobot.footer import column_claims
 from export.training.lerobot.info import INDEX_COLUMNS, MOST_EPISODES, MOST_FRAMES, DatasetInfo
 from firmware_bridge.reading import is_lfs_pointer, one_line, shown
 
@@ -107,13 +108,8 @@ def _check_claims(path: Path, file: pq.ParquetFile, columns: Sequence[str] | Non
     described = file.metadata
     if described.num_rows > rows:
         raise DatasetError(f"{path}: has {described.num_rows} rows, and the dataset {rows}; copy it again")
-    chunks = [
-        group.column(number)
-        for group in (described.row_group(index) for index in range(described.num_row_groups))
-        for number in range(group.num_columns)
-    ]
-    wanted = [one for one in chunks if columns is None or one.path_in_schema.startswith(tuple(columns))]
-    unpacked = sum(max(one.total_uncompressed_size, VALUE_BYTES * one.num_values) for one in wanted)
+    wanted = [one for one in column_claims(path) if columns is None or one.path.startswith(tuple(columns))]
+    unpacked = sum(max(one.unpacked_bytes, VALUE_BYTES * one.values, 0) for one in wanted)
     if unpacked > most_bytes:
         raise DatasetError(
             f"{path}: unpacks to {unpacked >> 20} MB, more than a file of its length holds; copy it again"
