@@ -24,8 +24,9 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
-MOST_LINE, MOST_TOLD = 300, 100
-"""Printable characters of a message, with the name of the command before it."""
+MOST_LINE, MOST_TOLD, MOST_RAISED = 300, 100, 1000
+"""Printable characters of a message, with the name of the command before it; of what a library says in it; of any error
+of ours."""
 MOST_MESSAGE = 260
 """Printable characters of a message; the name of a command, and what was being done, come before it."""
 MOST_NAME, MOST_FIX = 110, 90
@@ -86,10 +87,13 @@ def one_line(text: str, most: int = MOST_LINE) -> str:
 
 
 class OneLine(Exception):
-    """Its text is one line of at most 300 printable characters, whatever a file, a device or a library has put in."""
+    """Its text is one line of at most 1000 printable characters, whatever a file, a device or a library has put in.
+
+    A command prints 300 of them; long paths stay whole for whoever catches it.
+    """
 
     def __init__(self, text: object = "") -> None:
-        super().__init__(one_line(str(text)))
+        super().__init__(one_line(str(text), MOST_RAISED))
 
 
 def told(error: object) -> str:

@@ -29,7 +29,7 @@ for at in range(len(whole) - 8 - length, len(whole)):
             read += 1
         except DatasetError as error:
             refused += 1
-            assert "\\n" not in str(error) and len(str(error)) <= 300
+            assert "\\n" not in str(error) and len(str(error)) <= 1000
 print(read, refused)
 """
 

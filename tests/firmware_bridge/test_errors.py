@@ -22,13 +22,13 @@ HOSTILE = ("x" * 5000, "two\nlines\x1b[2J", "\u202e" * 400, "a word " * 1000)
 @pytest.mark.parametrize("inside", HOSTILE)
 def test_whatever_is_quoted_the_line_is_short_and_keeps_its_ends(kind: type[OneLine], inside: str) -> None:
     text = str(kind(f"config.json: 'name' is '{inside}'; copy the folder again"))
-    assert len(text) <= 300 and text.isprintable()
+    assert len(text) <= 1000 and text.isprintable()
     assert text.startswith("config.json: 'name' is") and text.endswith("copy the folder again")
 
 
 def test_a_refusal_keeps_its_reason() -> None:
-    error = Refused("x" * 1000, 7)
-    assert len(str(error)) <= 300 and error.refusal == 7
+    error = Refused("x" * 5000, 7)
+    assert len(str(error)) <= 1000 and error.refusal == 7
 
 
 def test_what_a_library_says_leaves_room_for_the_fix() -> None:
