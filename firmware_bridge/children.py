@@ -24,8 +24,9 @@ FIRST = Path(__file__).with_name("child.py")
 """What a Python child runs before anything else."""
 NOT_FOR_CHILDREN = (signal.SIGINT, signal.SIGHUP)
 """Whoever sends them means the run, which ends its children in its own order."""
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-END_TIMEOUT_S = 5.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_TIMEOUT_S = 10.0
+"""An adapter brings its arm to rest in it."""
 
 
 def start_module(
@@ -61,7 +62,7 @@ def _not_interrupted(popen: Callable[[], subprocess.Popen[Any]]) -> subprocess.P
     To block the signals is not enough: the system gives them to another thread, and Python handles them in this one.
     """
     came: list[int] = []
-    handlers = {number: handler for number in STOPS if callable(handler := signal.getsignal(number))}
+    handlers = {number: handler for number in STOP_SIGNALS if callable(handler := signal.getsignal(number))}
 
     def restore() -> None:
         for number, handler in handlers.items():

@@ -61,7 +61,7 @@ if [ -n "$missing$for_tests$need_browser" ]; then
     done
 fi
 [ -z "$missing" ] || install $missing
-# What the tests need is unpacked beside the Python packages; both take about as long.
+# What the tests need is unpacked beside the Python packages.
 installing=""
 [ -z "$for_tests" ] || { install $for_tests & installing=$!; }
 

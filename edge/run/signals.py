@@ -9,8 +9,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from edge.run.commands import Command, CommandQueue
+from firmware_bridge.children import STOP_SIGNALS
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGNALS: dict[int, Command] = {
     **dict.fromkeys(STOP_SIGNALS, Command.STOP),
     signal.SIGUSR1: Command.START,

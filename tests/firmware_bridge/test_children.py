@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from firmware_bridge.children import STOPS, start, start_module, without_current_folder
+from firmware_bridge.children import STOP_SIGNALS, start, start_module, without_current_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = str(ROOT / "tests" / "firmware_bridge" / "child_modules")
@@ -133,7 +133,7 @@ def children() -> set[int]:
     }
 
 
-@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 @pytest.mark.parametrize("blocked", [False, True], ids=["taken by another thread", "taken by this one"])
 def test_a_child_whose_start_is_interrupted_has_ended(
     number: signal.Signals, blocked: bool, monkeypatch: pytest.MonkeyPatch
@@ -152,7 +152,7 @@ def test_a_child_whose_start_is_interrupted_has_ended(
         ready = threading.Event()
 
         def unblocked() -> None:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             signal.raise_signal(number)
             ready.set()
 

@@ -1,7 +1,8 @@
 """What a Parquet file says of its columns, read from its footer without pyarrow.
 
 pyarrow's own `RowGroupMetaData.column` ends the process where a footer is damaged: it lets a C++ exception pass
-(pyarrow 26.0.1; one changed byte in forty to two hundred does it). What pyarrow reads by other calls ends in an error.
+(pyarrow 26.0.1; of three files, one change of a byte in 170 to 700 does it). What pyarrow reads by other calls ends in
+an error.
 The footer is Thrift's compact protocol (thrift/doc/specs/thrift-compact-protocol.md) of `FileMetaData` in
 apache/parquet-format's parquet.thrift, whose numbers of fields stand here.
 """

@@ -16,7 +16,8 @@ from edge.log.trace import read_trace
 from edge.run.arm import ConnectedArm
 from edge.run.commands import Command
 from edge.run.ending import End, drive
-from edge.run.signals import SIGNALS, STOP_SIGNALS, Operator
+from edge.run.signals import SIGNALS, Operator
+from firmware_bridge.children import STOP_SIGNALS
 from firmware_bridge.codes import DeviceState
 from firmware_bridge.errors import HandshakeError, LinkLost, Refused
 from tests.support import FRANKA, Rig, broken_limits, swing
