@@ -16,13 +16,14 @@ command -v "$PYTHON" >/dev/null || { echo "setup: no $PYTHON; install Python 3.1
 exec 9<pyproject.toml
 flock 9
 
-missing="" for_tests="" need_browser=""
-command -v cc >/dev/null || missing="$missing gcc libc6-dev"
-"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+# Packages that the environment is made with, those that programs use, and those that the tests use.
+to_begin="" to_run="" for_tests="" need_browser=""
+command -v cc >/dev/null || to_begin="$to_begin gcc libc6-dev"
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || to_begin="$to_begin python3-venv"
 # The simulated camera draws without a display, through EGL and a software renderer.
-ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || missing="$missing libegl1"
-ldconfig -p 2>/dev/null | grep -q 'libEGL_' || missing="$missing libegl-mesa0"
-ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || missing="$missing libgl1-mesa-dri"
+ldconfig -p 2>/dev/null | grep -q 'libEGL.so.1' || to_run="$to_run libegl1"
+ldconfig -p 2>/dev/null | grep -q 'libEGL_' || to_run="$to_run libegl-mesa0"
+ls /usr/lib/*/dri/*swrast* >/dev/null 2>&1 || ls /usr/lib/*/libgallium* >/dev/null 2>&1 || to_run="$to_run libgl1-mesa-dri"
 if [ "${1:-}" = tests ]; then
     command -v arm-none-eabi-gcc >/dev/null || for_tests="$for_tests gcc-arm-none-eabi libnewlib-arm-none-eabi"
     command -v qemu-system-arm >/dev/null || for_tests="$for_tests qemu-system-arm"
@@ -37,20 +38,26 @@ if [ "${1:-}" = tests ]; then
 fi
 
 as_root=""
+if [ -n "$to_begin$to_run$for_tests$need_browser" ] && [ "$(id -u)" != 0 ]; then
+    as_root="sudo -n"
+    if ! sudo -n true 2>/dev/null; then
+        missing="$to_begin$to_run$for_tests"
+        [ -z "$missing" ] || { echo "setup: may not install packages; run:  sudo apt-get install$missing"; exit 1; }
+        need_browser="" # the test of the live page is skipped
+    fi
+fi
+listed=""
+list() {
+    [ -n "$listed" ] || $as_root apt-get update -qq
+    listed=yes
+}
 install() {
+    list
     echo "setup: installing $*"
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
 }
-if [ -n "$missing$for_tests$need_browser" ]; then
-    if [ "$(id -u)" != 0 ]; then
-        as_root="sudo -n"
-        if ! sudo -n true 2>/dev/null; then
-            missing="$missing$for_tests"
-            [ -z "$missing" ] || { echo "setup: may not install packages; run:  sudo apt-get install$missing"; exit 1; }
-            as_root="true" need_browser="" # the test of the live page is skipped
-        fi
-    fi
-    $as_root apt-get update -qq
+install_rest() {
+    list
     # libFuzzer is a part of clang's run-time library, which some releases package apart.
     case "$for_tests" in
     *clang*) ! apt-cache show libclang-rt-dev >/dev/null 2>&1 || for_tests="$for_tests libclang-rt-dev" ;;
@@ -59,11 +66,12 @@ if [ -n "$missing$for_tests$need_browser" ]; then
     for browser in chromium-headless-shell chromium; do
         [ -z "$need_browser" ] || ! apt-cache show $browser >/dev/null 2>&1 || { for_tests="$for_tests $browser"; break; }
     done
-fi
-[ -z "$missing" ] || install $missing
-# What the tests need is unpacked beside the Python packages.
+    [ -z "$to_run$for_tests" ] || install $to_run $for_tests
+}
+[ -z "$to_begin" ] || install $to_begin
+# What only programs and tests need is unpacked beside the Python packages.
 installing=""
-[ -z "$for_tests" ] || { install $for_tests & installing=$!; }
+[ -z "$to_run$for_tests$need_browser" ] || { install_rest & installing=$!; }
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 # pip would compile all of it on one core; what is imported is compiled when it is.
