@@ -77,11 +77,13 @@ def test_every_topic_is_offered_and_its_messages_come(port: int) -> None:
     assert log.close() is None and log.summary()["file"] is None
 
 
-def test_a_port_that_is_taken_and_a_use_without_a_run(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_and_a_use_without_a_run(
+    port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, port))
         taken.listen()
-        line = ["--arm", "franka", "--bundle", ".", "--live", "foxglove", "--live-port", str(port)]
+        line = ["--arm", "franka", "--bundle", str(tmp_path), "--live", "foxglove", "--live-port", str(port)]
         assert main(line) == 2
         assert f"--live-port {port}: Address already in use; name another" in capfd.readouterr().err
     check_live(Viewer("foxglove", port))
@@ -90,9 +92,9 @@ def test_a_port_that_is_taken_and_a_use_without_a_run(port: int, capfd: pytest.C
 
 
 def test_rerun_needs_a_viewer_that_listens(
-    port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["--arm", "franka", "--bundle", ".", "--live", "rerun", "--live-port", str(port)]
+    line = ["--arm", "franka", "--bundle", str(tmp_path), "--live", "rerun", "--live-port", str(port)]
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(line) == 2
     assert "pip install 'vla-edge[rerun]'" in capfd.readouterr().err
