@@ -25,7 +25,7 @@ export OMP_NUM_THREADS ?= 2
 # What a container's image may forbid: each of the many processes would compile all again that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime test-side-by-side test-alone mutants-meanwhile logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray film film-slow pi05-full-size checkpoint checkpoint-lift clean
+.PHONY: help setup demo check ends flood hostile-files test test-simulated test-realtime logic core-coverage core-sanitize core-budget core-fuzz core-mutants test-slow test-hil test-gpu gpu-check lint core fuzz mutants latency faults network stops soak bench bench-quick bench-paper format generate goals evaluate prior precisions paper-size paper-size-tensorrt aarch64 extras wheels wheel-check data-prior lerobot-fixtures lerobot-lift lerobot-tray lerobot-recording lerobot-older lerobot-groot lerobot-full-size lerobot-speed lerobot-plugin doors ray film film-slow pi05-full-size checkpoint checkpoint-lift clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -50,27 +50,15 @@ check: $(VENV)/.tests ## format, lint, types, and the tests of pure logic: a min
 # made once for all of it, in a folder that goes with it.
 test: $(VENV)/.tests ## what CI runs: check, the core's own checks, and every test that needs no special hardware
 	$(MAKE) --no-print-directory --output-sync=target -j2 lint core-coverage core-sanitize core-budget
-	$(MAKE) --no-print-directory core-fuzz
+	$(MAKE) --no-print-directory core-fuzz core-mutants
 	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export VLA_EDGE_SHARED="$$shared" && \
-	$(MAKE) --no-print-directory test-simulated && \
-	$(MAKE) --no-print-directory --output-sync=target -j2 test-side-by-side mutants-meanwhile && \
-	$(MAKE) --no-print-directory test-alone
+	$(MAKE) --no-print-directory test-simulated test-realtime
 
 test-simulated: $(VENV)/.tests ## the tests on a simulated clock, and those that compute, two at a time
 	$(PYTEST) $(ENDLESS) -n 2 $(FILEWISE) -m "$(ANYWHERE) and not real_time"
 
-test-realtime: ## the tests in real time, one at a time or side by side; lists what this machine was too busy to judge
-	$(MAKE) --no-print-directory test-side-by-side
-	$(MAKE) --no-print-directory test-alone
-
-test-side-by-side: $(VENV)/.tests
+test-realtime: $(VENV)/.tests ## the tests in real time, one at a time or side by side; lists what this machine was too busy to judge
 	$(PYTEST) $(ENDLESS) -n 2 --dist loadgroup -m "$(ANYWHERE) and side_by_side" $(call NAMING,side_by_side)
-
-# Those tests wait much, and judge what happened and not how soon: the mutants take what they leave of the processor.
-mutants-meanwhile: $(VENV)/.tests
-	chrt --idle 0 $(MAKE) --no-print-directory core-mutants
-
-test-alone: $(VENV)/.tests
 	$(PYTEST) $(ENDLESS) -m "$(ANYWHERE) and real_time and not side_by_side" $(call NAMING,real_time)
 
 logic: $(VENV)/.tests
