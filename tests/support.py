@@ -143,13 +143,13 @@ def swing(
 
 
 class RealRun:
-    """`edge-run` as a user starts it, with its report and the device's trace in one folder."""
+    """`edge-run` as a user starts it, with its report and the device's trace in one folder; without a plot."""
 
     def __init__(self, folder: Path, bundle: Path, duration_s: float, *more: str, trace: Path | None = None) -> None:
         self.trace_file = trace or folder / "trace.csv"
         self.report_file = folder / "run.json"
         command = [sys.executable, "-m", "edge.cli.run", "--arm", "franka", "--bundle", str(bundle)]
-        command += ["--duration", str(duration_s), "--report", str(self.report_file), *more]
+        command += ["--duration", str(duration_s), "--report", str(self.report_file), "--no-plot", *more]
         command += [] if trace else ["--trace", str(self.trace_file)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -136,6 +136,7 @@ def test_ctrl_c_stops_under_control_and_reports(folder: Path, bundle_path: Path)
     code, out, err = run.finish()
     assert code == 0, err
     assert run.report["ended"] == "user" and "Traceback" not in out + err
+    assert not run.report_file.with_suffix(".png").exists(), "--no-plot"
     assert states_in_order(run.trace)[-3:] == ["DECEL", "HOLD", "IDLE"]
 
 

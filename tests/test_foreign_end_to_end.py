@@ -24,7 +24,7 @@ AWAY = np.array([17.0, 0, 0, 0, 0, 0])
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "edge.cli.run", "--arm", "so101", "--task", TASK, "--duration", "3"]
     line += ["--camera", "front=pattern:", "--camera", "wrist=pattern:", "--bundle", str(folder / "bundle")]
-    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), *arguments]
+    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), "--no-plot", *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 

@@ -29,7 +29,7 @@ def act(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_act_of_lerobot_s_drives_the_arm_at_its_own_rate(act: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "edge.cli.run", "--bundle", str(act), "--arm", "so101", "--bridge", "sim:"]
     line += ["--camera", "front=pattern:", "--camera", "wrist=pattern:", "--duration", str(DURATION_S)]
-    line += ["--trace", str(tmp_path / "trace.csv"), "--report", str(tmp_path / "run.json")]
+    line += ["--trace", str(tmp_path / "trace.csv"), "--report", str(tmp_path / "run.json"), "--no-plot"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     chunks, trace = json.loads((tmp_path / "run.json").read_text())["chunks"], read_trace(tmp_path / "trace.csv")

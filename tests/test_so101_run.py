@@ -48,7 +48,7 @@ def bundle(tmp_path: Path, bundle_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "edge.cli.run", "--arm", "so101", "--camera", "pattern:", "--duration", "4"]
-    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), *arguments]
+    line += ["--report", str(folder / "run.json"), "--trace", str(folder / "trace.csv"), "--no-plot", *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 

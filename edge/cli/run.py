@@ -123,7 +123,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
             raise InputError("--log, --live: the move home keeps no log; leave them out")
     else:
         outputs["--report"] = args.report, "report"
-        outputs["the plot beside --report,"] = picture_of(args.report), "picture"
+        if not args.no_plot:
+            outputs["the plot beside --report,"] = picture_of(args.report), "picture"
     for option, path in (("--log", args.log), ("--trace", args.trace)):
         if path is not None:
             outputs[option] = path, "recording"
@@ -220,21 +221,22 @@ def _finish(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome, log:
 
 def _write_report(args: argparse.Namespace, arm: ArmProfile, outcome: RunOutcome) -> list[str]:
     """What went wrong with the report and the plot, in one line each."""
-    problems, written, plotted = [], [], True
+    problems, written, missing = [], [], ""
     try:
         write_report(args.report, outcome.report)
         written.append(str(args.report))
     except OSError as error:
         problems.append(f"--report {args.report}: {error.strerror}; the run's figures are in the table alone")
     picture, kind = picture_of(args.report), "simulated" if outcome.report["simulated"] else "real line"
-    try:
-        plotted = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {args.task}, seed {args.seed}")
-        written += [str(picture)] if plotted else []
-    except OSError as error:
-        problems.append(f"{picture}: {error.strerror}; there is no plot")
+    if not args.no_plot:
+        try:
+            missing = plot_run(picture, outcome.samples, arm, f"{arm.model} ({kind}): {args.task}, seed {args.seed}")
+            written += [] if missing else [str(picture)]
+        except OSError as error:
+            problems.append(f"{picture}: {error.strerror}; there is no plot")
     if written:
-        missing = "" if plotted else "; no plot: pip install 'vla-edge[plot]'"
-        print_line(f"\nwrote {' and '.join(written)}{missing}", sys.stdout, PATIENCE_S)
+        told = f"; no plot: {missing}" if missing else ""
+        print_line(f"\nwrote {' and '.join(written)}{told}", sys.stdout, PATIENCE_S)
     return problems
 
 

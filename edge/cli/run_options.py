@@ -174,6 +174,11 @@ def _add_records(add: Add) -> None:
         help="report (default %(default)s); the plot goes beside it as .png",
     )
     add(
+        "--no-plot",
+        action="store_true",
+        help="no plot beside the report; it takes a second of the processor at the end",
+    )
+    add(
         "--log",
         type=Path,
         metavar="FILE.mcap",

@@ -212,6 +212,7 @@ def test_nan_from_the_policy(broken_bundle: Path, tmp_path: Path, capsys: pytest
     assert code == 1, line
     assert "refused, not finite of joint" in line and "check the checkpoint and the camera's image" in line
     assert json.loads(report.read_text())["ended"] == "safety stop"
+    assert report.with_suffix(".png").stat().st_size > 10_000
     assert stood_still(trace)
 
 

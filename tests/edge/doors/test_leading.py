@@ -85,7 +85,7 @@ def test_edge_run_follows_a_leader_within_the_limits_and_rests_when_it_is_lost(
     leader: ServoProcess, tmp_path: Path
 ) -> None:
     line = [sys.executable, "-m", "edge.cli.run", "--arm", "so101", "--leader", leader.url]
-    line += ["--report", str(tmp_path / "run.json"), "--trace", str(tmp_path / "trace.csv")]
+    line += ["--report", str(tmp_path / "run.json"), "--trace", str(tmp_path / "trace.csv"), "--no-plot"]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 40
     while not (tmp_path / "trace.csv").exists() or ",STREAMING," not in (tmp_path / "trace.csv").read_text()[-4000:]:

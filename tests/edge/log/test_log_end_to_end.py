@@ -12,7 +12,7 @@ from mcap.reader import make_reader
 
 
 def edge_run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli.run", *arguments]
+    command = [sys.executable, "-m", "edge.cli.run", "--no-plot", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
