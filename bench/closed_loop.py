@@ -188,7 +188,7 @@ def _episode(name: str, latency_ms: float, number_: int, shared: Settings) -> Ep
     jerk_rms, jerk_p99 = jerk(trace)
     counters = outcome.controller.counters
     return Episode(
-        bool(outcome.verdict and outcome.verdict.success),
+        outcome.done,
         done_s(trace, lambda q: bool((verdict := scene.verdict(task, q[None])) and verdict.success)),
         1000 * jumps,
         1000 * steps,

@@ -47,7 +47,7 @@ class EpisodeRow:
 
     verdict: BenchVerdict
     done_at: list[bool]
-    """After each of the durations; the last is the verdict's."""
+    """After each of the durations; after none of those that a safety stop came before."""
     stop: str | None
     chunks: int
     refused: list[str]
@@ -143,9 +143,9 @@ def evaluate(settings: EvaluationSettings, bundle: Bundle | None = None, opener:
     for episode in tqdm(range(settings.episodes), unit="episode", disable=None):
         rows.append(player.play(episode))
         if not sys.stderr.isatty() and (episode + 1) % REPORT_EVERY == 0:
-            done = sum(row.verdict.success for row in rows)
+            done = sum(row.done_at[-1] for row in rows)
             print(f"{episode + 1} of {settings.episodes} episodes, {done} succeeded", file=sys.stderr, flush=True)
-    succeeded = sum(row.verdict.success for row in rows)
+    succeeded = sum(row.done_at[-1] for row in rows)
     return Evaluation(
         arm=settings.arm,
         task=first.task,
@@ -207,7 +207,7 @@ class _Player:
             done_at.append(found is not None and found.success)
         return EpisodeRow(
             verdict=outcome.verdict,
-            done_at=[*done_at, outcome.verdict.success],
+            done_at=[*done_at, outcome.done],
             stop=outcome.stop,
             chunks=len(counters.committed_ids),
             refused=list(counters.refused),

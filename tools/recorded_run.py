@@ -35,7 +35,7 @@ def main() -> int:
         log = args.out / "logs" / f"episode-{number:03d}.mcap"
         settings = LockstepSettings(args.task, args.duration, seed=number, log=log)
         outcome = run_lockstep(bundle, arm, policy, open_scene(arm, FIRST_SCENE + number, args.task), settings)
-        verdict = "success" if outcome.verdict is not None and outcome.verdict.success else "fail"
+        verdict = "success" if outcome.done else "fail"
         arguments = ["--from", str(log), "--out", str(args.out / "data"), "--verdict", verdict]
         if code := edge_record(arguments):
             return code

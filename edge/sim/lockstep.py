@@ -114,6 +114,11 @@ class LockstepOutcome:
     controller: Controller
     track: Track
 
+    @property
+    def done(self) -> bool:
+        """Whether the task is done at the end; where a run ended by a safety stop it is not, wherever the arm rests."""
+        return self.stop is None and self.verdict is not None and self.verdict.success
+
 
 class LockstepCamera:
     """Renders the world of the device in this process, as the scene's camera of that name sees it."""

@@ -105,14 +105,17 @@ def test_the_shipped_policy_stays_at_its_goal_and_comes_back_from_a_push(bundle_
 
 
 def test_a_run_that_was_stopped_before_it_is_judged_has_not_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after any of the later durations, the last included, though the arm rests with the object in its hand."""
     settings = EvaluationSettings(None, "franka_hand", 1, (5.0, 9.0))
 
     def short(*arguments: object, **named: object) -> LockstepOutcome:
         outcome = run_source(*arguments, **named)  # type: ignore[arg-type]
         early = outcome.track.time_s < 3.0
-        return replace(
-            outcome, track=replace(outcome.track, time_s=outcome.track.time_s[early], world=outcome.track.world[early])
-        )
+        track = replace(outcome.track, time_s=outcome.track.time_s[early], world=outcome.track.world[early])
+        assert outcome.done
+        return replace(outcome, track=track, stop="five chunks in a row were refused")
 
     monkeypatch.setattr("bench.evaluate.run_source", short)
-    assert evaluate(settings).counts[0].succeeded == 0
+    report = evaluate(settings)
+    assert report.rows[0].verdict.success and report.rows[0].done_at == [False, False]
+    assert [count.succeeded for count in report.counts] == [0, 0] and report.succeeded == 0
