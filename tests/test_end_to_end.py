@@ -36,7 +36,6 @@ def test_motion_breaks_no_limit(seconds: int, folder: Path, bundle_path: Path) -
     assert report["ended"] == "duration" and report["simulated"] is True
     assert 0.8 < report["link"]["device_clock_rate"] < 1.1
     assert "chunks" in out and "loop lateness" in out
-    assert run.report_file.with_suffix(".png").stat().st_size > 20_000
 
 
 def test_80_ms_without_the_control_process_are_invisible(folder: Path, bundle_path: Path) -> None:
