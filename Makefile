@@ -324,7 +324,7 @@ pi05-full-size: setup ## pi0.5 at its own size, random weights: 40 minutes, 18 G
 	$(BIN)/python -m tools.lerobot.random_pi05 --out runs/full/pi05
 	$(BIN)/python -m tools.lerobot.full_size runs/full/pi05 --tokenizer tests/export/families/lerobot/pi_tokenizer --longest-s 2400 --largest-gb 18
 
-checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores)
+checkpoint: setup ## make the shipped checkpoint again, from nothing (hours on two cores); PERCENT=1 only shows that all of it runs
 	VENV="$(VENV)" sh tools/make_checkpoint.sh
 
 checkpoint-lift: setup ## train the lifting policy of both arms on one NVIDIA GPU: BUDGET=400 make checkpoint-lift
